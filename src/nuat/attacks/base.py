@@ -1,0 +1,103 @@
+"""What every attack shares: evaluation mode, the gradient of the input alone, the checks of its arguments."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nuat.errors import InputError
+from nuat.threat import Linf, check_eps
+
+Forward = Callable[[Tensor], Tensor]
+"""Images [B, C, H, W] in [0, 1] to logits [B, N]: a model, or a model with other weights."""
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in evaluation mode and restore each module's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the gradient of the scalar ``objective(x)`` in ``x``, detached and of its shape.
+
+    Only the input is differentiated: no parameter gets a ``.grad``, no graph outlives the call.
+    """
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(objective(x), x)
+    return gradient
+
+
+def check_images(x: Tensor, y: Tensor) -> None:
+    """Refuse images that are not [B, C, H, W] in [0, 1], and labels that are not integers [B]."""
+    if x.ndim != 4 or not x.is_floating_point():
+        raise InputError(f"expected floating-point images [B, C, H, W]; got {list(x.shape)} of {x.dtype}.")
+    if y.shape != x.shape[:1] or y.is_floating_point():
+        raise InputError(f"expected {x.shape[0]} integer labels; got {list(y.shape)} of {y.dtype}.")
+    if x.numel():
+        low, high = (float(v) for v in torch.aminmax(x))
+        if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
+            raise InputError(
+                f"images must have pixels in [0, 1]; got values from {low:g} to {high:g}. "
+                "Divide uint8 images by 255, and put any normalisation inside the model (nuat.models.adapt)."
+            )
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Base of the attacks: settings at construction, then ``x_adv = attack(x, y)``.
+
+    The model is attacked in evaluation mode with the weights it has; each module's mode is restored, no ``.grad``
+    is left behind. A subclass defines ``perturb`` and may rely on checked arguments on the model's device.
+    """
+
+    model: nn.Module
+    """Images [B, C, H, W] in [0, 1] to logits [B, N]."""
+    _: KW_ONLY
+    eps: float
+    """Radius of the Linf ball, in (0, 1]."""
+    generator: torch.Generator | None = None
+    """Source of the random starts, on the model's device; none: torch's global one."""
+
+    def __post_init__(self) -> None:
+        check_eps("eps", self.eps)
+
+    @property
+    def threat(self) -> Linf:
+        """The perturbation set."""
+        return Linf(self.eps)
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return adversarial examples [B, C, H, W] for ``x`` [B, C, H, W] in [0, 1] with labels ``y`` [B].
+
+        The result is detached, on the model's device, in the dtype of ``x``, within ``eps`` of ``x`` and in [0, 1]
+        exactly.
+
+        Raises:
+            InputError: images or labels of the wrong shape, type or range.
+        """
+        x, y = self._prepare(x, y)
+        if len(x) == 0:
+            return x
+        with eval_mode(self.model):
+            return self.perturb(x, y)
+
+    def perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return adversarial examples for checked ``x`` [B, C, H, W], ``y`` int64 [B]; the model is in eval mode."""
+        raise AssertionError("Attack is abstract")
+
+    def _prepare(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        check_images(x, y)
+        parameter = next(self.model.parameters(), None)
+        device = x.device if parameter is None else parameter.device
+        return x.detach().to(device), y.detach().to(device, torch.int64)

@@ -1,0 +1,18 @@
+"""FGSM: one step along the sign of the gradient (Goodfellow et al. 2015)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nuat.attacks.base import Attack, input_gradient
+from nuat.losses import cross_entropy_sum
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(Attack):
+    """x_adv = x + eps * sign(grad_x CE(f(x), y)), in the box."""
+
+    def perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the FGSM examples [B, C, H, W]."""
+        gradient = input_gradient(lambda z: cross_entropy_sum(self.model(z), y), x)
+        return self.threat.bounds(x).project(x + self.threat.ascent(gradient, self.eps))

@@ -1,0 +1,68 @@
+"""The nuclear-norm attack: one step on Eq. 1 (section 5.1), or two (section 5.3).
+
+| paper | here |
+|---|---|
+| Delta ~ Bern(-alpha, alpha), Alg. 1 line 4 | ``bernoulli(x, alpha)`` |
+| L~ = CE(f(X + Delta), Y) + lambda ||f(X + Delta) - f(X)||_*, Eq. 1 | ``ascent_direction`` |
+| f(X) | ``reference``, logits [M, N] |
+
+The cross-entropy is a batch mean and the nuclear norm is divided by M: Eq. 1 divided by M, whose sign is the same.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuat.attacks.base import Attack, Forward, input_gradient
+from nuat.errors import InputError
+from nuat.losses import cross_entropy, nuclear_term
+from nuat.threat import bernoulli, check_eps
+
+
+def ascent_direction(forward: Forward, x_adv: Tensor, y: Tensor, reference: Tensor | None, lam: float) -> Tensor:
+    """Return the gradient of Eq. 1 in ``x_adv`` [M, C, H, W]; with ``reference`` none, of the cross-entropy alone."""
+
+    def objective(z: Tensor) -> Tensor:
+        logits = forward(z)
+        loss = cross_entropy(logits, y)
+        return loss if reference is None else loss + lam * nuclear_term(logits, reference)
+
+    return input_gradient(objective, x_adv)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuclearNormAttack(Attack):
+    """Eq. 1 from a Bernoulli start; with ``steps=2`` a second step on the cross-entropy alone (section 5.3).
+
+    Each step has size eps and is projected. The nuclear norm couples the images of a batch, so the result for an
+    image depends on its batch.
+    """
+
+    lam: float = 1.0
+    """Weight of the nuclear norm per image, >= 0."""
+    alpha: float | None = None
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2."""
+    steps: int = 1
+    """1 or 2."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alpha is not None:
+            check_eps("alpha", self.alpha)
+        if self.steps not in (1, 2):
+            raise InputError(f"steps={self.steps}: the nuclear-norm attack has 1 step or 2 (section 5.3).")
+        if not self.lam >= 0:
+            raise InputError(f"lam={self.lam}: expected a weight >= 0.")
+
+    def perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the attacked images [M, C, H, W]."""
+        bounds = self.threat.bounds(x)
+        with torch.no_grad():
+            reference = self.model(x)
+        alpha = self.eps / 2 if self.alpha is None else self.alpha
+        x_adv = bounds.project(x + bernoulli(x, alpha, self.generator))
+        for weighted in (reference, None)[: self.steps]:
+            gradient = ascent_direction(self.model, x_adv, y, weighted, self.lam)
+            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, self.eps))
+        return x_adv

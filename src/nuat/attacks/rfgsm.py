@@ -1,0 +1,21 @@
+"""R-FGSM: a random sign step, then FGSM with the rest of the ball (Tramer et al. 2018)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nuat.attacks.base import Attack, input_gradient
+from nuat.losses import cross_entropy_sum
+from nuat.threat import bernoulli
+
+
+@dataclass(frozen=True, kw_only=True)
+class RFGSM(Attack):
+    """x' = x +- eps/2 per pixel at random; x_adv = x' + eps/2 * sign(grad CE(f(x'), y)), in ball and box."""
+
+    def perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the R-FGSM examples [B, C, H, W]."""
+        bounds = self.threat.bounds(x)
+        start = bounds.project(x + bernoulli(x, self.eps / 2, self.generator))
+        gradient = input_gradient(lambda z: cross_entropy_sum(self.model(z), y), start)
+        return bounds.project(start + self.threat.ascent(gradient, self.eps / 2))

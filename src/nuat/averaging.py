@@ -1,0 +1,59 @@
+"""Exponential averages of the weights (-WA, section 5.4) and their buffer policy.
+
+An average is a plain dictionary of tensors named as in ``model.state_dict()``, so that it is checkpointed and shipped
+like weights. Floating-point buffers (batch norm's running statistics) are averaged with the weights, as the authors'
+scripts do; integer buffers (its batch counter) are copied.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Average = dict[str, Tensor]
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of ``state_dict`` by name, not copied."""
+    return {name: tensor.detach() for name, tensor in model.state_dict(keep_vars=True).items()}
+
+
+def start(model: nn.Module) -> Average:
+    """Return an average that holds a copy of the present weights and buffers."""
+    return {name: tensor.clone() for name, tensor in _tensors(model).items()}
+
+
+@torch.no_grad()
+def update(average: Average, model: nn.Module, tau: float) -> None:
+    """Set average <- tau * average + (1 - tau) * model, in place."""
+    now = _tensors(model)
+    floating = [name for name, tensor in average.items() if tensor.is_floating_point()]
+    torch._foreach_lerp_([average[n] for n in floating], [now[n] for n in floating], 1.0 - tau)
+    for name, tensor in average.items():
+        if not tensor.is_floating_point():
+            tensor.copy_(now[name])
+
+
+def decay(tau: float, step: int, *, warmup: bool) -> float:
+    """Return the decay of update ``step`` (from 0): tau, or with warm-up min(tau, (1 + step) / (10 + step))."""
+    return min(tau, (1 + step) / (10 + step)) if warmup else tau
+
+
+def forward(model: nn.Module, average: Average) -> Callable[[Tensor], Tensor]:
+    """Return the function of ``model`` with the averaged weights and buffers, in the mode that the model is in.
+
+    In training mode batch norm would update the averaged running statistics; call it in evaluation mode.
+    """
+
+    def averaged(x: Tensor) -> Tensor:
+        logits: Any = torch.func.functional_call(model, average, (x,))
+        return logits  # type: ignore[no-any-return]
+
+    return averaged
+
+
+@torch.no_grad()
+def load_into(model: nn.Module, average: Average) -> None:
+    """Copy the averaged weights and buffers into ``model``."""
+    model.load_state_dict(average)

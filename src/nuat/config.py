@@ -1,0 +1,215 @@
+"""The settings of a run: frozen keyword-only dataclasses, every field with its unit, range and meaning.
+
+A recipe (``nuat.recipes``) returns a complete ``TrainConfig``; the command line changes single fields of it.
+Each class checks its own fields when it is made and raises ``InputError`` on the first that cannot be.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from nuat.defenses.base import Defense
+from nuat.errors import InputError
+from nuat.schedules import OneCycle, Schedule
+from nuat.threat import check_eps
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise InputError(f"{name}={value}: expected at least {least:g}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the images come from, how they are split and augmented."""
+
+    name: Literal["mnist-sample", "mnist", "cifar10", "cifar100"] = "mnist-sample"
+    """Named source, used when no path is given."""
+    path: Path | None = None
+    """An .npz (x_train, y_train, x_test, y_test) or an image folder (train/<class>/*.png) used instead."""
+    download: bool = True
+    """Whether a named source that is not in the cache may be downloaded."""
+    cache: Path | None = None
+    """Folder of downloads and decoded folders; none: $NUAT_CACHE, else .cache/nuat in the home folder."""
+    image_size: int | None = None
+    """Image folders: side [pixels] that images are resized and centre-cropped to; none: all are of one size."""
+    validation: int = 500
+    """Training images held out, class-balanced, to choose the best epoch; >= 0."""
+    split_seed: int = 0
+    """Seed of that split, apart from the run's seed so that runs of several seeds share one split."""
+    train_limit: int | None = None
+    """Use only this many training images, class-balanced, after the split; none: all."""
+    crop_padding: int = 0
+    """Random crop: zeros [pixels] padded on each side; 0: no crop."""
+    flip: bool = False
+    """Random horizontal flip."""
+
+    def __post_init__(self) -> None:
+        _at_least("data.validation", self.validation, 0)
+        _at_least("data.crop_padding", self.crop_padding, 0)
+        if self.train_limit is not None:
+            _at_least("data.train_limit", self.train_limit, 2)
+        if self.image_size is not None:
+            _at_least("data.image_size", self.image_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network, and the normalisation that is its first layer."""
+
+    name: str = "small-cnn"
+    """small-cnn, mnist-cnn, resnet18, resnet34, resnet50 or wrn-<depth>-<k> (wrn-34-10)."""
+    width: int | None = None
+    """Channels of the first stage; none: the architecture's own (small-cnn 16, mnist-cnn 32, resnet 64)."""
+    stem: Literal["cifar", "imagenet"] | None = None
+    """ResNets: 3x3 stride 1 without pooling, or 7x7 stride 2 with it; none: cifar up to 64 pixels."""
+    mean: tuple[float, ...] | None = None
+    """Per-channel mean subtracted inside the model; none: no normalisation (as in the paper)."""
+    std: tuple[float, ...] | None = None
+    """Per-channel standard deviation divided by inside the model, > 0; given with mean."""
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise InputError("model.mean and model.std go together: give both or neither.")
+        if self.std is not None and not all(s > 0 for s in self.std):
+            raise InputError(f"model.std={self.std}: every value must be > 0.")
+        if self.width is not None:
+            _at_least("model.width", self.width, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreatConfig:
+    """The perturbations that the model must withstand: an Linf ball in pixels of [0, 1]."""
+
+    eps: float = 8 / 255
+    """Radius of the ball, in (0, 1]; written 8/255 or 0.031."""
+    pgd_alpha: float = 2 / 255
+    """Step of the evaluation's PGD, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        check_eps("threat.eps", self.eps)
+        check_eps("threat.pgd_alpha", self.pgd_alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Stochastic gradient descent with momentum."""
+
+    lr: Schedule = field(default_factory=OneCycle)
+    """Learning rate over the run."""
+    momentum: float = 0.9
+    """In [0, 1)."""
+    weight_decay: float = 5e-4
+    """L2 weight on every parameter, >= 0."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.momentum < 1.0:
+            raise InputError(f"optimizer.momentum={self.momentum:g}: expected a value in [0, 1).")
+        _at_least("optimizer.weight_decay", self.weight_decay, 0.0)
+        if self.nesterov and self.momentum == 0.0:
+            raise InputError("optimizer.nesterov has no effect without momentum; set optimizer.momentum > 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragingConfig:
+    """Exponential average of the weights over the steps (-WA, section 5.4)."""
+
+    tau: float | None = None
+    """Decay per step, in [0, 1); none: no average. The paper's runs use 0.9998."""
+    warmup: bool = False
+    """Use min(tau, (1 + step) / (10 + step)), so that a short run is not held at its first weights."""
+
+    def __post_init__(self) -> None:
+        if self.tau is not None and not 0.0 <= self.tau < 1.0:
+            raise InputError(f"averaging.tau={self.tau:g}: expected a decay in [0, 1).")
+        if self.tau is None and self.warmup:
+            raise InputError("averaging.warmup has no effect without averaging.tau; give a tau such as 0.9998.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """What is watched during the run, and what an alarm does."""
+
+    overfitting_gap: float = 0.25
+    """Catastrophic overfitting: alarm when validation accuracy under FGSM exceeds that under PGD by this."""
+    on_overfitting: Literal["warn", "stop"] = "warn"
+    """What that alarm does."""
+    collapse_margin: float = 0.02
+    """Collapse to a constant: alarm when an epoch's mean clean loss is above (1 - margin) * log(classes)."""
+    collapse_patience: int = 3
+    """Epochs in a row of that before the alarm, >= 1 (a slow first epoch is no collapse)."""
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """What that alarm does."""
+    on_nonfinite: Literal["skip", "stop"] = "stop"
+    """Non-finite loss or logits: skip that update, or end the run with the last good checkpoint."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.overfitting_gap <= 1.0:
+            raise InputError(f"monitors.overfitting_gap={self.overfitting_gap:g}: expected an accuracy gap in (0, 1].")
+        if not 0.0 <= self.collapse_margin < 1.0:
+            raise InputError(f"monitors.collapse_margin={self.collapse_margin:g}: expected a value in [0, 1).")
+        _at_least("monitors.collapse_patience", self.collapse_patience, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """The evaluation on test images that follows training."""
+
+    attacks: tuple[str, ...] = ("clean", "pgd-100", "gama-100")
+    """Attacks in order: clean, fgsm, rfgsm, pgd-<steps>, gama-<steps>, autoattack, autoattack-v1."""
+    n: int | None = 1000
+    """Test images, class-balanced; none: all."""
+    batch_size: int = 250
+    """Images a batch, >= 1; it changes the memory needed, not the result of any attack but the random draws."""
+
+    def __post_init__(self) -> None:
+        if self.n is not None:
+            _at_least("evaluation.n", self.n, 1)
+        _at_least("evaluation.batch_size", self.batch_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that a run depends on."""
+
+    defense: Defense
+    """How a batch becomes a loss."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Images, split and augmentation."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Network."""
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    """Perturbation set."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizer and learning rate."""
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    """Weight averaging."""
+    monitors: MonitorConfig = field(default_factory=MonitorConfig)
+    """Alarms."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Evaluation after training."""
+    epochs: int = 30
+    """Passes over the training images, >= 1."""
+    batch_size: int = 64
+    """Images a batch, >= 2."""
+    seed: int = 0
+    """Seed of the weights, the order, the augmentation and the noise."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: autocast in training. The weights, the nuclear norm and every evaluation stay fp32."""
+    channels_last: bool = True
+    """Store images and convolution weights with the channels innermost (faster; the same function)."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints of the full state, >= 1."""
+
+    def __post_init__(self) -> None:
+        _at_least("epochs", self.epochs, 1)
+        if self.batch_size < 2:
+            raise InputError(
+                f"batch_size={self.batch_size}: batch norm in training and the joint statistics of the nuclear norm "
+                "need at least 2 images a batch."
+            )
+        _at_least("checkpoint_every", self.checkpoint_every, 1)

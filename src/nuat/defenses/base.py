@@ -1,0 +1,77 @@
+"""The extension point of training: how a batch becomes a loss.
+
+A defense is a frozen dataclass of settings with one required method, ``loss``. What it must remember between batches
+lives in a *state*, a dictionary of tensors, numbers, strings and dictionaries of these, which the training loop owns
+and checkpoints: ``init_state`` makes it, ``loss`` and ``after_step`` may change it in place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nuat.threat import Linf
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Where in the run a batch stands, and what a defense may draw on."""
+
+    threat: Linf
+    """The perturbation set."""
+    epoch: int
+    """Epoch of this batch, from 0."""
+    epochs: int
+    """Epochs of the run."""
+    batch: int
+    """Batch within the epoch, from 0."""
+    batches: int
+    """Batches an epoch."""
+    generator: torch.Generator | None = None
+    """Source of every random draw, on the model's device; none: torch's global one."""
+    index: Tensor | None = None
+    """Positions of the images in the training set, int64 [B], for defenses that remember images."""
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """What a defense makes of a batch."""
+
+    loss: Tensor
+    """Scalar that the optimizer minimises, with its graph."""
+    metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
+    """Detached scalars; the loop logs their means over the epoch. ``clean_loss`` feeds the collapse monitor."""
+    events: tuple[Mapping[str, Any], ...] = ()
+    """Things worth a line of the record (a switch), each a dictionary of JSON values with a ``kind``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defense:
+    """Base of the defenses; a subclass is a frozen keyword-only dataclass that defines ``loss``."""
+
+    def init_state(self, model: nn.Module) -> State:
+        """Return the state at the start of a run; by default a defense remembers nothing."""
+        return {}
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return the loss of a batch, ready for ``backward``.
+
+        Args:
+            model: in training mode, and left so.
+            x: images [B, C, H, W] in [0, 1].
+            y: labels, int64 [B].
+            step: where the batch stands in the run.
+            state: what ``init_state`` returned; may be changed in place.
+        """
+        raise AssertionError("Defense is abstract")
+
+    def after_step(self, model: nn.Module, step: Step, state: State) -> None:  # noqa: B027
+        """Do what follows the optimizer's update of the weights (an average); by default nothing."""
+
+    def summary(self, state: State, batches: int) -> dict[str, Any]:
+        """Return figures of the whole run for its record, as JSON values; ``batches`` is those of an epoch."""
+        return {}

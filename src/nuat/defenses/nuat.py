@@ -1,0 +1,99 @@
+"""NuAT: single-step nuclear-norm adversarial training (sections 5.1 and 5.2, Algorithm 1).
+
+| paper | here | |
+|---|---|---|
+| f_theta | ``model`` | live weights |
+| X, Y, M | ``x``, ``y``, ``len(x)`` | [M, C, H, W], int64 [M] |
+| Delta, alpha | ``bernoulli(x, alpha)`` | start of the attack |
+| X~ | ``x_adv`` | |
+| epsilon | ``step.threat.eps`` | also the size of the attack's step |
+| lambda | ``lam`` | the same in Eq. 1 and Eq. 2, ramped per epoch |
+| ||.||_* | ``nuclear_term`` | divided by M, as the cross-entropy is a mean |
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nuat.attacks.base import eval_mode
+from nuat.attacks.nuclear import ascent_direction
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.losses import cross_entropy, nuclear_term
+from nuat.schedules import Ramp
+from nuat.threat import bernoulli, check_eps
+
+Passes = Literal["one", "authors"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuAT(Defense):
+    """Single-step NuAT. The attack alternates between CE + lambda * nuclear norm and CE alone (R-FGSM)."""
+
+    lam: Ramp = field(default_factory=Ramp)
+    """Lambda over the epochs."""
+    alpha: float | None = None
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2, as on CIFAR-10."""
+    passes: Passes = "one"
+    """one: a single clean pass in training mode serves the attack and the loss. authors: the attack's reference
+    logits come from a pass of their own, as in the authors' code (batch norm sees the clean batch twice)."""
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None:
+            check_eps("defense.alpha", self.alpha)
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return the loss of Alg. 1, line 8, on the single-step attack of lines 4-7."""
+        lam = self.lam(step.epoch, step.epochs)
+        logits_clean = clean_pass(model, x, self.passes)
+        with eval_mode(model):
+            x_adv = single_step_attack(model, x, y, logits_clean.detach(), lam, self.alpha, step)
+        return regularised_loss(model, x, y, x_adv, None if self.passes == "authors" else logits_clean, lam)
+
+
+def single_step_attack(
+    model: nn.Module, x: Tensor, y: Tensor, reference: Tensor, lam: float, alpha: float | None, step: Step
+) -> Tensor:
+    """Return X~ [M, C, H, W] of Alg. 1, lines 4-7; the model is in evaluation mode, ``reference`` is f(X) [M, N].
+
+    Alternate minibatches leave the nuclear norm out (section 5.1); each epoch starts with such a one.
+    """
+    bounds = step.threat.bounds(x)
+    nuclear_batch = step.batch % 2 == 1 and lam > 0
+    x_adv = start(x, step, alpha)  # Alg. 1, line 4
+    gradient = ascent_direction(model, x_adv, y, reference if nuclear_batch else None, lam)  # Alg. 1, line 5
+    return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))  # Alg. 1, lines 6-7
+
+
+def clean_pass(model: nn.Module, x: Tensor, passes: Passes) -> Tensor:
+    """Return f(X) [M, N] in training mode: with its graph, or, for the authors' own pass, without."""
+    with torch.set_grad_enabled(passes == "one"):
+        logits: Tensor = model(x)
+    return logits
+
+
+def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
+    """Return the attack's start X + Delta [M, C, H, W], clamped to [0, 1]; ``alpha`` none: eps / 2."""
+    magnitude = step.threat.eps / 2 if alpha is None else alpha
+    return (x + bernoulli(x, magnitude, step.generator)).clamp(0.0, 1.0)  # the authors' scripts clamp the start
+
+
+def regularised_loss(
+    model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, logits_clean: Tensor | None, lam: float
+) -> BatchLoss:
+    """Return CE(f(X), Y) + lambda ||f(X~) - f(X)||_* / M in training mode (Alg. 1, line 8).
+
+    ``logits_clean`` is f(X) with its graph; none: it is computed here.
+    """
+    if logits_clean is None:
+        logits_clean = model(x)
+    clean_loss = cross_entropy(logits_clean, y)
+    nuclear = nuclear_term(model(x_adv), logits_clean)
+    metrics: Mapping[str, Tensor | float] = {
+        "clean_loss": clean_loss.detach(),
+        "nuclear": nuclear.detach(),
+        "lam": lam,
+    }
+    return BatchLoss(clean_loss + lam * nuclear, metrics)

@@ -1,0 +1,72 @@
+"""NuAT2: the two-step attack (section 5.3), whose first step may use averaged weights (NuAT2-WA, section 5.4).
+
+| paper | here |
+|---|---|
+| first step, Eq. 1, on the weight-averaged model | ``first``: the average's function, or the live model |
+| second step, cross-entropy on the live model | ``ascent_direction(model, ..., reference=None)`` |
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nuat import averaging
+from nuat.attacks.base import Forward, eval_mode
+from nuat.attacks.nuclear import ascent_direction
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.nuat import regularised_loss, start
+from nuat.errors import InputError
+from nuat.schedules import Ramp
+from nuat.threat import check_eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuAT2(Defense):
+    """Two-step NuAT. Both steps have size eps; the first is on CE + lambda * nuclear norm, the second on CE alone."""
+
+    lam: Ramp = field(default_factory=Ramp)
+    """Lambda over the epochs."""
+    alpha: float | None = None
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2."""
+    attack_tau: float | None = None
+    """Decay of the average that takes the first attack step, in [0, 1); none: the live weights. In the first epoch
+    the live weights take it. The authors' NuAT2-WA uses 0.99."""
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None:
+            check_eps("defense.alpha", self.alpha)
+        if self.attack_tau is not None and not 0.0 <= self.attack_tau < 1.0:
+            raise InputError(f"defense.attack_tau={self.attack_tau:g}: expected a decay in [0, 1).")
+
+    def init_state(self, model: nn.Module) -> State:
+        """Return the attack's own weight average, if it has one."""
+        return {} if self.attack_tau is None else {"attack_average": averaging.start(model)}
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return the loss of Alg. 1, line 8, on the two-step attack of section 5.3."""
+        lam = self.lam(step.epoch, step.epochs)
+        averaged = "attack_average" in state and step.epoch > 0
+        first = averaging.forward(model, state["attack_average"]) if averaged else model
+        with eval_mode(model):
+            x_adv = two_step_attack(model, first, x, y, lam, self.alpha, step)
+        return regularised_loss(model, x, y, x_adv, None, lam)
+
+    def after_step(self, model: nn.Module, step: Step, state: State) -> None:
+        """Update the attack's average."""
+        if self.attack_tau is not None:
+            averaging.update(state["attack_average"], model, self.attack_tau)
+
+
+def two_step_attack(
+    model: nn.Module, first: Forward, x: Tensor, y: Tensor, lam: float, alpha: float | None, step: Step
+) -> Tensor:
+    """Return X~ [M, C, H, W] of section 5.3; the model is in evaluation mode, ``first`` is f of the first step."""
+    bounds = step.threat.bounds(x)
+    with torch.no_grad():
+        reference = first(x) if lam > 0 else None
+    x_adv = start(x, step, alpha)  # Alg. 1, line 4
+    gradient = ascent_direction(first, x_adv, y, reference, lam)
+    x_adv = bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))
+    gradient = ascent_direction(model, x_adv, y, None, 0.0)
+    return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))

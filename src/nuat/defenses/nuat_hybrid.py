@@ -1,0 +1,93 @@
+"""NuAT-H: single-step NuAT that turns to the two-step attack when training becomes unstable (section 5.5).
+
+The paper gives the rule, "a sudden drop in the training loss on clean samples when compared to the average loss of
+the previous epoch", not its threshold. Here a batch is attacked in two steps when its clean loss is below
+(1 - drop) times the previous epoch's mean clean loss; the first epoch is single-step.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from nuat.attacks.base import eval_mode
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.nuat import Passes, clean_pass, regularised_loss, single_step_attack
+from nuat.defenses.nuat2 import two_step_attack
+from nuat.errors import InputError
+from nuat.losses import cross_entropy
+from nuat.schedules import Ramp
+from nuat.threat import check_eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuATHybrid(Defense):
+    """Hybrid NuAT. A smaller ``drop`` turns to the stronger attack more often."""
+
+    lam: Ramp = field(default_factory=Ramp)
+    """Lambda over the epochs."""
+    alpha: float | None = None
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2."""
+    passes: Passes = "one"
+    """As in NuAT: one clean pass, or the authors' two."""
+    drop: float = 0.3
+    """Relative drop of a batch's clean loss below the previous epoch's mean from which it is attacked in two
+    steps, in (0, 1). Ours: the paper's threshold is not public."""
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None:
+            check_eps("defense.alpha", self.alpha)
+        if not 0.0 < self.drop < 1.0:
+            raise InputError(f"defense.drop={self.drop:g}: expected a relative drop in (0, 1).")
+
+    def init_state(self, model: nn.Module) -> State:
+        """Return this epoch's clean losses, the previous epoch's mean, and the counts of the whole run."""
+        return {
+            "epoch": 0,
+            "loss_sum": 0.0,
+            "loss_count": 0,
+            "previous_mean": None,
+            "two_step": False,
+            "two_step_batches": 0,
+            "switches": 0,
+        }
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return the loss of Alg. 1, line 8, on the single-step or the two-step attack."""
+        lam = self.lam(step.epoch, step.epochs)
+        logits_clean = clean_pass(model, x, self.passes)
+        clean_loss = float(cross_entropy(logits_clean.detach(), y))  # the switch is a decision of the host
+        switch = self._decide(clean_loss, step, state)
+        with eval_mode(model):
+            if state["two_step"]:
+                x_adv = two_step_attack(model, model, x, y, lam, self.alpha, step)
+            else:
+                x_adv = single_step_attack(model, x, y, logits_clean.detach(), lam, self.alpha, step)
+        terms = regularised_loss(model, x, y, x_adv, None if self.passes == "authors" else logits_clean, lam)
+        return BatchLoss(terms.loss, {**terms.metrics, "two_step": float(state["two_step"])}, switch)
+
+    def summary(self, state: State, batches: int) -> dict[str, Any]:
+        """Return the switches and the epochs' worth of two-step batches, as the subscripts of Table 1b count them."""
+        epochs = state["two_step_batches"] / batches
+        return {
+            "switches": state["switches"],
+            "two_step_batches": state["two_step_batches"],
+            "two_step_epochs": epochs,
+            "table_1b_subscript": math.ceil(epochs),  # "rounded to the next largest integer", section 6.1
+        }
+
+    def _decide(self, clean_loss: float, step: Step, state: State) -> tuple[dict[str, Any], ...]:
+        """Set ``state["two_step"]`` for this batch and count it; return the event of a switch, if there was one."""
+        if step.epoch != state["epoch"]:
+            state["previous_mean"] = state["loss_sum"] / state["loss_count"]
+            state.update(epoch=step.epoch, loss_sum=0.0, loss_count=0)
+        before, mean = state["two_step"], state["previous_mean"]
+        now = mean is not None and clean_loss < (1.0 - self.drop) * mean
+        state.update(two_step=now, two_step_batches=state["two_step_batches"] + now)
+        state.update(loss_sum=state["loss_sum"] + clean_loss, loss_count=state["loss_count"] + 1)
+        if now == before:
+            return ()
+        state["switches"] += 1
+        where = {"epoch": step.epoch, "batch": step.batch}
+        return ({"kind": "switch", **where, "two_step": now, "clean_loss": clean_loss, "previous_mean": mean},)

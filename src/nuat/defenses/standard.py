@@ -1,0 +1,18 @@
+"""Standard training: cross-entropy on clean images, the row "Normal" of Tables 1a and 2."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.losses import cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard(Defense):
+    """No defense."""
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return CE(f(X), Y), the mean over the batch."""
+        loss = cross_entropy(model(x), y)
+        return BatchLoss(loss, {"clean_loss": loss.detach()})

@@ -1,0 +1,44 @@
+"""Files are written whole: a reader sees the old file or the new one, never a part of either."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that takes the place of ``path`` when the block ends without an error.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is renamed. On any
+    error (no space left, Ctrl-C) the temporary file is removed and ``path`` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read; a result is for whom the umask allows
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path``, whole."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def _umask() -> int:
+    # the only portable way to read it is to set it
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,79 @@
+"""Networks that take images in [0, 1] and return logits; normalisation is a layer inside."""
+
+import difflib
+import re
+
+from torch import nn
+
+from nuat.config import ModelConfig
+from nuat.errors import InputError
+from nuat.models.adapters import Classifier, adapt, has_batch_norm
+from nuat.models.mnist_cnn import MNISTCNN
+from nuat.models.normalisation import Normalise
+from nuat.models.resnet import ResNet, resnet18, resnet34, resnet50
+from nuat.models.sizes import check_counts
+from nuat.models.small_cnn import SmallCNN
+from nuat.models.usual_names import load_usual_names
+from nuat.models.wide_resnet import WideResNet
+
+__all__ = [
+    "MNISTCNN",
+    "MODEL_NAMES",
+    "Classifier",
+    "Normalise",
+    "ResNet",
+    "SmallCNN",
+    "WideResNet",
+    "adapt",
+    "build",
+    "has_batch_norm",
+    "load_usual_names",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+]
+
+MODEL_NAMES: tuple[str, ...] = ("small-cnn", "mnist-cnn", "resnet18", "resnet34", "resnet50", "wrn-<depth>-<k>")
+"""What ModelConfig.name may be; wrn-34-10 is one of the last kind."""
+
+
+def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple[int, int]) -> Classifier:
+    """The network that config names, for images [B, channels, H, W] with image_size = (H, W) in pixels.
+
+    Weights are drawn from torch's global generator, which the caller seeds. Raises InputError for an unknown name,
+    a setting that has no effect on that network, a mean or std that does not fit the channels, and bad sizes.
+    """
+    check_counts(channels=channels, classes=classes, height=image_size[0], width=image_size[1])
+    if config.mean is not None and config.std is not None and {len(config.mean), len(config.std)} != {channels}:
+        raise InputError(
+            f"model.mean has {len(config.mean)} values and model.std has {len(config.std)}: the images have "
+            f"{channels} channels; give one value per channel."
+        )
+    return adapt(_network(config, channels, classes, image_size), mean=config.mean, std=config.std)
+
+
+def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple[int, int]) -> nn.Module:
+    name, width, stem = config.name, config.width, config.stem
+    if stem is not None and (name in ("small-cnn", "mnist-cnn") or name.startswith("wrn-")):
+        raise InputError(f"model.stem={stem} has no effect on {name}; leave it out or choose a resnet.")
+    # The choice of stem that ModelConfig documents: small images would shrink to a point in the ImageNet stem.
+    stem = stem or ("cifar" if max(image_size) <= 64 else "imagenet")
+    match name:
+        case "small-cnn":
+            return SmallCNN(channels, classes, image_size, width=width or 16)
+        case "mnist-cnn":
+            return MNISTCNN(channels, classes, image_size, width=width or 32)
+        case "resnet18":
+            return resnet18(in_channels=channels, classes=classes, stem=stem, width=width or 64)
+        case "resnet34":
+            return resnet34(in_channels=channels, classes=classes, stem=stem, width=width or 64)
+        case "resnet50":
+            return resnet50(in_channels=channels, classes=classes, stem=stem, width=width or 64)
+    if wide := re.fullmatch(r"wrn-(\d{1,4})-(\d{1,3})", name):
+        if width is not None:
+            raise InputError(f"model.width={width} has no effect on {name}, whose last number is its width.")
+        return WideResNet(int(wide[1]), int(wide[2]), channels, classes)
+    nearest = difflib.get_close_matches(name.lower(), [*MODEL_NAMES[:-1], "wrn-34-10", "wrn-28-10"], n=1, cutoff=0.0)
+    raise InputError(
+        f"model.name={name!r} is not a known network; did you mean {nearest[0]}? Known: {', '.join(MODEL_NAMES)}."
+    )

@@ -1,0 +1,39 @@
+"""The paper's MNIST network: four 5x5 convolutions and two linear layers."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuat.models.sizes import check_counts, check_image_size, check_same_size
+
+
+class MNISTCNN(nn.Module):
+    """Images [B, in_channels, H, W] -> logits [B, classes], for one image_size = (H, W) of at least 4x4 pixels.
+
+    conv5x5(w)-relu-conv5x5(w)-relu-maxpool2-conv5x5(2w)-relu-conv5x5(2w)-relu-maxpool2-fc(512)-relu-fc(classes),
+    padding 2, with w = width. At 28x28 and width 32 this is the network of the MNIST experiments of Sriramanan
+    et al. 2021 (fc 3136-512). Raises InputError for sizes that cannot be and for images of another size.
+    """
+
+    def __init__(
+        self, in_channels: int = 1, classes: int = 10, image_size: tuple[int, int] = (28, 28), width: int = 32
+    ) -> None:
+        super().__init__()
+        check_counts(in_channels=in_channels, classes=classes, width=width)
+        check_image_size("mnist-cnn", image_size, least=4)
+        self.image_size = image_size
+        self.conv1 = nn.Conv2d(in_channels, width, 5, padding=2)
+        self.conv2 = nn.Conv2d(width, width, 5, padding=2)
+        self.conv3 = nn.Conv2d(width, 2 * width, 5, padding=2)
+        self.conv4 = nn.Conv2d(2 * width, 2 * width, 5, padding=2)
+        self.fc1 = nn.Linear(2 * width * (image_size[0] // 4) * (image_size[1] // 4), 512)
+        self.fc2 = nn.Linear(512, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        check_same_size("mnist-cnn", self.image_size, (x.shape[2], x.shape[3]))
+        x = F.relu(self.conv1(x), inplace=True)
+        x = F.max_pool2d(F.relu(self.conv2(x), inplace=True), 2)
+        x = F.relu(self.conv3(x), inplace=True)
+        x = F.max_pool2d(F.relu(self.conv4(x), inplace=True), 2)
+        logits: Tensor = self.fc2(F.relu(self.fc1(x.flatten(1)), inplace=True))
+        return logits

@@ -1,0 +1,48 @@
+"""Per-channel normalisation as a layer, so that attacks and eps stay in pixels of [0, 1]."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nuat.errors import InputError
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel; x: [B, C, H, W] -> [B, C, H, W].
+
+    mean and std (one value per channel, std > 0) are buffers [1, C, 1, 1]: they move, cast and ship with the
+    weights. Raises InputError for values that cannot be, and for images of another number of channels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        mean, std = [float(m) for m in mean], [float(s) for s in std]
+        if not mean or len(mean) != len(std):
+            raise InputError(
+                f"mean has {len(mean)} values and std has {len(std)}: expected one of each per image channel."
+            )
+        if not all(math.isfinite(m) for m in mean):
+            raise InputError(f"mean={tuple(mean)}: every value must be finite.")
+        if not all(math.isfinite(s) and s > 0 for s in std):
+            raise InputError(f"std={tuple(std)}: every value must be finite and > 0.")
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise images [B, C, H, W]."""
+        # Broadcasting would turn grey images into as many channels as mean has without a word.
+        if x.shape[1] != self.mean.shape[1]:
+            raise InputError(
+                f"images have {x.shape[1]} channels but mean and std have {self.mean.shape[1]} values; "
+                "give one value per channel."
+            )
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        """The number of channels, for printing."""
+        return f"channels={self.mean.shape[1]}"

@@ -1,0 +1,140 @@
+"""Residual networks (He et al., CVPR 2016) with the stem of CIFAR or of ImageNet.
+
+Modules are named, ordered and initialised as in torchvision, so its weights load directly and one seed gives the
+same network. With the cifar stem the function is that of the ResNet-18 of the paper's CIFAR-10 experiments.
+"""
+
+from typing import ClassVar, Literal, get_args
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuat.errors import InputError
+from nuat.models.sizes import check_counts
+
+Stem = Literal["cifar", "imagenet"]
+
+BLOCKS: dict[str, tuple[int, int, int, int]] = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+}
+"""Residual blocks in each of the four stages."""
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    """The projection [B, inputs, H, W] -> [B, outputs, H / stride, W / stride], where one is needed."""
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut; [B, inputs, H, W] -> [B, planes, H / stride, W / stride]."""
+
+    expansion: ClassVar[int] = 1
+
+    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, planes, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = _shortcut(inputs, planes, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """relu(F(x) + shortcut(x))."""
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around a shortcut; [B, inputs, H, W] -> [B, 4 planes, H / stride, W / stride]."""
+
+    expansion: ClassVar[int] = 4
+
+    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+        super().__init__()
+        outputs = planes * self.expansion
+        self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        # The stride sits on the 3x3 convolution ("ResNet v1.5"), as in torchvision.
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """relu(F(x) + shortcut(x))."""
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = self.bn3(self.conv3(out))
+        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+
+
+class ResNet(nn.Module):
+    """Images [B, in_channels, H, W] of any size -> logits [B, classes].
+
+    stem: "cifar" (3x3 stride 1, no pooling) or "imagenet" (7x7 stride 2, 3x3 max-pooling stride 2).
+    width: planes of the first stage; each of the three that follow doubles it. Raises InputError for a stem or
+    size that cannot be.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        blocks: tuple[int, int, int, int],
+        *,
+        in_channels: int = 3,
+        classes: int = 10,
+        stem: Stem = "cifar",
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        check_counts(in_channels=in_channels, classes=classes, width=width)
+        if stem not in get_args(Stem):
+            raise InputError(f"stem={stem!r}: expected one of {', '.join(get_args(Stem))}.")
+        self.stem = stem
+        kernel, stride = (3, 1) if stem == "cifar" else (7, 2)
+        self.conv1 = nn.Conv2d(in_channels, width, kernel, stride=stride, padding=kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        stages = []
+        inputs = width
+        for stage, count in enumerate(blocks):
+            planes = width * 2**stage
+            layers = []
+            for i in range(count):
+                layers.append(block(inputs, planes, 2 if stage > 0 and i == 0 else 1))
+                inputs = planes * block.expansion
+            stages.append(nn.Sequential(*layers))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.fc = nn.Linear(inputs, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        if self.stem == "imagenet":
+            x = F.max_pool2d(x, 3, stride=2, padding=1)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
+
+
+def resnet18(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", width: int = 64) -> ResNet:
+    """ResNet-18: basic blocks (2, 2, 2, 2); 11,173,962 parameters for 10 classes with the cifar stem."""
+    return ResNet(BasicBlock, BLOCKS["resnet18"], in_channels=in_channels, classes=classes, stem=stem, width=width)
+
+
+def resnet34(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", width: int = 64) -> ResNet:
+    """ResNet-34: basic blocks (3, 4, 6, 3)."""
+    return ResNet(BasicBlock, BLOCKS["resnet34"], in_channels=in_channels, classes=classes, stem=stem, width=width)
+
+
+def resnet50(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", width: int = 64) -> ResNet:
+    """ResNet-50: bottlenecks (3, 4, 6, 3)."""
+    return ResNet(Bottleneck, BLOCKS["resnet50"], in_channels=in_channels, classes=classes, stem=stem, width=width)

@@ -1,0 +1,33 @@
+"""The quickstart's network: two strided convolutions and two linear layers."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuat.models.sizes import check_counts, check_image_size, check_same_size
+
+
+class SmallCNN(nn.Module):
+    """Images [B, in_channels, H, W] -> logits [B, classes], for one image_size = (H, W) of at least 4x4 pixels.
+
+    conv4x4(w, stride 2)-relu-conv4x4(2w, stride 2)-relu-fc(100)-relu-fc(classes), padding 1, with w = width: the
+    small MNIST network of Wong & Kolter, "Provable defenses via the convex outer adversarial polytope", ICML
+    2018. Raises InputError for sizes that cannot be and for images of another size.
+    """
+
+    def __init__(self, in_channels: int, classes: int, image_size: tuple[int, int], width: int = 16) -> None:
+        super().__init__()
+        check_counts(in_channels=in_channels, classes=classes, width=width)
+        check_image_size("small-cnn", image_size, least=4)
+        self.image_size = image_size
+        self.conv1 = nn.Conv2d(in_channels, width, 4, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)
+        self.fc1 = nn.Linear(2 * width * (image_size[0] // 4) * (image_size[1] // 4), 100)
+        self.fc2 = nn.Linear(100, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        check_same_size("small-cnn", self.image_size, (x.shape[2], x.shape[3]))
+        x = F.relu(self.conv1(x), inplace=True)
+        x = F.relu(self.conv2(x), inplace=True)
+        logits: Tensor = self.fc2(F.relu(self.fc1(x.flatten(1)), inplace=True))
+        return logits

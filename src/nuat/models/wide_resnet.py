@@ -1,0 +1,82 @@
+"""Wide residual networks, pre-activation (Zagoruyko & Komodakis, BMVC 2016), as in the code of TRADES, AWP and NuAT.
+
+Modules are named and initialised as there, without dropout, so their weights load directly.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuat.errors import InputError
+from nuat.models.sizes import check_counts
+
+
+class WideBlock(nn.Module):
+    """bn-relu-conv3x3-bn-relu-conv3x3 plus shortcut; [B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        # As in the paper's code, the number of channels alone decides: a block that strides always widens.
+        self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if inputs != outputs else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """F(x) + shortcut(x); a projecting shortcut starts from the activated input."""
+        active = F.relu(self.bn1(x), inplace=True)
+        out = F.relu(self.bn2(self.conv1(active)), inplace=True)
+        out = self.conv2(out)
+        shortcut: Tensor = x if self.convShortcut is None else self.convShortcut(active)
+        y: Tensor = shortcut + out
+        return y
+
+
+class WideStage(nn.Module):
+    """count blocks of one width, the first of them with the stride."""
+
+    def __init__(self, count: int, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        rest = [WideBlock(outputs, outputs, 1) for _ in range(count - 1)]
+        self.layer = nn.Sequential(WideBlock(inputs, outputs, stride), *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
+        out: Tensor = self.layer(x)
+        return out
+
+
+class WideResNet(nn.Module):
+    """WRN-depth-k: images [B, in_channels, H, W] of any size -> logits [B, classes].
+
+    depth = 6n + 4 with n >= 1 blocks in each of three stages of 16k, 32k and 64k channels. WRN-34-10 has 46,160,474
+    parameters for 10 classes. Raises InputError for another depth and for sizes that cannot be.
+    """
+
+    def __init__(self, depth: int, k: int, in_channels: int = 3, classes: int = 10) -> None:
+        super().__init__()
+        check_counts(k=k, in_channels=in_channels, classes=classes)
+        if depth < 10 or (depth - 4) % 6 != 0:
+            nearest = max(10, round((depth - 4) / 6) * 6 + 4)
+            raise InputError(
+                f"depth={depth}: a wide ResNet has 6n + 4 layers (10, 16, 22, 28, 34, ...); the nearest is {nearest}."
+            )
+        count = (depth - 4) // 6
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.block1 = WideStage(count, 16, 16 * k, 1)
+        self.block2 = WideStage(count, 16 * k, 32 * k, 2)
+        self.block3 = WideStage(count, 32 * k, 64 * k, 2)
+        self.bn1 = nn.BatchNorm2d(64 * k)
+        self.fc = nn.Linear(64 * k, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        x = F.relu(self.bn1(x), inplace=True)
+        # The mean over the whole map, whatever its size; at 32x32 this is the 8x8 pooling of the original.
+        logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits

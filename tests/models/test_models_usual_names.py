@@ -1,0 +1,122 @@
+"""Weights from elsewhere load whole, under the usual spellings, or not at all."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuat.errors import InputError
+from nuat.models import WideResNet, adapt, load_usual_names, resnet18, resnet50
+from nuat.models.small_cnn import SmallCNN
+
+
+class Block(nn.Module):
+    """As in kuangliu/pytorch-cifar: the projection is called shortcut, and is an empty Sequential elsewhere."""
+
+    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != planes:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class CifarResNet18(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = nn.Sequential(Block(width, width, 1), Block(width, width, 1))
+        self.layer2 = nn.Sequential(Block(width, 2 * width, 2), Block(2 * width, 2 * width, 1))
+        self.layer3 = nn.Sequential(Block(2 * width, 4 * width, 2), Block(4 * width, 4 * width, 1))
+        self.layer4 = nn.Sequential(Block(4 * width, 8 * width, 2), Block(8 * width, 8 * width, 1))
+        self.linear = nn.Linear(8 * width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer4(self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x)))))))
+        return self.linear(F.avg_pool2d(x, 4).flatten(1))
+
+
+def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def test_cifar_resnet_of_kuangliu_loads_and_agrees() -> None:
+    torch.manual_seed(0)
+    theirs = CifarResNet18(4)
+    x = torch.rand(4, 3, 32, 32)
+    theirs(x)  # running statistics other than the initial ones
+    state = theirs.eval().state_dict()
+    plain = resnet18(width=4)
+    load_usual_names(plain, {"net": prefixed(state, "module."), "acc": 93.0, "epoch": 199})
+    normalised = adapt(resnet18(width=4), mean=(0.0,) * 3, std=(1.0,) * 3)
+    load_usual_names(normalised, state)  # the normalisation may be missing
+    with torch.no_grad():
+        for ours in (plain, normalised):
+            torch.testing.assert_close(ours.eval()(x), theirs(x))
+    load_usual_names(theirs, plain.state_dict())  # and back
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "net.", "_orig_mod.", "_orig_mod.module.model.net."])
+@pytest.mark.parametrize("wrapping", [(), ("state_dict",), ("model",), ("net",), ("model", "state_dict")])
+def test_prefixes_and_wrappings(prefix: str, wrapping: tuple[str, ...]) -> None:
+    source, target = SmallCNN(1, 2, (4, 4), width=1), adapt(SmallCNN(1, 2, (4, 4), width=1))
+    state: dict[str, object] = prefixed(source.state_dict(), prefix)
+    for key in reversed(wrapping):
+        state = {key: state, "epoch": 3}
+    load_usual_names(target, state)
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[f"net.{name}"], value)
+
+
+def test_wide_resnet_of_trades_has_a_dead_block_and_old_weights_no_batch_counts() -> None:
+    source, target = WideResNet(10, 1), WideResNet(10, 1)
+    state = {name: value for name, value in source.state_dict().items() if "num_batches" not in name}
+    dead = prefixed(source.block1.state_dict(), "sub_block1.")
+    load_usual_names(target, prefixed(state | dead, "module."))
+    assert all(torch.equal(target.state_dict()[name], value) for name, value in state.items())
+
+
+def test_the_normalisation_of_the_weights_replaces_the_models() -> None:
+    source = adapt(SmallCNN(1, 2, (4, 4)), mean=(0.1,), std=(0.2,))
+    target = adapt(SmallCNN(1, 2, (4, 4)), mean=(0.5,), std=(0.5,))
+    load_usual_names(target, source.state_dict())
+    x = torch.rand(2, 1, 4, 4)
+    torch.testing.assert_close(target(x), source(x))
+    with pytest.raises(InputError, match=r"unexpected: normalise.mean.*build the model with a mean and std"):
+        load_usual_names(adapt(SmallCNN(1, 2, (4, 4))), source.state_dict())
+
+
+def test_misfits_are_named_and_nothing_is_loaded() -> None:
+    model = resnet18(width=2, classes=10)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    good = resnet18(width=2, classes=10).state_dict()
+    without_fc = {name: value for name, value in good.items() if not name.startswith("fc.")}
+    for state, message in [
+        (without_fc, r"missing: fc.weight, fc.bias"),
+        (good | {"extra": torch.zeros(1)}, r"unexpected: extra\. "),
+        (
+            resnet18(width=2, classes=100).state_dict(),
+            r"of another shape: fc.weight \[100, 16\] for \[10, 16\], fc.bias .*look like resnet18 .*100 classes\), "
+            r"the model is resnet18 \(cifar stem, width 2, 3 channels, 10 classes\)",
+        ),
+        (resnet50(width=2, stem="imagenet").state_dict(), r"look like resnet50 \(imagenet stem, width 2"),
+        (WideResNet(16, 2).state_dict(), r"missing: .* and \d+ more; unexpected.*look like wrn-16-2"),
+        (SmallCNN(1, 10, (4, 4)).state_dict(), r"look like small-cnn \(width 16, 1 channels, 10 classes\)"),
+        ({"a": torch.zeros(2)}, "look like no network of nuat.models"),
+        ({"epoch": 3, "weights": {}}, r"state_dict\['epoch'\] is a int: .*under one of the keys state_dict"),
+        ({}, "state_dict is empty"),
+        ([1], "state_dict is a list"),
+        (good | {"linear.bias": good["fc.bias"]}, "fc.bias and linear.bias both mean fc.bias"),
+    ]:
+        with pytest.raises(InputError, match=message) as caught:
+            load_usual_names(model, state)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
