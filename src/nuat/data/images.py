@@ -1,0 +1,128 @@
+"""Labelled images as two tensors: what every part of the package trains on and evaluates with."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuat.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images that lie whole on one device.
+
+    Attributes:
+        images: uint8 [N, C, H, W], pixels in 0..255.
+        labels: int64 [N], classes from 0.
+
+    Raises:
+        InputError: a shape or type is another one, or the lengths or the devices differ.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise InputError(
+                f"images are {self.images.dtype} {list(self.images.shape)}: expected torch.uint8 [N, C, H, W]; "
+                "scale to 0..255 and convert with .to(torch.uint8)."
+            )
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise InputError(
+                f"labels are {self.labels.dtype} {list(self.labels.shape)}: expected torch.int64 [N]; "
+                "convert with .long().reshape(-1)."
+            )
+        if len(self.images) != len(self.labels):
+            raise InputError(f"{len(self.images)} images but {len(self.labels)} labels: give one label an image.")
+        if self.images.device != self.labels.device:
+            raise InputError(
+                f"images are on {self.images.device} but labels on {self.labels.device}: move both to one device."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """Return the set on ``device``."""
+        return ImageSet(self.images.to(device), self.labels.to(device))
+
+    def select(self, indices: Tensor) -> "ImageSet":
+        """Return the images at ``indices`` (int64 [n]) in that order, on the device of the set."""
+        indices = indices.to(self.images.device)
+        return ImageSet(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a reader (``npz``, ``folders``, torchvision) returns, before the split. All on the CPU."""
+
+    train: ImageSet
+    """The source's whole training part."""
+    test: ImageSet
+    """The source's evaluation part."""
+    classes: tuple[str, ...]
+    """Name of each class, in the order of the labels."""
+    description: str
+    """Where the images come from, for people."""
+    validation: ImageSet | None = None
+    """The source's own validation part, if it has one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The three sets of a run."""
+
+    train: ImageSet
+    """Images to train on."""
+    validation: ImageSet
+    """Images that choose the best epoch; may be empty."""
+    test: ImageSet
+    """Images of the final evaluation; nothing is chosen on them."""
+    classes: tuple[str, ...]
+    """Name of each class, in the order of the labels."""
+    source: str
+    """Where the images come from, for people."""
+    validation_indices: Tensor
+    """int64 [len(validation)], sorted, on the CPU: positions of the validation images in the source's training part,
+    or in its validation part where it has one."""
+
+    @property
+    def channels(self) -> int:
+        """Channels C of every image."""
+        return self.train.images.shape[1]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width [pixels] of every image."""
+        return self.train.images.shape[2], self.train.images.shape[3]
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """Return the dataset with its three sets on ``device``."""
+        return Dataset(
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+            classes=self.classes,
+            source=self.source,
+            validation_indices=self.validation_indices,
+        )
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Turn uint8 images of any shape into float32 in [0, 1], bit for bit as torchvision's ``ToTensor`` does."""
+    # The divisor is a tensor because CUDA divides by a Python number as a product with its rounded reciprocal:
+    # some pixels would differ in the last bit from those of the CPU.
+    return images.float() / torch.full((), 255.0, dtype=torch.float32, device=images.device)
+
+
+def batches(images: ImageSet, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``(x, y)`` in order, for evaluation: x float32 [B, C, H, W] in [0, 1], y int64 [B].
+
+    B is ``batch_size`` (>= 1) but for the last batch, which holds what is left.
+    """
+    for start in range(0, len(images), batch_size):
+        stop = start + batch_size
+        yield to_float(images.images[start:stop]), images.labels[start:stop]

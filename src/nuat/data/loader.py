@@ -1,0 +1,99 @@
+"""The batches of an epoch: order, augmentation, conversion to float."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuat.data.augmentation import random_crop, random_flip
+from nuat.data.images import ImageSet, to_float
+from nuat.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images of one training step."""
+
+    x: Tensor
+    """float32 [B, C, H, W] in [0, 1], augmented."""
+    y: Tensor
+    """int64 [B], the classes."""
+    index: Tensor
+    """int64 [B], positions in the training set."""
+
+
+def check_batches(n: int, batch_size: int) -> None:
+    """Refuse a batch size with which some batch of an epoch would hold a single image.
+
+    Batch norm in training mode and the joint statistics of a batch need two images.
+
+    Args:
+        n: training images.
+        batch_size: images a batch.
+
+    Raises:
+        InputError: some batch would hold one image, or there is no batch.
+    """
+    if n < 2:
+        raise InputError(f"{n} training images: at least 2 are needed, because batch norm needs 2 images a batch.")
+    if batch_size < 2:
+        raise InputError(f"batch_size={batch_size}: batch norm needs at least 2 images a batch; try 64.")
+    if n % batch_size == 1:
+        larger = batch_size + 1
+        while n % larger == 1:
+            larger += 1
+        raise InputError(
+            f"batch_size={batch_size}: the last batch of {n} training images would hold a single one, and batch norm "
+            f"needs 2; try batch_size={larger}."
+        )
+
+
+def epoch_order(n: int, order_seed: int, epoch: int) -> Tensor:
+    """Return the order of an epoch, a permutation int64 [n] on the CPU that depends on nothing but the arguments."""
+    # a hash, so that (seed 0, epoch 1) and (seed 1, epoch 0) differ, and no seeds in a row give related orders
+    digest = hashlib.sha256(f"{order_seed}:{epoch}".encode()).digest()
+    # four bytes: the CPU's generator (Mersenne twister) takes 32 bits of a seed
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+    return torch.randperm(n, generator=generator)
+
+
+def epoch_batches(
+    images: ImageSet,
+    batch_size: int,
+    *,
+    order_seed: int,
+    epoch: int,
+    crop_padding: int,
+    flip: bool,
+    generator: torch.Generator,
+    start: int = 0,
+    channels_last: bool = False,
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch, every image once, the last batch holding what is left.
+
+    A run that stopped after k batches gets the same remaining ones from ``start=k`` and a generator in the state that
+    it had then: the skipped batches draw nothing.
+
+    Args:
+        images: the training set, on the device of the run.
+        batch_size: images a batch; see ``check_batches``.
+        order_seed: of the order of the images.
+        epoch: number of the epoch, >= 0; each has its own order.
+        crop_padding: zeros [pixels] on each side before the random crop; 0: no crop.
+        flip: whether images are mirrored at random.
+        generator: of the augmentation, on the device of the images.
+        start: batches to skip, >= 0.
+        channels_last: whether x is stored with the channels innermost.
+    """
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    # one transfer an epoch rather than one a batch
+    order = epoch_order(len(images), order_seed, epoch).to(images.images.device)
+    for first in range(start * batch_size, len(images), batch_size):
+        index = order[first : first + batch_size]
+        pixels = random_crop(images.images[index], crop_padding, generator)
+        if flip:
+            pixels = random_flip(pixels, generator)
+        x = to_float(pixels).contiguous(memory_format=memory_format)
+        yield Batch(x=x, y=images.labels[index], index=index)

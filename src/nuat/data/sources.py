@@ -1,0 +1,172 @@
+"""From the settings to the three sets of a run."""
+
+import contextlib
+import http.client
+import os
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from nuat.config import DataConfig
+from nuat.data import folders, npz
+from nuat.data.images import Dataset, ImageSet, Source
+from nuat.data.splits import class_balanced, split
+from nuat.errors import InputError
+
+# what torchvision raises where its files are absent, cut short or others
+_UNREADABLE = (RuntimeError, ValueError, OSError, AssertionError, KeyError)
+_FOLDER_OF = {"mnist": "MNIST/raw", "cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """Return the folder of downloads and decoded folders: config.cache, else $NUAT_CACHE, else ~/.cache/nuat."""
+    return (config.cache or Path(os.environ.get("NUAT_CACHE") or "~/.cache/nuat")).expanduser()
+
+
+def load(config: DataConfig) -> Dataset:
+    """Read the images that the settings name and split them, on the CPU.
+
+    The validation images are ``validation`` class-balanced images held out of the training part. Only an image folder
+    that has both val/ and test/ brings its own: there they are taken, class-balanced, out of val/, and the default
+    number means all of val/ where it is smaller. ``train_limit`` then applies to the training images.
+
+    Raises:
+        InputError: the source is missing, unreadable or of another form, a download fails, a setting asks for more
+            images than there are or would leave a class without a training image, or a setting has no effect.
+    """
+    source = _read(config)
+    if len(source.classes) < 2:
+        raise InputError(f"{source.description} has a single class, {source.classes[0]!r}; give at least 2 classes.")
+    labels = source.train.labels
+    if source.validation is None:
+        if config.validation >= len(labels):
+            raise InputError(
+                f"data.validation={config.validation}: {source.description} has only {len(labels)} training images; "
+                f"hold out fewer, such as --data.validation {len(labels) // 10}."
+            )
+        train_indices, validation_indices = split(labels, config.validation, config.split_seed)
+        validation = source.train.select(validation_indices)
+    else:
+        train_indices = torch.arange(len(labels))
+        validation_indices = _from_validation_part(source.validation, config)
+        validation = source.validation.select(validation_indices)
+    _check_classes(source, train_indices, f"data.validation={config.validation}", "hold out fewer images")
+    if config.train_limit is not None:
+        if config.train_limit > len(train_indices):
+            raise InputError(
+                f"data.train_limit={config.train_limit}: there are only {len(train_indices)} training images after "
+                "the split; lower it or leave it out."
+            )
+        train_indices = train_indices[class_balanced(labels[train_indices], config.train_limit, config.split_seed)]
+        _check_classes(source, train_indices, f"data.train_limit={config.train_limit}", "raise the limit")
+    return Dataset(
+        train=source.train.select(train_indices),
+        validation=validation,
+        test=source.test,
+        classes=source.classes,
+        source=source.description,
+        validation_indices=validation_indices,
+    )
+
+
+def _read(config: DataConfig) -> Source:
+    path = config.path.expanduser() if config.path is not None else None
+    if path is not None and path.is_dir():
+        return folders.read(path, config.image_size, cache_folder(config))
+    if config.image_size is not None:
+        raise InputError(
+            f"data.image_size={config.image_size} has no effect on {path or config.name}: only image folders are "
+            "resized; leave it out."
+        )
+    if path is not None:
+        return npz.read(path)
+    if config.name == "mnist-sample":
+        with resources.as_file(resources.files("nuat.data") / "mnist_sample.npz") as file:
+            sample = npz.read(file)
+        return Source(sample.train, sample.test, sample.classes, "mnist-sample (5,000 MNIST digits in the package)")
+    return _named(config.name, cache_folder(config), config.download)
+
+
+def _from_validation_part(part: ImageSet, config: DataConfig) -> torch.Tensor:
+    n = config.validation
+    if n > len(part):
+        # the class attribute is the default: a number that the user did not choose is a cap, not a demand
+        if n != DataConfig.validation:
+            raise InputError(
+                f"data.validation={n}: val/ of {config.path} holds only {len(part)} images; ask for at most that many."
+            )
+        n = len(part)
+    return class_balanced(part.labels, n, config.split_seed)
+
+
+def _check_classes(source: Source, train_indices: torch.Tensor, setting: str, remedy: str) -> None:
+    """Refuse a setting that takes every training image of a class that had one."""
+    labels = source.train.labels
+    before = torch.bincount(labels, minlength=len(source.classes))
+    after = torch.bincount(labels[train_indices], minlength=len(source.classes))
+    lost = ((before > 0) & (after == 0)).nonzero()
+    if len(lost):
+        label = int(lost[0])
+        raise InputError(
+            f"{setting} leaves no training image of class {source.classes[label]!r} (label {label}), of which "
+            f"{source.description} has {int(before[label])}; {remedy}."
+        )
+
+
+def _named(name: Literal["mnist", "cifar10", "cifar100"], cache: Path, download: bool) -> Source:
+    """Read a data set of torchvision from the cache, after downloading it if it is not there whole."""
+    # here and not above, because importing torchvision takes a second that other sources need not pay
+    from torchvision import datasets
+
+    reader = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    folder = cache / _FOLDER_OF[name]
+    try:
+        train, test = _parts(reader, cache)
+    except _UNREADABLE as absent:
+        if not download:
+            raise InputError(
+                f"{name} was not found whole in {folder}: drop --data.download false to download it, or give "
+                "--data.path or --data.cache."
+            ) from absent
+        try:
+            _download(reader, name, cache)
+            train, test = _parts(reader, cache)
+        except (*_UNREADABLE, http.client.HTTPException) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"{name} could not be downloaded to {folder} ({reason}); try again, give --data.path, or put the "
+                "unpacked files there yourself."
+            ) from error
+    classes = tuple(str(digit) for digit in range(10)) if name == "mnist" else tuple(train.classes)
+    return Source(train=_image_set(train), test=_image_set(test), classes=classes, description=f"{name} (torchvision)")
+
+
+def _parts(reader: Any, root: Path) -> tuple[Any, Any]:
+    return reader(root, train=True), reader(root, train=False)
+
+
+def _download(reader: Any, name: str, cache: Path) -> None:
+    """Download into a folder of its own and move the checked files: a failure leaves nothing in the cache."""
+    cache.mkdir(parents=True, exist_ok=True)
+    target = cache / _FOLDER_OF[name]
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as temporary,
+        # older versions of torchvision print; standard output is for results
+        contextlib.redirect_stdout(sys.stderr),
+    ):
+        reader(temporary, train=True, download=True)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in (Path(temporary) / _FOLDER_OF[name]).iterdir():
+            if file.is_file() and file.suffix != ".gz":
+                file.replace(target / file.name)
+
+
+def _image_set(part: Any) -> ImageSet:
+    """[N, H, W] tensor (MNIST) or [N, H, W, C] array (CIFAR) to uint8 [N, C, H, W]."""
+    pixels = torch.as_tensor(part.data)
+    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    return ImageSet(pixels.contiguous(), torch.as_tensor(part.targets, dtype=torch.int64))

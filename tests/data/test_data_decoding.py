@@ -1,0 +1,113 @@
+"""Image files of every mode and format, resizing, orientation, and damage."""
+
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nuat.data.decoding import decode
+from nuat.errors import InputError
+
+GREY = (np.arange(20) * 12).astype(np.uint8).reshape(4, 5)
+COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
+
+
+def save(path, pixels, mode=None, **options):
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_lossless_pixels_are_kept(tmp_path, suffix):
+    assert np.array_equal(decode(save(tmp_path / f"a{suffix}", COLOUR), None), COLOUR.transpose(2, 0, 1))
+    assert np.array_equal(decode(save(tmp_path / f"g{suffix}", GREY), None), GREY[None])
+
+
+def test_lossless_webp_pixels_are_kept(tmp_path):
+    path = save(tmp_path / "a.webp", COLOUR, lossless=True)
+    assert np.array_equal(decode(path, None), COLOUR.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGBA", 3), ("P", 3), ("L", 1), ("LA", 1), ("1", 1)])
+def test_modes_of_png(tmp_path, mode, channels):
+    assert decode(save(tmp_path / "a.png", COLOUR, mode), None).shape == (channels, 4, 5)
+
+
+def test_cmyk_and_grey_jpeg(tmp_path):
+    flat = np.full((8, 8, 3), 200, np.uint8)
+    cmyk = decode(save(tmp_path / "a.jpg", flat, "CMYK", quality=95), None)
+    assert cmyk.shape == (3, 8, 8)
+    assert np.abs(cmyk.astype(int) - 200).max() <= 4
+    assert decode(save(tmp_path / "b.jpeg", flat, "L"), None).shape == (1, 8, 8)
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
+    image = Image.fromarray(COLOUR).quantize(8)
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pixels = decode(tmp_path / "a.png", None)
+    assert np.array_equal(pixels, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path):
+    path = save(tmp_path / "a.png", np.array([[0, 257, 200 * 257, 65535]], dtype=np.uint16))
+    assert decode(path, None).tolist() == [[[0, 1, 200, 255]]]
+
+
+def test_black_and_white_becomes_0_and_255(tmp_path):
+    path = save(tmp_path / "a.png", np.array([[True, False]]))
+    assert decode(path, None).tolist() == [[[255, 0]]]
+
+
+def test_the_orientation_of_a_camera_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 270 degrees to see it upright
+    path = save(tmp_path / "a.png", COLOUR, exif=exif)
+    assert np.array_equal(decode(path, None), np.rot90(COLOUR, 3).transpose(2, 0, 1))
+
+
+def test_an_image_of_the_asked_size_is_not_resampled(tmp_path):
+    square = COLOUR[:4, :4]
+    assert np.array_equal(decode(save(tmp_path / "a.png", square), 4), square.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_longer_side_is_cropped_about_the_centre(tmp_path, wide):
+    # a bright middle square between dark margins of half its side: the crop shows the square alone
+    strip = np.zeros((8, 16), np.uint8)
+    strip[:, 4:12] = 200
+    path = save(tmp_path / "a.png", strip if wide else strip.T.copy())
+    assert np.all(decode(path, 8) == 200)
+    assert decode(path, 4).shape == (1, 4, 4)
+    assert decode(path, 20).shape == (1, 20, 20)
+
+
+def test_shrinking_is_antialiased(tmp_path):
+    stripes = np.tile(np.array([[0, 255]], np.uint8), (32, 16))
+    shrunk = decode(save(tmp_path / "a.png", stripes), 4)
+    # without antialiasing the samples would be 0 or 255
+    assert np.abs(shrunk.astype(int) - 128).max() < 30
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.6])
+def test_a_damaged_file_is_named(tmp_path, suffix, kept):
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    path = save(tmp_path / f"bad{suffix}", noise)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(InputError) as caught:
+        decode(path, None)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "remove" in message
+    assert "\n" not in message
+
+
+def test_a_text_file_with_the_name_of_an_image_is_named(tmp_path):
+    (tmp_path / "a.png").write_text("not an image")
+    with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
+        decode(tmp_path / "a.png", None)

@@ -1,0 +1,206 @@
+"""Image folders: layout, classes, channels, sizes, and the cache of decoded pixels."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nuat.data import folders
+from nuat.data.folders import read
+from nuat.errors import InputError
+
+
+def save(path: Path, value: int, size: tuple[int, int] = (4, 4), mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, value).convert(mode).save(path)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Two classes; train has two images of each, test one."""
+    root = tmp_path / "pets"
+    for label, name in enumerate(("cat", "dog")):
+        save(root / "train" / name / "a.png", 10 + label)
+        save(root / "train" / name / "b.PNG", 20 + label)
+        save(root / "test" / name / "a.bmp", 30 + label)
+    return root
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def failure(root: Path, cache: Path, image_size: int | None = None) -> str:
+    with pytest.raises(InputError) as caught:
+        read(root, image_size, cache)
+    assert "\n" not in str(caught.value)
+    assert not [path for path in cache.rglob("*") if path.is_file()], "a failure leaves nothing in the cache"
+    return str(caught.value)
+
+
+def test_train_and_test_with_classes_sorted_by_name(tree, cache):
+    source = read(tree, None, cache)
+    assert source.classes == ("cat", "dog")
+    assert source.train.images[:, 0, 0, 0].tolist() == [10, 20, 11, 21]
+    assert source.train.labels.tolist() == [0, 0, 1, 1]
+    assert source.test.images[:, 0, 0, 0].tolist() == [30, 31]
+    assert source.test.labels.tolist() == [0, 1]
+    assert source.train.images.shape == (4, 3, 4, 4)
+    assert source.validation is None
+    assert source.description == f"image folder {tree}"
+
+
+def test_val_alone_is_the_test_part(tree, cache):
+    (tree / "test").rename(tree / "val")
+    source = read(tree, None, cache)
+    assert source.test.images[:, 0, 0, 0].tolist() == [30, 31]
+    assert source.validation is None
+
+
+def test_val_beside_test_is_the_validation_part(tree, cache):
+    for name in ("cat", "dog"):
+        save(tree / "val" / name / "v.png", 77)
+    source = read(tree, None, cache)
+    assert source.validation is not None
+    assert source.validation.images[:, 0, 0, 0].tolist() == [77, 77]
+    assert source.test.images[:, 0, 0, 0].tolist() == [30, 31]
+
+
+def test_hidden_and_other_files_are_skipped_and_subfolders_read(tree, cache):
+    save(tree / "train" / "cat" / ".hidden.png", 99)
+    save(tree / "train" / ".thumbnails" / "a.png", 99)
+    save(tree / "train" / "cat" / ".trash" / "a.png", 99)
+    (tree / "train" / "cat" / "notes.txt").write_text("no image")
+    save(tree / "train" / "dog" / "more" / "c.png", 55)
+    source = read(tree, None, cache)
+    assert source.train.images[:, 0, 0, 0].tolist() == [10, 20, 11, 21, 55]
+    assert source.classes == ("cat", "dog")
+
+
+def test_greyscale_images_alone_give_one_channel_and_a_single_colour_image_three(tmp_path, cache):
+    for part in ("train", "test"):
+        for name in ("x", "y"):
+            save(tmp_path / "grey" / part / name / "a.png", 40, mode="L")
+    assert read(tmp_path / "grey", None, cache).train.images.shape == (2, 1, 4, 4)
+    save(tmp_path / "grey" / "train" / "y" / "a.png", 40)
+    source = read(tmp_path / "grey", None, cache)
+    assert source.train.images.shape == (2, 3, 4, 4)
+    assert np.all(source.train.images.numpy() == 40)
+
+
+def test_mixed_sizes_are_refused_without_an_image_size_and_resized_with_one(tree, cache):
+    save(tree / "train" / "dog" / "big.png", 60, size=(8, 6))
+    message = failure(tree, cache)
+    for word in (str(tree / "train/cat/a.png"), "4x4", str(tree / "train/dog/big.png"), "8x6", "--data.image-size"):
+        assert word in message
+    assert read(tree, 5, cache).train.images.shape == (5, 3, 5, 5)
+
+
+def test_a_folder_without_the_layout_is_refused(tmp_path, tree, cache):
+    (tmp_path / "empty").mkdir()
+    message = failure(tmp_path / "empty", cache)
+    assert "train/<class>/" in message
+    assert "found nothing" in message
+    (tree / "test").rename(tree / "testing")
+    assert "found testing, train" in failure(tree, cache)
+
+
+def test_classes_must_agree(tree, cache):
+    (tree / "test" / "dog").rename(tree / "test" / "dgo")
+    assert f"{tree / 'test' / 'dgo'} is not in train" in failure(tree, cache)
+    (tree / "test" / "dgo" / "a.bmp").unlink()
+    (tree / "test" / "dgo").rmdir()
+    assert f"{tree / 'test'} has no class folder dog" in failure(tree, cache)
+
+
+def test_an_empty_class_folder_is_named(tree, cache):
+    (tree / "test" / "cat" / "a.bmp").unlink()
+    assert f"{tree / 'test' / 'cat'} holds no" in failure(tree, cache)
+
+
+def test_images_outside_of_class_folders_are_refused(tree, cache):
+    save(tree / "train" / "stray.png", 1)
+    assert f"{tree / 'train' / 'stray.png'} lies in no class folder" in failure(tree, cache)
+
+
+def test_a_part_without_class_folders_is_refused(tmp_path, cache):
+    (tmp_path / "flat" / "train").mkdir(parents=True)
+    (tmp_path / "flat" / "test").mkdir()
+    assert "has no class folders" in failure(tmp_path / "flat", cache)
+
+
+def test_a_damaged_image_is_named_and_nothing_is_cached(tree, cache):
+    bad = tree / "test" / "dog" / "z.png"
+    save(bad, 3, size=(64, 64))
+    bad.write_bytes(bad.read_bytes()[:60])
+    assert str(bad) in failure(tree, cache)
+
+
+def cached(cache: Path) -> list[Path]:
+    return sorted((cache / "folders").iterdir())
+
+
+def test_a_second_read_decodes_nothing(tree, cache, monkeypatch):
+    first = read(tree, None, cache)
+    assert [path.suffix for path in cached(cache)] == [".npz"]
+    monkeypatch.setattr(folders, "decode", lambda *_: pytest.fail("decoded again"))
+    again = read(tree, None, cache)
+    assert np.array_equal(first.train.images.numpy(), again.train.images.numpy())
+    assert again.test.labels.tolist() == [0, 1]
+
+
+def test_a_changed_file_name_time_or_size_setting_is_decoded_again(tree, cache):
+    read(tree, None, cache)
+    file = tree / "train" / "cat" / "a.png"
+    status = file.stat()
+    save(file, 200)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert read(tree, None, cache).train.images[0, 0, 0, 0] == 200
+    read(tree, 4, cache)
+    file.rename(file.with_name("aa.png"))
+    read(tree, None, cache)
+    assert len(cached(cache)) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "fewer", "bare"])
+def test_a_corrupt_cache_is_made_again(tree, cache, damage):
+    read(tree, None, cache)
+    (path,) = cached(cache)
+    whole = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(whole[:200])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("not an npz")
+    elif damage == "fewer":
+        np.savez(path, images=np.zeros((1, 3, 4, 4), np.uint8))
+    else:
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    assert read(tree, None, cache).train.images[:, 0, 0, 0].tolist() == [10, 20, 11, 21]
+    assert path.read_bytes() == whole
+    assert cached(cache) == [path]
+
+
+def test_a_full_disk_leaves_no_part_of_a_cache_and_the_images_are_still_read(tree, cache, monkeypatch):
+    def full(file, **arrays):
+        file.write(b"a part of the file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(RuntimeWarning, match="could not be kept in .*No space left"):
+        source = read(tree, None, cache)
+    assert len(source.train) == 4
+    assert cached(cache) == []
+
+
+def test_more_images_than_one_chunk_keep_their_order(tree, cache, monkeypatch):
+    monkeypatch.setattr(folders, "_CHUNK", 3)
+    for i in range(8):
+        save(tree / "train" / "dog" / f"n{i}.png", 100 + i)
+    values = read(tree, None, cache).train.images[:, 0, 0, 0].tolist()
+    assert values == [10, 20, 11, 21, *range(100, 108)]
