@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nuat.errors import InputError
 
@@ -26,10 +25,13 @@ class _NuclearNorm(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # torch's once_differentiable lets this pass where ``gradient`` is a constant: the term would be left out
+        if torch.is_grad_enabled():
+            raise RuntimeError("nuclear_norm can be differentiated once only; create_graph=True asks for more.")
         (polar,) = ctx.saved_tensors
-        return gradient * polar
+        product: Tensor = gradient * polar
+        return product
 
 
 def _value_and_polar(a: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,8 @@ class Linf:
         inwards by one, so |x_adv - x| <= eps holds exactly (measured in float64 for narrower dtypes).
         """
         wide = x.double()
-        lower, upper = (x - self.eps).clamp(min=0.0), (x + self.eps).clamp(max=1.0)
+        # taken in float64: eps itself rounded to a narrow dtype is off by many units of a lower bound close to 0
+        lower, upper = (wide - self.eps).clamp(min=0.0).to(x.dtype), (wide + self.eps).clamp(max=1.0).to(x.dtype)
         lower = torch.where(wide - lower.double() > self.eps, torch.nextafter(lower, x), lower)
         upper = torch.where(upper.double() - wide > self.eps, torch.nextafter(upper, x), upper)
         return Bounds(lower, upper)

@@ -1,0 +1,93 @@
+"""How text on the command line becomes settings: fractions, true/false, none and comma-separated lists."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+T = TypeVar("T")
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+def parse_number(text: str) -> float:
+    """Return the number in ``text``: 0.031, 1e-3, or a fraction such as 8/255.
+
+    Raises:
+        ValueError: anything else.
+    """
+    match = re.fullmatch(rf"({_NUMBER})(?:/({_NUMBER}))?", text.strip())
+    if not match or (match[2] is not None and float(match[2]) == 0.0):
+        raise ValueError(f"{text!r} is not a number; write 0.031 or 8/255")
+    return float(match[1]) / (float(match[2]) if match[2] is not None else 1.0)
+
+
+def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T:
+    """Return a ``kind`` (a dataclass) from ``arguments``; print help, or an error and exit with code 2."""
+    given: Any = {} if default is None else {"default": default}
+    return tyro.cli(  # type: ignore[no-any-return,call-overload]
+        kind,
+        args=list(arguments),
+        prog=prog,
+        registry=_registry(),
+        config=(tyro.conf.FlagConversionOff,),
+        **given,
+    )
+
+
+def _registry() -> ConstructorRegistry:
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        return _RULES.get(info.type)
+
+    return registry
+
+
+def _one(
+    metavar: str, read: Callable[[str], Any], show: Callable[[Any], str], is_instance: Callable[[Any], bool]
+) -> PrimitiveConstructorSpec[Any]:
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=is_instance,
+        str_from_instance=lambda value: [show(value)],
+    )
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in ("true", "yes", "on", "1"):
+        return True
+    if text.lower() in ("false", "no", "off", "0"):
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+def _nothing(text: str) -> None:
+    if text.lower() != "none":
+        raise ValueError(f"{text!r} is not none")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(parse_number(word) for word in _words(text))
+
+
+def _all(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
+
+
+_RULES: dict[Any, PrimitiveConstructorSpec[Any]] = {
+    float: _one("NUMBER", parse_number, "{:.6g}".format, lambda value: isinstance(value, (float, int))),
+    bool: _one("true|false", _flag, lambda value: str(value).lower(), lambda value: isinstance(value, bool)),
+    type(None): _one("none", _nothing, lambda value: "none", lambda value: value is None),
+    tuple[str, ...]: _one("A,B,...", _words, ",".join, _all(str)),
+    tuple[float, ...]: _one("X,Y,...", _numbers, lambda v: ",".join(f"{x:.6g}" for x in v), _all(float)),
+}

@@ -1,0 +1,75 @@
+"""The command line: parse, call one function, print.
+
+Exit codes: 0 done, 2 the user's mistake, 1 our fault, 128 + n ended by signal n.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from nuat.errors import InputError
+
+_HELP = """\
+usage: nuat COMMAND ...
+
+Train image classifiers that withstand adversarial perturbations at single-step cost, and prove it.
+
+commands:
+  train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; without a recipe: quickstart
+  train --resume RUN                   go on with a run that was cut off, bit for bit
+  evaluate RUN|WEIGHTS                 attack a trained model
+  recipes                              list the recipes
+
+options:
+  -h, --help      show this help; 'nuat train RECIPE --help' shows every setting of a recipe
+  --version       show the version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(arguments)
+    except InputError as error:
+        print(f"nuat: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"\nnuat: {error or 'interrupted'}", file=sys.stderr)
+        return 128 + getattr(error, "signal_number", 2)
+    except BrokenPipeError:
+        return 128 + 13
+    except Exception:
+        traceback.print_exc()
+        print("nuat: this is an error of nuat's own; please report it with the lines above.", file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_HELP, end="")
+        return 0 if arguments else 2
+    command, rest = arguments[0], arguments[1:]
+    if command == "--version":
+        from nuat import __version__
+
+        print(f"nuat {__version__}")
+        return 0
+    # each command imports what it needs: torch takes seconds
+    if command == "train":
+        from nuat.commands import train
+
+        return train(rest)
+    if command == "evaluate":
+        from nuat.commands import evaluate
+
+        return evaluate(rest)
+    if command == "recipes":
+        from nuat.commands import recipes
+
+        return recipes(rest)
+    import difflib
+
+    nearest = difflib.get_close_matches(command, ["train", "evaluate", "recipes"], n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")

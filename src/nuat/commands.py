@@ -1,0 +1,212 @@
+"""What each command of the command line does; ``nuat.cli`` imports this once a command is known."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from nuat import checkpoints, data, evaluation, hardware
+from nuat.arguments import parse
+from nuat.config import DataConfig, ThreatConfig, TrainConfig
+from nuat.errors import InputError
+from nuat.monitors import RunStopped
+from nuat.progress import TerminalReporter
+from nuat.recipes import DEFAULT, RECIPES, find
+from nuat.records import RunFolder, read_config
+from nuat.report.tables import evaluation_table
+from nuat.results import Evaluation
+from nuat.suite import jobs
+from nuat.training import run
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Train:
+    """Train, evaluate and record a model."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """Folder of the run, new or empty; none: runs/<recipe>-<time> under the current folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Resume:
+    """Go on with a run that was cut off, with its own settings, bit for bit."""
+
+    resume: Path
+    """Folder of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evaluate:
+    """Attack a trained model on test images; print a table and write it as JSON."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a run (its best weights are taken) or a .safetensors file."""
+    attacks: tuple[str, ...] = ("clean", "pgd-100", "gama-100")
+    """Attacks: clean, fgsm, rfgsm, pgd-<steps>, gama-<steps>, nuclear, nuclear-2, autoattack, autoattack-v1."""
+    n: int | None = 1000
+    """Test images, class-balanced; none: all."""
+    json: Path | None = None
+    """File of the results; none: evaluation-<time>.json beside the weights."""
+    seed: int = 0
+    """Seed of the random starts."""
+    batch_size: int = 250
+    """Images attacked at once."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    """Perturbation set; by default the one that the model was trained for."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Images; by default those that the run used."""
+
+
+def train(arguments: list[str]) -> int:
+    """``nuat train [RECIPE] [--any.field VALUE]`` or ``nuat train --resume RUN``."""
+    if any(word == "--resume" or word.startswith("--resume=") for word in arguments):
+        folder = RunFolder(parse(_Resume, arguments, prog="nuat train").resume)
+        recipe, config = read_config(folder.config, RECIPES)
+    else:
+        named = bool(arguments) and not arguments[0].startswith("-")
+        recipe = arguments[0] if named else DEFAULT
+        given = parse(
+            _Train, arguments[named:], prog=f"nuat train {recipe}", default=_Train(config=find(recipe)())
+        )
+        folder, config = RunFolder(given.out or _new_folder(recipe)), given.config
+    resume = folder.config.is_file() and "--resume" in " ".join(arguments)
+    jobs(config.evaluation.attacks, nn.Identity(), config.threat)  # an attack that cannot run is said before hours pass
+    console = Console()
+    reporter = TerminalReporter(console)
+    device = hardware.resolve(config.device)
+    reporter.message(f"{recipe}: {config.epochs} epochs on {hardware.describe(device)}; writing to {folder.path}")
+    try:
+        finished = run(config, out=folder.path, recipe=recipe, resume=resume, reporter=reporter)
+    except RunStopped as stopped:
+        left = f" The last checkpoint is kept in {folder.path}." if folder.checkpoint.is_file() else ""
+        raise InputError(f"the run was ended: {stopped}{left}") from None
+    summary = finished.summary
+    reporter.message(
+        f"trained in {summary['seconds']:.1f} s ({summary['forwards']:,} images forward, {summary['backwards']:,} "
+        f"backward); best epoch {summary['best_epoch']} of {summary['epochs']}"
+    )
+    dataset = data.load(config.data)
+    found = _evaluate(
+        folder.best,
+        dataset,
+        _Evaluate(
+            model=folder.path,
+            attacks=config.evaluation.attacks,
+            n=None if config.evaluation.n is None else min(config.evaluation.n, len(dataset.test)),
+            threat=config.threat,
+            seed=config.seed,
+            batch_size=config.evaluation.batch_size,
+            device=config.device,
+        ),
+        folder.evaluation_state,
+        reporter,
+    )
+    found.save(folder.evaluation)
+    console.print(evaluation_table(found))
+    reporter.message(
+        f"weights: {folder.best}\nrecord:  {folder.path}\n"
+        f"next:    nuat evaluate {folder.path} --attacks clean,pgd-20,gama-100,autoattack --n 200"
+    )
+    return 0
+
+
+def _new_folder(recipe: str) -> Path:
+    """Return a folder under runs/ that does not exist."""
+    stem = Path("runs") / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    path, count = stem, 1
+    while path.exists():
+        count += 1
+        path = stem.with_name(f"{stem.name}-{count}")
+    return path
+
+
+def evaluate(arguments: list[str]) -> int:
+    """``nuat evaluate RUN|WEIGHTS [--attacks ...] [--n ...] [--json FILE]``."""
+    if not arguments or arguments[0].startswith("-"):
+        parse(_Evaluate, arguments or ["--help"], prog="nuat evaluate")
+        raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS --attacks ....")
+    weights = checkpoints.weights_file(Path(arguments[0]))
+    info = checkpoints.read_info(weights)
+    home = RunFolder(weights.parent)
+    if home.config.is_file():
+        images = read_config(home.config, RECIPES)[1].data
+    elif any(word.startswith(("--data.name", "--data.path")) for word in arguments) or "--help" in arguments:
+        images = DataConfig()
+    else:
+        raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
+    default = _Evaluate(model=Path(arguments[0]), threat=info.threat, data=images)
+    asked = parse(_Evaluate, arguments, prog="nuat evaluate", default=default)
+    console = Console()
+    state = weights.with_name(f"{weights.stem}.evaluation.partial.json")
+    found = _evaluate(weights, data.load(asked.data), asked, state, TerminalReporter(console))
+    target = asked.json or weights.with_name(f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json")
+    found.save(target)
+    console.print(evaluation_table(found))
+    console.print(f"written to {target}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _evaluate(
+    weights: Path, dataset: data.Dataset, asked: _Evaluate, state: Path, reporter: TerminalReporter
+) -> Evaluation:
+    """Evaluate a weights file on the test images, with progress."""
+    info = checkpoints.read_info(weights)
+    if (dataset.channels, dataset.image_size) != (info.channels, info.image_size):
+        raise InputError(
+            f"{weights} takes {info.channels} x {info.image_size} images (channels, size), but {dataset.source} has "
+            f"{dataset.channels} x {dataset.image_size}."
+        )
+    if len(dataset.classes) != len(info.classes):
+        raise InputError(f"{weights} has {len(info.classes)} classes, but {dataset.source} has {len(dataset.classes)}.")
+    model = checkpoints.load(weights, device=hardware.resolve(asked.device))
+    current = ""
+
+    def progress(name: str, done: int, total: int) -> None:
+        nonlocal current
+        if name != current:
+            reporter.end()
+            reporter.begin(f"{name:<12}", total)
+            current = name
+        reporter.advance(done)
+
+    try:
+        return evaluation.evaluate(
+            model,
+            dataset.test,
+            asked.attacks,
+            threat=asked.threat,
+            n=asked.n,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
+            state_path=state,
+            progress=progress,
+        )
+    finally:
+        reporter.end()
+
+
+def recipes(arguments: list[str]) -> int:
+    """``nuat recipes``."""
+    parse(_Recipes, arguments, prog="nuat recipes")
+    table = Table(show_header=True, box=None, pad_edge=False)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("what it trains")
+    for name, recipe in RECIPES.items():
+        table.add_row(name, (recipe.__doc__ or "").strip().splitlines()[0])
+    console = Console()
+    console.print(table)
+    console.print("\n'nuat train RECIPE --help' shows every setting; any can be changed: --epochs 10.", highlight=False)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipes:
+    """List the recipes that 'nuat train' takes."""

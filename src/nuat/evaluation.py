@@ -1,0 +1,140 @@
+"""Evaluation: model x attacks -> accuracy of each, per example and in the worst case. Never imports defenses.
+
+Every attack runs in full precision with the model in evaluation mode, batch by batch, each batch with random draws
+seeded by (seed, attack, position): finished batches can be kept, and an evaluation that was cut off goes on to the
+same numbers. An image counts as withstood when a fresh forward pass on the attack's result predicts its label.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nuat.attacks import eval_mode
+from nuat.config import ThreatConfig
+from nuat.data import ImageSet, class_balanced, to_float
+from nuat.errors import InputError
+from nuat.hardware import describe, full_precision
+from nuat.partial import PartialResults
+from nuat.passes import PassCounter
+from nuat.results import AttackResult, Evaluation
+from nuat.suite import Job, jobs
+
+Progress = Callable[[str, int, int], None]
+"""Called with the attack's name, the images finished, and the images in all."""
+
+
+def evaluate(
+    model: nn.Module,
+    images: ImageSet,
+    attacks: Sequence[str] = ("clean", "pgd-100", "gama-100"),
+    *,
+    threat: ThreatConfig,
+    n: int | None = None,
+    seed: int = 0,
+    batch_size: int = 250,
+    state_path: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Attack a class-balanced part of ``images`` and return what the model withstands.
+
+    Args:
+        model: images [B, C, H, W] in [0, 1] to logits [B, N]; every module's mode is restored.
+        images: uint8 images with their labels.
+        attacks: names as in ``nuat.suite.ATTACK_NAMES``.
+        threat: radius of the ball and step of PGD.
+        n: images, class-balanced and the same for every call; none: all.
+        seed: of the random starts.
+        batch_size: images attacked at once.
+        state_path: file that keeps finished batches; a call with the same model, images and settings goes on from
+            it, and it is removed at the end. None: nothing is kept.
+        progress: called after each batch.
+
+    Raises:
+        InputError: an unknown or repeated attack, more images asked for than there are, logits that are not finite
+            or do not fit the labels, a missing extra.
+    """
+    planned = jobs(attacks, model, threat)
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: expected at least 1.")
+    device = next((p.device for p in model.parameters()), images.images.device)
+    indices = torch.arange(len(images)) if n is None else class_balanced(images.labels.cpu(), n, seed=0)
+    chosen = images.select(indices).to(device)
+    found: dict[str, AttackResult] = {}
+    with eval_mode(model), full_precision():
+        _check_logits(model, chosen, batch_size)
+        partial = PartialResults(state_path, _key(model, chosen, threat, seed, batch_size))
+        with partial.kept():
+            for job in planned:
+                found.update((r.name, r) for r in _run(job, model, chosen, seed, batch_size, partial, progress))
+    return Evaluation(
+        results=tuple(found[name] for name in attacks),
+        indices=indices,
+        eps=threat.eps,
+        seed=seed,
+        batch_size=batch_size,
+        hardware=describe(device),
+    )
+
+
+def _run(
+    job: Job,
+    model: nn.Module,
+    images: ImageSet,
+    seed: int,
+    batch_size: int,
+    partial: PartialResults,
+    progress: Progress | None,
+) -> Iterator[AttackResult]:
+    """Run a job on all images, batch by batch, and yield the result of each of its attacks."""
+    longest = job.names[-1]
+    for start in range(0, len(images), batch_size):
+        if not partial.has(job.names, start):
+            part = slice(start, start + batch_size)
+            x, y = to_float(images.images[part]), images.labels[part]
+            began = time.perf_counter()
+            with PassCounter(model) as passes, torch.no_grad():
+                x_adv = job.run(x, y, _batch_seed(seed, longest, start))
+                flags = {name: (model(x_adv[name]).argmax(dim=1) == y).cpu() for name in job.names}
+            seconds = time.perf_counter() - began  # the flags are on the host, so the device has finished
+            partial.put(start, flags, seconds=seconds, forwards=passes.forwards, backwards=passes.backwards)
+        if progress is not None:
+            progress(longest, min(start + batch_size, len(images)), len(images))
+    for name in job.names:
+        correct, seconds, forwards, backwards = partial.collect(name)
+        if name == longest:
+            yield AttackResult(name, job.settings, correct, seconds, forwards, backwards)
+        else:
+            yield AttackResult(name, job.settings, correct, None, None, None, shared_with=longest)
+
+
+def _check_logits(model: nn.Module, images: ImageSet, batch_size: int) -> None:
+    """Refuse a model whose output on the first images is not finite logits for all of their classes."""
+    with torch.no_grad():
+        logits = model(to_float(images.images[:batch_size]))
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise InputError(f"the model must return logits [B, N] as one tensor; it returned {shape}.")
+    if not bool(torch.isfinite(logits).all()):
+        raise InputError("the model returns logits that are infinite or NaN on clean images; it cannot be evaluated.")
+    classes = int(images.labels.max()) + 1
+    if logits.shape[1] < classes:
+        raise InputError(f"the model returns {logits.shape[1]} logits, but the images have {classes} classes.")
+
+
+def _batch_seed(seed: int, attack: str, start: int) -> int:
+    """Return a seed for one batch that no other batch, attack or seed shares."""
+    digest = hashlib.sha256(f"{seed}:{attack}:{start}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def _key(model: nn.Module, images: ImageSet, threat: ThreatConfig, seed: int, batch_size: int) -> str:
+    """Return a digest of everything that the result of an attack depends on."""
+    digest = hashlib.sha256(json.dumps([threat.eps, threat.pgd_alpha, seed, batch_size]).encode())
+    for tensor in (*model.state_dict().values(), images.images, images.labels):
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""The device that a run is on: choosing it, naming it, and full precision on it."""
+
+import contextlib
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from nuat.errors import InputError
+
+
+def resolve(name: str) -> torch.device:
+    """Return the device called ``name``: auto (a GPU if there is one), cpu, cuda or cuda:<index>.
+
+    Raises:
+        InputError: another name, or a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if not re.fullmatch(r"cuda(:\d+)?", name):
+        raise InputError(f"device={name!r}: expected auto, cpu, cuda or cuda:<index>.")
+    if not torch.cuda.is_available():
+        raise InputError(f"device={name}: no CUDA GPU is available here; use --device cpu or auto.")
+    device = torch.device(name)
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise InputError(f"device={name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0.")
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """Return the name of what computes on ``device``: the GPU, or the processor with torch's threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()}, {torch.get_num_threads()} threads"
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    with contextlib.suppress(OSError):
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if match:
+            return match[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """Return the main memory [bytes]; none where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute in true fp32: without TF32 on a GPU and without autocast."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -1,0 +1,73 @@
+"""What an evaluation has finished so far, kept on disk so that one that was cut off can go on."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nuat.files import write_text
+from nuat.results import flags_to_text, text_to_flags
+
+_SECONDS_BETWEEN_SAVES = 5.0
+
+
+class PartialResults:
+    """The finished batches of an evaluation, by attack and position of the batch's first image.
+
+    ``key`` says what the results belong to (model, images, settings); a file of another key is not used.
+    """
+
+    def __init__(self, path: Path | None, key: str) -> None:
+        self._path = path
+        self._key = key
+        self._done: dict[str, dict[str, Any]] = {}
+        self._saved = time.monotonic()
+        if path is not None and path.is_file():
+            with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
+                values = json.loads(path.read_text())
+                if isinstance(values, dict) and values.get("key") == key:
+                    self._done = values["done"]
+
+    def has(self, names: Sequence[str], start: int) -> bool:
+        """Return whether the batch from image ``start`` is finished for all of ``names``."""
+        return all(str(start) in self._done.get(name, {}) for name in names)
+
+    def put(
+        self, start: int, flags: Mapping[str, Tensor], *, seconds: float, forwards: int, backwards: int
+    ) -> None:
+        """Keep a finished batch: ``flags`` bool [B] by attack, and what the batch cost."""
+        for name, correct in flags.items():
+            self._done.setdefault(name, {})[str(start)] = {
+                "correct": flags_to_text(correct),
+                "cost": [seconds, forwards, backwards],
+            }
+        if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
+            self._save()
+
+    def collect(self, name: str) -> tuple[Tensor, float, int, int]:
+        """Return bool [n] of all batches of an attack in order, and their seconds, forwards and backwards in all."""
+        batches = [self._done[name][start] for start in sorted(self._done[name], key=int)]
+        correct = torch.cat([text_to_flags(batch["correct"]) for batch in batches])
+        seconds, forwards, backwards = (sum(batch["cost"][i] for batch in batches) for i in range(3))
+        return correct, seconds, forwards, backwards
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep what is finished when the block fails or is interrupted; remove the file when it ends well."""
+        try:
+            yield
+        except BaseException:
+            self._save()
+            raise
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if self._path is not None and self._done:
+            write_text(self._path, json.dumps({"key": self._key, "done": self._done}))

@@ -1,0 +1,74 @@
+"""What a run says while it is on its way: a live bar on a terminal, plain lines elsewhere, or nothing."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Reporter:
+    """Base of the reporters; this one says nothing, so a library user gets silence by default."""
+
+    def message(self, text: str, *, style: str = "") -> None:
+        """Say one line."""
+
+    def begin(self, title: str, total: int, done: int = 0) -> None:
+        """Begin a stretch of ``total`` units, of which ``done`` are done."""
+
+    def advance(self, done: int, note: str = "") -> None:
+        """Say that ``done`` units are done in all."""
+
+    def end(self) -> None:
+        """End the stretch."""
+
+    def step(self, step: int, metrics: dict[str, Any]) -> None:
+        """See a training step's metrics (scalars on the device)."""
+
+
+class TerminalReporter(Reporter):
+    """Writes to a rich console; the bar is drawn only on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress: Progress | None = None
+        self._task: Any = None
+        self._began = time.monotonic()
+        self._first = 0
+
+    def message(self, text: str, *, style: str = "") -> None:
+        """Print one line above the bar."""
+        self.console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(self, title: str, total: int, done: int = 0) -> None:
+        """Show a bar, on a terminal."""
+        if not self.console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._task = self._progress.add_task(title, total=total, completed=done, rate="", note="")
+        self._began, self._first = time.monotonic(), done
+        self._progress.start()
+
+    def advance(self, done: int, note: str = "") -> None:
+        """Move the bar."""
+        if self._progress is not None:
+            rate = (done - self._first) / max(time.monotonic() - self._began, 1e-9)
+            self._progress.update(self._task, completed=done, rate=f"{rate:.1f}/s", **({"note": note} if note else {}))
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,63 @@
+"""Recipes for handwritten digits at eps = 0.3 (Linf).
+
+The authors' NuAT settings for MNIST are not public. alpha = eps follows their GAT script for MNIST; the rest was
+chosen on validation images, as each docstring says.
+"""
+
+from nuat.config import DataConfig, EvaluationConfig, ModelConfig, OptimizerConfig, ThreatConfig, TrainConfig
+from nuat.defenses import NuAT, Standard
+from nuat.schedules import OneCycle, Ramp
+
+_EPS = 0.3
+_THREAT = ThreatConfig(eps=_EPS, pgd_alpha=0.01)
+
+
+def quickstart() -> TrainConfig:
+    """NuAT on 4,000 bundled real digits, small CNN: robust on a laptop CPU in about a minute.
+
+    Not of the paper. With alpha = eps / 2, as on CIFAR-10, this small network overfits to the single-step attack
+    (GAMA-PGD far below PGD); with alpha = eps it does not.
+    """
+    return TrainConfig(
+        defense=NuAT(lam=Ramp(peak=3.0, until=0.7), alpha=_EPS),
+        data=DataConfig(name="mnist-sample", validation=200),
+        model=ModelConfig(name="small-cnn"),
+        threat=_THREAT,
+        optimizer=OptimizerConfig(lr=OneCycle(peak=0.05)),
+        epochs=30,
+        evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
+    )
+
+
+def quickstart_standard() -> TrainConfig:
+    """The quickstart's network without a defense: what a plain model withstands (nothing).
+
+    Not of the paper; the contrast to ``quickstart``.
+    """
+    return TrainConfig(
+        defense=Standard(),
+        data=DataConfig(name="mnist-sample", validation=200),
+        model=ModelConfig(name="small-cnn"),
+        threat=_THREAT,
+        optimizer=OptimizerConfig(lr=OneCycle(peak=0.05)),
+        epochs=5,
+        evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
+    )
+
+
+def nuat_mnist() -> TrainConfig:
+    """NuAT on MNIST with the paper's network (Table 2: 99.37 clean, 96.24 PGD-500, 93.11 AutoAttack v1).
+
+    The paper's MNIST settings are not public; these are ours, for a laptop CPU.
+    """
+    return TrainConfig(
+        defense=NuAT(lam=Ramp(peak=4.0), alpha=_EPS),
+        data=DataConfig(name="mnist", validation=1000),
+        model=ModelConfig(name="mnist-cnn"),
+        threat=_THREAT,
+        optimizer=OptimizerConfig(lr=OneCycle(peak=0.05)),
+        epochs=10,
+        batch_size=64,
+        precision="bf16",
+        evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
+    )

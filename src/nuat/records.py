@@ -1,0 +1,207 @@
+"""What a run writes: its folder with the settings, the environment, the metrics and the artifacts.
+
+| file | content |
+|---|---|
+| config.json | recipe and every setting |
+| environment.json | versions, hardware, git revision, command |
+| split.json | the validation images' positions in the source's training part |
+| metrics.jsonl | one JSON object a line: epochs, alarms, switches, starts, the end |
+| checkpoint.pt | full state, to resume from |
+| best.safetensors, last.safetensors | weights to ship |
+| evaluation.json | what the best weights withstand |
+| tensorboard/ | the same curves as events |
+"""
+
+import dataclasses
+import errno
+import json
+import os
+import platform
+import subprocess
+import sys
+import types
+import typing
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+import nuat
+from nuat import hardware
+from nuat.config import TrainConfig
+from nuat.errors import InputError
+from nuat.files import write_text
+
+T = TypeVar("T")
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.environment = path / "environment.json"
+        self.split = path / "split.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoint = path / "checkpoint.pt"
+        self.best = path / "best.safetensors"
+        self.last = path / "last.safetensors"
+        self.evaluation = path / "evaluation.json"
+        self.evaluation_state = path / "evaluation.partial.json"
+        self.tensorboard = path / "tensorboard"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InputError: it exists and is not empty, or cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if any(self.path.iterdir()):
+                raise InputError(
+                    f"{self.path}: exists and is not empty. Choose another --out, or continue it with --resume "
+                    f"{self.path}."
+                )
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"{self.path}: is a file, not a folder; choose another --out.") from None
+        except PermissionError:
+            raise InputError(f"{self.path}: no permission to write there; choose another --out.") from None
+
+    def append(self, record: dict[str, Any]) -> int:
+        """Add a line to the metrics, whole, and return the file's size [bytes] after it."""
+        line = (json.dumps({"time": _now(), **record}) + "\n").encode()
+        with self.metrics.open("ab") as file:
+            before = file.tell()
+            try:
+                file.write(line)
+                file.flush()
+            except OSError:
+                os.truncate(self.metrics, before)
+                raise
+            return before + len(line)
+
+    def truncate_metrics(self, size: int) -> None:
+        """Drop the lines past ``size`` [bytes]: those of steps that are about to be done again."""
+        if self.metrics.is_file() and self.metrics.stat().st_size > size:
+            os.truncate(self.metrics, size)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of the metrics."""
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+
+def write_config(path: Path, config: TrainConfig, recipe: str) -> None:
+    """Write a run's settings."""
+    values = {"format": 1, "nuat_version": nuat.__version__, "recipe": recipe, "config": to_json(config)}
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], TrainConfig]]) -> tuple[str, TrainConfig]:
+    """Return the recipe and the settings that ``write_config`` wrote.
+
+    The recipe gives the classes (of the defense and the schedules), the file their fields.
+
+    Raises:
+        InputError: no such file, damaged, of an unknown recipe, or with fields that this version does not have.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, so {path.parent} is not the folder of a run.")
+    try:
+        values = json.loads(path.read_text())
+        recipe, fields = values["recipe"], values["config"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
+    if recipe not in recipes:
+        raise InputError(
+            f"{path}: its recipe {recipe!r} is not one of ours; resume it from Python with nuat.run(config, resume=True)."
+        )
+    return recipe, from_json(recipes[recipe](), fields, str(path))
+
+
+def to_json(value: Any) -> Any:
+    """Return a settings object as JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(default: T, values: dict[str, Any], where: str) -> T:
+    """Return ``default`` (a settings object) with its fields set to ``values``, recursively."""
+    names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
+    if not isinstance(values, dict) or set(values) != names:
+        odd = sorted(names ^ set(values)) if isinstance(values, dict) else values
+        raise InputError(f"{where}: written by another version of nuat; fields that differ: {odd}.")
+    hints = typing.get_type_hints(type(default))
+    restored = {name: _restore(getattr(default, name), hints[name], value, where) for name, value in values.items()}
+    return dataclasses.replace(default, **restored)  # type: ignore[type-var]
+
+
+def _restore(default: Any, hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(default) and not isinstance(default, type):
+        return from_json(default, value, where)
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and (hint is Path or isinstance(hint, types.UnionType) and Path in typing.get_args(hint)):
+        return Path(value)
+    return value
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what a repetition needs to know besides the settings, as JSON values."""
+    packages = ("torch", "torchvision", "numpy", "pyautoattack")
+    return {
+        "started": _now(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "nuat": nuat.__version__,
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in packages},
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": str(device),
+        "hardware": hardware.describe(device),
+        "processor": hardware.processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": hardware.memory_bytes(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+    }
+
+
+def git_revision() -> str | None:
+    """Return the commit of the code that runs, with ``-dirty`` where it was changed; none outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        # an installed copy may lie inside somebody else's checkout (a virtual environment in it)
+        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip() if tracked.returncode == 0 else None
+
+
+def no_space_left(error: OSError) -> bool:
+    """Return whether an error says that a disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

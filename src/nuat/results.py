@@ -1,0 +1,143 @@
+"""What an evaluation found: per example, per attack, in the worst case; as JSON and back."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nuat.errors import InputError
+from nuat.files import write_text
+
+_FORMAT = 1
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion (Wilson 1927), both ends in [0, 1]; n >= 1."""
+    z = 1.959963984540054
+    p = successes / n
+    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """One attack on n images."""
+
+    name: str
+    """Name of the attack, such as pgd-100."""
+    settings: dict[str, Any]
+    """What the attack was run with, as JSON values."""
+    correct: Tensor
+    """bool [n]: whether the model still predicts each image's label."""
+    seconds: float | None
+    """Wall time; none where the result was read off the trajectory of ``shared_with``."""
+    forwards: int | None
+    """Images passed forward; none as above."""
+    backwards: int | None
+    """Images passed backward; none as above."""
+    shared_with: str | None = None
+    """The attack whose run produced this result as well, if another."""
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of images withstood, in [0, 1]."""
+        return float(self.correct.double().mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy over images drawn like these."""
+        return wilson_interval(int(self.correct.sum()), len(self.correct))
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All attacks on the same n images."""
+
+    results: tuple[AttackResult, ...]
+    """In the order asked for."""
+    indices: Tensor
+    """int64 [n]: positions of the images in the test set."""
+    eps: float
+    """Radius of the Linf ball."""
+    seed: int
+    """Seed of the random starts."""
+    batch_size: int
+    """Images attacked at once."""
+    hardware: str
+    """What it ran on."""
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.indices)
+
+    @property
+    def worst_case(self) -> Tensor:
+        """bool [n]: images that withstood every attack (and are classified correctly)."""
+        return torch.stack([result.correct for result in self.results]).all(dim=0)
+
+    def accuracy(self, name: str) -> float:
+        """Return the accuracy, in [0, 1], of the attack of that name, or of ``worst-case``."""
+        if name == "worst-case":
+            return float(self.worst_case.double().mean())
+        for result in self.results:
+            if result.name == name:
+                return result.accuracy
+        raise InputError(f"no result {name!r}; there are: {', '.join(r.name for r in self.results)}, worst-case.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; ``correct`` as a string of 0 and 1, one per image."""
+        worst = self.worst_case
+        low, high = wilson_interval(int(worst.sum()), self.n)
+        rows = [
+            {
+                **{k: v for k, v in asdict(result).items() if k != "correct"},
+                "accuracy": result.accuracy,
+                "interval": list(result.interval),
+                "correct": flags_to_text(result.correct),
+            }
+            for result in self.results
+        ]
+        return {
+            "format": _FORMAT,
+            "norm": "Linf",
+            "eps": self.eps,
+            "n": self.n,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "hardware": self.hardware,
+            "worst_case": {"accuracy": float(worst.double().mean()), "interval": [low, high]},
+            "results": rows,
+            "indices": self.indices.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Evaluation":
+        """Return the evaluation that ``to_json`` wrote."""
+        if values.get("format") != _FORMAT:
+            raise InputError(f"evaluation format {values.get('format')!r}: this version reads {_FORMAT}.")
+        kept = ("name", "settings", "seconds", "forwards", "backwards", "shared_with")
+        results = tuple(
+            AttackResult(correct=text_to_flags(row["correct"]), **{k: row[k] for k in kept}) for row in values["results"]
+        )
+        indices = torch.tensor(values["indices"], dtype=torch.int64)
+        rest = {k: values[k] for k in ("eps", "seed", "batch_size", "hardware")}
+        return cls(results=results, indices=indices, **rest)
+
+    def save(self, path: Path) -> None:
+        """Write the JSON of ``to_json`` to ``path``, whole."""
+        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
+
+
+def flags_to_text(flags: Tensor) -> str:
+    """Return bool [n] as a string of n characters 0 and 1."""
+    return "".join("1" if flag else "0" for flag in flags.tolist())
+
+
+def text_to_flags(text: str) -> Tensor:
+    """Return the bool [n] of ``flags_to_text``."""
+    return torch.tensor([character == "1" for character in text], dtype=torch.bool)

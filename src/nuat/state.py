@@ -1,0 +1,143 @@
+"""Everything that a run must remember to go on bit for bit after it was cut off."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nuat import averaging
+from nuat.config import TrainConfig
+from nuat.defenses import State
+from nuat.errors import InputError
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """The mutable state of a run. ``epoch``, ``batch`` and ``step`` are the ones that come next, from 0."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    """Of the augmentation and the noise, on the run's device."""
+    average: averaging.Average | None
+    """The weight average, if the settings want one."""
+    defense: State
+    """What the defense remembers."""
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Sums of the metrics over the images of this epoch so far, float64 scalars on the device."""
+    images: int = 0
+    """Images of this epoch so far."""
+    best_accuracy: float = -1.0
+    """Highest validation accuracy under PGD so far."""
+    best_epoch: int = -1
+    """Epoch of it, from 0."""
+    collapsed_epochs: int = 0
+    """Epochs in a row whose clean loss was that of a constant."""
+    seconds: float = 0.0
+    """Training time, without validation and checkpoints."""
+    forwards: int = 0
+    backwards: int = 0
+    metrics_bytes: int = 0
+    """Size of the metrics file."""
+
+    _COUNTERS = (
+        ("epoch", "batch", "step", "images", "best_accuracy", "best_epoch", "collapsed_epochs")
+        + ("seconds", "forwards", "backwards", "metrics_bytes")
+    )  # fmt: skip
+
+    @classmethod
+    def start(cls, config: TrainConfig, model: nn.Module, device: torch.device) -> "TrainingState":
+        """Return the state before the first step of ``model``, which is on ``device``."""
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=config.optimizer.lr(0.0),
+            momentum=config.optimizer.momentum,
+            weight_decay=config.optimizer.weight_decay,
+            nesterov=config.optimizer.nesterov,
+            fused=True,
+        )
+        return cls(
+            model=model,
+            optimizer=optimizer,
+            generator=torch.Generator(device).manual_seed(config.seed),
+            average=None if config.averaging.tau is None else averaging.start(model),
+            defense=config.defense.init_state(model),
+        )
+
+    def add(self, metrics: dict[str, Tensor | float], images: int) -> None:
+        """Add a batch's metrics to the epoch's sums, without waiting for the device."""
+        for name, value in metrics.items():
+            total = self.sums.get(name)
+            value = torch.as_tensor(value, dtype=torch.float64, device=self.generator.device) * images
+            self.sums[name] = value if total is None else total + value
+        self.images += images
+
+    def means(self) -> dict[str, float]:
+        """Return the means of the metrics over this epoch's images so far."""
+        return {name: float(total) / self.images for name, total in self.sums.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as plain data for a checkpoint."""
+        device = self.generator.device
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "average": self.average,
+            "defense": self.defense,
+            "sums": self.sums,
+            **{name: getattr(self, name) for name in self._COUNTERS},
+        }
+
+    def load(self, values: dict[str, Any], where: str) -> None:
+        """Take the state that ``to_dict`` returned.
+
+        Raises:
+            InputError: it belongs to another architecture, defense or kind of device; nothing is changed then.
+        """
+        self._check(values, where)
+        device = self.generator.device
+        self.model.load_state_dict(values["model"])
+        self.optimizer.load_state_dict(values["optimizer"])
+        self.generator.set_state(values["generator"])
+        torch.set_rng_state(values["torch_rng"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(values["cuda_rng"], device)
+        if self.average is not None:
+            for name, tensor in self.average.items():
+                tensor.copy_(values["average"][name])
+        self.defense = _to(values["defense"], device)
+        self.sums = _to(values["sums"], device)
+        for name in self._COUNTERS:
+            setattr(self, name, values[name])
+
+    def _check(self, values: dict[str, Any], where: str) -> None:
+        missing = self.to_dict().keys() - values.keys()
+        if missing:
+            raise InputError(f"{where}: not a checkpoint of a run; it lacks {', '.join(sorted(missing))}.")
+        ours = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
+        theirs = {name: getattr(tensor, "shape", None) for name, tensor in values["model"].items()}
+        if ours != theirs:
+            odd = next(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
+            raise InputError(
+                f"{where}: of another architecture; {odd!r} is {theirs.get(odd)} there and {ours.get(odd)} in the model."
+            )
+        if (self.average is None) != (values["average"] is None) or self.defense.keys() != values["defense"].keys():
+            raise InputError(f"{where}: of another defense or averaging than config.json says.")
+        if (self.generator.device.type == "cuda") != (values["cuda_rng"] is not None):
+            raise InputError(
+                f"{where}: written on another kind of device; a run continues bit for bit only on the kind it began on."
+            )
+
+
+def _to(values: Any, device: torch.device) -> Any:
+    """Return nested dictionaries with their tensors on ``device``."""
+    if isinstance(values, dict):
+        return {name: _to(value, device) for name, value in values.items()}
+    return values.to(device) if isinstance(values, Tensor) else values

@@ -1,0 +1,30 @@
+"""Validation during training: what chooses the best epoch and feeds the monitors."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nuat.attacks import FGSM, PGD, eval_mode
+from nuat.data import ImageSet, batches
+from nuat.hardware import full_precision
+
+PGD_STEPS = 7
+
+
+def validate(model: nn.Module, images: ImageSet, *, eps: float, batch_size: int) -> dict[str, float]:
+    """Return the clean loss and the accuracies, in [0, 1], on ``images`` (at least one) in evaluation mode and fp32.
+
+    ``clean_loss`` is the mean cross-entropy; ``clean``, ``fgsm`` and ``pgd`` are accuracies, the last under 7 steps
+    of I-FGSM of size eps / 7 from the image itself (the authors' scripts choose the best epoch by it).
+    """
+    fgsm = FGSM(model, eps=eps)
+    pgd = PGD(model, eps=eps, alpha=eps / PGD_STEPS, steps=PGD_STEPS, random_start=False)
+    totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
+    with eval_mode(model), full_precision(), torch.no_grad():
+        for x, y in batches(images, batch_size):
+            logits = model(x)
+            correct = [logits.argmax(dim=1) == y, *(model(attack(x, y)).argmax(dim=1) == y for attack in (fgsm, pgd))]
+            loss = F.cross_entropy(logits, y, reduction="sum")
+            totals += torch.stack([loss, *(flags.sum() for flags in correct)])
+    mean = (totals / len(images)).tolist()
+    return dict(zip(("clean_loss", "clean", "fgsm", "pgd"), mean, strict=True))
