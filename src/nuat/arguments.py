@@ -27,7 +27,7 @@ def parse_number(text: str) -> float:
 def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T:
     """Return a ``kind`` (a dataclass) from ``arguments``; print help, or an error and exit with code 2."""
     given: Any = {} if default is None else {"default": default}
-    return tyro.cli(  # type: ignore[no-any-return,call-overload]
+    return tyro.cli(  # type: ignore[no-any-return]
         kind,
         args=list(arguments),
         prog=prog,

@@ -168,7 +168,9 @@ def read_torch(path: Path) -> dict[str, Any]:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises many kinds on a damaged or hostile file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: cut off, damaged, or holding more than plain tensors; not loaded ({reason}).") from None
+        raise InputError(
+            f"{path}: cut off, damaged, or holding more than plain tensors; not loaded ({reason})."
+        ) from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a dictionary of tensors; it holds a {type(values).__name__}.")
     return values

@@ -73,9 +73,7 @@ def train(arguments: list[str]) -> int:
     else:
         named = bool(arguments) and not arguments[0].startswith("-")
         recipe = arguments[0] if named else DEFAULT
-        given = parse(
-            _Train, arguments[named:], prog=f"nuat train {recipe}", default=_Train(config=find(recipe)())
-        )
+        given = parse(_Train, arguments[named:], prog=f"nuat train {recipe}", default=_Train(config=find(recipe)()))
         folder, config = RunFolder(given.out or _new_folder(recipe)), given.config
     resume = folder.config.is_file() and "--resume" in " ".join(arguments)
     jobs(config.evaluation.attacks, nn.Identity(), config.threat)  # an attack that cannot run is said before hours pass

@@ -11,17 +11,17 @@ class Curves:
         from torch.utils.tensorboard import SummaryWriter  # a second to import, so only where a run writes events
 
         # events of epochs that are done again after a resume are hidden
-        self._writer = SummaryWriter(str(folder), purge_step=first_epoch or None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=first_epoch or None)
 
     def add(self, record: dict[str, Any]) -> None:
         """Write the numbers of an epoch's record."""
         for name, value in _numbers(record):
-            self._writer.add_scalar(name, value, record["epoch"])  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, record["epoch"])
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def _numbers(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -7,18 +7,19 @@ from torch import Tensor
 from nuat.nuclear import nuclear_norm
 
 
-def _wide(logits: Tensor) -> Tensor:
+def wide(logits: Tensor) -> Tensor:
+    """Return logits in float32, or in float64 where they are."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Return the mean cross-entropy over the batch, scalar; ``logits`` [B, N], ``y`` int64 [B]."""
-    return F.cross_entropy(_wide(logits), y)
+    return F.cross_entropy(wide(logits), y)
 
 
 def cross_entropy_sum(logits: Tensor, y: Tensor) -> Tensor:
     """Return the sum of the cross-entropies: its gradient in one image does not depend on the others."""
-    return F.cross_entropy(_wide(logits), y, reduction="sum")
+    return F.cross_entropy(wide(logits), y, reduction="sum")
 
 
 def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
 
     Source: Sriramanan et al. 2020 (GAMA), the maximum-margin term on softmax outputs.
     """
-    probabilities = _wide(logits).softmax(dim=1)
+    probabilities = wide(logits).softmax(dim=1)
     true = probabilities.gather(1, y[:, None]).squeeze(1)
     others = probabilities.scatter(1, y[:, None], float("-inf"))
     return others.amax(dim=1) - true
@@ -38,4 +39,4 @@ def nuclear_term(logits: Tensor, reference: Tensor) -> Tensor:
     The paper's losses are sums over the batch and divide by M in the update (Alg. 1, line 9); with the mean
     cross-entropy the nuclear norm is divided by M, the images actually in the batch.
     """
-    return nuclear_norm(_wide(logits) - _wide(reference)) / logits.shape[0]
+    return nuclear_norm(wide(logits) - wide(reference)) / logits.shape[0]

@@ -5,6 +5,7 @@ Collapse to a constant: the regulariser wins and the clean loss returns to the l
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ class RunStopped(RuntimeError):  # noqa: N818 - it is an outcome of a run rather
         self.alarm = alarm
 
 
-def overfitting(config: MonitorConfig, validation: dict[str, float]) -> Alarm | None:
+def overfitting(config: MonitorConfig, validation: Mapping[str, float]) -> Alarm | None:
     """Return the alarm of catastrophic overfitting for an epoch's validation accuracies, if there is one."""
     gap = validation["fgsm"] - validation["pgd"]
     if gap <= config.overfitting_gap:
@@ -73,7 +74,9 @@ def collapse(config: MonitorConfig, epochs_in_a_row: int, clean_loss: float, cla
 def nonfinite(config: MonitorConfig, what: str, epoch: int, batch: int) -> Alarm:
     """Return the alarm of a loss or logits that are infinite or NaN."""
     stop = config.on_nonfinite == "stop"
-    follow = "The run ends; resume from the last checkpoint with" if stop else "This update is skipped. If it recurs, use"
+    follow = (
+        "The run ends; resume from the last checkpoint with" if stop else "This update is skipped. If it recurs, use"
+    )
     return Alarm(
         monitor="nonfinite",
         message=f"{what} at epoch {epoch + 1}, batch {batch + 1}. {follow} a lower learning rate or less lambda.",

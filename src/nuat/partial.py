@@ -37,9 +37,7 @@ class PartialResults:
         """Return whether the batch from image ``start`` is finished for all of ``names``."""
         return all(str(start) in self._done.get(name, {}) for name in names)
 
-    def put(
-        self, start: int, flags: Mapping[str, Tensor], *, seconds: float, forwards: int, backwards: int
-    ) -> None:
+    def put(self, start: int, flags: Mapping[str, Tensor], *, seconds: float, forwards: int, backwards: int) -> None:
         """Keep a finished batch: ``flags`` bool [B] by attack, and what the batch cost."""
         for name, correct in flags.items():
             self._done.setdefault(name, {})[str(start)] = {

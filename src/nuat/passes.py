@@ -33,7 +33,7 @@ class PassCounter:
         images = output.shape[0]
         self.forwards += images
         if output.requires_grad:
-            output.register_hook(lambda gradient: self._count_backward(images))
+            output.register_hook(lambda gradient: self._count_backward(images))  # type: ignore[no-untyped-call]
 
     def _count_backward(self, images: int) -> None:
         self.backwards += images

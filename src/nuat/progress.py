@@ -65,7 +65,7 @@ class TerminalReporter(Reporter):
         """Move the bar."""
         if self._progress is not None:
             rate = (done - self._first) / max(time.monotonic() - self._began, 1e-9)
-            self._progress.update(self._task, completed=done, rate=f"{rate:.1f}/s", **({"note": note} if note else {}))
+            self._progress.update(self._task, completed=done, rate=f"{rate:.1f}/s", note=note)
 
     def end(self) -> None:
         """Take the bar away."""

@@ -19,7 +19,6 @@ import os
 import platform
 import subprocess
 import sys
-import types
 import typing
 from datetime import UTC, datetime
 from importlib import metadata
@@ -117,7 +116,7 @@ def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], Tra
         raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
     if recipe not in recipes:
         raise InputError(
-            f"{path}: its recipe {recipe!r} is not one of ours; resume it from Python with nuat.run(config, resume=True)."
+            f"{path}: its recipe {recipe!r} is not one of ours; go on from Python with nuat.run(config, resume=True)."
         )
     return recipe, from_json(recipes[recipe](), fields, str(path))
 
@@ -147,7 +146,7 @@ def _restore(default: Any, hint: Any, value: Any, where: str) -> Any:
         return from_json(default, value, where)
     if isinstance(value, list):
         return tuple(value)
-    if isinstance(value, str) and (hint is Path or isinstance(hint, types.UnionType) and Path in typing.get_args(hint)):
+    if isinstance(value, str) and (hint is Path or Path in typing.get_args(hint)):
         return Path(value)
     return value
 
@@ -185,7 +184,9 @@ def git_revision() -> str | None:
             check=True,
         )
         # an installed copy may lie inside somebody else's checkout (a virtual environment in it)
-        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10)
+        tracked = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return told.stdout.strip() if tracked.returncode == 0 else None

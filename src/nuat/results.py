@@ -122,7 +122,8 @@ class Evaluation:
             raise InputError(f"evaluation format {values.get('format')!r}: this version reads {_FORMAT}.")
         kept = ("name", "settings", "seconds", "forwards", "backwards", "shared_with")
         results = tuple(
-            AttackResult(correct=text_to_flags(row["correct"]), **{k: row[k] for k in kept}) for row in values["results"]
+            AttackResult(correct=text_to_flags(row["correct"]), **{k: row[k] for k in kept})
+            for row in values["results"]
         )
         indices = torch.tensor(values["indices"], dtype=torch.int64)
         rest = {k: values[k] for k in ("eps", "seed", "batch_size", "hardware")}

@@ -96,9 +96,7 @@ class CyclicStep(Schedule):
 
     def __post_init__(self) -> None:
         _check_rate("lr", peak=self.peak, floor=self.floor, factor=self.factor)
-        _check_fractions(
-            "lr", rise=self.rise, fall=self.fall, **{f"drops[{i}]": d for i, d in enumerate(self.drops)}
-        )
+        _check_fractions("lr", rise=self.rise, fall=self.fall, **{f"drops[{i}]": d for i, d in enumerate(self.drops)})
 
     def __call__(self, t: float) -> float:
         """Return the rate at fraction ``t`` of the run."""

@@ -11,6 +11,20 @@ from nuat.config import TrainConfig
 from nuat.defenses import State
 from nuat.errors import InputError
 
+_COUNTERS = (
+    "epoch",
+    "batch",
+    "step",
+    "images",
+    "best_accuracy",
+    "best_epoch",
+    "collapsed_epochs",
+    "seconds",
+    "forwards",
+    "backwards",
+    "metrics_bytes",
+)
+
 
 @dataclass(kw_only=True)
 class TrainingState:
@@ -43,11 +57,6 @@ class TrainingState:
     backwards: int = 0
     metrics_bytes: int = 0
     """Size of the metrics file."""
-
-    _COUNTERS = (
-        ("epoch", "batch", "step", "images", "best_accuracy", "best_epoch", "collapsed_epochs")
-        + ("seconds", "forwards", "backwards", "metrics_bytes")
-    )  # fmt: skip
 
     @classmethod
     def start(cls, config: TrainConfig, model: nn.Module, device: torch.device) -> "TrainingState":
@@ -92,7 +101,7 @@ class TrainingState:
             "average": self.average,
             "defense": self.defense,
             "sums": self.sums,
-            **{name: getattr(self, name) for name in self._COUNTERS},
+            **{name: getattr(self, name) for name in _COUNTERS},
         }
 
     def load(self, values: dict[str, Any], where: str) -> None:
@@ -114,7 +123,7 @@ class TrainingState:
                 tensor.copy_(values["average"][name])
         self.defense = _to(values["defense"], device)
         self.sums = _to(values["sums"], device)
-        for name in self._COUNTERS:
+        for name in _COUNTERS:
             setattr(self, name, values[name])
 
     def _check(self, values: dict[str, Any], where: str) -> None:
@@ -126,7 +135,7 @@ class TrainingState:
         if ours != theirs:
             odd = next(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
             raise InputError(
-                f"{where}: of another architecture; {odd!r} is {theirs.get(odd)} there and {ours.get(odd)} in the model."
+                f"{where}: of another architecture; {odd!r} is {theirs.get(odd)} there, {ours.get(odd)} in the model."
             )
         if (self.average is None) != (values["average"] is None) or self.defense.keys() != values["defense"].keys():
             raise InputError(f"{where}: of another defense or averaging than config.json says.")

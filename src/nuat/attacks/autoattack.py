@@ -4,12 +4,14 @@ v2, 'standard': APGD-CE, APGD-T, FAB-T, Square. v1, as in the paper's Tables 1a 
 five restarts each, Square. Every attack of the line-up runs on the images that those before it did not break.
 """
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nuat.attacks.base import Attack
 from nuat.errors import InputError
@@ -47,7 +49,7 @@ class AutoAttack(Attack):
         with torch.no_grad():
             classes = self.model(x[:1]).shape[1]
         devices = [x.device] if x.is_cuda else []
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), _frozen(self.model):
             x_adv, _ = self._configured(classes, x.device).run_standard_evaluation(x, y, batch_size=self.batch_size)
         # the package may overstep by a rounding; a success is only one inside the ball and the box
         return self.threat.bounds(x).project(x_adv.detach())
@@ -72,12 +74,27 @@ class AutoAttack(Attack):
         return official
 
 
+@contextlib.contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Keep gradients out of the weights: FAB calls ``backward``, which would leave a ``.grad`` in each."""
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
 def _official() -> Any:
     """Return the package's class, or say how to install it."""
     try:
         from pyautoattack import AutoAttack as Official
     except ImportError:
-        raise InputError("AutoAttack needs the official package; install it with: pip install 'nuat[autoattack]'") from None
+        raise InputError(
+            "AutoAttack needs the official package; install it with: pip install 'nuat[autoattack]'"
+        ) from None
     # the package advises through its logger and prints where no handler is set; our checks are nuat.diagnostics' own
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     return Official

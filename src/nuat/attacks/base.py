@@ -45,7 +45,7 @@ def check_images(x: Tensor, y: Tensor) -> None:
     if y.shape != x.shape[:1] or y.is_floating_point():
         raise InputError(f"expected {x.shape[0]} integer labels; got {list(y.shape)} of {y.dtype}.")
     if x.numel():
-        low, high = (float(v) for v in torch.aminmax(x))
+        low, high = (float(v) for v in torch.aminmax(x.detach()))
         if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
             raise InputError(
                 f"images must have pixels in [0, 1]; got values from {low:g} to {high:g}. "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
 from nuat.errors import InputError
-from nuat.losses import probability_margin
+from nuat.losses import probability_margin, wide
 from nuat.threat import bernoulli
 
 
@@ -43,18 +43,23 @@ class GAMAPGD(Attack):
         bounds = self.threat.bounds(x)
         x_adv = bounds.project(x + bernoulli(x, self.eps, self.generator))
         with torch.no_grad():
-            start = self.model(x_adv).float().softmax(dim=1)
+            start = wide(self.model(x_adv)).softmax(dim=1)
         guided_steps = self.steps / 4
         for step in range(self.steps):
             weight = self.weight * max(0.0, 1.0 - step / guided_steps)
             alpha = 2 * self.eps * 0.1 ** ((step >= 0.6 * self.steps) + (step >= 0.85 * self.steps))
-            gradient = input_gradient(lambda z, w=weight: self._objective(self.model(z), y, start, w), x_adv)
+            gradient = self._gradient(x_adv, y, start, weight)
             x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha))
         return x_adv
 
-    @staticmethod
-    def _objective(logits: Tensor, y: Tensor, start: Tensor, weight: float) -> Tensor:
-        margin = probability_margin(logits, y).sum()
-        if weight == 0.0:
-            return margin
-        return margin + weight * (logits.float().softmax(dim=1) - start).square().sum()
+    def _gradient(self, x_adv: Tensor, y: Tensor, start: Tensor, weight: float) -> Tensor:
+        """Return the gradient of the guided margin in ``x_adv``, [B, C, H, W]."""
+
+        def objective(z: Tensor) -> Tensor:
+            logits = self.model(z)
+            margin = probability_margin(logits, y).sum()
+            if weight == 0.0:
+                return margin
+            return margin + weight * (wide(logits).softmax(dim=1) - start).square().sum()
+
+        return input_gradient(objective, x_adv)

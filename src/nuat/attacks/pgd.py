@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack, eval_mode, input_gradient
 from nuat.errors import InputError
-from nuat.losses import cross_entropy_sum
+from nuat.losses import cross_entropy_sum, wide
 from nuat.threat import check_eps
 
 
@@ -87,5 +87,5 @@ class PGD(Attack):
         """Return, per image [B], infinity where the model is fooled, else the cross-entropy."""
         with torch.no_grad():
             logits = self.model(x_adv)
-            loss = torch.nn.functional.cross_entropy(logits.float(), y, reduction="none")
+            loss = torch.nn.functional.cross_entropy(wide(logits), y, reduction="none")
             return loss.masked_fill(logits.argmax(dim=1) != y, float("inf"))

@@ -69,7 +69,7 @@ class Defense:
         """
         raise AssertionError("Defense is abstract")
 
-    def after_step(self, model: nn.Module, step: Step, state: State) -> None:  # noqa: B027
+    def after_step(self, model: nn.Module, step: Step, state: State) -> None:
         """Do what follows the optimizer's update of the weights (an average); by default nothing."""
 
     def summary(self, state: State, batches: int) -> dict[str, Any]:

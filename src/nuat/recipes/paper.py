@@ -51,9 +51,7 @@ def nuat_wa_cifar10_resnet18() -> TrainConfig:
 
     Lambda 4 * e / 100; 25 epochs up to 0.1 and 75 down to 0; average of decay 0.9998 (the authors' script).
     """
-    return _cifar10(
-        NuAT(lam=Ramp(peak=4.0)), Cyclic(peak=0.1, rise=25 / 100), model="resnet18", epochs=100, tau=_TAU
-    )
+    return _cifar10(NuAT(lam=Ramp(peak=4.0)), Cyclic(peak=0.1, rise=25 / 100), model="resnet18", epochs=100, tau=_TAU)
 
 
 def _wrn_cyclic_step() -> CyclicStep:

@@ -1,0 +1,177 @@
+"""What surrounds the steps of a run: validation, monitors, the best weights, the record, the checkpoints."""
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+import nuat
+from nuat import averaging, monitors
+from nuat.checkpoints import WeightsInfo, save_checkpoint, save_weights
+from nuat.config import TrainConfig
+from nuat.curves import Curves
+from nuat.data import Dataset
+from nuat.files import write_text
+from nuat.monitors import Alarm, RunStopped
+from nuat.progress import Reporter
+from nuat.records import RunFolder, environment, write_config
+from nuat.state import TrainingState
+from nuat.validation import validate
+
+
+class Bookkeeper:
+    """Keeps the record of a run and its files up to date with its state."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        recipe: str,
+        folder: RunFolder,
+        dataset: Dataset,
+        state: TrainingState,
+        reporter: Reporter,
+    ) -> None:
+        self._config, self._folder, self._dataset = config, folder, dataset
+        self._state, self._reporter = state, reporter
+        # a model of its own for the average, because validation and shipping want a module
+        self._averaged: nn.Module | None = None if state.average is None else copy.deepcopy(state.model)
+        self._recipe = recipe
+
+    def start(self) -> None:
+        """Write the settings, the environment and the split of a new run."""
+        write_config(self._folder.config, self._config, self._recipe)
+        device = self._state.generator.device
+        write_text(self._folder.environment, json.dumps(environment(device), indent=1) + "\n")
+        split = {
+            "source": self._dataset.source,
+            "train": len(self._dataset.train),
+            "test": len(self._dataset.test),
+            "validation": len(self._dataset.validation),
+            "validation_indices": self._dataset.validation_indices.tolist(),
+        }
+        write_text(self._folder.split, json.dumps(split) + "\n")
+        self.record({"kind": "start", "recipe": self._recipe, "seed": self._config.seed})
+
+    def resume(self) -> None:
+        """Drop the lines of steps that are done again, and say where the run goes on."""
+        self._folder.truncate_metrics(self._state.metrics_bytes)
+        self.record({"kind": "resume", "epoch": self._state.epoch, "batch": self._state.batch})
+
+    def record(self, line: Mapping[str, Any]) -> None:
+        """Add a line to the metrics."""
+        self._state.metrics_bytes = self._folder.append(dict(line))
+
+    def finish_epoch(self, curves: Curves) -> None:
+        """Validate, record the epoch, raise its alarms, and keep its weights where they are the best."""
+        state = self._state
+        train = state.means() if state.images else {}
+        shipped = self._shipped()
+        validation = self._validate()
+        state.epoch, state.batch, state.sums, state.images = state.epoch + 1, 0, {}, 0
+        record = {
+            "kind": "epoch",
+            "epoch": state.epoch,
+            "step": state.step,
+            "lr": state.optimizer.param_groups[0]["lr"],
+            "train": train,
+            "validation": validation,
+            "seconds": state.seconds,
+            "forwards": state.forwards,
+            "backwards": state.backwards,
+        }
+        self.record(record)
+        curves.add(record)
+        self._tell(record)
+        self._check(train, validation)
+        # the weights that the run is for come last; of equals the later epoch, trained for longer
+        accuracy = list(validation.values())[-1]["pgd"] if validation else -1.0
+        if accuracy >= state.best_accuracy:
+            state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
+            save_weights(self._folder.best, shipped, self._info())
+
+    def alarm(self, alarm: Alarm | None) -> None:
+        """Say and record an alarm, if there is one.
+
+        Raises:
+            RunStopped: the settings end the run for it.
+        """
+        if alarm is None:
+            return
+        self.record(alarm.record(self._state.epoch))
+        if alarm.stop:
+            raise RunStopped(alarm)
+        self._reporter.message(f"warning: {alarm.message}", style="bold yellow")
+
+    def checkpoint(self) -> None:
+        """Write the full state and the last weights."""
+        save_checkpoint(self._folder.checkpoint, self._state.to_dict())
+        save_weights(self._folder.last, self._shipped(), self._info())
+
+    def finish(self, batches: int) -> dict[str, Any]:
+        """Record the end of the run, once, and return its figures; ``batches`` is those of an epoch."""
+        state = self._state
+        summary = {
+            "kind": "end",
+            "epochs": state.epoch,
+            "steps": state.step,
+            "best_epoch": state.best_epoch + 1,
+            "best_validation_pgd": None if state.best_accuracy < 0 else state.best_accuracy,
+            "seconds": state.seconds,
+            "forwards": state.forwards,
+            "backwards": state.backwards,
+            **self._config.defense.summary(state.defense, batches),
+        }
+        self.record(summary)
+        return summary
+
+    def _shipped(self) -> dict[str, Tensor]:
+        """Return the weights that the run is for: the average where there is one."""
+        if self._state.average is None or self._averaged is None:
+            return self._state.model.state_dict()
+        averaging.load_into(self._averaged, self._state.average)
+        return self._state.average
+
+    def _validate(self) -> dict[str, dict[str, float]]:
+        """Return the validation of the live weights and of the average, by name; empty without images."""
+        images = self._dataset.validation
+        if len(images) == 0:
+            return {}
+        candidates = {"live": self._state.model}
+        if self._averaged is not None:
+            candidates["averaged"] = self._averaged
+        eps, batch_size = self._config.threat.eps, self._config.evaluation.batch_size
+        return {name: validate(model, images, eps=eps, batch_size=batch_size) for name, model in candidates.items()}
+
+    def _check(self, train: Mapping[str, float], validation: Mapping[str, dict[str, float]]) -> None:
+        """Let the monitors look at an epoch."""
+        config, classes = self._config.monitors, len(self._dataset.classes)
+        clean_loss = train.get("clean_loss", train.get("loss", 0.0))
+        collapsed = monitors.looks_collapsed(config, clean_loss, classes)
+        self._state.collapsed_epochs = self._state.collapsed_epochs + 1 if collapsed else 0
+        self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes))
+        if validation:
+            self.alarm(monitors.overfitting(config, validation["live"]))
+
+    def _info(self) -> WeightsInfo:
+        return WeightsInfo(
+            model=self._config.model,
+            channels=self._dataset.channels,
+            image_size=self._dataset.image_size,
+            classes=self._dataset.classes,
+            threat=self._config.threat,
+            recipe=self._recipe,
+            epoch=self._state.epoch,
+            averaged=self._state.average is not None,
+            data=self._dataset.source,
+            nuat_version=nuat.__version__,
+        )
+
+    def _tell(self, record: Mapping[str, Any]) -> None:
+        """Say an epoch in one line."""
+        parts = [f"epoch {record['epoch']:>3}/{self._config.epochs}", f"lr {record['lr']:.4f}"]
+        parts += [f"{name.replace('_', '-')} {value:.3f}" for name, value in record["train"].items()]
+        for which, found in record["validation"].items():
+            parts.append(f"{which}: clean {found['clean']:.1%} fgsm {found['fgsm']:.1%} pgd-7 {found['pgd']:.1%}")
+        self._reporter.message("  ".join([*parts, f"{record['seconds']:.0f} s"]))
