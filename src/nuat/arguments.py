@@ -1,11 +1,15 @@
 """How text on the command line becomes settings: fractions, true/false, none and comma-separated lists."""
 
+import contextlib
+import io
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from nuat.errors import InputError
 
 T = TypeVar("T")
 
@@ -25,16 +29,53 @@ def parse_number(text: str) -> float:
 
 
 def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T:
-    """Return a ``kind`` (a dataclass) from ``arguments``; print help, or an error and exit with code 2."""
+    """Return a ``kind`` (a dataclass) from ``arguments``; asked for help, print it and raise SystemExit(0).
+
+    Raises:
+        InputError: an unknown field, a value that cannot be read, or one that a setting's own check refused.
+    """
     given: Any = {} if default is None else {"default": default}
-    return tyro.cli(  # type: ignore[no-any-return]
-        kind,
-        args=list(arguments),
-        prog=prog,
-        registry=_registry(),
-        config=(tyro.conf.FlagConversionOff,),
-        **given,
-    )
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(  # type: ignore[no-any-return]
+                kind,
+                args=list(arguments),
+                prog=prog,
+                registry=_registry(),
+                config=(tyro.conf.FlagConversionOff,),
+                **given,
+            )
+    except SystemExit as end:
+        refused = _refusal(end)
+        if refused is not None:
+            raise refused from None
+        if end.code:
+            raise InputError(_one_line(complaint.getvalue(), prog)) from None
+        raise
+
+
+def _refusal(error: BaseException | None) -> InputError | None:
+    """Return the InputError that an error was raised in the wake of, if there is one."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__context__
+    return error
+
+
+def _one_line(box: str, prog: str) -> str:
+    """Return the parser's framed message as one line: what is wrong, and the nearest option it names."""
+    lines = [line.strip("│╭╰╮╯ ") for line in box.splitlines()[1:-1]]
+    sections: list[list[str]] = [[]]
+    for line in lines:
+        if line and set(line) <= {"─"}:
+            sections.append([])
+        elif line:
+            sections[-1].append(line)
+    message = " ".join(sections[0])
+    nearest = [line for section in sections[1:] for line in section if line.startswith("--")]
+    if nearest and message.startswith("Unrecognized"):
+        message += f". Did you mean {nearest[0].split()[0]}?"
+    return f"{message} ('{prog} --help' shows every setting)"
 
 
 def _registry() -> ConstructorRegistry:

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"nuat: error: {error}", file=sys.stderr)
         return 2
+    except SystemExit as end:  # help was asked for and printed
+        return int(end.code or 0)
     except KeyboardInterrupt as error:
         print(f"\nnuat: {error or 'interrupted'}", file=sys.stderr)
         return 128 + getattr(error, "signal_number", 2)

@@ -18,6 +18,7 @@ from nuat.monitors import RunStopped
 from nuat.progress import TerminalReporter
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import RunFolder, read_config
+from nuat.report.figures import adversarial_examples, training_curves
 from nuat.report.tables import evaluation_table
 from nuat.results import Evaluation
 from nuat.suite import jobs
@@ -108,9 +109,11 @@ def train(arguments: list[str]) -> int:
         reporter,
     )
     found.save(folder.evaluation)
+    training_curves(folder.read_metrics(), folder.curves)
+    adversarial_examples(finished.model(), dataset.test, dataset.classes, config.threat, folder.examples)
     console.print(evaluation_table(found))
     reporter.message(
-        f"weights: {folder.best}\nrecord:  {folder.path}\n"
+        f"weights: {folder.best}\npicture: {folder.examples}\nrecord:  {folder.path}\n"
         f"next:    nuat evaluate {folder.path} --attacks clean,pgd-20,gama-100,autoattack --n 200"
     )
     return 0

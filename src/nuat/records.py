@@ -9,6 +9,7 @@
 | checkpoint.pt | full state, to resume from |
 | best.safetensors, last.safetensors | weights to ship |
 | evaluation.json | what the best weights withstand |
+| curves.png, examples.png | losses, accuracies and schedules over the epochs; images before and after an attack |
 | tensorboard/ | the same curves as events |
 """
 
@@ -50,6 +51,8 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.evaluation = path / "evaluation.json"
         self.evaluation_state = path / "evaluation.partial.json"
+        self.curves = path / "curves.png"
+        self.examples = path / "examples.png"
         self.tensorboard = path / "tensorboard"
 
     def create(self) -> None:

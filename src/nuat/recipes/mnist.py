@@ -19,11 +19,11 @@ def quickstart() -> TrainConfig:
     (GAMA-PGD far below PGD); with alpha = eps it does not.
     """
     return TrainConfig(
-        defense=NuAT(lam=Ramp(peak=3.0, until=0.7), alpha=_EPS),
+        defense=NuAT(lam=Ramp(peak=3.0), alpha=_EPS),
         data=DataConfig(name="mnist-sample", validation=200),
         model=ModelConfig(name="small-cnn"),
         threat=_THREAT,
-        optimizer=OptimizerConfig(lr=OneCycle(peak=0.05)),
+        optimizer=OptimizerConfig(lr=OneCycle(peak=0.07, rise=0.2)),
         epochs=30,
         evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
     )
