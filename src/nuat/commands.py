@@ -1,5 +1,6 @@
 """What each command of the command line does; ``nuat.cli`` imports this once a command is known."""
 
+import signal
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from nuat.records import RunFolder, read_config
 from nuat.report.figures import adversarial_examples, training_curves
 from nuat.report.tables import evaluation_table
 from nuat.results import Evaluation
+from nuat.signals import Interrupted
 from nuat.suite import jobs
 from nuat.training import run
 
@@ -68,7 +70,8 @@ class _Evaluate:
 
 def train(arguments: list[str]) -> int:
     """``nuat train [RECIPE] [--any.field VALUE]`` or ``nuat train --resume RUN``."""
-    if any(word == "--resume" or word.startswith("--resume=") for word in arguments):
+    resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
+    if resume:
         folder = RunFolder(parse(_Resume, arguments, prog="nuat train").resume)
         recipe, config = read_config(folder.config, RECIPES)
     else:
@@ -76,7 +79,6 @@ def train(arguments: list[str]) -> int:
         recipe = arguments[0] if named else DEFAULT
         given = parse(_Train, arguments[named:], prog=f"nuat train {recipe}", default=_Train(config=find(recipe)()))
         folder, config = RunFolder(given.out or _new_folder(recipe)), given.config
-    resume = folder.config.is_file() and "--resume" in " ".join(arguments)
     jobs(config.evaluation.attacks, nn.Identity(), config.threat)  # an attack that cannot run is said before hours pass
     console = Console()
     reporter = TerminalReporter(console)
@@ -190,6 +192,10 @@ def _evaluate(
             state_path=state,
             progress=progress,
         )
+    except KeyboardInterrupt:
+        raise Interrupted(
+            signal.SIGINT, f"stopped; what is finished is kept in {state}, and the same command goes on from there."
+        ) from None
     finally:
         reporter.end()
 
