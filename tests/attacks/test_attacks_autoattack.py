@@ -1,0 +1,165 @@
+"""The adapter on AutoAttack: the verdicts of the official package, and its limits named or lifted."""
+
+import logging
+import random
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracles import Linear, TinyConv, assert_inside, images, labels, shorten_autoattack
+from torch import Tensor, nn
+
+from nuat.attacks import AutoAttack
+from nuat.errors import InputError
+
+EPS = 8 / 255
+V1 = ["apgd-ce", "apgd-dlr", "fab", "square"]
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_autoattack(monkeypatch)
+
+
+def own_labels(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model.eval()(x).argmax(1)
+
+
+def verdicts(model: nn.Module, x_adv: Tensor, y: Tensor) -> list[bool]:
+    return (own_labels(model, x_adv) == y).tolist()
+
+
+def official(model: nn.Module, eps: float, version: str, seed: int) -> Any:
+    package = pytest.importorskip("pyautoattack")
+    settings = {"version": "standard"} if version == "standard" else {"version": "custom", "attacks": V1}
+    attack = package.AutoAttack(model.eval(), eps=eps, seed=seed, **settings)
+    attack.verbose = False
+    return attack
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("version", "classes"), [("standard", 10), ("v1", 5)])
+def test_verdicts_of_the_official_package(version: str, classes: int) -> None:
+    """Some images are misclassified, some broken, some withstand; batches of 3 of 8 images."""
+    model = TinyConv(1, classes, dropout=0.0, seed=3)
+    x = images(8, 1, 8)
+    y = own_labels(model, x)
+    y[0] = (y[0] + 1) % classes
+    theirs, _ = official(model, 0.02, version, 5).run_standard_evaluation(x, y, batch_size=3)
+    ours = AutoAttack(model, eps=0.02, version=version, seed=5, batch_size=3)(x, y)
+    expected = verdicts(model, theirs, y)
+    assert verdicts(model, ours, y) == expected
+    assert not expected[0]
+    assert 1 < sum(expected) < 7
+    assert_inside(ours, x, 0.02)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    unbroken = [i for i, robust in enumerate(expected) if robust or i == 0]
+    assert torch.equal(ours[unbroken], x[unbroken])
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("version", ["standard", "v1"])
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 10])
+def test_the_known_answer_for_any_number_of_classes(classes: int, version: str) -> None:
+    """On a linear model an attack exists exactly where the oracle's margin is negative; AutoAttack finds it."""
+    model = Linear(classes)
+    x, y = images(12, 1), labels(12, classes)
+    y[:10] = own_labels(model, x)[:10]
+    # between the margins' steps: a radius that breaks about half of them
+    radii = [eps / 255 for eps in range(1, 64)]
+    counts = [int((model.worst_margins(x, y, eps) > 0).sum()) for eps in radii]
+    eps = radii[min(range(len(radii)), key=lambda n: abs(counts[n] - 5))]
+    margins = model.worst_margins(x, y, eps)
+    assert float(margins.abs().min()) > 1e-4
+    assert 2 <= int((margins > 0).sum()) <= 9
+    x_adv = AutoAttack(model, eps=eps, version=version)(x, y)
+    assert verdicts(model, x_adv, y) == (margins > 0).tolist()
+    assert_inside(x_adv, x, eps)
+
+
+@pytest.mark.parametrize(
+    ("classes", "version", "expected"),
+    [
+        (2, "standard", ["apgd-ce", "fab-t", "square"]),
+        (3, "standard", ["apgd-ce", "apgd-dlr", "fab-t", "square"]),
+        (4, "standard", ["apgd-ce", "apgd-t", "fab-t", "square"]),
+        (10, "standard", ["apgd-ce", "apgd-t", "fab-t", "square"]),
+        (100, "standard", ["apgd-ce", "apgd-t", "fab-t", "square"]),
+        (10, "v1", V1),
+    ],
+)
+def test_the_line_up(classes: int, version: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The full budget of the paper that AutoAttack comes from, seen at the moment it runs."""
+    package = pytest.importorskip("pyautoattack")
+    seen: list[Any] = []
+
+    def spy(self: Any, x: Tensor, y: Tensor, **keywords: Any) -> tuple[Tensor, Tensor]:
+        seen.append((self, keywords))
+        return x, y
+
+    monkeypatch.setattr(package.AutoAttack, "run_standard_evaluation", spy)
+    AutoAttack(Linear(classes), eps=EPS, version=version, seed=7, batch_size=11)(images(3, 1), labels(3, classes))
+    ((run, keywords),) = seen
+    assert run.attacks_to_run == expected
+    assert (run.norm, run.epsilon, run.seed) == ("Linf", EPS, 7)
+    assert keywords["batch_size"] == 11
+    assert run.square.n_queries == 5000
+    assert run.apgd.n_iter == run.apgd_targeted.n_iter == run.fab.n_iter == 100
+    assert run.apgd_targeted.n_target_classes == run.fab.n_target_classes == min(9, classes - 1)
+    if classes >= 4:
+        assert run.apgd.n_restarts == run.fab.n_restarts == (1 if version == "standard" else 5)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("size", [1, 4])
+def test_global_generators_and_the_logger_are_left_alone(size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Linear(4)
+    x, y = images(size, 1), labels(size, 4)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    first = AutoAttack(model, eps=EPS, seed=1)(x, y)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    assert random.getstate() == before[2]
+    torch.rand(3)
+    assert torch.equal(AutoAttack(model, eps=EPS, seed=1)(x, y), first)
+    assert not logging.getLogger().handlers or logging.getLogger("auto-attack").propagate
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_weights_are_trainable_again_when_an_attack_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = pytest.importorskip("pyautoattack")
+
+    def fail(self: Any, *arguments: Any, **keywords: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(package.AutoAttack, "run_standard_evaluation", fail)
+    model = TinyConv(1).train()
+    model.conv1.weight.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        AutoAttack(model, eps=EPS)(images(2, 1), labels(2, 4))
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["conv1.weight"]
+    assert model.training
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    with pytest.raises(InputError, match=r"pip install 'nuat\[autoattack\]'"):
+        AutoAttack(Linear(), eps=EPS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"generator": torch.Generator()}, "give seed instead of generator"),
+        ({"version": "v2"}, r"version='v2': expected 'standard' \(v2\) or 'v1'"),
+        ({"batch_size": 0}, "batch_size=0: expected at least 1"),
+        ({"eps": 8}, r"Did you mean 8/255\?"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AutoAttack(Linear(), **{"eps": EPS, **settings})

@@ -1,0 +1,244 @@
+"""What every attack keeps to. A new attack is one line in ATTACKS."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import TinyConv, assert_inside, assert_unchanged, images, labels, shorten_autoattack, snapshot
+from torch import Tensor, nn
+
+from nuat.attacks import FGSM, GAMAPGD, PGD, RFGSM, Attack, AutoAttack, NuclearNormAttack, eval_mode
+from nuat.errors import InputError
+
+CLASSES = 4
+Make = Callable[[nn.Module, float, torch.Generator | None], Attack]
+
+
+def autoattack(model: nn.Module, eps: float, generator: torch.Generator | None) -> Attack:
+    pytest.importorskip("pyautoattack")
+    return AutoAttack(model, eps=eps)
+
+
+ATTACKS: dict[str, Make] = {
+    "fgsm": lambda m, eps, g: FGSM(m, eps=eps),
+    "rfgsm": lambda m, eps, g: RFGSM(m, eps=eps, generator=g),
+    "pgd": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, steps=3, generator=g),
+    "pgd-restarts": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, steps=2, restarts=2, generator=g),
+    "i-fgsm": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 3, steps=3, random_start=False),
+    "gama": lambda m, eps, g: GAMAPGD(m, eps=eps, steps=8, generator=g),
+    "nuclear": lambda m, eps, g: NuclearNormAttack(m, eps=eps, lam=4.0, generator=g),
+    "nuclear-two-step": lambda m, eps, g: NuclearNormAttack(m, eps=eps, lam=4.0, steps=2, alpha=eps, generator=g),
+    "autoattack": autoattack,
+}
+OFFICIAL = {"autoattack"}  # the package's own arithmetic: float32, and slow
+OURS = [name for name in ATTACKS if name not in OFFICIAL]
+EVERY = pytest.mark.parametrize("name", ATTACKS)
+
+
+@pytest.fixture(autouse=True)
+def _few_queries(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AutoAttack's budget is thousands of passes; nothing that is asked here depends on it."""
+    if request.node.callspec.params["name"] in OFFICIAL:
+        shorten_autoattack(monkeypatch)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def mixed_model(channels: int = 3, dtype: torch.dtype = torch.float32) -> TinyConv:
+    """In training mode but for one batch norm, frozen; and a dropout that would show."""
+    model = TinyConv(channels, CLASSES, dropout=0.5).to(dtype).train()
+    model.norm1.eval()
+    return model
+
+
+def modes(model: nn.Module) -> dict[str, bool]:
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def batch(model: nn.Module, size: int, channels: int, eps: float, dtype: torch.dtype = torch.float32):
+    """Images, and the labels that the model gives them, so that there is something to attack."""
+    x = images(size, channels, 4, dtype, eps)
+    with torch.no_grad(), eval_mode(model):
+        return x, model(x).argmax(1)
+
+
+@pytest.mark.parametrize("eps", [8 / 255, 0.3])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [1, 2, 5])
+@EVERY
+def test_inside_ball_and_box_exactly_and_detached(name: str, size: int, channels: int, eps: float) -> None:
+    model = mixed_model(channels)
+    x, y = batch(model, size, channels, eps)
+    before = x.clone()
+    x_adv = ATTACKS[name](model, eps, seeded())(x, y)
+    assert_inside(x_adv, x, eps)
+    assert x_adv.device == x.device
+    assert not x_adv.requires_grad
+    assert x_adv.is_leaf
+    assert torch.equal(x, before)
+    if name not in OFFICIAL:  # the package returns what it did not break as it was
+        assert float((x_adv - x).abs().max()) > 0.9 * min(eps, 0.25)
+
+
+@settings(max_examples=10)
+@given(eps=st.floats(1e-3, 1.0), seed=st.integers(0, 1000), dtype=st.sampled_from([torch.float32, torch.float64]))
+@pytest.mark.parametrize("name", OURS)
+def test_inside_for_any_eps(name: str, eps: float, seed: int, dtype: torch.dtype) -> None:
+    model = TinyConv(1, CLASSES, seed=seed).to(dtype)
+    x, y = images(3, 1, 4, dtype, eps, seed), labels(3, CLASSES, seed)
+    assert_inside(ATTACKS[name](model, eps, seeded(seed))(x, y), x, eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", OURS)
+def test_the_dtype_of_the_images_is_kept(name: str, dtype: torch.dtype) -> None:
+    model = mixed_model(dtype=dtype)
+    x, y = batch(model, 2, 3, 0.1, dtype)
+    assert_inside(ATTACKS[name](model, 0.1, seeded())(x, y), x, 0.1)
+
+
+@EVERY
+def test_no_images(name: str) -> None:
+    model = mixed_model()
+    before = modes(model)
+    x, y = images(0), labels(0, CLASSES)
+    assert_inside(ATTACKS[name](model, 0.1, seeded())(x, y), x, 0.1)
+    assert modes(model) == before
+
+
+@EVERY
+def test_the_model_is_left_as_it_was(name: str) -> None:
+    model = mixed_model()
+    x, y = batch(model, 3, 3, 0.1)
+    x.requires_grad_()
+    model.conv1.weight.requires_grad_(False)
+    before, mode = snapshot(model), modes(model)
+    seen: list[bool] = []
+    handle = model.norm2.register_forward_hook(lambda module, *_: seen.append(module.training))
+    ATTACKS[name](model, 0.1, seeded())(x, y)
+    handle.remove()
+    assert seen
+    assert not any(seen)  # attacked in evaluation mode
+    assert modes(model) == mode
+    assert mode["norm2"]
+    assert not mode["norm1"]
+    assert_unchanged(model, before)
+    assert all(p.grad is None for p in model.parameters())
+    assert [key for key, p in model.named_parameters() if not p.requires_grad] == ["conv1.weight"]
+    assert x.grad is None
+    assert x.requires_grad
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+
+
+@EVERY
+def test_gradients_that_are_already_there_stay(name: str) -> None:
+    model = mixed_model()
+    x, y = batch(model, 3, 3, 0.1)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 0.5)
+    ATTACKS[name](model, 0.1, seeded())(x, y)
+    assert all(bool((p.grad == 0.5).all()) for p in model.parameters())
+
+
+class FullError(RuntimeError):
+    """A pass that fails."""
+
+
+@pytest.mark.parametrize("call", [1, 2])
+@EVERY
+def test_modes_are_restored_when_the_forward_raises(name: str, call: int) -> None:
+    model = mixed_model()
+    x, y = batch(model, 3, 3, 0.1)
+    mode, calls = modes(model), []
+
+    def fail(module: nn.Module, inputs: object) -> None:
+        calls.append(1)
+        if len(calls) == call:
+            raise FullError
+
+    model.linear.register_forward_pre_hook(fail)
+    failed = False
+    try:
+        ATTACKS[name](model, 0.1, seeded())(x, y)
+    except FullError:
+        failed = True
+    assert failed or (call == 2 and name in ("fgsm", "rfgsm"))  # one pass is all they need
+    assert modes(model) == mode
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@EVERY
+def test_the_same_under_no_grad(name: str) -> None:
+    model = mixed_model()
+    x, y = batch(model, 3, 3, 0.1)
+    outside = ATTACKS[name](model, 0.3, seeded())(x, y)
+    with torch.no_grad():
+        inside = ATTACKS[name](model, 0.3, seeded())(x, y)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(inside, outside)
+    assert not torch.equal(outside, x)
+    assert torch.is_grad_enabled()
+
+
+@EVERY
+def test_the_same_seed_gives_the_same_attack(name: str) -> None:
+    model = mixed_model()
+    x, y = batch(model, 3, 3, 0.1)
+    before = torch.get_rng_state()
+    first = ATTACKS[name](model, 0.1, seeded(1))(x, y)
+    assert torch.equal(torch.get_rng_state(), before)  # the global generator took no part
+    torch.rand(7)
+    assert torch.equal(ATTACKS[name](model, 0.1, seeded(1))(x, y), first)
+    if name in ("rfgsm", "pgd", "gama", "nuclear"):
+        assert not torch.equal(ATTACKS[name](model, 0.1, seeded(2))(x, y), first)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_attack_raises_the_loss(name: str) -> None:
+    model = TinyConv(classes=CLASSES, dropout=0.0).eval()
+    x, y = batch(model, 16, 3, 0.3)
+    with torch.no_grad():
+        clean = nn.functional.cross_entropy(model(x), y)
+        attacked = nn.functional.cross_entropy(model(ATTACKS[name](model, 0.3, seeded())(x, y)), y)
+    assert attacked > clean + 0.1
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.rand(2, 4, 4), torch.zeros(2).long(), r"images \[B, C, H, W\]; got \[2, 4, 4\]"),
+        (torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8), torch.zeros(2).long(), "torch.uint8"),
+        (255 * torch.rand(2, 3, 4, 4), torch.zeros(2).long(), r"pixels in \[0, 1\].*Divide uint8 images by 255"),
+        (torch.rand(2, 3, 4, 4) - 0.5, torch.zeros(2).long(), r"pixels in \[0, 1\].*normalisation inside the model"),
+        (torch.full((2, 3, 4, 4), float("nan")), torch.zeros(2).long(), r"pixels in \[0, 1\]; got values from nan"),
+        (torch.rand(2, 3, 4, 4), torch.zeros(3).long(), r"expected 2 integer labels; got \[3\]"),
+        (torch.rand(2, 3, 4, 4), torch.zeros(2, 4).long(), r"expected 2 integer labels; got \[2, 4\]"),
+        (torch.rand(2, 3, 4, 4), torch.zeros(2), r"expected 2 integer labels; got \[2\] of torch.float32"),
+    ],
+)
+@EVERY
+def test_images_and_labels_that_cannot_be_are_refused(name: str, x: Tensor, y: Tensor, message: str) -> None:
+    model = mixed_model()
+    before = modes(model)
+    with pytest.raises(InputError, match=message):
+        ATTACKS[name](model, 0.1, seeded())(x, y)
+    assert modes(model) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+@EVERY
+def test_labels_of_any_integer_type(name: str, dtype: torch.dtype) -> None:
+    model = mixed_model()
+    x, y = batch(model, 3, 3, 0.1)
+    expected = ATTACKS[name](model, 0.1, seeded())(x, y)
+    assert torch.equal(ATTACKS[name](model, 0.1, seeded())(x, y.to(dtype)), expected)
+
+
+@EVERY
+def test_an_eps_in_255ths_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"eps=8.*Did you mean 8/255\?"):
+        ATTACKS[name](mixed_model(), 8, None)

@@ -1,0 +1,101 @@
+"""Files are written whole: on every way of failing the old file stays and nothing is left beside it."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from nuat.files import atomic_write, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_bytes_and_makes_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "first" / "weights.bin"
+    with atomic_write(path) as file:
+        file.write(b"new")
+        assert not path.exists()  # until the block ends
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == ["weights.bin"]
+
+
+def test_readers_see_the_old_file_until_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with atomic_write(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("existed", [True, False])
+def test_failing_in_the_middle(tmp_path: Path, existed: bool, error: type[BaseException]) -> None:
+    path = tmp_path / "a.bin"
+    if existed:
+        path.write_bytes(b"old")
+
+    def fail() -> None:
+        with atomic_write(path) as file:
+            file.write(b"ne")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert names(tmp_path) == (["a.bin"] if existed else [])
+    assert not existed or path.read_bytes() == b"old"
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_text(path, "new")
+    assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    synced: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_size, path.exists())))
+    write_text(path, "four")
+    assert synced == [(4, False)]
+    assert path.read_text() == "four"
+
+
+def test_a_name_that_cannot_be_taken(tmp_path: Path) -> None:
+    (tmp_path / "a" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match="a"):
+        write_text(tmp_path / "a", "new")
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_are_what_the_umask_allows(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "a.txt", "new")
+        left = os.umask(mask)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
+    assert left == mask
+
+
+def test_text_is_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "‖A‖ = Σσ\n")
+    assert (tmp_path / "a.txt").read_bytes() == "‖A‖ = Σσ\n".encode()

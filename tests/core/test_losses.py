@@ -1,0 +1,97 @@
+"""The losses against slow loops, with their reductions and dtypes."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from nuat.losses import cross_entropy, cross_entropy_sum, nuclear_term, probability_margin
+
+
+def drawn(batch: int = 5, classes: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(batch, classes, generator=generator, dtype=torch.float64)
+    return logits, torch.randint(0, classes, (batch,), generator=generator)
+
+
+def slow_cross_entropies(logits: Tensor, y: Tensor) -> list[float]:
+    rows = [[math.exp(v) for v in row] for row in logits.tolist()]
+    return [-math.log(row[label] / sum(row)) for row, label in zip(rows, y.tolist(), strict=True)]
+
+
+def test_cross_entropy_is_a_mean_and_its_sum_a_sum() -> None:
+    logits, y = drawn()
+    slow = slow_cross_entropies(logits, y)
+    assert float(cross_entropy(logits, y)) == pytest.approx(sum(slow) / 5)
+    assert float(cross_entropy_sum(logits, y)) == pytest.approx(sum(slow))
+
+
+def test_the_gradient_of_the_sum_in_one_image_is_that_of_the_image_alone() -> None:
+    logits, y = drawn()
+    logits.requires_grad_()
+    (together,) = torch.autograd.grad(cross_entropy_sum(logits, y), logits)
+    for i in range(5):
+        (alone,) = torch.autograd.grad(cross_entropy_sum(logits[i : i + 1], y[i : i + 1]), logits)
+        torch.testing.assert_close(together[i], alone[i])
+
+
+@pytest.mark.parametrize("classes", [2, 4, 10])
+def test_probability_margin_against_a_loop(classes: int) -> None:
+    logits, y = drawn(6, classes)
+    margins = probability_margin(logits, y)
+    assert margins.shape == (6,)
+    for margin, row, label in zip(margins.tolist(), logits.tolist(), y.tolist(), strict=True):
+        total = sum(math.exp(v) for v in row)
+        others = [math.exp(v) / total for c, v in enumerate(row) if c != label]
+        assert margin == pytest.approx(max(others) - math.exp(row[label]) / total)
+    assert bool((margins > 0).any())
+    assert torch.equal(margins > 0, logits.argmax(1) != y)
+
+
+def test_probability_margin_has_no_gradient_but_through_the_two_classes() -> None:
+    logits = torch.tensor([[1.0, 2.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0])
+    assert torch.autograd.gradcheck(lambda z: probability_margin(z, y), (logits,))
+    extreme = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(probability_margin(extreme, y).sum(), extreme)
+    assert bool(gradient.isfinite().all())
+
+
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_nuclear_term_is_divided_by_the_images_that_are_there(batch: int) -> None:
+    logits, reference = drawn(batch)[0], drawn(batch, seed=1)[0]
+    expected = torch.linalg.svdvals(logits - reference).sum() / batch
+    torch.testing.assert_close(nuclear_term(logits, reference), expected)
+
+
+def test_nuclear_term_has_a_gradient_in_both() -> None:
+    logits, reference = (drawn(6, 3, seed)[0].requires_grad_() for seed in (0, 1))
+    assert torch.autograd.gradcheck(nuclear_term, (logits, reference))
+    first, second = torch.autograd.grad(nuclear_term(logits, reference), (logits, reference))
+    assert float(first.norm()) > 0
+    assert torch.equal(first, -second)
+
+
+@pytest.mark.parametrize("wide", [torch.float32, torch.float64])
+def test_the_dtype_is_float32_or_wider(wide: torch.dtype) -> None:
+    logits, y = drawn()
+    reference, _ = drawn(seed=1)
+    for loss in (cross_entropy, cross_entropy_sum, probability_margin):
+        assert loss(logits.to(wide), y).dtype == wide
+    assert nuclear_term(logits.to(wide), reference.to(wide)).dtype == wide
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_logits_are_widened_before_anything_is_taken(dtype: torch.dtype) -> None:
+    logits, y = drawn()
+    narrow, reference = logits.to(dtype), drawn(seed=1)[0].to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        for loss in (cross_entropy, cross_entropy_sum, probability_margin):
+            value = loss(narrow, y)
+            assert value.dtype == torch.float32
+            torch.testing.assert_close(value.double(), loss(narrow.double(), y), rtol=1e-5, atol=1e-6)
+        value = nuclear_term(narrow, reference)
+    assert value.dtype == torch.float32
+    expected = nuclear_term(narrow.double(), reference.double())
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)

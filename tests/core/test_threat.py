@@ -1,0 +1,136 @@
+"""The ball and the box, exactly and not needlessly small; the noises; the check of a perturbation size."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import assert_inside, images
+from torch import Tensor
+
+from nuat.errors import InputError
+from nuat.threat import Linf, bernoulli, check_eps
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+EPSILONS = [8 / 255, 4 / 255, 16 / 255, 0.3, 0.1, 1.0]
+
+sizes = st.sampled_from(EPSILONS) | st.floats(1e-3, 1.0)
+dtypes = st.sampled_from(DTYPES)
+seeds = st.integers(0, 10_000)
+
+
+def border_images(dtype: torch.dtype, eps: float, seed: int) -> Tensor:
+    """Random pixels, borders, pixels about eps from a border, and the multiples of 1/255."""
+    multiples = (torch.arange(256, dtype=torch.float64) / 255).view(1, 1, 16, 16)
+    exact = torch.tensor([eps, 1.0 - eps], dtype=torch.float64).repeat(128).view(1, 1, 16, 16)
+    return torch.cat([images(4, 1, 16, torch.float64, eps, seed), multiples, exact]).to(dtype)
+
+
+@given(eps=sizes, dtype=dtypes, seed=seeds)
+def test_bounds_lie_in_ball_and_box_exactly(eps: float, dtype: torch.dtype, seed: int) -> None:
+    x = border_images(dtype, eps, seed)
+    bounds = Linf(eps).bounds(x)
+    assert_inside(bounds.lower, x, eps)
+    assert_inside(bounds.upper, x, eps)
+    assert bool((bounds.lower <= x).all())
+    assert bool((x <= bounds.upper).all())
+
+
+@given(eps=sizes, dtype=dtypes, seed=seeds)
+def test_bounds_are_not_needlessly_small(eps: float, dtype: torch.dtype, seed: int) -> None:
+    x = border_images(dtype, eps, seed)
+    bounds = Linf(eps).bounds(x)
+    ideal_lower, ideal_upper = (x.double() - eps).clamp(min=0.0), (x.double() + eps).clamp(max=1.0)
+    unit_lower = torch.nextafter(bounds.lower, x + 1).double() - bounds.lower.double()
+    unit_upper = bounds.upper.double() - torch.nextafter(bounds.upper, x - 1).double()
+    assert bool((bounds.lower.double() - ideal_lower <= 2 * unit_lower).all())
+    assert bool((ideal_upper - bounds.upper.double() <= 2 * unit_upper).all())
+
+
+@given(eps=sizes, dtype=dtypes, seed=seeds)
+def test_projection(eps: float, dtype: torch.dtype, seed: int) -> None:
+    x = border_images(dtype, eps, seed)
+    bounds = Linf(eps).bounds(x)
+    wild = x + 3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    x_adv = bounds.project(wild)
+    assert_inside(x_adv, x, eps)
+    assert torch.equal(bounds.project(x_adv), x_adv)
+    assert torch.equal(bounds.project(x), x)
+    free = (wild >= bounds.lower) & (wild <= bounds.upper)
+    assert torch.equal(x_adv[free], wild[free])
+    assert torch.equal(x_adv[wild > bounds.upper], bounds.upper[wild > bounds.upper])
+    assert torch.equal(x_adv[wild < bounds.lower], bounds.lower[wild < bounds.lower])
+
+
+def test_bounds_leave_the_images_alone_and_carry_no_graph() -> None:
+    x = images(2)
+    before = x.clone()
+    Linf(0.1).bounds(x)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_ascent_is_the_sign(dtype: torch.dtype) -> None:
+    gradient = torch.tensor([-1e-6, 0.0, 2e3], dtype=dtype).view(1, 1, 1, 3)
+    expected = torch.tensor([-0.25, 0.0, 0.25], dtype=dtype).view(1, 1, 1, 3)
+    assert torch.equal(Linf(0.5).ascent(gradient, 0.25), expected)
+
+
+@pytest.mark.parametrize("alpha", [4 / 255, 0.15, 1.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bernoulli_is_plus_or_minus_alpha_in_balance(dtype: torch.dtype, alpha: float) -> None:
+    x = torch.zeros(10, 4, 50, 50, dtype=dtype)
+    noise = bernoulli(x, alpha, torch.Generator().manual_seed(0))
+    assert noise.dtype == dtype
+    magnitude = float(torch.tensor(alpha, dtype=dtype))
+    assert noise.double().unique().tolist() == [-magnitude, magnitude]
+    positive = (noise > 0).double()
+    # 100,000 coins: five standard deviations are 0.008; of each pixel's ten, or each image's 10,000, more
+    assert abs(float(positive.mean()) - 0.5) < 0.008
+    assert bool(((positive.mean(dim=(1, 2, 3)) - 0.5).abs() < 0.025).all())
+    neighbours = (positive[..., 1:] == positive[..., :-1]).double().mean()
+    assert abs(float(neighbours) - 0.5) < 0.008
+
+
+@pytest.mark.parametrize("eps", [8 / 255, 0.3, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_uniform_fills_the_ball(dtype: torch.dtype, eps: float) -> None:
+    x = torch.zeros(10, 4, 50, 50, dtype=dtype)
+    noise = Linf(eps).uniform(x, torch.Generator().manual_seed(0))
+    assert noise.dtype == dtype
+    assert noise.shape == x.shape
+    rounding = 1 + torch.finfo(dtype).eps
+    assert float(noise.abs().max()) <= eps * rounding
+    deciles = torch.histc(noise.double() / eps, 10, -1, 1) / noise.numel()
+    assert bool(((deciles - 0.1).abs() < 0.005).all())
+
+
+@pytest.mark.parametrize("draw", [lambda x, g: bernoulli(x, 0.1, g), lambda x, g: Linf(0.1).uniform(x, g)])
+def test_noise_comes_from_the_generator_alone(draw) -> None:
+    x = images(3)
+    before = torch.get_rng_state()
+    first, again, other = (draw(x, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(5)
+    first = draw(x, None)
+    torch.manual_seed(5)
+    assert torch.equal(first, draw(x, None))
+
+
+@pytest.mark.parametrize("value", [8 / 255, 1e-6, 0.3, 1.0])
+def test_a_size_in_range_passes(value: float) -> None:
+    check_eps("eps", value)
+
+
+@pytest.mark.parametrize(("value", "meant"), [(8, "8/255"), (8.0, "8/255"), (2, "2/255"), (255, "255/255")])
+def test_a_size_in_255ths_is_refused_with_what_was_meant(value: float, meant: str) -> None:
+    with pytest.raises(InputError, match=f"threat.eps={value:g}: .*Did you mean {meant}\\?"):
+        check_eps("threat.eps", value)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, 256.0, float("inf"), -float("inf"), float("nan")])
+def test_a_size_without_meaning_is_refused(value: float) -> None:
+    with pytest.raises(InputError, match=r"^alpha=.*expected a perturbation size in \(0, 1\]") as caught:
+        check_eps("alpha", value)
+    assert "Did you mean" not in str(caught.value)
