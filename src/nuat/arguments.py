@@ -2,7 +2,10 @@
 
 import contextlib
 import io
+import math
 import re
+import types
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -23,9 +26,10 @@ def parse_number(text: str) -> float:
         ValueError: anything else.
     """
     match = re.fullmatch(rf"({_NUMBER})(?:/({_NUMBER}))?", text.strip())
-    if not match or (match[2] is not None and float(match[2]) == 0.0):
+    divisor = float(match[2] or 1.0) if match else 0.0
+    if not match or divisor == 0.0 or not math.isfinite(number := float(match[1]) / divisor):
         raise ValueError(f"{text!r} is not a number; write 0.031 or 8/255")
-    return float(match[1]) / (float(match[2]) if match[2] is not None else 1.0)
+    return number
 
 
 def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T:
@@ -83,7 +87,10 @@ def _registry() -> ConstructorRegistry:
 
     @registry.primitive_rule
     def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        return _RULES.get(info.type)
+        kind: Any = info.type
+        if typing.get_origin(kind) is tuple:  # typing.Tuple[float, ...] is another key than tuple[float, ...]
+            kind = types.GenericAlias(tuple, typing.get_args(kind))
+        return _RULES.get(kind)
 
     return registry
 

@@ -38,6 +38,8 @@ class Bookkeeper:
         # a model of its own for the average, because validation and shipping want a module
         self._averaged: nn.Module | None = None if state.average is None else copy.deepcopy(state.model)
         self._recipe = recipe
+        self.status = ""
+        """What the monitors saw last, for the progress bar."""
 
     def start(self) -> None:
         """Write the settings, the environment and the split of a new run."""
@@ -91,23 +93,24 @@ class Bookkeeper:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
             save_weights(self._folder.best, shipped, self._info())
 
-    def alarm(self, alarm: Alarm | None) -> None:
-        """Say and record an alarm, if there is one.
+    def alarm(self, alarm: Alarm | None, epoch: int) -> None:
+        """Say and record an alarm of ``epoch`` (from 1, as in the epochs' records), if there is one.
 
         Raises:
             RunStopped: the settings end the run for it.
         """
         if alarm is None:
             return
-        self.record(alarm.record(self._state.epoch))
+        self.record(alarm.record(epoch))
         if alarm.stop:
             raise RunStopped(alarm)
         self._reporter.message(f"warning: {alarm.message}", style="bold yellow")
 
     def checkpoint(self) -> None:
         """Write the full state and the last weights."""
-        save_checkpoint(self._folder.checkpoint, self._state.to_dict())
+        # the checkpoint comes last: whatever is cut off before it is done again on resuming
         save_weights(self._folder.last, self._shipped(), self._info())
+        save_checkpoint(self._folder.checkpoint, self._state.to_dict())
 
     def finish(self, batches: int) -> dict[str, Any]:
         """Record the end of the run, once, and return its figures; ``batches`` is those of an epoch."""
@@ -150,9 +153,11 @@ class Bookkeeper:
         clean_loss = train.get("clean_loss", train.get("loss", 0.0))
         collapsed = monitors.looks_collapsed(config, clean_loss, classes)
         self._state.collapsed_epochs = self._state.collapsed_epochs + 1 if collapsed else 0
-        self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes))
+        self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes), self._state.epoch)
         if validation:
-            self.alarm(monitors.overfitting(config, validation["live"]))
+            gap = validation["live"]["fgsm"] - validation["live"]["pgd"]
+            self.status = f"pgd-7 {validation['live']['pgd']:.0%} gap {gap:.0%}"
+            self.alarm(monitors.overfitting(config, validation["live"]), self._state.epoch)
 
     def _info(self) -> WeightsInfo:
         return WeightsInfo(

@@ -6,6 +6,7 @@ needed to rebuild the model.
 """
 
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class WeightsInfo:
 def save_weights(path: Path, weights: dict[str, Tensor], info: WeightsInfo) -> None:
     """Write ``weights`` (as of ``state_dict``) with their metadata as safetensors to ``path``, whole."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    metadata = {_METADATA_KEY: json.dumps({"format": _WEIGHTS_FORMAT, **asdict(info)}), "format": "pt"}
+    # a single entry: safetensors writes several in a random order, and equal weights should be equal files
+    metadata = {_METADATA_KEY: json.dumps({"format": _WEIGHTS_FORMAT, **asdict(info)})}
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(tensors, metadata))
 
@@ -87,7 +89,7 @@ def read_info(path: Path) -> WeightsInfo:
         values["model"] = ModelConfig(**_tuples(values["model"]))
         values["threat"] = ThreatConfig(**values["threat"])
         return WeightsInfo(**_tuples(values))
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
         raise InputError(
             f"{path}: its metadata do not say how to build the model, so it was not written by nuat; "
             "load it into a model of your own with nuat.load(path, model=...)."
@@ -145,7 +147,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a full state to ``path``, whole."""
     with atomic_write(path) as file:
-        torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
+        try:
+            torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
+        except RuntimeError as error:
+            # where the file fails (a full disk), torch fails once more on closing its archive and hides the cause
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -165,9 +173,12 @@ def read_torch(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the unpickler, on a file that is then refused
+            values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises many kinds on a damaged or hostile file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # the first sentence: torch's next ones advise to load the file without this protection
+        reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
         raise InputError(
             f"{path}: cut off, damaged, or holding more than plain tensors; not loaded ({reason})."
         ) from None

@@ -3,6 +3,9 @@
 Exit codes: 0 done, 2 the user's mistake, 1 our fault, 128 + n ended by signal n.
 """
 
+import contextlib
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -30,18 +33,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()  # here rather than at exit, so that a reader who has left is noticed
+        return code
     except InputError as error:
         print(f"nuat: error: {error}", file=sys.stderr)
         return 2
     except SystemExit as end:  # help was asked for and printed
         return int(end.code or 0)
     except KeyboardInterrupt as error:
-        print(f"\nnuat: {error or 'interrupted'}", file=sys.stderr)
+        print(f"\nnuat: {str(error) or 'interrupted'}", file=sys.stderr)
         return 128 + getattr(error, "signal_number", 2)
     except BrokenPipeError:
+        with contextlib.suppress(OSError):  # Python flushes once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(
+                "nuat: error: no space left on the disk; free some and give the same command again, or, if it was "
+                "training, nuat train --resume RUN.",
+                file=sys.stderr,
+            )
+            return 2
         traceback.print_exc()
         print("nuat: this is an error of nuat's own; please report it with the lines above.", file=sys.stderr)
         return 1

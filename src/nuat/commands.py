@@ -1,11 +1,13 @@
 """What each command of the command line does; ``nuat.cli`` imports this once a command is known."""
 
+import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +21,6 @@ from nuat.monitors import RunStopped
 from nuat.progress import TerminalReporter
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import RunFolder, read_config
-from nuat.report.figures import adversarial_examples, training_curves
 from nuat.report.tables import evaluation_table
 from nuat.results import Evaluation
 from nuat.signals import Interrupted
@@ -62,7 +63,7 @@ class _Evaluate:
     """Images attacked at once."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
-    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    threat: Annotated[ThreatConfig, tyro.conf.arg(name="")] = field(default_factory=ThreatConfig)
     """Perturbation set; by default the one that the model was trained for."""
     data: DataConfig = field(default_factory=DataConfig)
     """Images; by default those that the run used."""
@@ -111,6 +112,8 @@ def train(arguments: list[str]) -> int:
         reporter,
     )
     found.save(folder.evaluation)
+    from nuat.report.figures import adversarial_examples, training_curves  # matplotlib takes a second
+
     training_curves(folder.read_metrics(), folder.curves)
     adversarial_examples(finished.model(), dataset.test, dataset.classes, config.threat, folder.examples)
     console.print(evaluation_table(found))
@@ -142,19 +145,32 @@ def evaluate(arguments: list[str]) -> int:
     if home.config.is_file():
         images = read_config(home.config, RECIPES)[1].data
     elif any(word.startswith(("--data.name", "--data.path")) for word in arguments) or "--help" in arguments:
-        images = DataConfig()
+        images = DataConfig(validation=0)  # only the test images are used
     else:
         raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
     default = _Evaluate(model=Path(arguments[0]), threat=info.threat, data=images)
     asked = parse(_Evaluate, arguments, prog="nuat evaluate", default=default)
+    target = asked.json or weights.with_name(f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json")
+    _check_target(target)
+    dataset = data.load(asked.data)
+    if asked.n is not None and asked.n == _Evaluate.n:  # a number that the user did not choose is a cap, not a demand
+        asked = replace(asked, n=min(asked.n, len(dataset.test)))
     console = Console()
     state = weights.with_name(f"{weights.stem}.evaluation.partial.json")
-    found = _evaluate(weights, data.load(asked.data), asked, state, TerminalReporter(console))
-    target = asked.json or weights.with_name(f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json")
+    found = _evaluate(weights, dataset, asked, state, TerminalReporter(console))
     found.save(target)
     console.print(evaluation_table(found))
     console.print(f"written to {target}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _check_target(path: Path) -> None:
+    """Refuse a file that could not be written, before hours pass."""
+    if path.is_dir():
+        raise InputError(f"--json {path}: is a folder; give the name of a file.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"--json {path}: no file can be written in {folder}; choose another --json.")
 
 
 def _evaluate(
@@ -170,6 +186,8 @@ def _evaluate(
     if len(dataset.classes) != len(info.classes):
         raise InputError(f"{weights} has {len(info.classes)} classes, but {dataset.source} has {len(dataset.classes)}.")
     model = checkpoints.load(weights, device=hardware.resolve(asked.device))
+    # the same function, a sixth faster on the CPU (mnist-cnn, forward and backward, one thread)
+    model.to(memory_format=torch.channels_last)
     current = ""
 
     def progress(name: str, done: int, total: int) -> None:

@@ -14,6 +14,11 @@ from nuat.schedules import OneCycle, Schedule
 from nuat.threat import check_eps
 
 
+def _check_seed(name: str, value: int) -> None:
+    if not 0 <= value < 2**63:
+        raise InputError(f"{name}={value}: expected a seed from 0 to 2**63 - 1.")
+
+
 def _at_least(name: str, value: float, least: float) -> None:
     if not value >= least:
         raise InputError(f"{name}={value}: expected at least {least:g}.")
@@ -34,7 +39,8 @@ class DataConfig:
     image_size: int | None = None
     """Image folders: side [pixels] that images are resized and centre-cropped to; none: all are of one size."""
     validation: int = 500
-    """Training images held out, class-balanced, to choose the best epoch; >= 0."""
+    """Training images held out, class-balanced, to choose the best epoch; >= 0. From an image folder that has a val
+    part beside test, this many of its images."""
     split_seed: int = 0
     """Seed of that split, apart from the run's seed so that runs of several seeds share one split."""
     train_limit: int | None = None
@@ -46,6 +52,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least("data.validation", self.validation, 0)
+        _check_seed("data.split_seed", self.split_seed)
         _at_least("data.crop_padding", self.crop_padding, 0)
         if self.train_limit is not None:
             _at_least("data.train_limit", self.train_limit, 2)
@@ -213,3 +220,4 @@ class TrainConfig:
                 "need at least 2 images a batch."
             )
         _at_least("checkpoint_every", self.checkpoint_every, 1)
+        _check_seed("seed", self.seed)

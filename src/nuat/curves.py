@@ -10,8 +10,8 @@ class Curves:
     def __init__(self, folder: Path, first_epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # a second to import, so only where a run writes events
 
-        # events of epochs that are done again after a resume are hidden
-        self._writer = SummaryWriter(str(folder), purge_step=first_epoch or None)
+        # events of epochs that are done again after a resume are hidden; records count epochs from 1
+        self._writer = SummaryWriter(str(folder), purge_step=first_epoch + 1 if first_epoch else None)
 
     def add(self, record: dict[str, Any]) -> None:
         """Write the numbers of an epoch's record."""

@@ -1,8 +1,9 @@
 """Evaluation: model x attacks -> accuracy of each, per example and in the worst case. Never imports defenses.
 
 Every attack runs in full precision with the model in evaluation mode, batch by batch, each batch with random draws
-seeded by (seed, attack, position): finished batches can be kept, and an evaluation that was cut off goes on to the
-same numbers. An image counts as withstood when a fresh forward pass on the attack's result predicts its label.
+seeded by (seed, kind of attack, position): finished batches can be kept, an evaluation that was cut off goes on to
+the same numbers, and PGD-20 read off PGD-100's trajectory is PGD-20 run alone. An image counts as withstood when a
+fresh forward pass on the attack's result predicts its label.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
 from nuat.config import ThreatConfig
@@ -61,6 +62,8 @@ def evaluate(
     planned = jobs(attacks, model, threat)
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
+    if n is not None and not 1 <= n <= len(images):
+        raise InputError(f"n={n}: expected 1 to {len(images)}, the number of test images; none takes all.")
     device = next((p.device for p in model.parameters()), images.images.device)
     indices = torch.arange(len(images)) if n is None else class_balanced(images.labels.cpu(), n, seed=0)
     chosen = images.select(indices).to(device)
@@ -99,17 +102,26 @@ def _run(
             began = time.perf_counter()
             with PassCounter(model) as passes, torch.no_grad():
                 x_adv = job.run(x, y, _batch_seed(seed, longest, start))
-                flags = {name: (model(x_adv[name]).argmax(dim=1) == y).cpu() for name in job.names}
+                flags = {name: _withstood(model, x_adv[name], y, name) for name in job.names}
             seconds = time.perf_counter() - began  # the flags are on the host, so the device has finished
             partial.put(start, flags, seconds=seconds, forwards=passes.forwards, backwards=passes.backwards)
         if progress is not None:
             progress(longest, min(start + batch_size, len(images)), len(images))
     for name in job.names:
-        correct, seconds, forwards, backwards = partial.collect(name)
+        correct, seconds, forwards, backwards = partial.collect(job.names, name)
         if name == longest:
             yield AttackResult(name, job.settings, correct, seconds, forwards, backwards)
         else:
             yield AttackResult(name, job.settings, correct, None, None, None, shared_with=longest)
+
+
+def _withstood(model: nn.Module, x_adv: Tensor, y: Tensor, attack: str) -> Tensor:
+    """Return, per image, bool [B] on the host, whether ``model`` predicts ``y`` [B] on ``x_adv`` [B, C, H, W]."""
+    logits = model(x_adv)
+    if not bool(torch.isfinite(logits).all()):  # NaN counts as a prediction of class 0 in argmax
+        raise InputError(f"the model returns logits that are infinite or NaN under {attack}; it cannot be evaluated.")
+    withstood: Tensor = logits.argmax(dim=1) == y
+    return withstood.cpu()
 
 
 def _check_logits(model: nn.Module, images: ImageSet, batch_size: int) -> None:
@@ -127,8 +139,8 @@ def _check_logits(model: nn.Module, images: ImageSet, batch_size: int) -> None:
 
 
 def _batch_seed(seed: int, attack: str, start: int) -> int:
-    """Return a seed for one batch that no other batch, attack or seed shares."""
-    digest = hashlib.sha256(f"{seed}:{attack}:{start}".encode()).digest()
+    """Return a seed for one batch that no other batch, kind of attack (pgd of pgd-20) or seed shares."""
+    digest = hashlib.sha256(f"{seed}:{attack.partition('-')[0]}:{start}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
 
 

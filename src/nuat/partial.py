@@ -17,9 +17,10 @@ _SECONDS_BETWEEN_SAVES = 5.0
 
 
 class PartialResults:
-    """The finished batches of an evaluation, by attack and position of the batch's first image.
+    """The finished batches of an evaluation, by job and position of the batch's first image.
 
-    ``key`` says what the results belong to (model, images, settings); a file of another key is not used.
+    A job is the names of the attacks that ran together, because its cost is that of all of them. ``key`` says what
+    the results belong to (model, images, settings); a file of another key is not used.
     """
 
     def __init__(self, path: Path | None, key: str) -> None:
@@ -28,29 +29,29 @@ class PartialResults:
         self._done: dict[str, dict[str, Any]] = {}
         self._saved = time.monotonic()
         if path is not None and path.is_file():
-            with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
+            with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, KeyError):
                 values = json.loads(path.read_text())
                 if isinstance(values, dict) and values.get("key") == key:
-                    self._done = values["done"]
+                    self._done = values["jobs"]
 
     def has(self, names: Sequence[str], start: int) -> bool:
-        """Return whether the batch from image ``start`` is finished for all of ``names``."""
-        return all(str(start) in self._done.get(name, {}) for name in names)
+        """Return whether the batch from image ``start`` is finished for the job of these ``names``."""
+        return str(start) in self._done.get(",".join(names), {})
 
     def put(self, start: int, flags: Mapping[str, Tensor], *, seconds: float, forwards: int, backwards: int) -> None:
-        """Keep a finished batch: ``flags`` bool [B] by attack, and what the batch cost."""
-        for name, correct in flags.items():
-            self._done.setdefault(name, {})[str(start)] = {
-                "correct": flags_to_text(correct),
-                "cost": [seconds, forwards, backwards],
-            }
+        """Keep a finished batch: ``flags`` bool [B] by attack of the job, in its order, and what the batch cost."""
+        self._done.setdefault(",".join(flags), {})[str(start)] = {
+            "correct": {name: flags_to_text(correct) for name, correct in flags.items()},
+            "cost": [seconds, forwards, backwards],
+        }
         if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
             self._save()
 
-    def collect(self, name: str) -> tuple[Tensor, float, int, int]:
-        """Return bool [n] of all batches of an attack in order, and their seconds, forwards and backwards in all."""
-        batches = [self._done[name][start] for start in sorted(self._done[name], key=int)]
-        correct = torch.cat([text_to_flags(batch["correct"]) for batch in batches])
+    def collect(self, names: Sequence[str], name: str) -> tuple[Tensor, float, int, int]:
+        """Return bool [n] of an attack in order, and the seconds, forwards and backwards of its whole job."""
+        done = self._done[",".join(names)]
+        batches = [done[start] for start in sorted(done, key=int)]
+        correct = torch.cat([text_to_flags(batch["correct"][name]) for batch in batches])
         seconds, forwards, backwards = (sum(batch["cost"][i] for batch in batches) for i in range(3))
         return correct, seconds, forwards, backwards
 
@@ -68,4 +69,4 @@ class PartialResults:
     def _save(self) -> None:
         self._saved = time.monotonic()
         if self._path is not None and self._done:
-            write_text(self._path, json.dumps({"key": self._key, "done": self._done}))
+            write_text(self._path, json.dumps({"key": self._key, "jobs": self._done}))

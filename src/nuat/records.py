@@ -76,15 +76,16 @@ class RunFolder:
     def append(self, record: dict[str, Any]) -> int:
         """Add a line to the metrics, whole, and return the file's size [bytes] after it."""
         line = (json.dumps({"time": _now(), **record}) + "\n").encode()
-        with self.metrics.open("ab") as file:
-            before = file.tell()
-            try:
+        before = self.metrics.stat().st_size if self.metrics.is_file() else 0
+        try:
+            with self.metrics.open("ab") as file:
                 file.write(line)
-                file.flush()
-            except OSError:
+        except OSError:
+            # only now: a file that is still open would write the rest of its buffer when it is closed
+            if self.metrics.is_file():
                 os.truncate(self.metrics, before)
-                raise
-            return before + len(line)
+            raise
+        return before + len(line)
 
     def truncate_metrics(self, size: int) -> None:
         """Drop the lines past ``size`` [bytes]: those of steps that are about to be done again."""
@@ -159,7 +160,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     packages = ("torch", "torchvision", "numpy", "pyautoattack")
     return {
         "started": _now(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name.replace("__main__.py", "nuat"), *sys.argv[1:]],
         "nuat": nuat.__version__,
         "git": git_revision(),
         "python": platform.python_version(),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,9 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write the JSON of ``to_json`` to ``path``, whole."""
-        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
+        text = json.dumps(self.to_json(), indent=1)
+        # ten thousand positions on as many lines would bury the rest
+        write_text(path, re.sub(r"\[\s+([\d,\s]+?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n")
 
 
 def flags_to_text(flags: Tensor) -> str:

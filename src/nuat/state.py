@@ -108,8 +108,17 @@ class TrainingState:
         """Take the state that ``to_dict`` returned.
 
         Raises:
-            InputError: it belongs to another architecture, defense or kind of device; nothing is changed then.
+            InputError: it belongs to another architecture, defense or kind of device (nothing is changed then), or
+                its parts are not those of a state.
         """
+        try:
+            self._load(values, where)
+        except InputError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+            raise InputError(f"{where}: damaged; not the state of a run ({type(error).__name__}).") from error
+
+    def _load(self, values: dict[str, Any], where: str) -> None:
         self._check(values, where)
         device = self.generator.device
         self.model.load_state_dict(values["model"])

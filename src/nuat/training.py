@@ -79,9 +79,14 @@ def run(
     except OSError as error:
         if not no_space_left(error):
             raise
+        follow = (
+            f"continue with: nuat train --resume {out}"
+            if folder.checkpoint.is_file()
+            else "start again with another --out."
+        )
         raise InputError(
             f"{out}: no space left on the disk ({error.strerror}). What was written before is whole; free some space "
-            f"and continue with: nuat train --resume {out}"
+            f"and {follow}"
         ) from error
 
 
@@ -153,7 +158,7 @@ class _Loop:
                 self.reporter.step(state.step, dict(terms.metrics))
             if now - told > 0.5:  # reading the loss waits for the device
                 loss = f"loss {float(terms.loss.detach()):.3f}" if terms is not None else ""
-                self.reporter.advance(state.step, f"epoch {state.epoch + 1}/{config.epochs} {loss}")
+                self.reporter.advance(state.step, f"epoch {state.epoch + 1}/{config.epochs} {loss} {self.books.status}")
                 told = now
             if stop.signal_number is not None:
                 self.books.checkpoint()
@@ -201,4 +206,5 @@ class _Loop:
 
     def _skip(self, what: str) -> None:
         """Raise the alarm of a non-finite loss; where it does not end the run, this update is left out."""
-        self.books.alarm(monitors.nonfinite(self.config.monitors, what, self.state.epoch, self.state.batch))
+        state = self.state
+        self.books.alarm(monitors.nonfinite(self.config.monitors, what, state.epoch, state.batch), state.epoch + 1)

@@ -89,8 +89,8 @@ class Attack:
         x, y = self._prepare(x, y)
         if len(x) == 0:
             return x
-        with eval_mode(self.model):
-            return self.perturb(x, y)
+        with torch.inference_mode(False), eval_mode(self.model):
+            return self.perturb(x.clone() if x.is_inference() else x, y)
 
     def perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """Return adversarial examples for checked ``x`` [B, C, H, W], ``y`` int64 [B]; the model is in eval mode."""

@@ -29,7 +29,8 @@ class GAMAPGD(Attack):
     steps: int = 100
     """Steps, >= 1."""
     weight: float = 50.0
-    """Weight of the squared distance at the first step, >= 0."""
+    """Weight of the squared distance at the first step, >= 0. Without effect up to 4 steps: the distance has no
+    gradient at the start, and the weight is 0 after a quarter of the steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

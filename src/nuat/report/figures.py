@@ -13,6 +13,7 @@ from nuat.attacks import PGD, eval_mode
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
 from nuat.files import atomic_write
+from nuat.report.tables import eps_text
 
 # Okabe and Ito's colours, told apart also by the colour-blind
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
@@ -89,7 +90,7 @@ def adversarial_examples(
                     side.set(edgecolor=colour, linewidth=1.5)
     for row, text in enumerate(("clean", "perturbation", "attacked")):
         axes[row, 0].set_ylabel(text, fontsize=9)
-    figure.suptitle(f"PGD-50 within Linf eps {threat.eps:.3g}; above each image the prediction", fontsize=10)
+    figure.suptitle(f"PGD-50 within Linf eps {eps_text(threat.eps)}; above each image the prediction", fontsize=10)
     _save(figure, path)
 
 

@@ -8,7 +8,7 @@ from nuat.results import Evaluation, wilson_interval
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Return an evaluation as a table: a row an attack, the worst case over all of them last."""
     table = Table(
-        title=f"{evaluation.n} test images, Linf eps {_eps(evaluation.eps)}, seed {evaluation.seed}, "
+        title=f"{evaluation.n} test images, Linf eps {eps_text(evaluation.eps)}, seed {evaluation.seed}, "
         f"{evaluation.hardware}",
         title_justify="left",
     )
@@ -32,6 +32,7 @@ def _interval(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"
 
 
-def _eps(eps: float) -> str:
+def eps_text(eps: float) -> str:
+    """Return a perturbation size as people write it: 8/255, or 0.3."""
     steps = eps * 255
     return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 else f"{eps:g}"
