@@ -68,13 +68,14 @@ def _refusal(error: BaseException | None) -> InputError | None:
 
 def _one_line(box: str, prog: str) -> str:
     """Return the parser's framed message as one line: what is wrong, and the nearest option it names."""
-    lines = [line.strip("│╭╰╮╯ ") for line in box.splitlines()[1:-1]]
+    lines = [line.strip("│╭╰╮╯ ") for line in box.splitlines()[1:]]  # the first is the title
     sections: list[list[str]] = [[]]
     for line in lines:
-        if line and set(line) <= {"─"}:
+        if line and set(line) <= set("─-"):  # without UTF-8 the frame is drawn with hyphens
             sections.append([])
         elif line:
             sections[-1].append(line)
+    sections = [section for section in sections if section]
     message = " ".join(sections[0])
     nearest = [line for section in sections[1:] for line in section if line.startswith("--")]
     if nearest and message.startswith("Unrecognized"):

@@ -1,6 +1,7 @@
 """What surrounds the steps of a run: validation, monitors, the best weights, the record, the checkpoints."""
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +14,10 @@ from nuat.checkpoints import WeightsInfo, save_checkpoint, save_weights
 from nuat.config import TrainConfig
 from nuat.curves import Curves
 from nuat.data import Dataset
+from nuat.errors import InputError
 from nuat.files import write_text
 from nuat.monitors import Alarm, RunStopped
+from nuat.nuclear import NonFiniteError
 from nuat.progress import Reporter
 from nuat.records import RunFolder, environment, write_config
 from nuat.state import TrainingState
@@ -52,14 +55,25 @@ class Bookkeeper:
             "test": len(self._dataset.test),
             "validation": len(self._dataset.validation),
             "validation_indices": self._dataset.validation_indices.tolist(),
+            "train_sha256": self._train_digest(),
         }
         write_text(self._folder.split, json.dumps(split) + "\n")
         self.record({"kind": "start", "recipe": self._recipe, "seed": self._config.seed})
 
     def resume(self) -> None:
-        """Drop the lines of steps that are done again, and say where the run goes on."""
+        """Drop the lines of steps that are done again, and say where and on what the run goes on.
+
+        Raises:
+            InputError: the training images are not those that the run began with.
+        """
+        began_with = json.loads(self._folder.split.read_text()) if self._folder.split.is_file() else {}
+        if began_with.get("train_sha256") != self._train_digest():
+            raise InputError(
+                f"{self._folder.path}: was begun with other training images than {self._dataset.source} now holds."
+            )
         self._folder.truncate_metrics(self._state.metrics_bytes)
-        self.record({"kind": "resume", "epoch": self._state.epoch, "batch": self._state.batch})
+        where = {"epoch": self._state.epoch, "batch": self._state.batch}
+        self.record({"kind": "resume", **where, "environment": environment(self._state.generator.device)})
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Add a line to the metrics."""
@@ -78,7 +92,7 @@ class Bookkeeper:
             "step": state.step,
             "lr": state.optimizer.param_groups[0]["lr"],
             "train": train,
-            "validation": validation,
+            "validation": validation or {},
             "seconds": state.seconds,
             "forwards": state.forwards,
             "backwards": state.backwards,
@@ -86,10 +100,10 @@ class Bookkeeper:
         self.record(record)
         curves.add(record)
         self._tell(record)
-        self._check(train, validation)
+        self._check(train, validation or {})
         # the weights that the run is for come last; of equals the later epoch, trained for longer
         accuracy = list(validation.values())[-1]["pgd"] if validation else -1.0
-        if accuracy >= state.best_accuracy:
+        if validation is not None and accuracy >= state.best_accuracy:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
             save_weights(self._folder.best, shipped, self._info())
 
@@ -136,8 +150,18 @@ class Bookkeeper:
         averaging.load_into(self._averaged, self._state.average)
         return self._state.average
 
-    def _validate(self) -> dict[str, dict[str, float]]:
-        """Return the validation of the live weights and of the average, by name; empty without images."""
+    def _train_digest(self) -> str:
+        """Return a digest of the training images and labels, in order."""
+        train, digest = self._dataset.train, hashlib.sha256()
+        for tensor in (train.images, train.labels):
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def _validate(self) -> dict[str, dict[str, float]] | None:
+        """Return the validation of the live weights and of the average, by name; empty without images.
+
+        None where the model has diverged and the settings do not end the run for it.
+        """
         images = self._dataset.validation
         if len(images) == 0:
             return {}
@@ -145,7 +169,11 @@ class Bookkeeper:
         if self._averaged is not None:
             candidates["averaged"] = self._averaged
         eps, batch_size = self._config.threat.eps, self._config.evaluation.batch_size
-        return {name: validate(model, images, eps=eps, batch_size=batch_size) for name, model in candidates.items()}
+        try:
+            return {name: validate(model, images, eps=eps, batch_size=batch_size) for name, model in candidates.items()}
+        except NonFiniteError as error:
+            self.alarm(monitors.diverged(self._config.monitors, str(error)), self._state.epoch + 1)
+            return None
 
     def _check(self, train: Mapping[str, float], validation: Mapping[str, dict[str, float]]) -> None:
         """Let the monitors look at an epoch."""

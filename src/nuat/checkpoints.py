@@ -85,11 +85,16 @@ def read_info(path: Path) -> WeightsInfo:
     try:
         values = json.loads(metadata[_METADATA_KEY])
         if values.pop("format") != _WEIGHTS_FORMAT:
-            raise InputError(f"{path}: written in another format than this version of nuat reads; update nuat.")
+            raise InputError("written in another format than this version of nuat reads; update nuat.")
         values["model"] = ModelConfig(**_tuples(values["model"]))
         values["threat"] = ThreatConfig(**values["threat"])
-        return WeightsInfo(**_tuples(values))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+        info = WeightsInfo(**_tuples(values))
+        if not all(isinstance(number, int) for number in (info.channels, *info.image_size)):
+            raise TypeError("channels and image size are whole numbers")
+        return info
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise InputError(
             f"{path}: its metadata do not say how to build the model, so it was not written by nuat; "
             "load it into a model of your own with nuat.load(path, model=...)."

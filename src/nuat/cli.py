@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from nuat.errors import InputError
+from nuat.errors import InputError, did_you_mean
 
 _HELP = """\
 usage: nuat COMMAND ...
@@ -56,6 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 2
+        if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+            print(
+                "nuat: error: out of memory; give a smaller --batch-size, or --evaluation.batch-size where it failed "
+                "after training.",
+                file=sys.stderr,
+            )
+            return 2
         traceback.print_exc()
         print("nuat: this is an error of nuat's own; please report it with the lines above.", file=sys.stderr)
         return 1
@@ -84,8 +91,5 @@ def _dispatch(arguments: list[str]) -> int:
         from nuat.commands import recipes
 
         return recipes(rest)
-    import difflib
-
-    nearest = difflib.get_close_matches(command, ["train", "evaluate", "recipes"], n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    hint = did_you_mean(command, ("train", "evaluate", "recipes"))
     raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")

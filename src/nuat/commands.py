@@ -20,7 +20,7 @@ from nuat.errors import InputError
 from nuat.monitors import RunStopped
 from nuat.progress import TerminalReporter
 from nuat.recipes import DEFAULT, RECIPES, find
-from nuat.records import RunFolder, read_config
+from nuat.records import RunFolder, read_config, read_data_config
 from nuat.report.tables import evaluation_table
 from nuat.results import Evaluation
 from nuat.signals import Interrupted
@@ -96,6 +96,8 @@ def train(arguments: list[str]) -> int:
         f"backward); best epoch {summary['best_epoch']} of {summary['epochs']}"
     )
     dataset = data.load(config.data)
+    if config.evaluation.n is not None and config.evaluation.n > len(dataset.test):
+        reporter.message(f"evaluating on all {len(dataset.test)} test images; evaluation.n asked for more")
     found = _evaluate(
         folder.best,
         dataset,
@@ -110,16 +112,18 @@ def train(arguments: list[str]) -> int:
         ),
         folder.evaluation_state,
         reporter,
+        again=f"nuat train --resume {folder.path}",
     )
     found.save(folder.evaluation)
+    console.print(evaluation_table(found))
     from nuat.report.figures import adversarial_examples, training_curves  # matplotlib takes a second
 
     training_curves(folder.read_metrics(), folder.curves)
-    adversarial_examples(finished.model(), dataset.test, dataset.classes, config.threat, folder.examples)
-    console.print(evaluation_table(found))
+    model = checkpoints.load(folder.best, device=device)
+    adversarial_examples(model, dataset.test, dataset.classes, config.threat, folder.examples)
     reporter.message(
         f"weights: {folder.best}\npicture: {folder.examples}\nrecord:  {folder.path}\n"
-        f"next:    nuat evaluate {folder.path} --attacks clean,pgd-20,gama-100,autoattack --n 200"
+        f"next:    nuat evaluate {folder.path} --attacks clean,pgd-100,gama-100,autoattack --n 200"
     )
     return 0
 
@@ -136,14 +140,15 @@ def _new_folder(recipe: str) -> Path:
 
 def evaluate(arguments: list[str]) -> int:
     """``nuat evaluate RUN|WEIGHTS [--attacks ...] [--n ...] [--json FILE]``."""
-    if not arguments or arguments[0].startswith("-"):
-        parse(_Evaluate, arguments or ["--help"], prog="nuat evaluate")
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parse(_Evaluate, ["--help"], prog="nuat evaluate")
+    if arguments[0].startswith("-"):
         raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS --attacks ....")
     weights = checkpoints.weights_file(Path(arguments[0]))
     info = checkpoints.read_info(weights)
     home = RunFolder(weights.parent)
     if home.config.is_file():
-        images = read_config(home.config, RECIPES)[1].data
+        images = read_data_config(home.config)
     elif any(word.startswith(("--data.name", "--data.path")) for word in arguments) or "--help" in arguments:
         images = DataConfig(validation=0)  # only the test images are used
     else:
@@ -157,7 +162,8 @@ def evaluate(arguments: list[str]) -> int:
         asked = replace(asked, n=min(asked.n, len(dataset.test)))
     console = Console()
     state = weights.with_name(f"{weights.stem}.evaluation.partial.json")
-    found = _evaluate(weights, dataset, asked, state, TerminalReporter(console))
+    again = "the same command"
+    found = _evaluate(weights, dataset, asked, state, TerminalReporter(console), again=again)
     found.save(target)
     console.print(evaluation_table(found))
     console.print(f"written to {target}", highlight=False, soft_wrap=True)
@@ -174,9 +180,9 @@ def _check_target(path: Path) -> None:
 
 
 def _evaluate(
-    weights: Path, dataset: data.Dataset, asked: _Evaluate, state: Path, reporter: TerminalReporter
+    weights: Path, dataset: data.Dataset, asked: _Evaluate, state: Path, reporter: TerminalReporter, *, again: str
 ) -> Evaluation:
-    """Evaluate a weights file on the test images, with progress."""
+    """Evaluate a weights file on the test images, with progress; ``again`` is what goes on after an interruption."""
     info = checkpoints.read_info(weights)
     if (dataset.channels, dataset.image_size) != (info.channels, info.image_size):
         raise InputError(
@@ -188,6 +194,14 @@ def _evaluate(
     model = checkpoints.load(weights, device=hardware.resolve(asked.device))
     # the same function, a sixth faster on the CPU (mnist-cnn, forward and backward, one thread)
     model.to(memory_format=torch.channels_last)
+    eps, alpha = asked.threat.eps, asked.threat.pgd_alpha
+    for name in asked.attacks:
+        if name.startswith("pgd-") and name[4:].isdigit() and int(name[4:]) * alpha < eps:
+            reporter.message(
+                f"warning: {name} moves at most {int(name[4:]) * alpha:.3g} from its start, less than eps {eps:.3g}; "
+                "give more steps or a larger --pgd-alpha.",
+                style="bold yellow",
+            )
     current = ""
 
     def progress(name: str, done: int, total: int) -> None:
@@ -212,7 +226,7 @@ def _evaluate(
         )
     except KeyboardInterrupt:
         raise Interrupted(
-            signal.SIGINT, f"stopped; what is finished is kept in {state}, and the same command goes on from there."
+            signal.SIGINT, f"stopped; what is finished is kept in {state}. Continue with: {again}"
         ) from None
     finally:
         reporter.end()

@@ -220,4 +220,8 @@ class TrainConfig:
                 "need at least 2 images a batch."
             )
         _at_least("checkpoint_every", self.checkpoint_every, 1)
+        if self.data.validation == 0 and self.monitors.on_overfitting == "stop":
+            raise InputError(
+                "monitors.on_overfitting=stop has no effect without validation images: set data.validation."
+            )
         _check_seed("seed", self.seed)

@@ -1,5 +1,8 @@
 """The error that names a user's mistake."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Something the user gave is wrong: a setting, a file, an image, a device.
@@ -7,3 +10,9 @@ class InputError(ValueError):
     The message is one line that names what is wrong, what was expected and what to do next. The command
     line prints it without a traceback and exits with code 2; any other exception is our fault (code 1).
     """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" with the nearest of the known names, or nothing where none is near."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,4 +1,4 @@
-"""Evaluation: model x attacks -> accuracy of each, per example and in the worst case. Never imports defenses.
+"""Evaluation: model x attacks -> accuracy of each, per example and in the worst case. It knows nothing of defenses.
 
 Every attack runs in full precision with the model in evaluation mode, batch by batch, each batch with random draws
 seeded by (seed, kind of attack, position): finished batches can be kept, an evaluation that was cut off goes on to
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import nuat
 from nuat.attacks import eval_mode
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
@@ -22,6 +23,7 @@ from nuat.errors import InputError
 from nuat.hardware import describe, full_precision
 from nuat.partial import PartialResults
 from nuat.passes import PassCounter
+from nuat.records import versions
 from nuat.results import AttackResult, Evaluation
 from nuat.suite import Job, jobs
 
@@ -59,7 +61,7 @@ def evaluate(
         InputError: an unknown or repeated attack, more images asked for than there are, logits that are not finite
             or do not fit the labels, a missing extra.
     """
-    planned = jobs(attacks, model, threat)
+    jobs(attacks, model, threat)  # what cannot be run is said before anything is
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
     if n is not None and not 1 <= n <= len(images):
@@ -69,7 +71,7 @@ def evaluate(
     chosen = images.select(indices).to(device)
     found: dict[str, AttackResult] = {}
     with eval_mode(model), full_precision():
-        _check_logits(model, chosen, batch_size)
+        planned = jobs(attacks, model, threat, _classes(model, chosen, batch_size))
         partial = PartialResults(state_path, _key(model, chosen, threat, seed, batch_size))
         with partial.kept():
             for job in planned:
@@ -81,6 +83,7 @@ def evaluate(
         seed=seed,
         batch_size=batch_size,
         hardware=describe(device),
+        versions={"nuat": nuat.__version__, **versions()},
     )
 
 
@@ -124,8 +127,8 @@ def _withstood(model: nn.Module, x_adv: Tensor, y: Tensor, attack: str) -> Tenso
     return withstood.cpu()
 
 
-def _check_logits(model: nn.Module, images: ImageSet, batch_size: int) -> None:
-    """Refuse a model whose output on the first images is not finite logits for all of their classes."""
+def _classes(model: nn.Module, images: ImageSet, batch_size: int) -> int:
+    """Return the number of logits; refuse a model whose first output is not finite logits for all classes."""
     with torch.no_grad():
         logits = model(to_float(images.images[:batch_size]))
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
@@ -136,6 +139,7 @@ def _check_logits(model: nn.Module, images: ImageSet, batch_size: int) -> None:
     classes = int(images.labels.max()) + 1
     if logits.shape[1] < classes:
         raise InputError(f"the model returns {logits.shape[1]} logits, but the images have {classes} classes.")
+    return logits.shape[1]
 
 
 def _batch_seed(seed: int, attack: str, start: int) -> int:
@@ -146,7 +150,8 @@ def _batch_seed(seed: int, attack: str, start: int) -> int:
 
 def _key(model: nn.Module, images: ImageSet, threat: ThreatConfig, seed: int, batch_size: int) -> str:
     """Return a digest of everything that the result of an attack depends on."""
-    digest = hashlib.sha256(json.dumps([threat.eps, threat.pgd_alpha, seed, batch_size]).encode())
+    settings = [threat.eps, threat.pgd_alpha, seed, batch_size, versions(), nuat.__version__]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for tensor in (*model.state_dict().values(), images.images, images.labels):
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,11 +59,21 @@ def memory_bytes() -> int | None:
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute in true fp32: without TF32 on a GPU and without autocast."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    """Compute in true fp32: no TF32 or bf16 inside matrix products and convolutions, and no autocast."""
+    backends: Any = torch.backends  # the stubs lack its newer parts
+    parts = (
+        backends.cuda.matmul,
+        backends.cudnn.conv,
+        backends.cudnn.rnn,
+        backends.mkldnn.matmul,
+        backends.mkldnn.conv,
+    )
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
     try:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision

@@ -71,14 +71,23 @@ def collapse(config: MonitorConfig, epochs_in_a_row: int, clean_loss: float, cla
     )
 
 
+def diverged(config: MonitorConfig, what: str) -> Alarm:
+    """Return the alarm of a model that validation finds to be infinite or NaN."""
+    return Alarm(
+        monitor="nonfinite",
+        message=f"validation: {what.rstrip('.')}. Start again with a lower learning rate or less lambda.",
+        stop=config.on_nonfinite == "stop",
+    )
+
+
 def nonfinite(config: MonitorConfig, what: str, epoch: int, batch: int) -> Alarm:
     """Return the alarm of a loss or logits that are infinite or NaN."""
     stop = config.on_nonfinite == "stop"
-    follow = (
-        "The run ends; resume from the last checkpoint with" if stop else "This update is skipped. If it recurs, use"
-    )
+    follow = "The run ends; start again with" if stop else "This update is skipped. If it recurs, use"
     return Alarm(
         monitor="nonfinite",
-        message=f"{what} at epoch {epoch + 1}, batch {batch + 1}. {follow} a lower learning rate or less lambda.",
+        message=(
+            f"epoch {epoch + 1}, batch {batch + 1}: {what.rstrip('.')}. {follow} a lower learning rate or less lambda."
+        ),
         stop=stop,
     )

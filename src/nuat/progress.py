@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_SECONDS_BETWEEN_LINES = 30.0
+
 
 class Reporter:
     """Base of the reporters; this one says nothing, so a library user gets silence by default."""
@@ -33,15 +35,18 @@ class TerminalReporter(Reporter):
         self.console = console
         self._progress: Progress | None = None
         self._task: Any = None
-        self._began = time.monotonic()
-        self._first = 0
+        self._title, self._total, self._first = "", 0, 0
+        self._began = self._told = time.monotonic()
 
     def message(self, text: str, *, style: str = "") -> None:
         """Print one line above the bar."""
         self.console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, title: str, total: int, done: int = 0) -> None:
-        """Show a bar, on a terminal."""
+        """Show a bar on a terminal; elsewhere ``advance`` prints a line now and then."""
+        self._title, self._total = title.strip(), total
+        self._began = self._told = time.monotonic()
+        self._first = done
         if not self.console.is_terminal:
             return
         self._progress = Progress(
@@ -58,13 +63,20 @@ class TerminalReporter(Reporter):
             refresh_per_second=4,
         )
         self._task = self._progress.add_task(title, total=total, completed=done, rate="", note="")
-        self._began, self._first = time.monotonic(), done
         self._progress.start()
 
     def advance(self, done: int, note: str = "") -> None:
-        """Move the bar."""
-        if self._progress is not None:
-            rate = (done - self._first) / max(time.monotonic() - self._began, 1e-9)
+        """Move the bar, or print a line if the last one is a while ago."""
+        now = time.monotonic()
+        rate = (done - self._first) / max(now - self._began, 1e-9)
+        if self._progress is None:
+            if now - self._told > _SECONDS_BETWEEN_LINES:
+                self._told = now
+                left = (self._total - done) / max(rate, 1e-9)
+                self.message(
+                    f"{self._title} {done}/{self._total}  {rate:.1f}/s  ETA {left / 60:.1f} min  {note}".rstrip()
+                )
+        else:
             self._progress.update(self._task, completed=done, rate=f"{rate:.1f}/s", note=note)
 
     def end(self) -> None:

@@ -16,6 +16,7 @@
 import dataclasses
 import errno
 import json
+import math
 import os
 import platform
 import subprocess
@@ -30,9 +31,11 @@ import torch
 
 import nuat
 from nuat import hardware
-from nuat.config import TrainConfig
+from nuat.config import DataConfig, TrainConfig
+from nuat.defenses import Defense
 from nuat.errors import InputError
 from nuat.files import write_text
+from nuat.schedules import Schedule
 
 T = TypeVar("T")
 
@@ -55,27 +58,38 @@ class RunFolder:
         self.examples = path / "examples.png"
         self.tensorboard = path / "tensorboard"
 
-    def create(self) -> None:
-        """Make the folder.
+    def check_new(self) -> None:
+        """Refuse a folder that exists and is not empty, or a file in its place.
 
         Raises:
-            InputError: it exists and is not empty, or cannot be made.
+            InputError: it is not free for a new run.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if any(self.path.iterdir()):
+            if self.path.exists() and any(self.path.iterdir()):
                 raise InputError(
                     f"{self.path}: exists and is not empty. Choose another --out, or continue it with --resume "
                     f"{self.path}."
                 )
-        except (FileExistsError, NotADirectoryError):
+        except NotADirectoryError:
             raise InputError(f"{self.path}: is a file, not a folder; choose another --out.") from None
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        self.check_new()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"{self.path}: a file is in its place; choose another --out.") from None
         except PermissionError:
             raise InputError(f"{self.path}: no permission to write there; choose another --out.") from None
 
     def append(self, record: dict[str, Any]) -> int:
         """Add a line to the metrics, whole, and return the file's size [bytes] after it."""
-        line = (json.dumps({"time": _now(), **record}) + "\n").encode()
+        line = (json.dumps(_finite({"time": _now(), **record}), allow_nan=False) + "\n").encode()
         before = self.metrics.stat().st_size if self.metrics.is_file() else 0
         try:
             with self.metrics.open("ab") as file:
@@ -111,6 +125,51 @@ def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], Tra
     Raises:
         InputError: no such file, damaged, of an unknown recipe, or with fields that this version does not have.
     """
+    recipe, fields = _read(path)
+    if recipe not in recipes:
+        raise InputError(
+            f"{path}: its recipe {recipe!r} is not one of ours; use nuat.run(config, out=..., resume=True)."
+        )
+    return recipe, from_json(recipes[recipe](), fields, str(path))
+
+
+def read_data_config(path: Path) -> DataConfig:
+    """Return the data settings in a file of ``write_config``, of whatever recipe and version.
+
+    Fields that this version does not know are left out, those that the file lacks take their defaults.
+    """
+    known = {field.name for field in dataclasses.fields(DataConfig)}
+    try:
+        values = {name: value for name, value in _read(path)[1]["data"].items() if name in known}
+        return from_json(DataConfig(), {**to_json(DataConfig()), **values}, str(path))
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
+
+
+def check_same_config(path: Path, config: TrainConfig) -> None:
+    """Refuse to go on with other settings than a file of ``write_config`` holds; another device may do.
+
+    Raises:
+        InputError: a setting differs; the first is named.
+    """
+    theirs, ours = _flat(_read(path)[1]), _flat(to_json(config))
+    for name in {**theirs, **ours}:
+        if name != "device" and theirs.get(name) != ours.get(name):
+            raise InputError(
+                f"{path.parent}: was begun with {name}={theirs.get(name)}, not {ours.get(name)}. A run goes on with "
+                "its own settings; start a new one for others."
+            )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the recipe and the fields in a file of ``write_config``."""
     if not path.is_file():
         raise InputError(f"{path}: no such file, so {path.parent} is not the folder of a run.")
     try:
@@ -118,17 +177,16 @@ def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], Tra
         recipe, fields = values["recipe"], values["config"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
-    if recipe not in recipes:
-        raise InputError(
-            f"{path}: its recipe {recipe!r} is not one of ours; go on from Python with nuat.run(config, resume=True)."
-        )
-    return recipe, from_json(recipes[recipe](), fields, str(path))
+    if not isinstance(recipe, str) or not isinstance(fields, dict):
+        raise InputError(f"{path}: damaged; it does not hold the settings of a run.")
+    return recipe, fields
 
 
 def to_json(value: Any) -> Any:
-    """Return a settings object as JSON values."""
+    """Return a settings object as JSON values; a defense or a schedule with the name of its ``class``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        kind = {"class": type(value).__name__} if isinstance(value, (Defense, Schedule)) else {}
+        return kind | {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     return str(value) if isinstance(value, Path) else value
@@ -137,6 +195,10 @@ def to_json(value: Any) -> Any:
 def from_json(default: T, values: dict[str, Any], where: str) -> T:
     """Return ``default`` (a settings object) with its fields set to ``values``, recursively."""
     names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
+    if isinstance(values, dict) and "class" in values:
+        if values["class"] != type(default).__name__:
+            raise InputError(f"{where}: holds a {values['class']}, but its recipe makes a {type(default).__name__}.")
+        values = {name: value for name, value in values.items() if name != "class"}
     if not isinstance(values, dict) or set(values) != names:
         odd = sorted(names ^ set(values)) if isinstance(values, dict) else values
         raise InputError(f"{where}: written by another version of nuat; fields that differ: {odd}.")
@@ -157,14 +219,13 @@ def _restore(default: Any, hint: Any, value: Any, where: str) -> Any:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return what a repetition needs to know besides the settings, as JSON values."""
-    packages = ("torch", "torchvision", "numpy", "pyautoattack")
     return {
         "started": _now(),
         "command": [Path(sys.argv[0]).name.replace("__main__.py", "nuat"), *sys.argv[1:]],
         "nuat": nuat.__version__,
         "git": git_revision(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in packages},
+        "packages": versions(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": str(device),
         "hardware": hardware.describe(device),
@@ -173,6 +234,11 @@ def environment(device: torch.device) -> dict[str, Any]:
         "memory_bytes": hardware.memory_bytes(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that numbers depend on; none for one that is not installed."""
+    return {name: _version(name) for name in ("torch", "torchvision", "numpy", "pyautoattack")}
 
 
 def git_revision() -> str | None:
@@ -199,6 +265,13 @@ def git_revision() -> str | None:
 def no_space_left(error: OSError) -> bool:
     """Return whether an error says that a disk or a quota is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON values with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _version(package: str) -> str | None:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ class Evaluation:
     """Images attacked at once."""
     hardware: str
     """What it ran on."""
+    versions: dict[str, str | None] = field(default_factory=dict)
+    """Versions of nuat and of the packages that numbers depend on."""
 
     @property
     def n(self) -> int:
@@ -111,6 +113,7 @@ class Evaluation:
             "seed": self.seed,
             "batch_size": self.batch_size,
             "hardware": self.hardware,
+            "versions": self.versions,
             "worst_case": {"accuracy": float(worst.double().mean()), "interval": [low, high]},
             "results": rows,
             "indices": self.indices.tolist(),
@@ -127,7 +130,7 @@ class Evaluation:
             for row in values["results"]
         )
         indices = torch.tensor(values["indices"], dtype=torch.int64)
-        rest = {k: values[k] for k in ("eps", "seed", "batch_size", "hardware")}
+        rest = {k: values[k] for k in ("eps", "seed", "batch_size", "hardware", "versions")}
         return cls(results=results, indices=indices, **rest)
 
     def save(self, path: Path) -> None:

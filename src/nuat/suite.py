@@ -1,6 +1,5 @@
 """From the attacks' names on the command line to what is run: the one place that knows both."""
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import FGSM, GAMAPGD, PGD, RFGSM, Attack, AutoAttack, NuclearNormAttack
+from nuat.attacks.autoattack import line_up
 from nuat.config import ThreatConfig
-from nuat.errors import InputError
+from nuat.errors import InputError, did_you_mean
 
 ATTACK_NAMES = (
     "clean",
@@ -39,8 +39,10 @@ class Job:
     """(x [B, C, H, W], y [B], seed) to the adversarial images [B, C, H, W] by name."""
 
 
-def jobs(names: Sequence[str], model: nn.Module, threat: ThreatConfig) -> list[Job]:
+def jobs(names: Sequence[str], model: nn.Module, threat: ThreatConfig, classes: int = 10) -> list[Job]:
     """Return what to run for ``names``, in their order but for PGD's, which are one job.
+
+    ``classes``, the number of logits, decides AutoAttack's line-up.
 
     Raises:
         InputError: no name, a name twice, an unknown name, a missing extra.
@@ -51,7 +53,7 @@ def jobs(names: Sequence[str], model: nn.Module, threat: ThreatConfig) -> list[J
     planned: list[Job] = []
     for name in names:
         if name not in {f"pgd-{count}" for count in steps}:
-            planned.append(_single(name, model, threat))
+            planned.append(_single(name, model, threat, classes))
         elif not any(job.names[-1] == f"pgd-{steps[-1]}" for job in planned):
             planned.append(_trajectory(steps, model, threat))
     return planned
@@ -67,7 +69,7 @@ def _trajectory(steps: list[int], model: nn.Module, threat: ThreatConfig) -> Job
     return Job(tuple(f"pgd-{count}" for count in steps), settings, run)
 
 
-def _single(name: str, model: nn.Module, threat: ThreatConfig) -> Job:
+def _single(name: str, model: nn.Module, threat: ThreatConfig, classes: int) -> Job:
     """Return the job of one name that is not PGD's."""
     eps = threat.eps
     settings: dict[str, Any] = {}
@@ -87,12 +89,11 @@ def _single(name: str, model: nn.Module, threat: ThreatConfig) -> Job:
         make = lambda g, s, b: NuclearNormAttack(model, eps=eps, generator=g, **settings)  # noqa: E731
     elif name in ("autoattack", "autoattack-v1"):
         version: Literal["standard", "v1"] = "standard" if name == "autoattack" else "v1"
-        settings = {"version": version, "package": "pyautoattack"}
+        settings = {"version": version, "line_up": list(line_up(version, classes)), "package": "pyautoattack"}
         AutoAttack(model, eps=eps, version=version)  # a missing extra is said before anything runs
         make = lambda g, s, b: AutoAttack(model, eps=eps, version=version, seed=s, batch_size=b)  # noqa: E731
     else:
-        nearest = difflib.get_close_matches(name, [*ATTACK_NAMES, "pgd-20", "pgd-100", "gama-100"], n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        hint = did_you_mean(name, [*ATTACK_NAMES, "pgd-20", "pgd-100", "gama-100"])
         raise InputError(f"unknown attack {name!r}.{hint} Attacks: {', '.join(ATTACK_NAMES)}.")
     return Job(
         (name,),

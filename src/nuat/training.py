@@ -23,7 +23,7 @@ from nuat.errors import InputError
 from nuat.nuclear import NonFiniteError
 from nuat.passes import PassCounter
 from nuat.progress import Reporter
-from nuat.records import RunFolder, no_space_left
+from nuat.records import RunFolder, check_same_config, no_space_left
 from nuat.signals import Interrupted, StopRequest
 from nuat.state import TrainingState
 from nuat.threat import Linf
@@ -68,6 +68,10 @@ def run(
     folder, reporter = RunFolder(out), reporter or Reporter()
     device = hardware.resolve(config.device)
     try:
+        if resume:
+            check_same_config(folder.config, config)
+        else:
+            folder.check_new()
         loop = _Loop(config, folder, recipe, device, reporter)
         if resume:
             loop.state.load(read_checkpoint(folder.checkpoint), str(folder.checkpoint))
@@ -114,6 +118,13 @@ class _Loop:
             model.to(memory_format=torch.channels_last)
         self.state = TrainingState.start(config, model.train(), device)
         self.books = Bookkeeper(config, recipe, folder, self.dataset, self.state, reporter)
+        tau, steps = config.averaging.tau, config.epochs * self.batches
+        if tau is not None and not config.averaging.warmup and tau**steps > 0.1:
+            reporter.message(
+                f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the random "
+                "initialisation; give --averaging.warmup true or a smaller --averaging.tau.",
+                style="bold yellow",
+            )
 
     def run(self) -> Run:
         """Do the epochs that are left, and return the finished run."""
@@ -125,8 +136,11 @@ class _Loop:
                 while state.epoch < epochs:
                     self._train_epoch(stop)
                     self.books.finish_epoch(curves)
-                    if state.epoch % self.config.checkpoint_every == 0 or state.epoch == epochs:
+                    stopped = stop.signal_number is not None
+                    if stopped or state.epoch % self.config.checkpoint_every == 0 or state.epoch == epochs:
                         self.books.checkpoint()
+                    if stopped:
+                        raise self._interrupted(stop)
         finally:
             self.reporter.end()
             curves.close()
@@ -162,11 +176,14 @@ class _Loop:
                 told = now
             if stop.signal_number is not None:
                 self.books.checkpoint()
-                raise Interrupted(
-                    stop.signal_number,
-                    f"stopped in epoch {state.epoch + 1} after step {state.step}; the state is saved. "
-                    f"Continue with: nuat train --resume {self.folder.path}",
-                )
+                raise self._interrupted(stop)
+
+    def _interrupted(self, stop: StopRequest) -> Interrupted:
+        return Interrupted(
+            stop.signal_number or 0,
+            f"stopped after epoch {self.state.epoch}, batch {self.state.batch}; the state is saved. "
+            f"Continue with: nuat train --resume {self.folder.path}",
+        )
 
     def _step(self, batch: Batch) -> BatchLoss | None:
         """Do one update; return its terms, or none where it was skipped."""
@@ -183,28 +200,33 @@ class _Loop:
         rate = config.optimizer.lr(state.step / (config.epochs * self.batches))
         for group in state.optimizer.param_groups:
             group["lr"] = rate
+        # a forward pass on bad weights spoils batch norm's running statistics, too
+        buffers = [b.clone() for b in state.model.buffers()] if config.monitors.on_nonfinite == "skip" else []
+        state.optimizer.zero_grad(set_to_none=True)
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 terms = config.defense.loss(state.model, batch.x, batch.y, step, state.defense)
-        except NonFiniteError:
-            self._skip("logits that are infinite or NaN")
+            torch.autograd.backward(terms.loss)
+            self._check_finite(terms)
+        except NonFiniteError as error:
+            alarm = monitors.nonfinite(config.monitors, str(error), state.epoch, state.batch)
+            self.books.alarm(alarm, state.epoch + 1)
+            for buffer, before in zip(state.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
             return None
-        if not bool(torch.isfinite(terms.loss)):
-            self._skip("a loss that is infinite or NaN")
-            return None
-        state.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(terms.loss)
         state.optimizer.step()
+        config.defense.after_step(state.model, step, state.defense)
         if state.average is not None and config.averaging.tau is not None:
             tau = averaging.decay(config.averaging.tau, state.step, warmup=config.averaging.warmup)
             averaging.update(state.average, state.model, tau)
-        config.defense.after_step(state.model, step, state.defense)
         state.add({"loss": terms.loss.detach(), **terms.metrics}, len(batch.y))
         for event in terms.events:
             self.books.record(event)
         return terms
 
-    def _skip(self, what: str) -> None:
-        """Raise the alarm of a non-finite loss; where it does not end the run, this update is left out."""
-        state = self.state
-        self.books.alarm(monitors.nonfinite(self.config.monitors, what, state.epoch, state.batch), state.epoch + 1)
+    def _check_finite(self, terms: BatchLoss) -> None:
+        """Refuse a loss or gradients that are infinite or NaN, before they reach the weights."""
+        gradients = [p.grad for p in self.state.model.parameters() if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else terms.loss.detach()
+        if not bool(torch.isfinite(norms).all() & torch.isfinite(terms.loss.detach())):
+            raise NonFiniteError("the loss or its gradient is infinite or NaN")

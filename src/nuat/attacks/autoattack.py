@@ -16,7 +16,18 @@ from torch import Tensor, nn
 from nuat.attacks.base import Attack
 from nuat.errors import InputError
 
+_STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 _V1 = ("apgd-ce", "apgd-dlr", "fab", "square")
+
+
+def line_up(version: Literal["standard", "v1"], classes: int) -> tuple[str, ...]:
+    """Return the attacks that are run on a model of that many classes.
+
+    DLR needs three classes and targeted DLR four, so with fewer another line-up takes their place.
+    """
+    if classes < 4:
+        return ("apgd-ce", *(("apgd-dlr",) if classes == 3 else ()), "fab-t", "square")
+    return _STANDARD if version == "standard" else _V1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +67,15 @@ class AutoAttack(Attack):
 
     def _configured(self, classes: int, device: torch.device) -> Any:
         """Return the official object with the line-up that its number of classes allows."""
-        version, attacks = self.version, None if self.version == "standard" else list(_V1)
-        if classes < 4:
-            # DLR needs three classes and targeted DLR four: the official package would fail on fewer
-            version, attacks = "v1", ["apgd-ce", *(["apgd-dlr"] if classes == 3 else []), "fab-t", "square"]
+        attacks = line_up(self.version, classes)
+        standard = attacks == _STANDARD
         official = _official()(
             self.model,
-            attacks=attacks,
+            attacks=None if standard else list(attacks),
             device=device,
             eps=self.eps,
             seed=self.seed,
-            version="standard" if version == "standard" else "custom",
+            version="standard" if standard else "custom",
         )
         official.verbose = False
         official.apgd_targeted.n_target_classes = min(9, classes - 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.errors import InputError
+from nuat.nuclear import NonFiniteError
 from nuat.threat import Linf, check_eps
 
 Forward = Callable[[Tensor], Tensor]
@@ -31,10 +32,19 @@ def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the gradient of the scalar ``objective(x)`` in ``x``, detached and of its shape.
 
     Only the input is differentiated: no parameter gets a ``.grad``, no graph outlives the call.
+
+    Raises:
+        NonFiniteError: the gradient holds infinities or NaN. Its sign would be 0 there, the attack would stand still,
+            and the model would seem robust.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(objective(x), x)
+    if not bool(torch.isfinite(gradient).all()):
+        raise NonFiniteError(
+            "the gradient of the loss in the image is infinite or NaN, so no attack can climb it: the model masks its "
+            "gradients or has diverged."
+        )
     return gradient
 
 

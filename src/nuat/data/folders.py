@@ -116,7 +116,7 @@ def _scan(part: Path, classes: tuple[str, ...]) -> _Part:
 
 def _decoded(root: Path, files: list[Path], image_size: int | None, cache: Path) -> NDArray[np.uint8]:
     """Return the pixels of the files, uint8 [N, C, H, W], from the cache if they are there."""
-    key = hashlib.sha256(f"{_FORMAT} {image_size}".encode())
+    key = hashlib.sha256(f"{_FORMAT} {image_size} {root.resolve()}".encode())
     for file in files:
         status = file.stat()
         key.update(f"\0{file.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}".encode())

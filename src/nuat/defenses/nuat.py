@@ -71,6 +71,8 @@ def clean_pass(model: nn.Module, x: Tensor, passes: Passes) -> Tensor:
     """Return f(X) [M, N] in training mode: with its graph, or, for the authors' own pass, without."""
     with torch.set_grad_enabled(passes == "one"):
         logits: Tensor = model(x)
+    if passes == "authors":
+        torch.clear_autocast_cache()  # weights cast without a graph would give the loss none
     return logits
 
 

@@ -65,6 +65,7 @@ def two_step_attack(
     bounds = step.threat.bounds(x)
     with torch.no_grad():
         reference = first(x) if lam > 0 else None
+    torch.clear_autocast_cache()  # weights cast without a graph would give the loss none
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
     gradient = ascent_direction(first, x_adv, y, reference, lam)
     x_adv = bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))

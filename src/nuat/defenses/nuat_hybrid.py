@@ -17,6 +17,7 @@ from nuat.defenses.nuat import Passes, clean_pass, regularised_loss, single_step
 from nuat.defenses.nuat2 import two_step_attack
 from nuat.errors import InputError
 from nuat.losses import cross_entropy
+from nuat.nuclear import NonFiniteError
 from nuat.schedules import Ramp
 from nuat.threat import check_eps
 
@@ -58,6 +59,8 @@ class NuATHybrid(Defense):
         lam = self.lam(step.epoch, step.epochs)
         logits_clean = clean_pass(model, x, self.passes)
         clean_loss = float(cross_entropy(logits_clean.detach(), y))  # the switch is a decision of the host
+        if not math.isfinite(clean_loss):  # before it enters the epoch's mean, which would end the watch
+            raise NonFiniteError("the clean loss is infinite or NaN: the model has diverged.")
         switch = self._decide(clean_loss, step, state)
         with eval_mode(model):
             if state["two_step"]:
@@ -80,7 +83,7 @@ class NuATHybrid(Defense):
     def _decide(self, clean_loss: float, step: Step, state: State) -> tuple[dict[str, Any], ...]:
         """Set ``state["two_step"]`` for this batch and count it; return the event of a switch, if there was one."""
         if step.epoch != state["epoch"]:
-            state["previous_mean"] = state["loss_sum"] / state["loss_count"]
+            state["previous_mean"] = state["loss_sum"] / state["loss_count"] if state["loss_count"] else None
             state.update(epoch=step.epoch, loss_sum=0.0, loss_count=0)
         before, mean = state["two_step"], state["previous_mean"]
         now = mean is not None and clean_loss < (1.0 - self.drop) * mean

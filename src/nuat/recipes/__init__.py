@@ -3,11 +3,10 @@
 A new recipe is a function and a line of ``RECIPES``; its docstring's first line is what ``nuat recipes`` prints.
 """
 
-import difflib
 from collections.abc import Callable
 
 from nuat.config import TrainConfig
-from nuat.errors import InputError
+from nuat.errors import InputError, did_you_mean
 from nuat.recipes import mnist, paper
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
@@ -36,6 +35,4 @@ def find(name: str) -> Callable[[], TrainConfig]:
     """
     if name in RECIPES:
         return RECIPES[name]
-    nearest = difflib.get_close_matches(name, RECIPES, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise InputError(f"unknown recipe {name!r}.{hint} 'nuat recipes' lists them all.")
+    raise InputError(f"unknown recipe {name!r}.{did_you_mean(name, RECIPES)} 'nuat recipes' lists them all.")

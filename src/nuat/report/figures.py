@@ -46,7 +46,7 @@ def training_curves(metrics: Sequence[dict[str, Any]], path: Path) -> None:
     _label(settings, "schedules", "learning rate")
     if epochs and "lam" in epochs[-1]["train"]:
         other = settings.twinx()
-        other.plot(x, [line["train"]["lam"] for line in epochs], color=_ORANGE, label="lambda")
+        other.plot(x, [line["train"].get("lam") for line in epochs], color=_ORANGE, label="lambda")
         other.set_ylabel("lambda", color=_ORANGE)
         settings.yaxis.label.set_color(_BLUE)
         if settings.get_legend() is not None:
