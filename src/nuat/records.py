@@ -39,6 +39,9 @@ from nuat.schedules import Schedule
 
 T = TypeVar("T")
 
+_FREE_ON_RESUME = ("device", "monitors.", "evaluation.", "checkpoint_every")
+"""Settings that do not change the weights: a run that an alarm ended may go on with the alarm set to warn."""
+
 
 class RunFolder:
     """The files of one run."""
@@ -147,14 +150,14 @@ def read_data_config(path: Path) -> DataConfig:
 
 
 def check_same_config(path: Path, config: TrainConfig) -> None:
-    """Refuse to go on with other settings than a file of ``write_config`` holds; another device may do.
+    """Refuse to go on with other settings than a file of ``write_config`` holds, but for those in _FREE_ON_RESUME.
 
     Raises:
         InputError: a setting differs; the first is named.
     """
     theirs, ours = _flat(_read(path)[1]), _flat(to_json(config))
     for name in {**theirs, **ours}:
-        if name != "device" and theirs.get(name) != ours.get(name):
+        if not name.startswith(_FREE_ON_RESUME) and theirs.get(name) != ours.get(name):
             raise InputError(
                 f"{path.parent}: was begun with {name}={theirs.get(name)}, not {ours.get(name)}. A run goes on with "
                 "its own settings; start a new one for others."
