@@ -19,7 +19,7 @@ Train image classifiers that withstand adversarial perturbations at single-step 
 
 commands:
   train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; without a recipe: quickstart
-  train --resume RUN                   go on with a run that was cut off, bit for bit
+  train --resume RUN                   go on with a run that was cut off
   evaluate RUN|WEIGHTS                 attack a trained model
   recipes                              list the recipes
 

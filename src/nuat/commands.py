@@ -1,5 +1,6 @@
 """What each command of the command line does; ``nuat.cli`` imports this once a command is known."""
 
+import hashlib
 import os
 import signal
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,7 @@ class _Train:
 
 @dataclass(frozen=True, kw_only=True)
 class _Resume:
-    """Go on with a run that was cut off, with its own settings, bit for bit."""
+    """Go on with a run that was cut off, with its own settings."""
 
     resume: Path
     """Folder of the run."""
@@ -161,7 +162,10 @@ def evaluate(arguments: list[str]) -> int:
     if asked.n is not None and asked.n == _Evaluate.n:  # a number that the user did not choose is a cap, not a demand
         asked = replace(asked, n=min(asked.n, len(dataset.test)))
     console = Console()
-    state = weights.with_name(f"{weights.stem}.evaluation.partial.json")
+    # a name for these settings, so that two evaluations of one file do not take each other's place
+    settings = repr((asked.n, asked.seed, asked.batch_size, asked.threat, asked.data)).encode()
+    digits = hashlib.sha256(settings).hexdigest()[:8]
+    state = weights.with_name(f"{weights.stem}.evaluation-{digits}.partial.json")
     again = "the same command"
     found = _evaluate(weights, dataset, asked, state, TerminalReporter(console), again=again)
     found.save(target)

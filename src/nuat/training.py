@@ -57,7 +57,8 @@ def run(
         config: all settings.
         out: a folder that does not exist or is empty; to resume, the folder of the run.
         recipe: name that the record carries.
-        resume: go on from the folder's checkpoint, bit for bit, to the end.
+        resume: go on from the folder's checkpoint to the end: bit for bit on the CPU, on a GPU up to its
+            non-deterministic kernels.
         reporter: what is told on the way; none: nothing.
 
     Raises:
