@@ -23,8 +23,9 @@ def quickstart() -> TrainConfig:
         data=DataConfig(name="mnist-sample", validation=200),
         model=ModelConfig(name="small-cnn"),
         threat=_THREAT,
-        optimizer=OptimizerConfig(lr=OneCycle(peak=0.07, rise=0.2)),
-        epochs=30,
+        optimizer=OptimizerConfig(lr=OneCycle(peak=0.05)),
+        epochs=20,
+        batch_size=32,
         evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
     )
 

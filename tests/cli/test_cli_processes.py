@@ -1,0 +1,179 @@
+"""What only a process of its own can show: signals, closed pipes, what is imported, which paths are written."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from cli_runs import FAST, draw_nothing, files, write_npz
+
+import nuat as package
+from nuat.cli import main
+
+CONSOLE = (sys.executable, "-m", "nuat")
+LONG = ("train", *FAST, "--epochs", "30", "--data.path", "images.npz", "--out", "run")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """One thread, so that a run gives the same bits here and in this process."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**kept, "OMP_NUM_THREADS": "1", **changes}
+
+
+def call(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment(), check=False)
+
+
+def test_python_dash_m() -> None:
+    ended = call(*CONSOLE, "--version")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"nuat {package.__version__}\n", "")
+
+
+def test_the_console_script() -> None:
+    script = Path(sys.executable).with_name("nuat")
+    if not script.is_file():
+        pytest.skip("the package is not installed with its console script")
+    ended = call(str(script), "trian")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("nuat: error: unknown command 'trian'. Did you mean 'train'?")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import nuat; nuat.__version__",
+        "import nuat.cli; assert nuat.cli.main(['--help']) == 0",
+        "import nuat.cli; assert nuat.cli.main(['--version']) == 0",
+        "import nuat.cli; assert nuat.cli.main(['trian']) == 2",
+        "import nuat.cli; assert nuat.cli.main([]) == 2",
+    ],
+)
+def test_what_needs_no_torch_does_not_wait_for_it(code: str) -> None:
+    heavy = ("torch", "numpy", "torchvision", "matplotlib", "tyro", "rich", "tensorboard")
+    ended = call(sys.executable, "-c", f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])")
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_command_imports_neither_matplotlib_nor_tensorboard_before_it_needs_them() -> None:
+    code = "import nuat.commands, sys; print([m for m in ('matplotlib', 'tensorboard', 'pandas') if m in sys.modules])"
+    assert call(sys.executable, "-c", code).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_reader_that_has_left_is_no_error(unbuffered: bool) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [*CONSOLE, "--help"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            env=environment(**({"PYTHONUNBUFFERED": "1"} if unbuffered else {})),
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A training that was told to stop in the middle."""
+
+    folder: Path
+    """The current folder of the process; the run is ``run`` in it."""
+    number: int
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    folder = tmp_path_factory.mktemp("stopped")
+    write_npz(folder / "images.npz")
+    process = subprocess.Popen(
+        [*CONSOLE, *LONG], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        metrics = folder / "run/metrics.jsonl"
+        for _ in range(12_000):
+            if (metrics.is_file() and metrics.read_text().count('"epoch"') > 2) or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        process.send_signal(request.param)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return Stopped(folder, int(request.param), process.returncode, out, err)
+
+
+def test_a_signal_ends_a_run_with_its_number_and_says_how_to_go_on(stopped: Stopped) -> None:
+    assert stopped.code == 128 + stopped.number
+    assert "Traceback" not in stopped.err
+    (line,) = stopped.err.split("\n")[1:-1]  # after the ^C of a terminal comes an empty line
+    assert line.startswith("nuat: stopped ")
+    assert "the state is saved" in line
+    assert line.endswith("Continue with: nuat train --resume run")
+    epochs = [json.loads(text) for text in (stopped.folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert 1 <= sum(line["kind"] == "epoch" for line in epochs) < 30
+    left = files(stopped.folder / "run")
+    assert not [name for name in left if name.endswith(".tmp")]
+    assert "evaluation.json" not in left
+
+
+def train(folder: Path, *arguments: str) -> Path:
+    """Call the command line in ``folder``, in this process on one thread, and return the run."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        draw_nothing(patch)
+        torch.set_num_threads(1)
+        assert main(list(arguments)) == 0
+    torch.set_num_threads(threads)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def resumed(stopped: Stopped, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resumed")
+    shutil.copytree(stopped.folder, folder, dirs_exist_ok=True)
+    return train(folder, "train", "--resume", "run")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_npz(folder / "images.npz")
+    return train(folder, *LONG)
+
+
+def test_a_resumed_run_ends_as_an_undisturbed_one(resumed: Path, undisturbed: Path) -> None:
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (resumed / name).read_bytes() == (undisturbed / name).read_bytes()
+    rows = [json.loads((run / "evaluation.json").read_text())["results"] for run in (resumed, undisturbed)]
+    assert [row["correct"] for row in rows[0]] == [row["correct"] for row in rows[1]]
+
+
+def test_no_file_says_where_on_the_machine_it_was_written(stopped: Stopped, resumed: Path) -> None:
+    """Only what the user typed: images.npz and run, here."""
+    secrets = {str(stopped.folder), str(resumed.parent), str(Path.home()), str(Path(package.__file__).parent)}
+    secrets |= {sys.prefix, sys.base_prefix}
+    written = {name: content for name, content in files(resumed).items() if content is not None}
+    assert {"environment.json", "checkpoint.pt", "best.safetensors", "metrics.jsonl", "evaluation.json"} <= set(written)
+    assert any(name.startswith("tensorboard/") for name in written)
+    for name, content in written.items():
+        for secret in secrets:
+            assert secret.encode() not in content, (name, secret)
+    typed = json.loads((resumed / "environment.json").read_text())["command"]
+    assert typed[1:] == list(LONG)
+    assert b"images.npz" in written["best.safetensors"]
