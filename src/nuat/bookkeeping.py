@@ -102,7 +102,7 @@ class Bookkeeper:
         self._tell(record)
         self._check(train, validation or {})
         # the weights that the run is for come last; of equals the later epoch, trained for longer
-        accuracy = list(validation.values())[-1]["pgd"] if validation else -1.0
+        accuracy = list(validation.values())[-1][self._config.defense.judged_by] if validation else -1.0
         if validation is not None and accuracy >= state.best_accuracy:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
             save_weights(self._folder.best, shipped, self._info())
@@ -134,7 +134,7 @@ class Bookkeeper:
             "epochs": state.epoch,
             "steps": state.step,
             "best_epoch": state.best_epoch + 1,
-            "best_validation_pgd": None if state.best_accuracy < 0 else state.best_accuracy,
+            "best_validation": None if state.best_accuracy < 0 else state.best_accuracy,
             "seconds": state.seconds,
             "forwards": state.forwards,
             "backwards": state.backwards,

@@ -46,7 +46,7 @@ class TrainingState:
     images: int = 0
     """Images of this epoch so far."""
     best_accuracy: float = -1.0
-    """Highest validation accuracy under PGD so far."""
+    """Highest validation accuracy so far, of the kind that the defense is judged by."""
     best_epoch: int = -1
     """Epoch of it, from 0."""
     collapsed_epochs: int = 0

@@ -446,7 +446,7 @@ def test_the_best_epoch_is_that_of_the_weights_that_are_shipped(
     changes = {"averaging": averaged()} if average else {}
     run = train(small_config(images, epochs=4, **changes), tmp_path / "run")
     assert run.summary["best_epoch"] == (1 if average else 3)
-    assert run.summary["best_validation_pgd"] == (0.4 if average else 0.3)
+    assert run.summary["best_validation"] == (0.4 if average else 0.3)
     assert nuat.checkpoints.read_info(tmp_path / "run" / "best.safetensors").epoch == run.summary["best_epoch"]
     assert nuat.checkpoints.read_info(tmp_path / "run" / "last.safetensors").epoch == 4
 
@@ -459,5 +459,5 @@ def test_without_validation_images_there_is_no_overfitting_to_see(images: Path, 
     epochs = metrics(tmp_path / "run", "epoch")
     assert [epoch["validation"] for epoch in epochs] == [{}, {}]
     assert len(epochs) == 2
-    assert metrics(tmp_path / "run", "end")[0]["best_validation_pgd"] is None
+    assert metrics(tmp_path / "run", "end")[0]["best_validation"] is None
     assert metrics(tmp_path / "run", "end")[0]["best_epoch"] == 2

@@ -234,7 +234,7 @@ def test_split(images: Path, finished: Path) -> None:
 def test_no_validation_images(images: Path, tmp_path: Path) -> None:
     config = small_config(images, data=DataConfig(path=images, validation=0), averaging=averaged())
     summary = train(config, tmp_path / "run").summary
-    assert (summary["best_epoch"], summary["best_validation_pgd"]) == (2, None)
+    assert (summary["best_epoch"], summary["best_validation"]) == (2, None)
     found = json.loads((tmp_path / "run" / "split.json").read_text())
     assert (found["train"], found["validation"], found["validation_indices"]) == (TRAIN, 0, [])
     assert all(line["validation"] == {} for line in metrics(tmp_path / "run", "epoch"))
@@ -264,11 +264,11 @@ def test_the_lines_of_the_metrics(finished: Path) -> None:
     train_loss = epochs[1]["train"]
     assert train_loss["loss"] == pytest.approx(train_loss["clean_loss"] + 3.0 * train_loss["nuclear"], rel=1e-5)
     assert set(end) == {
-        *("time", "kind", "epochs", "steps", "best_epoch", "best_validation_pgd", "seconds", "forwards", "backwards")
+        *("time", "kind", "epochs", "steps", "best_epoch", "best_validation", "seconds", "forwards", "backwards")
     }
     assert (end["kind"], end["epochs"], end["steps"]) == ("end", 2, 2 * BATCHES)
     best = max(line["validation"]["averaged"]["pgd"] for line in epochs)
-    assert end["best_validation_pgd"] == best
+    assert end["best_validation"] == best
     assert epochs[end["best_epoch"] - 1]["validation"]["averaged"]["pgd"] == best
 
 

@@ -89,3 +89,10 @@ def test_fgsm_training_overfits_and_the_monitor_says_when(tmp_path: Path) -> Non
     found = accuracies(nuat.load(tmp_path / "run" / "last.safetensors"), config)
     assert found["fgsm"] > found["pgd"] + 0.15
     assert found["pgd"] < 0.4
+
+
+def test_standard_training_keeps_its_most_accurate_epoch(tmp_path: Path) -> None:
+    config = shortened(recipes.find("quickstart-standard")(), epochs=3, images=1500, batch_size=64)
+    summary = train(config, tmp_path / "run").summary
+    clean = [line["validation"]["live"]["clean"] for line in metrics(tmp_path / "run", "epoch")]
+    assert max(clean) == summary["best_validation"] == clean[summary["best_epoch"] - 1] > 0.5

@@ -7,7 +7,7 @@ and checkpoints: ``init_state`` makes it, ``loss`` and ``after_step`` may change
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,9 @@ class BatchLoss:
 @dataclass(frozen=True, kw_only=True)
 class Defense:
     """Base of the defenses; a subclass is a frozen keyword-only dataclass that defines ``loss``."""
+
+    judged_by: ClassVar[Literal["pgd", "clean"]] = "pgd"
+    """Validation accuracy that chooses the best epoch: under PGD, or on clean images where no robustness is sought."""
 
     def init_state(self, model: nn.Module) -> State:
         """Return the state at the start of a run; by default a defense remembers nothing."""

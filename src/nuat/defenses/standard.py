@@ -1,6 +1,7 @@
 """Standard training: cross-entropy on clean images, the row "Normal" of Tables 1a and 2."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -11,6 +12,8 @@ from nuat.losses import cross_entropy
 @dataclass(frozen=True, kw_only=True)
 class Standard(Defense):
     """No defense."""
+
+    judged_by: ClassVar[Literal["pgd", "clean"]] = "clean"
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(X), Y), the mean over the batch."""
