@@ -1,7 +1,5 @@
 """Every test starts from the same global seed on one thread; hypothesis draws the same few examples each time."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -16,12 +14,9 @@ settings.register_profile(
 )
 settings.load_profile("nuat")
 
+torch.set_num_threads(1)  # tiny work: on a busy machine more threads only wait for each other
+
 
 @pytest.fixture(autouse=True)
-def _seeded_on_one_thread() -> Iterator[None]:
-    """Tiny work: on a busy machine more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
