@@ -14,6 +14,7 @@ class Standard(Defense):
     """No defense."""
 
     judged_by: ClassVar[Literal["pgd", "clean"]] = "clean"
+    """No robustness is sought, so the best epoch is the most accurate on clean images."""
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(X), Y), the mean over the batch."""
