@@ -104,6 +104,6 @@ def _official() -> Any:
         raise InputError(
             "AutoAttack needs the official package; install it with: pip install 'nuat[autoattack]'"
         ) from None
-    # the package advises through its logger and prints where no handler is set; our checks are nuat.diagnostics' own
+    # the package's advice would reach the terminal in the middle of a table or a progress bar
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     return Official
