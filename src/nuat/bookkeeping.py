@@ -178,7 +178,8 @@ class Bookkeeper:
     def _check(self, train: Mapping[str, float], validation: Mapping[str, dict[str, float]]) -> None:
         """Let the monitors look at an epoch."""
         config, classes = self._config.monitors, len(self._dataset.classes)
-        clean_loss = train.get("clean_loss", train.get("loss", 0.0))
+        # a defense that sees no clean images reports no clean loss; validation does
+        clean_loss = train["clean_loss"] if "clean_loss" in train else validation.get("live", {}).get("clean_loss", 0.0)
         collapsed = monitors.looks_collapsed(config, clean_loss, classes)
         self._state.collapsed_epochs = self._state.collapsed_epochs + 1 if collapsed else 0
         self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes), self._state.epoch)

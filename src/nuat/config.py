@@ -100,12 +100,14 @@ class ThreatConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum, or Adam."""
 
+    name: Literal["sgd", "adam"] = "sgd"
+    """Adam is FBF's choice on MNIST."""
     lr: Schedule = field(default_factory=OneCycle)
     """Learning rate over the run."""
     momentum: float = 0.9
-    """In [0, 1)."""
+    """In [0, 1); of Adam, the decay of its first moment (that of the second is 0.999)."""
     weight_decay: float = 5e-4
     """L2 weight on every parameter, >= 0."""
     nesterov: bool = False
@@ -115,6 +117,8 @@ class OptimizerConfig:
         if not 0.0 <= self.momentum < 1.0:
             raise InputError(f"optimizer.momentum={self.momentum:g}: expected a value in [0, 1).")
         _at_least("optimizer.weight_decay", self.weight_decay, 0.0)
+        if self.nesterov and self.name == "adam":
+            raise InputError("optimizer.nesterov has no effect on Adam; leave it out or set optimizer.name=sgd.")
         if self.nesterov and self.momentum == 0.0:
             raise InputError("optimizer.nesterov has no effect without momentum; set optimizer.momentum > 0.")
 

@@ -33,6 +33,20 @@ def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
     return others.amax(dim=1) - true
 
 
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean over the batch of ||a_i - b_i||_2^2, scalar, for two [B, N] matrices."""
+    return (wide(a) - wide(b)).square().sum(dim=1).mean()
+
+
+def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return the mean over the batch of KL(softmax(reference) || softmax(logits)), scalar, for [B, N] logits.
+
+    Source: TRADES (Zhang et al. 2019), where ``reference`` are the logits of the clean images.
+    """
+    log_reference = wide(reference).log_softmax(dim=1)
+    return F.kl_div(wide(logits).log_softmax(dim=1), log_reference, reduction="batchmean", log_target=True)
+
+
 def nuclear_term(logits: Tensor, reference: Tensor) -> Tensor:
     """Return ||logits - reference||_* / M, scalar, for two [M, N] matrices of logits.
 

@@ -45,8 +45,8 @@ def overfitting(config: MonitorConfig, validation: Mapping[str, float]) -> Alarm
         monitor="overfitting",
         message=(
             f"catastrophic overfitting: validation accuracy is {validation['fgsm']:.1%} under FGSM but "
-            f"{validation['pgd']:.1%} under PGD-7. Use more lambda, a larger defense.alpha, a lower learning rate, "
-            "NuAT-H or NuAT2."
+            f"{validation['pgd']:.1%} under PGD-7. Use a stronger regulariser (defense.lam, defense.weight), a larger "
+            "random start, a lower learning rate, or an attack of more steps (NuAT-H, NuAT2, PGD-AT)."
         ),
         stop=config.on_overfitting == "stop",
     )

@@ -182,3 +182,28 @@ class Ramp:
     def __call__(self, epoch: int, epochs: int) -> float:
         """Return lambda in epoch ``epoch`` (from 0) of ``epochs``."""
         return self.peak * min(epoch / (self.until * epochs), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jumps:
+    """A weight that is multiplied by ``factor`` at given fractions of the run, set once per epoch.
+
+    Source: the authors' GAT scripts, which raise the weight of the guided term late in the run.
+    """
+
+    start: float = 10.0
+    """Value before the first jump, >= 0."""
+    at: tuple[float, ...] = (0.85,)
+    """Fractions of the run from which the value is multiplied by ``factor``, ascending, in [0, 1]."""
+    factor: float = 4.0
+    """Factor of each jump, >= 0."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("start", self.start), ("factor", self.factor)):
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"weight.{name}={value:g}: expected a finite value >= 0.")
+        _check_fractions("weight", **{f"at[{i}]": fraction for i, fraction in enumerate(self.at)})
+
+    def __call__(self, epoch: int, epochs: int) -> float:
+        """Return the weight in epoch ``epoch`` (from 0) of ``epochs``."""
+        return self.start * self.factor ** sum(epoch >= fraction * epochs for fraction in self.at)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat import averaging
-from nuat.config import TrainConfig
+from nuat.config import OptimizerConfig, TrainConfig
 from nuat.defenses import State
 from nuat.errors import InputError
 
@@ -61,17 +61,9 @@ class TrainingState:
     @classmethod
     def start(cls, config: TrainConfig, model: nn.Module, device: torch.device) -> "TrainingState":
         """Return the state before the first step of ``model``, which is on ``device``."""
-        optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=config.optimizer.lr(0.0),
-            momentum=config.optimizer.momentum,
-            weight_decay=config.optimizer.weight_decay,
-            nesterov=config.optimizer.nesterov,
-            fused=True,
-        )
         return cls(
             model=model,
-            optimizer=optimizer,
+            optimizer=_optimizer(config.optimizer, model),
             generator=torch.Generator(device).manual_seed(config.seed),
             average=None if config.averaging.tau is None else averaging.start(model),
             defense=config.defense.init_state(model),
@@ -152,6 +144,22 @@ class TrainingState:
             raise InputError(
                 f"{where}: written on another kind of device; a run continues bit for bit only on the kind it began on."
             )
+
+
+def _optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer of the settings; the loop sets its learning rate before each step."""
+    rate, decay = config.lr(0.0), config.weight_decay
+    if config.name == "adam":
+        betas = (config.momentum, 0.999)
+        return torch.optim.Adam(model.parameters(), lr=rate, betas=betas, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=rate,
+        momentum=config.momentum,
+        weight_decay=decay,
+        nesterov=config.nesterov,
+        fused=True,
+    )
 
 
 def _to(values: Any, device: torch.device) -> Any:

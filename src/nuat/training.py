@@ -114,12 +114,14 @@ class _Loop:
             data.check_batches(len(dataset.train), config.batch_size)
         self.dataset = dataset.to(device)
         self.batches = -(-len(self.dataset.train) // config.batch_size)
+        self.replays = config.defense.updates_per_batch
         model.to(device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
         self.state = TrainingState.start(config, model.train(), device)
         self.books = Bookkeeper(config, recipe, folder, self.dataset, self.state, reporter)
-        tau, steps = config.averaging.tau, config.epochs * self.batches
+        self.steps = config.epochs * self.batches * self.replays
+        tau, steps = config.averaging.tau, self.steps
         if tau is not None and not config.averaging.warmup and tau**steps > 0.1:
             reporter.message(
                 f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the random "
@@ -131,7 +133,7 @@ class _Loop:
         """Do the epochs that are left, and return the finished run."""
         state, epochs = self.state, self.config.epochs
         curves = Curves(self.folder.tensorboard, state.epoch)
-        self.reporter.begin("training", epochs * self.batches, state.step)
+        self.reporter.begin("training", self.steps, state.step)
         try:
             with StopRequest() as stop:
                 while state.epoch < epochs:
@@ -164,9 +166,11 @@ class _Loop:
         clock, told = time.perf_counter(), 0.0
         for batch in batches:
             with PassCounter(state.model) as passes:
-                terms = self._step(batch)
+                for _ in range(self.replays):
+                    terms = self._step(batch)
+                    state.step += 1
             state.forwards, state.backwards = state.forwards + passes.forwards, state.backwards + passes.backwards
-            state.batch, state.step = state.batch + 1, state.step + 1
+            state.batch += 1
             now = time.perf_counter()
             state.seconds, clock = state.seconds + now - clock, now
             if terms is not None:
@@ -198,7 +202,7 @@ class _Loop:
             generator=state.generator,
             index=batch.index,
         )
-        rate = config.optimizer.lr(state.step / (config.epochs * self.batches))
+        rate = config.optimizer.lr(state.step / self.steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         # a forward pass on bad weights spoils batch norm's running statistics, too

@@ -1,9 +1,43 @@
 """Defenses, one per file: how a batch becomes a loss. See ``Defense`` for how to write one."""
 
+from nuat.defenses.adversarial import AdversarialTraining
+from nuat.defenses.awp import AWP, TRADESAWP
 from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.fbf import FBF
+from nuat.defenses.fgsm_at import FGSMAT
+from nuat.defenses.fgsm_pgi import FGSMPGI
+from nuat.defenses.free_at import FreeAT
+from nuat.defenses.gat import GAT
+from nuat.defenses.n_fgsm import NFGSM
 from nuat.defenses.nuat import NuAT
 from nuat.defenses.nuat2 import NuAT2
 from nuat.defenses.nuat_hybrid import NuATHybrid
+from nuat.defenses.pgd_at import PGDAT
+from nuat.defenses.r_mgm import RMGM
+from nuat.defenses.rfgsm_at import RFGSMAT
 from nuat.defenses.standard import Standard
+from nuat.defenses.trades import TRADES
 
-__all__ = ["BatchLoss", "Defense", "NuAT", "NuAT2", "NuATHybrid", "Standard", "State", "Step"]
+__all__ = [
+    "AWP",
+    "FBF",
+    "FGSMAT",
+    "FGSMPGI",
+    "GAT",
+    "NFGSM",
+    "PGDAT",
+    "RFGSMAT",
+    "RMGM",
+    "TRADES",
+    "TRADESAWP",
+    "AdversarialTraining",
+    "BatchLoss",
+    "Defense",
+    "FreeAT",
+    "NuAT",
+    "NuAT2",
+    "NuATHybrid",
+    "Standard",
+    "State",
+    "Step",
+]

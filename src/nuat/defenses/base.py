@@ -2,7 +2,7 @@
 
 A defense is a frozen dataclass of settings with one required method, ``loss``. What it must remember between batches
 lives in a *state*, a dictionary of tensors, numbers, strings and dictionaries of these, which the training loop owns
-and checkpoints: ``init_state`` makes it, ``loss`` and ``after_step`` may change it in place.
+and checkpoints: ``init_state`` makes it with all its names, ``loss`` and ``after_step`` may change it in place.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,8 @@ class BatchLoss:
     loss: Tensor
     """Scalar that the optimizer minimises, with its graph."""
     metrics: Mapping[str, Tensor | float] = field(default_factory=dict)
-    """Detached scalars; the loop logs their means over the epoch. ``clean_loss`` feeds the collapse monitor."""
+    """Detached scalars; the loop logs their means over the epoch. ``clean_loss``, where there is one, feeds the
+    collapse monitor."""
     events: tuple[Mapping[str, Any], ...] = ()
     """Things worth a line of the record (a switch), each a dictionary of JSON values with a ``kind``."""
 
@@ -55,6 +56,11 @@ class Defense:
 
     judged_by: ClassVar[Literal["pgd", "clean"]] = "pgd"
     """Validation accuracy that chooses the best epoch: under PGD, or on clean images where no robustness is sought."""
+
+    @property
+    def updates_per_batch(self) -> int:
+        """Return how often the loop calls ``loss`` and updates the weights with each batch: once, but for replays."""
+        return 1
 
     def init_state(self, model: nn.Module) -> State:
         """Return the state at the start of a run; by default a defense remembers nothing."""

@@ -1,0 +1,33 @@
+"""Adversarial training in two parts, an attack and an objective, as most defenses of the paper's tables have it.
+
+A subclass defines ``attack``, and ``objective`` where its loss is more than the cross-entropy on the attacked images.
+Every attack runs with batch norm in evaluation mode, so that defenses differ in their attack and loss alone; the
+published code of FBF, Free-AT and PGD-AT attacks in training mode (PAPER.md).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nuat.attacks.base import Forward, eval_mode
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.losses import cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialTraining(Defense):
+    """min over the weights of the objective at attacked images (Madry et al. 2018, Eq. 2.1)."""
+
+    def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        """Return the attacked images [B, C, H, W], detached; the model is in evaluation mode."""
+        raise AssertionError("AdversarialTraining is abstract")
+
+    def objective(self, forward: Forward, x: Tensor, x_adv: Tensor, y: Tensor) -> BatchLoss:
+        """Return the loss in training mode; ``forward`` is the model, or the model with other weights (AWP)."""
+        return BatchLoss(cross_entropy(forward(x_adv), y))
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return the objective on the attacked batch."""
+        with eval_mode(model):
+            x_adv = self.attack(model, x, y, step)
+        return self.objective(model, x, x_adv, y)

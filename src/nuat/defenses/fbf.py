@@ -1,0 +1,31 @@
+"""FBF, "fast is better than free" (Wong et al. 2020, Algorithm 3): FGSM from a uniform start, with a long step."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nuat.attacks.base import input_gradient
+from nuat.defenses.adversarial import AdversarialTraining
+from nuat.defenses.base import Step
+from nuat.errors import InputError
+from nuat.losses import cross_entropy_sum
+
+
+@dataclass(frozen=True, kw_only=True)
+class FBF(AdversarialTraining):
+    """Uniform start in the ball, one step of ``step_size * eps``, projection, cross-entropy on the attacked images."""
+
+    step_size: float = 1.25
+    """Size of the step in units of eps, in (0, 2]; above 1.25 it overfits catastrophically (their Figure 2)."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.step_size <= 2.0:
+            raise InputError(f"defense.step_size={self.step_size:g}: expected a step in units of eps, in (0, 2].")
+
+    def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        """Return the attacked images [B, C, H, W]."""
+        bounds = step.threat.bounds(x)
+        x_adv = bounds.project(x + step.threat.uniform(x, step.generator))  # Alg. 3: delta = Uniform(-eps, eps)
+        gradient = input_gradient(lambda z: cross_entropy_sum(model(z), y), x_adv)
+        # Alg. 3: delta = delta + alpha * sign(grad), delta = max(min(delta, eps), -eps)
+        return bounds.project(x_adv + step.threat.ascent(gradient, self.step_size * step.threat.eps))

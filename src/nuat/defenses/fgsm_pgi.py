@@ -1,0 +1,56 @@
+"""FGSM-PGI: FGSM from a prior perturbation (Jia et al. 2022, section 4). Past the paper.
+
+This is their FGSM-BP: the prior is the perturbation of the previous batch. It needs no memory per image and works
+with any augmentation; their FGSM-EP and -MEP remember a perturbation per training image, which must follow its crops
+and flips.
+
+| theirs | here |
+|---|---|
+| eta, the initialisation, Eq. 4 | ``state["prior"]`` |
+| delta, Eq. 5 | ``x_adv - x`` |
+| lambda * ||f(x + delta) - f(x + eta)||_2^2, Eq. 10 | ``weight`` * mean over images and classes, as in their code |
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from nuat.attacks.base import eval_mode, input_gradient
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.free_at import carry
+from nuat.errors import InputError
+from nuat.losses import cross_entropy, cross_entropy_sum, wide
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSMPGI(Defense):
+    """One step of eps from the previous batch's perturbation; cross-entropy and a squared distance of logits."""
+
+    weight: float = 10.0
+    """Weight of the distance between the logits at the prior and at the attacked image, >= 0."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.weight < float("inf"):
+            raise InputError(f"defense.weight={self.weight:g}: expected a finite weight >= 0.")
+
+    def init_state(self, model: nn.Module) -> State:
+        """Return no prior; the first batch tells its shape."""
+        return {"prior": None}
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return CE(f(x_adv), y) + weight * (f(x_adv) - f(x_prior))^2, in training mode."""
+        bounds = step.threat.bounds(x)
+        if state["prior"] is None:  # the first batch has none: uniform in the ball
+            carry(state, "prior", x).copy_(step.threat.uniform(x, step.generator))
+        prior = carry(state, "prior", x)
+        x_prior = bounds.project(x + prior)
+        with eval_mode(model):
+            gradient = input_gradient(lambda z: cross_entropy_sum(model(z), y), x_prior)
+        x_adv = bounds.project(x_prior + step.threat.ascent(gradient, step.threat.eps))
+        prior.copy_(x_adv - x)
+        logits_adv = model(x_adv)
+        adversarial_loss = cross_entropy(logits_adv, y)
+        distance = mse_loss(wide(logits_adv), wide(model(x_prior)))
+        metrics = {"adversarial_loss": adversarial_loss.detach(), "distance": distance.detach()}
+        return BatchLoss(adversarial_loss + self.weight * distance, metrics)

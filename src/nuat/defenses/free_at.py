@@ -1,0 +1,64 @@
+"""Free-AT (Shafahi et al. 2019, Algorithm 1): one backward pass moves weights and perturbation; "ATF" of Table 1a.
+
+Each batch is replayed m times, an update each; the perturbation is carried from replay to replay and from batch to
+batch. A run of N epochs' cost has N / m epochs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.errors import InputError
+from nuat.losses import cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeAT(Defense):
+    """Free adversarial training. The images are perturbed and the loss is taken in one pass in training mode."""
+
+    replays: int = 8
+    """Updates a batch (m), >= 1."""
+
+    def __post_init__(self) -> None:
+        if self.replays < 1:
+            raise InputError(f"defense.replays={self.replays}: expected at least 1.")
+
+    @property
+    def updates_per_batch(self) -> int:
+        """Return m."""
+        return self.replays
+
+    def init_state(self, model: nn.Module) -> State:
+        """Return no perturbation; the first batch tells its shape."""
+        return {"delta": None}
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return CE(f(x + delta), y); its backward pass moves delta, too."""
+        carried = carry(state, "delta", x)
+        delta = carried.clone().requires_grad_()
+
+        def move(gradient: Tensor) -> None:
+            # Alg. 1: delta <- clip(delta + eps * sign(grad), -eps, eps); a skipped update must not leave NaN behind
+            ascent = step.threat.ascent(gradient.nan_to_num(), step.threat.eps)
+            carried.copy_((carried + ascent).clamp(-step.threat.eps, step.threat.eps))
+
+        delta.register_hook(move)  # type: ignore[no-untyped-call]
+        x_adv = step.threat.bounds(x).project(x + delta)
+        return BatchLoss(cross_entropy(model(x_adv), y))
+
+
+def carry(state: State, name: str, x: Tensor) -> Tensor:
+    """Return the perturbation that ``state`` carries from batch to batch, cut to the batch: a view [B, C, H, W].
+
+    It starts at 0; a short last batch uses and changes its first rows alone.
+    """
+    carried = state[name]
+    if carried is None or len(carried) < len(x):
+        grown = torch.zeros_like(x, memory_format=torch.contiguous_format)
+        if carried is not None:
+            grown[: len(carried)] = carried
+        state[name] = carried = grown
+    view: Tensor = carried[: len(x)]
+    return view

@@ -1,0 +1,66 @@
+"""GAT: guided adversarial training (Sriramanan et al. 2020, section 4 and Algorithm 2); rows "GAT" and "GAT-WA".
+
+| theirs | here |
+|---|---|
+| lambda * ||f(x~) - f(x)||_2^2 on softmax outputs | ``weight`` * ``squared_distance(softmax, softmax)`` |
+| lambda in alternate batches 0 in the attack | ``guided`` |
+| Bernoulli noise of eps / 2 | ``start`` |
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from nuat.attacks.base import eval_mode, input_gradient
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.nuat import start
+from nuat.losses import cross_entropy, squared_distance, wide
+from nuat.schedules import Jumps
+from nuat.threat import check_eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class GAT(Defense):
+    """Single-step attack and loss with a squared distance of softmax outputs; in odd batches it guides the attack."""
+
+    weight: Jumps = field(default_factory=Jumps)
+    """Weight of the distance over the epochs, the same in the attack and in the loss."""
+    alpha: float | None = None
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2, as on CIFAR-10."""
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None:
+            check_eps("defense.alpha", self.alpha)
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        """Return CE(f(x), y) + weight * ||softmax(f(x_adv)) - softmax(f(x))||_2^2, means over the batch."""
+        weight = self.weight(step.epoch, step.epochs)
+        logits_clean = model(x)
+        with eval_mode(model):
+            x_adv = self._attack(model, x, y, logits_clean.detach(), weight, step)
+        clean_loss = cross_entropy(logits_clean, y)
+        distance = squared_distance(_softmax(model(x_adv)), _softmax(logits_clean))
+        metrics: Mapping[str, Tensor | float] = {
+            "clean_loss": clean_loss.detach(),
+            "distance": distance.detach(),
+            "weight": weight,
+        }
+        return BatchLoss(clean_loss + weight * distance, metrics)
+
+    def _attack(self, model: nn.Module, x: Tensor, y: Tensor, reference: Tensor, weight: float, step: Step) -> Tensor:
+        """Return the attacked images [B, C, H, W]; ``reference`` is f(x) [B, N]."""
+        guided = step.batch % 2 == 1
+
+        def objective(z: Tensor) -> Tensor:
+            logits = model(z)
+            loss = cross_entropy(logits, y)
+            return loss + weight * squared_distance(_softmax(logits), _softmax(reference)) if guided else loss
+
+        x_adv = start(x, step, self.alpha)
+        gradient = input_gradient(objective, x_adv)
+        return step.threat.bounds(x).project(x_adv + step.threat.ascent(gradient, step.threat.eps))
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return wide(logits).softmax(dim=1)

@@ -1,0 +1,40 @@
+"""PGD-AT: adversarial training on PGD examples (Madry et al. 2018), with early stopping (Rice et al. 2020).
+
+Early stopping is the loop's: the weights of the epoch with the highest validation accuracy under PGD are kept.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nuat.attacks import PGD
+from nuat.defenses.adversarial import AdversarialTraining
+from nuat.defenses.base import Step
+from nuat.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGDAT(AdversarialTraining):
+    """``steps`` steps of PGD from a uniform start, cross-entropy on the attacked images."""
+
+    steps: int = 10
+    """Steps of the attack, >= 1."""
+    step_size: float = 0.25
+    """Size of a step in units of eps, in (0, 1]; 2/255 at eps 8/255 is 0.25."""
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps, self.step_size)
+
+    def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
+        """Return the PGD examples [B, C, H, W]."""
+        eps = step.threat.eps
+        attack = PGD(model, eps=eps, alpha=self.step_size * eps, steps=self.steps, generator=step.generator)
+        return attack.perturb(x, y)
+
+
+def check_steps(steps: int, step_size: float) -> None:
+    """Refuse settings of an iterative attack that leave it no step, or a step past the ball."""
+    if steps < 1:
+        raise InputError(f"defense.steps={steps}: expected at least 1.")
+    if not 0.0 < step_size <= 1.0:
+        raise InputError(f"defense.step_size={step_size:g}: expected a step in units of eps, in (0, 1].")
