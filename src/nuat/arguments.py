@@ -129,6 +129,10 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(parse_number(word) for word in _words(text))
 
 
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in _words(text))
+
+
 def _all(kind: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
 
@@ -137,6 +141,7 @@ _RULES: dict[Any, PrimitiveConstructorSpec[Any]] = {
     float: _one("NUMBER", parse_number, "{:.6g}".format, lambda value: isinstance(value, (float, int))),
     bool: _one("true|false", _flag, lambda value: str(value).lower(), lambda value: isinstance(value, bool)),
     type(None): _one("none", _nothing, lambda value: "none", lambda value: value is None),
+    tuple[int, ...]: _one("N,M,...", _integers, lambda v: ",".join(map(str, v)), _all(int)),
     tuple[str, ...]: _one("A,B,...", _words, ",".join, _all(str)),
     tuple[float, ...]: _one("X,Y,...", _numbers, lambda v: ",".join(f"{x:.6g}" for x in v), _all(float)),
 }

@@ -21,6 +21,7 @@ commands:
   train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; without a recipe: quickstart
   train --resume RUN                   go on with a run that was cut off
   evaluate RUN|WEIGHTS                 attack a trained model
+  campaign NAME|FILE                   run many recipes and seeds under the same attacks; again: go on
   recipes                              list the recipes
 
 options:
@@ -87,9 +88,13 @@ def _dispatch(arguments: list[str]) -> int:
         from nuat.commands import evaluate
 
         return evaluate(rest)
+    if command == "campaign":
+        from nuat.campaign.command import campaign
+
+        return campaign(rest)
     if command == "recipes":
         from nuat.commands import recipes
 
         return recipes(rest)
-    hint = did_you_mean(command, ("train", "evaluate", "recipes"))
+    hint = did_you_mean(command, ("train", "evaluate", "campaign", "recipes"))
     raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")

@@ -19,10 +19,11 @@ from nuat.arguments import parse
 from nuat.config import DataConfig, ThreatConfig, TrainConfig
 from nuat.errors import InputError
 from nuat.monitors import RunStopped
+from nuat.paper import TABLES
 from nuat.progress import TerminalReporter
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import RunFolder, read_config, read_data_config
-from nuat.report.tables import evaluation_table
+from nuat.report.tables import evaluation_table, paper_table
 from nuat.results import Evaluation
 from nuat.signals import Interrupted
 from nuat.suite import jobs
@@ -237,19 +238,29 @@ def _evaluate(
 
 
 def recipes(arguments: list[str]) -> int:
-    """``nuat recipes``."""
-    parse(_Recipes, arguments, prog="nuat recipes")
+    """``nuat recipes [--table 1a]``."""
+    asked = parse(_Recipes, arguments, prog="nuat recipes")
+    console = Console()
+    if asked.table is not None:
+        console.print(paper_table(asked.table))
+        return 0
     table = Table(show_header=True, box=None, pad_edge=False)
     table.add_column("recipe", no_wrap=True)
     table.add_column("what it trains")
     for name, recipe in RECIPES.items():
         table.add_row(name, (recipe.__doc__ or "").strip().splitlines()[0])
-    console = Console()
     console.print(table)
-    console.print("\n'nuat train RECIPE --help' shows every setting; any can be changed: --epochs 10.", highlight=False)
+    console.print(
+        "\n'nuat train RECIPE --help' shows every setting; any can be changed: --epochs 10.\n"
+        f"'nuat recipes --table 1a' shows the paper's numbers beside them; tables: {', '.join(TABLES)}.",
+        highlight=False,
+    )
     return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Recipes:
     """List the recipes that 'nuat train' takes."""
+
+    table: str | None = None
+    """Only those of a table of the paper, with its numbers: 1a, 1b, 2-cifar10, 2-imagenet100, 2-mnist; none: all."""

@@ -47,6 +47,8 @@ class DataConfig:
     """Use only this many training images, class-balanced, after the split; none: all."""
     crop_padding: int = 0
     """Random crop: zeros [pixels] padded on each side; 0: no crop."""
+    crop_scale: float | None = None
+    """Random resized crop: least fraction of the area that is cut out, in (0, 1); none: off. ImageNet's is 0.08."""
     flip: bool = False
     """Random horizontal flip."""
 
@@ -54,6 +56,14 @@ class DataConfig:
         _at_least("data.validation", self.validation, 0)
         _check_seed("data.split_seed", self.split_seed)
         _at_least("data.crop_padding", self.crop_padding, 0)
+        if self.crop_scale is not None:
+            if not 0.0 < self.crop_scale < 1.0:
+                raise InputError(f"data.crop_scale={self.crop_scale:g}: expected a fraction of the area in (0, 1).")
+            if self.crop_padding > 0:
+                raise InputError(
+                    f"data.crop_scale={self.crop_scale:g} and data.crop_padding={self.crop_padding}: one crop or the "
+                    "other; set data.crop_scale to none or data.crop_padding to 0."
+                )
         if self.train_limit is not None:
             _at_least("data.train_limit", self.train_limit, 2)
         if self.image_size is not None:

@@ -5,6 +5,7 @@ optimizer. After each epoch come validation, monitors, the record and the checkp
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def run(
             check_same_config(folder.config, config)
         else:
             folder.check_new()
-        loop = _Loop(config, folder, recipe, device, reporter)
+        loop = Loop(config, folder, recipe, device, reporter)
         if resume:
             loop.state.load(read_checkpoint(folder.checkpoint), str(folder.checkpoint))
             loop.books.resume()
@@ -95,7 +96,7 @@ def run(
         ) from error
 
 
-class _Loop:
+class Loop:
     """The parts of a run, and the steps that they take together."""
 
     def __init__(
@@ -152,25 +153,9 @@ class _Loop:
     def _train_epoch(self, stop: StopRequest) -> None:
         """Do the batches of the present epoch that are left."""
         config, state = self.config, self.state
-        batches = data.epoch_batches(
-            self.dataset.train,
-            config.batch_size,
-            order_seed=config.seed,
-            epoch=state.epoch,
-            crop_padding=config.data.crop_padding,
-            flip=config.data.flip,
-            generator=state.generator,
-            start=state.batch,
-            channels_last=config.channels_last,
-        )
         clock, told = time.perf_counter(), 0.0
-        for batch in batches:
-            with PassCounter(state.model) as passes:
-                for _ in range(self.replays):
-                    terms = self._step(batch)
-                    state.step += 1
-            state.forwards, state.backwards = state.forwards + passes.forwards, state.backwards + passes.backwards
-            state.batch += 1
+        for batch in self.epoch():
+            terms = self.train_batch(batch)
             now = time.perf_counter()
             state.seconds, clock = state.seconds + now - clock, now
             if terms is not None:
@@ -183,12 +168,39 @@ class _Loop:
                 self.books.checkpoint()
                 raise self._interrupted(stop)
 
+    def epoch(self) -> Iterator[Batch]:
+        """Yield the batches of the present epoch that are left."""
+        config, state = self.config, self.state
+        return data.epoch_batches(
+            self.dataset.train,
+            config.batch_size,
+            order_seed=config.seed,
+            epoch=state.epoch,
+            crop_padding=config.data.crop_padding,
+            crop_scale=config.data.crop_scale,
+            flip=config.data.flip,
+            generator=state.generator,
+            start=state.batch,
+            channels_last=config.channels_last,
+        )
+
     def _interrupted(self, stop: StopRequest) -> Interrupted:
         return Interrupted(
             stop.signal_number or 0,
             f"stopped after epoch {self.state.epoch}, batch {self.state.batch}; the state is saved. "
             f"Continue with: nuat train --resume {self.folder.path}",
         )
+
+    def train_batch(self, batch: Batch) -> BatchLoss | None:
+        """Do a batch's updates, one but for a defense that replays; return the terms of the last."""
+        state = self.state
+        with PassCounter(state.model) as passes:
+            for _ in range(self.replays):
+                terms = self._step(batch)
+                state.step += 1
+        state.forwards, state.backwards = state.forwards + passes.forwards, state.backwards + passes.backwards
+        state.batch += 1
+        return terms
 
     def _step(self, batch: Batch) -> BatchLoss | None:
         """Do one update; return its terms, or none where it was skipped."""

@@ -1,8 +1,13 @@
-"""Random crop and flip of a whole batch at once, on the device where the images are."""
+"""Random crops and flip of a whole batch at once, on the device where the images are."""
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_STRETCH = 4 / 3
+"""Most that a resized crop is stretched along one side relative to the other, as usual on ImageNet."""
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -27,6 +32,35 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
     # a view of every window [B, C, 2 padding + 1, 2 padding + 1, H, W]; only the chosen ones are copied
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(batch, device=device), :, top, left]
+
+
+def random_resized_crop(images: Tensor, scale: float, generator: torch.Generator) -> Tensor:
+    """Cut a random box out of each image and resize it to the image's own size (bilinear).
+
+    The box's area is uniform in [scale, 1] of the image's; its sides, relative to the image's, are in a ratio that is
+    log-uniform in [3/4, 4/3], of which a large box keeps what fits into the image; its place is uniform.
+
+    Args:
+        images: uint8 [B, C, H, W].
+        scale: least area, in (0, 1).
+        generator: on the device of the images; 4 B numbers are drawn from it.
+
+    Returns:
+        New images uint8 [B, C, H, W], rounded.
+    """
+    drawn = torch.rand((4, len(images)), generator=generator, device=images.device)
+    area = scale + (1.0 - scale) * drawn[0]
+    # both sides, sqrt(area * ratio) and sqrt(area / ratio), are at most 1 where the ratio is in [area, 1 / area]
+    log_ratio = (2.0 * drawn[1] - 1.0) * torch.minimum(-area.log(), area.new_tensor(math.log(_STRETCH)))
+    width, height = (area * log_ratio.exp()).sqrt(), (area / log_ratio.exp()).sqrt()
+    # the box's centre in affine_grid's coordinates, in which the image reaches from -1 to 1
+    right, down = (1.0 - width) * (2.0 * drawn[2] - 1.0), (1.0 - height) * (2.0 * drawn[3] - 1.0)
+    zero = torch.zeros_like(area)
+    theta = torch.stack([width, zero, right, zero, height, down], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    # a box at the edge reaches half a pixel past the centres of the outermost ones
+    resized = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return resized.round().to(torch.uint8)
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:

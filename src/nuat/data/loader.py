@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nuat.data.augmentation import random_crop, random_flip
+from nuat.data.augmentation import random_crop, random_flip, random_resized_crop
 from nuat.data.images import ImageSet, to_float
 from nuat.errors import InputError
 
@@ -68,6 +68,7 @@ def epoch_batches(
     crop_padding: int,
     flip: bool,
     generator: torch.Generator,
+    crop_scale: float | None = None,
     start: int = 0,
     channels_last: bool = False,
 ) -> Iterator[Batch]:
@@ -84,6 +85,7 @@ def epoch_batches(
         crop_padding: zeros [pixels] on each side before the random crop; 0: no crop.
         flip: whether images are mirrored at random.
         generator: of the augmentation, on the device of the images.
+        crop_scale: least area of the random resized crop; none: no such crop.
         start: batches to skip, >= 0.
         channels_last: whether x is stored with the channels innermost.
     """
@@ -93,6 +95,8 @@ def epoch_batches(
     for first in range(start * batch_size, len(images), batch_size):
         index = order[first : first + batch_size]
         pixels = random_crop(images.images[index], crop_padding, generator)
+        if crop_scale is not None:
+            pixels = random_resized_crop(pixels, crop_scale, generator)
         if flip:
             pixels = random_flip(pixels, generator)
         x = to_float(pixels).contiguous(memory_format=memory_format)

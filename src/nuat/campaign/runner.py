@@ -1,0 +1,250 @@
+"""Running a campaign: row by row, what is finished skipped, what is half done resumed, what fails recorded."""
+
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+import nuat
+from nuat import checkpoints, data, hardware
+from nuat import evaluation as evaluating
+from nuat.campaign.forecast import Forecaster
+from nuat.campaign.ledger import Ledger, Status
+from nuat.campaign.plan import Campaign, Row, Suite
+from nuat.campaign.queue import Entry
+from nuat.errors import InputError
+from nuat.monitors import RunStopped
+from nuat.progress import Reporter
+from nuat.records import RunFolder, git_revision, no_space_left, to_json, versions
+from nuat.signals import Interrupted
+from nuat.training import run
+
+
+class Runner:
+    """A campaign in a folder."""
+
+    def __init__(
+        self, campaign: Campaign, ledger: Ledger, *, retry_failed: bool = False, reporter: Reporter | None = None
+    ) -> None:
+        """Check everything that can be checked before hours pass.
+
+        Raises:
+            InputError: results of other settings lie in the folder, or data that a row needs cannot be read.
+        """
+        ledger.check(campaign)
+        for row in campaign.rows:
+            hardware.resolve(row.config.device)
+        for config in {str(to_json(row.config.data)): row.config.data for row in campaign.rows}.values():
+            data.load(config)
+        self.campaign, self.ledger = campaign, ledger
+        self.forecaster = Forecaster(ledger, campaign)
+        self._retry = retry_failed
+        self._reporter = reporter or Reporter()
+        self._tried: set[str] = set()
+
+    def queue(self) -> list[Entry]:
+        """Return every row with where it stands."""
+        return [self._entry(row) for row in self.campaign.rows]
+
+    def _entry(self, row: Row) -> Entry:
+        status, record = self.ledger.status(row), self.ledger.record(row) or {}
+        if status is Status.DONE:
+            return Entry(row, status, sum(record["seconds"].values()))
+        if status is Status.FAILED:
+            return Entry(row, status, None, record.get("reason", ""))
+        return Entry(row, status, self.forecaster.needed(row))
+
+    def learn(self) -> None:
+        """Time the first steps of every method that has rows left and is not known yet."""
+        for row in self.campaign.rows:
+            if self._is_open(row) and self.forecaster.needed(row) is None:
+                self._reporter.message(f"timing the first steps of {row.method}")
+                try:
+                    self.forecaster.learn(row)
+                except (InputError, RunStopped, RuntimeError) as error:
+                    self._fail(row, error)
+
+    def run(self, budget: float | None = None, tell: Callable[[Entry], None] = lambda entry: None) -> list[Entry]:
+        """Do the rows that are left, in order, and return the queue at the end.
+
+        Args:
+            budget: seconds from now; a row whose forecast exceeds what is left of it is not started. None: no limit.
+            tell: called with each row that ended here.
+
+        Raises:
+            InputError: the budget is too small for any row that is left, or the disk is full.
+            Interrupted: SIGINT or SIGTERM; the state is saved.
+        """
+        began = time.monotonic()
+        if budget is not None:
+            self.learn()
+            self._check_budget(budget - (time.monotonic() - began))
+        while True:
+            left = None if budget is None else budget - (time.monotonic() - began)
+            row = next((row for row in self.campaign.rows if self._is_open(row) and self._fits(row, left)), None)
+            if row is None:
+                return self.queue()
+            self._tried.add(row.name)
+            lock = self.ledger.lock(row)
+            if not self.ledger.try_lock(lock, seconds=1.0):  # a look at the queue holds a lock for an instant
+                continue
+            try:
+                if not self._is_settled(row):  # another process may have ended it since
+                    self._do(row)
+            finally:
+                lock.release()
+            tell(self._entry(row))
+
+    def _is_open(self, row: Row) -> bool:
+        """Return whether a row is to be done here."""
+        if row.name in self._tried:
+            return False
+        status = self.ledger.status(row)
+        return status in (Status.PARTIAL, Status.WAITING) or (status is Status.FAILED and self._retry)
+
+    def _is_settled(self, row: Row) -> bool:
+        """Return whether a row has a record that stands."""
+        record = self.ledger.record(row)
+        if record is None:
+            return False
+        return not self._retry if record["status"] == "failed" else not self.ledger.missing(row)
+
+    def _fits(self, row: Row, left: float | None) -> bool:
+        if left is None:
+            return True
+        needed = self.forecaster.needed(row)
+        return needed is not None and needed <= left
+
+    def _check_budget(self, left: float) -> None:
+        needs = [
+            (needed, row)
+            for row in self.campaign.rows
+            if self._is_open(row) and (needed := self.forecaster.needed(row)) is not None
+        ]
+        if needs and min(needed for needed, _ in needs) > left:
+            needed, row = min(needs, key=lambda pair: pair[0])
+            raise InputError(
+                f"the budget is too small for any row that is left: the shortest, {row.name}, needs about "
+                f"{needed:.0f} s and {max(left, 0):.0f} s are left. Give a larger --budget, or none."
+            )
+
+    def _do(self, row: Row) -> None:
+        """Train and attack a row, and record what came of it."""
+        self._reporter.message(f"{row.name}: {row.config.epochs} epochs, then {', '.join(s.name for s in row.suites)}")
+        try:
+            self._train(row)
+            for suite in self.ledger.missing(row):
+                self._evaluate(row, suite)
+            self.ledger.write(row, {"status": "done", **self._figures(row)})
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                getattr(error, "signal_number", signal.SIGINT),
+                f"stopped in {row.name}; what is finished is kept in {self.ledger.path}. The same command goes on",
+            ) from None
+        except Exception as error:
+            if (isinstance(error, OSError) and no_space_left(error)) or "no space left" in str(error):
+                raise  # no later row would fare better
+            self._fail(row, error)
+
+    def _fail(self, row: Row, error: Exception) -> None:
+        """Record that a row failed, and why; the rest goes on."""
+        expected = isinstance(error, (InputError, RunStopped))
+        reason = str(error) if expected else "".join(traceback.format_exception_only(error)).strip()
+        failed = {"status": "failed", "reason": reason, **self._identity(row), "alarms": self._alarms(row)}
+        if not expected:
+            failed["traceback"] = traceback.format_exc()
+        self._tried.add(row.name)
+        self.ledger.write(row, failed)
+        self._reporter.message(f"{row.name} failed: {reason}", style="bold red")
+
+    def _train(self, row: Row) -> None:
+        folder = self.ledger.folder(row)
+        if self.ledger.trained(row):
+            return
+        resume = folder.checkpoint.is_file()
+        if folder.path.exists() and not resume:
+            _clear(folder)
+        run(row.config, out=folder.path, recipe=row.recipe, resume=resume, reporter=self._reporter)
+
+    def _evaluate(self, row: Row, suite: Suite) -> None:
+        folder, config, dataset = self.ledger.folder(row), row.config, data.load(row.config.data)
+        model = checkpoints.load(folder.best, device=hardware.resolve(config.device))
+        model.to(memory_format=torch.channels_last)
+        images = dataset.test if suite.images == "test" else dataset.validation
+
+        def progress(name: str, done: int, total: int) -> None:
+            self._reporter.advance(done, name)
+
+        self._reporter.begin(f"{suite.name:<12}", len(images) if suite.n is None else suite.n)
+        try:
+            found = evaluating.evaluate(
+                model,
+                images,
+                suite.attacks,
+                threat=config.threat,
+                n=suite.n,
+                seed=config.seed,
+                batch_size=config.evaluation.batch_size,
+                state_path=folder.path / f"evaluation-{suite.name}.partial.json",
+                progress=progress,
+            )
+        finally:
+            self._reporter.end()
+        found.save(self.ledger.evaluation_file(row, suite))
+
+    def _identity(self, row: Row) -> dict[str, Any]:
+        """Return what a record says of the row whatever came of it."""
+        return {
+            "campaign": self.campaign.name,
+            "label": row.label,
+            "recipe": row.recipe,
+            "settings": dict(row.settings),
+            "seed": row.seed,
+            "hardware": hardware.describe(hardware.resolve(row.config.device)),
+            "nuat": nuat.__version__,
+            "git": git_revision(),
+            "packages": versions(),
+        }
+
+    def _figures(self, row: Row) -> dict[str, Any]:
+        """Return the figures of a finished row, as JSON values."""
+        lines = self.ledger.folder(row).read_metrics()
+        end = lines[-1]
+        suites = {}
+        seconds = {"training": end["seconds"]}
+        for suite in row.suites:
+            found = self.ledger.evaluation(row, suite)
+            accuracies = {result.name: result.accuracy for result in found.results}
+            suites[suite.name] = {
+                **{k: v for k, v in asdict(suite).items() if k not in ("name", "attacks", "seeds")},
+                "n": found.n,
+                "accuracies": {**accuracies, "worst-case": found.accuracy("worst-case")},
+            }
+            seconds[suite.name] = sum(result.seconds or 0.0 for result in found.results)
+        return {
+            **self._identity(row),
+            "eps": row.config.threat.eps,
+            "epochs": end["epochs"],
+            "best_epoch": end["best_epoch"],
+            "forwards": end["forwards"],
+            "backwards": end["backwards"],
+            "seconds": seconds,
+            "suites": suites,
+            "alarms": self._alarms(row),
+        }
+
+    def _alarms(self, row: Row) -> list[dict[str, Any]]:
+        """Return the alarms of a row's training, with their epochs (from 1)."""
+        folder = self.ledger.folder(row)
+        lines = folder.read_metrics() if folder.metrics.is_file() else []
+        return [{k: line[k] for k in ("monitor", "epoch", "message")} for line in lines if line["kind"] == "alarm"]
+
+
+def _clear(folder: RunFolder) -> None:
+    """Remove what a run left that was cut off before its first checkpoint: nothing of it can be gone on with."""
+    shutil.rmtree(folder.path)

@@ -1,0 +1,104 @@
+"""The paper's own numbers as data, to set ours beside: ``numbers.csv``, one number a line, each with its place.
+
+They are kept as printed. Tables 1a and 2 give the same ResNet-18 models, and differ in one number: AutoAttack v1 on
+FBF, 43.12 and 42.37.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from importlib import resources
+
+from nuat.errors import InputError, did_you_mean
+
+TABLES = ("1a", "1b", "2-cifar10", "2-imagenet100", "2-mnist")
+"""What ``table`` takes; Table 2 is one table for each of its data sets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """One number of the paper."""
+
+    table: str
+    """One of ``TABLES``, or section-5.1 or section-6.1 for a number in the text."""
+    row: int
+    """Row of the table, from 1."""
+    method: str
+    """As printed, without "(Ours)"."""
+    dataset: str
+    """cifar10, imagenet100, mnist or imagenet."""
+    network: str
+    """As in ``ModelConfig.name``."""
+    eps: float | None
+    """Radius of the Linf ball; none where the paper does not say it."""
+    recipe: str | None
+    """Our recipe for the row; none where there is none."""
+    quantity: str
+    """An attack as ``nuat evaluate`` calls it, for the accuracy under it in %; or "# AT steps", "epochs", "two-step
+    epochs" (the subscript in Table 1b), "entropy"."""
+    value: float
+    """The number."""
+    place: str
+    """Where in the paper it is printed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table."""
+
+    method: str
+    """As printed, without "(Ours)"."""
+    recipe: str | None
+    """Our recipe for it; none where there is none."""
+    values: Mapping[str, float]
+    """Quantity to value, in the paper's order of columns."""
+
+
+@cache
+def numbers() -> tuple[Number, ...]:
+    """Return every number of Tables 1a, 1b and 2 and those of sections 5.1 and 6.1, in the paper's order of rows."""
+    with (resources.files(__name__) / "numbers.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(_number(line) for line in csv.DictReader(file))
+
+
+def _number(line: dict[str, str]) -> Number:
+    return Number(
+        table=line["table"],
+        row=int(line["row"]),
+        method=line["method"],
+        dataset=line["dataset"],
+        network=line["network"],
+        eps=float(Fraction(line["eps"])) if line["eps"] else None,
+        recipe=line["recipe"] or None,
+        quantity=line["quantity"],
+        value=float(line["value"]),
+        place=line["place"],
+    )
+
+
+def of_table(name: str) -> tuple[Number, ...]:
+    """Return the numbers of one of ``TABLES``, in the paper's order.
+
+    Raises:
+        InputError: there is no such table.
+    """
+    if name not in TABLES:
+        raise InputError(f"unknown table {name!r}.{did_you_mean(name, TABLES)} Tables: {', '.join(TABLES)}.")
+    return tuple(number for number in numbers() if number.table == name)
+
+
+def table(name: str) -> tuple[Row, ...]:
+    """Return the rows of one of ``TABLES``, in the paper's order.
+
+    Raises:
+        InputError: there is no such table.
+    """
+    rows: dict[int, list[Number]] = {}
+    for number in of_table(name):
+        rows.setdefault(number.row, []).append(number)
+    return tuple(
+        Row(method=row[0].method, recipe=row[0].recipe, values={number.quantity: number.value for number in row})
+        for row in rows.values()
+    )

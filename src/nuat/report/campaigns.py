@@ -1,0 +1,125 @@
+"""A campaign's rows as tables: the queue on the terminal, the results in Markdown, the paper's numbers beside them."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from nuat.campaign.ledger import Ledger, Status
+from nuat.campaign.plan import Campaign, Row
+from nuat.campaign.queue import Entry
+from nuat.results import wilson_interval
+
+_STYLES = {Status.DONE: "green", Status.FAILED: "bold red", Status.RUNNING: "cyan", Status.PARTIAL: "yellow"}
+
+
+def queue_table(entries: Iterable[Entry]) -> Table:
+    """Return the rows with where they stand and the time that they took or need."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("row", "seed", "status", "time"):
+        table.add_column(name, justify="right" if name in ("seed", "time") else "left", overflow="fold")
+    for entry in entries:
+        about = "" if entry.status is Status.DONE else "~"
+        time = "?" if entry.seconds is None else about + duration(entry.seconds)
+        style = _STYLES.get(entry.status, "")
+        told = "" if entry.status is Status.FAILED else time
+        table.add_row(entry.row.method, str(entry.row.seed), entry.status.value, told, style=style)
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people write them: 45 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
+    """Return the rows that are done as a Markdown table, seeds of a method together, in the campaign's order.
+
+    Several seeds: mean and standard deviation over them. One seed: the accuracy with its 95 % interval over images.
+    A measurement that is missing shows as a dash.
+    """
+    methods: dict[str, list[tuple[Row, dict[str, Any]]]] = {}
+    failed: list[str] = []
+    for row in campaign.rows:
+        record = ledger.record(row)
+        if record is not None and record["status"] == "done":
+            methods.setdefault(row.method, []).append((row, record))
+        elif record is not None:
+            failed.append(f"- {row.name}: {record.get('reason', '')}")
+    suites = {suite.name: suite for row in campaign.rows for suite in row.suites}
+    columns = [(name, attack) for name, suite in suites.items() for attack in suite.attacks]
+    theirs: dict[str, Mapping[str, float]] = {}
+    if campaign.table is not None:
+        from nuat import paper
+
+        theirs = {row.recipe: row.values for row in paper.table(campaign.table)}
+    quantities = [q for q in dict.fromkeys(q for values in theirs.values() for q in values) if not q.endswith("s")]
+    heads = [
+        "method",
+        "seeds",
+        *(_head(attack, suites[name].n, suites[name].images) for name, attack in columns),
+        *(f"paper: {quantity}" for quantity in quantities),
+        "images forward (M)",
+        "images backward (M)",
+        "training (s)",
+    ]
+    lines = [_line(heads), _line(["---", "---", *["---:"] * (len(heads) - 2)])]
+    for rows in methods.values():
+        records = [record for _, record in rows]
+        lines.append(
+            _line(
+                [
+                    rows[0][0].label,
+                    ", ".join(str(row.seed) for row, _ in rows),
+                    *(_accuracy(records, *column) for column in columns),
+                    *(_paper(theirs.get(rows[0][0].recipe, {}), quantity) for quantity in quantities),
+                    f"{statistics.fmean(r['forwards'] for r in records) / 1e6:.2f}",
+                    f"{statistics.fmean(r['backwards'] for r in records) / 1e6:.2f}",
+                    f"{statistics.fmean(r['seconds']['training'] for r in records):.0f}",
+                ]
+            )
+        )
+    hardware = sorted({record["hardware"] for rows in methods.values() for _, record in rows})
+    versions = sorted(
+        {f"nuat {r['nuat']}, torch {r['packages']['torch']}" for rows in methods.values() for _, r in rows}
+    )
+    done = sum(len(rows) for rows in methods.values())
+    eps = sorted({f"{row.config.threat.eps:.4g}" for row in campaign.rows})
+    notes = [
+        f"Accuracy in %, Linf eps {', '.join(eps)}; {done} of {len(campaign.rows)} rows are done. Several seeds: mean "
+        "+- standard deviation over seeds; one seed: 95 % interval over images. Forward and backward count images in "
+        "training.",
+        f"Measured on: {'; '.join(hardware) or '-'}. {'; '.join(versions)}",
+    ]
+    if failed:
+        notes += ["Failed:", "\n".join(failed)]
+    return f"# {campaign.name}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
+
+
+def _head(attack: str, n: int | None, images: str) -> str:
+    where = "" if images == "test" else f" {images}"
+    return f"{attack}{where}" if n is None else f"{attack}{where}, n {n:,}"
+
+
+def _accuracy(records: Sequence[Mapping[str, Any]], suite: str, attack: str) -> str:
+    """Return an accuracy over the records that have it."""
+    found = [r["suites"][suite] for r in records if attack in r["suites"].get(suite, {}).get("accuracies", {})]
+    values = [100 * entry["accuracies"][attack] for entry in found]
+    if not values:
+        return "-"
+    if len(values) == 1:
+        n = found[0]["n"]
+        low, high = wilson_interval(round(values[0] / 100 * n), n)
+        return f"{values[0]:.2f} ({100 * low:.1f}-{100 * high:.1f})"
+    return f"{statistics.fmean(values):.2f} +- {statistics.stdev(values):.2f}"
+
+
+def _paper(values: Mapping[str, float], quantity: str) -> str:
+    return f"{values[quantity]:.2f}" if quantity in values else "-"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
