@@ -37,15 +37,17 @@ class FreeAT(Defense):
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(x + delta), y); its backward pass moves delta, too."""
         carried = carry(state, "delta", x)
-        delta = carried.clone().requires_grad_()
+        moved = x + carried
+        in_box = (moved >= 0.0) & (moved <= 1.0)  # as in their code, nothing moves a pixel that the box cuts off
+        # a leaf of its own: at the border of the ball the projection's last bit would stop the gradient, and delta there
+        x_adv = step.threat.bounds(x).project(moved).requires_grad_()
 
         def move(gradient: Tensor) -> None:
             # Alg. 1: delta <- clip(delta + eps * sign(grad), -eps, eps); a skipped update must not leave NaN behind
-            ascent = step.threat.ascent(gradient.nan_to_num(), step.threat.eps)
+            ascent = in_box * step.threat.ascent(gradient.nan_to_num(), step.threat.eps)
             carried.copy_((carried + ascent).clamp(-step.threat.eps, step.threat.eps))
 
-        delta.register_hook(move)  # type: ignore[no-untyped-call]
-        x_adv = step.threat.bounds(x).project(x + delta)
+        x_adv.register_hook(move)  # type: ignore[no-untyped-call]
         return BatchLoss(cross_entropy(model(x_adv), y))
 
 
