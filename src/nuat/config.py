@@ -215,6 +215,10 @@ class TrainConfig:
     """Passes over the training images, >= 1."""
     batch_size: int = 64
     """Images a batch, >= 2."""
+    eps_warmup: float = 0.0
+    """Fraction of the run over which training's eps grows linearly from 0, step by step, in [0, 1). Validation and
+    evaluation take threat.eps throughout. From scratch at a large eps (MNIST's 0.3), attacks of many steps may
+    otherwise never let the model leave the constant."""
     seed: int = 0
     """Seed of the weights, the order, the augmentation and the noise."""
     device: str = "auto"
@@ -234,6 +238,8 @@ class TrainConfig:
                 "need at least 2 images a batch."
             )
         _at_least("checkpoint_every", self.checkpoint_every, 1)
+        if not 0.0 <= self.eps_warmup < 1.0:
+            raise InputError(f"eps_warmup={self.eps_warmup:g}: expected a fraction of the run in [0, 1).")
         if self.data.validation == 0 and self.monitors.on_overfitting == "stop":
             raise InputError(
                 "monitors.on_overfitting=stop has no effect without validation images: set data.validation."

@@ -206,7 +206,7 @@ class Loop:
         """Do one update; return its terms, or none where it was skipped."""
         config, state = self.config, self.state
         step = Step(
-            threat=Linf(config.threat.eps),
+            threat=Linf(config.threat.eps * self._warmed_up()),
             epoch=state.epoch,
             epochs=config.epochs,
             batch=state.batch,
@@ -240,6 +240,11 @@ class Loop:
         for event in terms.events:
             self.books.record(event)
         return terms
+
+    def _warmed_up(self) -> float:
+        """Return the fraction of eps that the present step trains at, in (0, 1]."""
+        steps = self.config.eps_warmup * self.steps
+        return min(1.0, (self.state.step + 1) / steps) if steps > 0 else 1.0
 
     def _check_finite(self, terms: BatchLoss) -> None:
         """Refuse a loss or gradients that are infinite or NaN, before they reach the weights."""
