@@ -206,4 +206,4 @@ class Jumps:
 
     def __call__(self, epoch: int, epochs: int) -> float:
         """Return the weight in epoch ``epoch`` (from 0) of ``epochs``."""
-        return self.start * self.factor ** sum(epoch >= fraction * epochs for fraction in self.at)
+        return self.start * self.factor ** sum(epoch / epochs >= fraction for fraction in self.at)

@@ -23,6 +23,7 @@ from nuat.checkpoints import load
 from nuat.cli import main
 from nuat.config import DataConfig
 from nuat.data import ImageSet, to_float
+from nuat.paper import TABLES, numbers, table
 from nuat.recipes import RECIPES
 from nuat.results import Evaluation
 
@@ -49,6 +50,33 @@ def test_recipes_lists_all_with_what_they_train(nuat: CommandLine, monkeypatch: 
     for name, recipe in RECIPES.items():
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [name]]
         assert (recipe.__doc__ or "").splitlines()[0].strip() in line
+    assert "nuat recipes --table 1a" in out
+    assert all(f" {name}" in out.splitlines()[-1] for name in TABLES)
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("columns", ["80", "300"])
+def test_recipes_of_a_table_come_with_the_papers_numbers(
+    name: str, columns: str, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    out = nuat.done("recipes", "--table", name).out
+    assert f"Table {name} of the paper" in out
+    assert "accuracy in %" in re.sub(r"\s+", " ", out)
+    assert max(map(len, out.splitlines())) <= int(columns)
+    rows = table(name)
+    for row, line in zip(rows, out.splitlines()[-len(rows) :], strict=True):
+        method, recipe, *cells = line.split()
+        assert (method, recipe) == (row.method, row.recipe)
+        printed = [float(number) for cell in cells for number in cell.split("+")]
+        assert printed == list(row.values.values())
+
+
+def test_a_number_that_the_paper_does_not_have_is_a_dash(nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tuple(number for number in numbers() if number.place != "Table 1a, GAT, PGD 500")
+    monkeypatch.setattr("nuat.paper.numbers", lambda: kept)
+    (line,) = [line for line in nuat.done("recipes", "--table", "1a").out.splitlines() if line.startswith("GAT ")]
+    assert line.split() == ["GAT", "gat-cifar10-resnet18", "1", "80.49", "53.13", "-", "47.76", "47.30"]
 
 
 def fields(value: Any, prefix: str = "--") -> Iterator[tuple[str, str]]:

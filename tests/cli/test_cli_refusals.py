@@ -60,6 +60,12 @@ from nuat.recipes import RECIPES
         (("evaluate", "nowhere"), "nowhere: no such run or weights file"),
         (("evaluate", "--attacks", "clean"), "nuat evaluate RUN|WEIGHTS"),
         (("recipes", "all"), "all"),
+        (("recipes", "--table", "2-mnst"), "unknown table '2-mnst'. Did you mean '2-mnist'?"),
+        (("recipes", "--table", "3"), "unknown table '3'. Tables: 1a, 1b, 2-cifar10, 2-imagenet100, 2-mnist."),
+        (("recipes", "--table"), "--table"),
+        (("train", "--data.crop-scale", "0"), "data.crop_scale=0: expected a fraction of the area in (0, 1)"),
+        (("train", "--data.crop-scale", "1"), "data.crop_scale=1"),
+        (("train", "--data.crop-scale", "0.3", "--data.crop-padding", "4"), "one crop or the other"),
     ],
 )
 def test_typing_mistakes(typed: tuple[str, ...], expected: str, nuat: CommandLine) -> None:

@@ -1,12 +1,20 @@
 """The losses against slow loops, with their reductions and dtypes."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from nuat.losses import cross_entropy, cross_entropy_sum, nuclear_term, probability_margin
+from nuat.losses import (
+    cross_entropy,
+    cross_entropy_sum,
+    kl_divergence,
+    nuclear_term,
+    probability_margin,
+    squared_distance,
+)
 
 
 def drawn(batch: int = 5, classes: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -73,13 +81,50 @@ def test_nuclear_term_has_a_gradient_in_both() -> None:
     assert torch.equal(first, -second)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_squared_distance_is_a_sum_over_classes_and_a_mean_over_images(batch: int) -> None:
+    a, b = drawn(batch)[0], drawn(batch, seed=1)[0]
+    rows = [sum((p - q) ** 2 for p, q in zip(*pair, strict=True)) for pair in zip(a.tolist(), b.tolist(), strict=True)]
+    assert float(squared_distance(a, b)) == pytest.approx(sum(rows) / batch)
+    assert float(squared_distance(a, a)) == 0.0
+
+
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_kl_divergence_is_from_the_reference_and_a_mean_over_images(batch: int) -> None:
+    logits, reference = drawn(batch)[0], drawn(batch, seed=1)[0]
+    total = 0.0
+    for q_row, p_row in zip(logits.tolist(), reference.tolist(), strict=True):
+        q, p = ([math.exp(v) / sum(math.exp(w) for w in row) for v in row] for row in (q_row, p_row))
+        total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert float(kl_divergence(logits, reference)) == pytest.approx(total / batch)
+    assert float(kl_divergence(logits, reference)) != pytest.approx(float(kl_divergence(reference, logits)))
+    assert float(kl_divergence(logits, logits + 3.0)) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [squared_distance, kl_divergence])
+def test_distances_have_a_gradient_in_both(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    first, second = (drawn(4, 3, seed)[0].requires_grad_() for seed in (0, 1))
+    assert torch.autograd.gradcheck(loss, (first, second))
+    for gradient in torch.autograd.grad(loss(first, second), (first, second)):
+        assert float(gradient.norm()) > 0
+
+
+def test_kl_divergence_of_sure_logits_is_finite_with_its_gradient() -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
+    reference = torch.tensor([[-1e4, 1e4, 0.0]], requires_grad=True)
+    value = kl_divergence(logits, reference)
+    assert bool(value.isfinite())
+    assert all(bool(g.isfinite().all()) for g in torch.autograd.grad(value, (logits, reference)))
+
+
 @pytest.mark.parametrize("wide", [torch.float32, torch.float64])
 def test_the_dtype_is_float32_or_wider(wide: torch.dtype) -> None:
     logits, y = drawn()
     reference, _ = drawn(seed=1)
     for loss in (cross_entropy, cross_entropy_sum, probability_margin):
         assert loss(logits.to(wide), y).dtype == wide
-    assert nuclear_term(logits.to(wide), reference.to(wide)).dtype == wide
+    for distance in (nuclear_term, squared_distance, kl_divergence):
+        assert distance(logits.to(wide), reference.to(wide)).dtype == wide
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -91,7 +136,8 @@ def test_narrow_logits_are_widened_before_anything_is_taken(dtype: torch.dtype) 
             value = loss(narrow, y)
             assert value.dtype == torch.float32
             torch.testing.assert_close(value.double(), loss(narrow.double(), y), rtol=1e-5, atol=1e-6)
-        value = nuclear_term(narrow, reference)
-    assert value.dtype == torch.float32
-    expected = nuclear_term(narrow.double(), reference.double())
-    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
+        for distance in (nuclear_term, squared_distance, kl_divergence):
+            value = distance(narrow, reference)
+            assert value.dtype == torch.float32
+            expected = distance(narrow.double(), reference.double())
+            torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuat.errors import InputError
-from nuat.schedules import Constant, Cyclic, CyclicStep, MultiStep, OneCycle, Ramp, Schedule
+from nuat.schedules import Constant, Cyclic, CyclicStep, Jumps, MultiStep, OneCycle, Ramp, Schedule
 
 STEPS = 7  # of an epoch
 
@@ -134,6 +134,28 @@ def test_lambda_of_the_other_rows(epochs: int) -> None:
     assert [Ramp()(e, epochs) for e in range(epochs)] == pytest.approx([4 * e / epochs for e in range(epochs)])
 
 
+def test_the_weight_of_gat() -> None:
+    """CIFAR-10: 10, x4 at epoch 85 of 100; ImageNet-100: 20, x7 at epoch 90 of 120."""
+    assert [Jumps()(e, 100) for e in range(100)] == [10.0] * 85 + [40.0] * 15
+    imagenet = Jumps(start=20.0, at=(90 / 120,), factor=7.0)
+    assert [imagenet(e, 120) for e in range(120)] == [20.0] * 90 + [140.0] * 30
+
+
+def test_jumps_multiply() -> None:
+    assert [Jumps(start=2.0, at=(0.25, 0.5), factor=3.0)(e, 8) for e in range(8)] == [2.0] * 2 + [6.0] * 2 + [18.0] * 4
+    assert [Jumps(start=2.0, at=())(e, 3) for e in range(3)] == [2.0] * 3
+    assert [Jumps(start=2.0, at=(0.0,), factor=0.0)(e, 3) for e in range(3)] == [0.0] * 3
+    assert [Jumps(start=2.0, at=(1.0,))(e, 3) for e in range(3)] == [2.0] * 3
+
+
+@pytest.mark.parametrize("epochs", [30, 50, 55, 100, 110, 120, 200])
+def test_a_jump_at_a_whole_epoch_is_not_moved_by_rounding(epochs: int) -> None:
+    """0.55 * 100 is more than 55."""
+    for jump in range(epochs):
+        values = [Jumps(start=1.0, at=(jump / epochs,), factor=2.0)(e, epochs) for e in range(epochs)]
+        assert values == [1.0] * jump + [2.0] * (epochs - jump), jump
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -156,6 +178,13 @@ def test_lambda_of_the_other_rows(epochs: int) -> None:
         (lambda: Ramp(peak=float("nan")), r"lam\.peak=nan"),
         (lambda: Ramp(until=0.0), r"lam\.until=0: expected a fraction of the run in \(0, 1\]"),
         (lambda: Ramp(until=90), r"lam\.until=90"),
+        (lambda: Jumps(start=-1.0), r"weight\.start=-1: expected a finite value >= 0"),
+        (lambda: Jumps(start=float("inf")), r"weight\.start=inf"),
+        (lambda: Jumps(factor=-4.0), r"weight\.factor=-4"),
+        (lambda: Jumps(factor=float("nan")), r"weight\.factor=nan"),
+        (lambda: Jumps(at=(85.0,)), r"weight\.at\[0\]=85: expected a fraction of the run in \[0, 1\]"),
+        (lambda: Jumps(at=(0.5, 0.4)), r"weight\.at\[1\]=0\.4 comes before the knot ahead of it \(0\.5\)"),
+        (lambda: Jumps(at=(float("nan"),)), r"weight\.at\[0\]=nan"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message: str) -> None:

@@ -1,11 +1,13 @@
-"""Crop and flip against a slow reference that treats one image at a time."""
+"""Crops and flip against a slow reference that treats one image at a time."""
+
+import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuat.data.augmentation import random_crop, random_flip
+from nuat.data.augmentation import random_crop, random_flip, random_resized_crop
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -65,6 +67,76 @@ def test_crop_without_padding_draws_nothing():
     assert torch.equal(generator.get_state(), state)
 
 
+def slow_resized_crop(images: torch.Tensor, scale: float, draws: list[list[float]]) -> torch.Tensor:
+    """Return the resized crops before they are rounded, float64."""
+    out = torch.zeros(images.shape, dtype=torch.float64)
+    _, _, height, width = images.shape
+    for b, (of_area, of_ratio, of_left, of_top) in enumerate(zip(*draws, strict=True)):
+        area = scale + (1 - scale) * of_area
+        least, most = math.log(max(3 / 4, area)), math.log(min(4 / 3, 1 / area))
+        ratio = math.exp(least + (most - least) * of_ratio)
+        box_width, box_height = width * math.sqrt(area * ratio), height * math.sqrt(area / ratio)
+        left, top = (width - box_width) * of_left, (height - box_height) * of_top
+        for row in range(height):
+            for col in range(width):
+                y = min(max(top + (row + 0.5) * box_height / height - 0.5, 0.0), height - 1.0)
+                x = min(max(left + (col + 0.5) * box_width / width - 0.5, 0.0), width - 1.0)
+                for i in {int(y), min(int(y) + 1, height - 1)}:
+                    for j in {int(x), min(int(x) + 1, width - 1)}:
+                        weight = (1 - abs(y - i)) * (1 - abs(x - j))
+                        out[b, :, row, col] += weight * images[b, :, i, j].double()
+    return out
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.sampled_from([1, 3]), st.integers(2, 9), st.integers(2, 9)),
+    scale=st.sampled_from([0.08, 0.3, 0.9]),
+    seed=st.integers(0, 1000),
+)
+def test_resized_crop_equals_the_slow_reference(shape, scale, seed):
+    images = distinct(*shape)
+    before = images.clone()
+    cropped = random_resized_crop(images, scale, seeded(seed))
+    expected = slow_resized_crop(images, scale, torch.rand((4, shape[0]), generator=seeded(seed)).tolist())
+    assert cropped.dtype == torch.uint8
+    assert cropped.shape == images.shape
+    assert (cropped.double() - expected).abs().max() <= 0.5 + 1e-3  # rounded to the nearest
+    assert torch.equal(images, before)
+
+
+def test_resized_crops_have_the_areas_ratios_and_places_that_they_should():
+    n, size = 1500, 200
+    columns = torch.arange(size, dtype=torch.uint8).expand(size, size)
+    images = torch.stack([columns, columns.T]).expand(n, 2, size, size)
+    cropped = random_resized_crop(images, 0.25, seeded(0)).double()
+    # the images hold their own coordinates, so that a line across a crop tells where its box was
+    middle, inset = size // 2, 20
+    lines = torch.stack([cropped[:, 0, middle, :], cropped[:, 1, :, middle]])
+    sides = (lines[..., -1 - inset] - lines[..., inset]) / (size - 1 - 2 * inset)
+    width, height = sides
+    area, ratio = width * height, (width / height).log()
+    assert 0.24 < area.min() < 0.27
+    assert 0.97 < area.max() < 1.02
+    assert abs(area.mean() - 0.625) < 0.02  # standard error 0.006
+    assert ratio.abs().max() < math.log(4 / 3) + 0.03
+    assert abs(ratio.mean()) < 0.02
+    small = area < 0.6  # there, every ratio fits
+    assert abs(ratio[small].std() - 2 * math.log(4 / 3) / math.sqrt(12)) < 0.02
+    free = sides < 0.8
+    starts = lines[..., inset] - inset * sides
+    places = starts[free] / (size * (1 - sides[free]))
+    assert places.min() > -0.05
+    assert places.max() < 1.05
+    assert abs(places.mean() - 0.5) < 0.03
+
+
+def test_a_resized_crop_of_nearly_all_is_nearly_the_image():
+    images = (torch.arange(64).view(1, 1, 8, 8) * 4).to(torch.uint8).expand(16, 3, 8, 8)
+    cropped = random_resized_crop(images, 1 - 1e-6, seeded(0))
+    assert torch.equal(cropped, images)
+
+
 @settings(max_examples=30, deadline=None)
 @given(batch=st.integers(1, 6), width=st.integers(1, 5), seed=st.integers(0, 1000))
 def test_flip_equals_the_slow_reference(batch, width, seed):
@@ -83,7 +155,11 @@ def test_flip_mirrors_half_of_the_images():
     assert 1850 < moved < 2150
 
 
-@pytest.mark.parametrize("augment", [lambda x, g: random_crop(x, 2, g), random_flip], ids=["crop", "flip"])
+@pytest.mark.parametrize(
+    "augment",
+    [lambda x, g: random_crop(x, 2, g), lambda x, g: random_resized_crop(x, 0.3, g), random_flip],
+    ids=["crop", "resized crop", "flip"],
+)
 def test_the_generator_decides(augment):
     images = distinct(16, 3, 8, 8)
     assert torch.equal(augment(images, seeded(1)), augment(images, seeded(1)))

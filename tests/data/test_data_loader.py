@@ -38,22 +38,29 @@ def test_without_augmentation_x_is_the_image_in_float_and_nothing_is_drawn():
     assert torch.equal(generator.get_state(), state)
 
 
-@pytest.mark.parametrize("changes", [{"crop_padding": 0}, {"flip": False}], ids=["flip alone", "crop alone"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"crop_padding": 0}, {"flip": False}, {"crop_padding": 0, "crop_scale": 0.3, "flip": False}],
+    ids=["flip alone", "crop alone", "resized crop alone"],
+)
 def test_each_augmentation_works_alone(changes):
     assert any(not torch.equal(batch.x, to_float(images(23).images[batch.index])) for batch in run(**changes))
 
 
+@pytest.mark.parametrize(
+    "crops", [{"crop_padding": 1}, {"crop_padding": 0, "crop_scale": 0.2}], ids=["crop", "resized"]
+)
 @pytest.mark.parametrize("start", [0, 1, 3, 5])
-def test_a_resumed_epoch_gives_the_same_remaining_batches(start):
+def test_a_resumed_epoch_gives_the_same_remaining_batches(start, crops):
     generator = torch.Generator().manual_seed(11)
-    stream = epoch_batches(images(23), 5, order_seed=2, epoch=4, crop_padding=1, flip=True, generator=generator)
+    stream = epoch_batches(images(23), 5, order_seed=2, epoch=4, flip=True, generator=generator, **crops)
     for _ in range(start):
         next(stream)
     state = generator.get_state()
     rest = list(stream)
     resumed = torch.Generator()
     resumed.set_state(state)
-    again = run(generator=resumed, order_seed=2, epoch=4, start=start)
+    again = run(generator=resumed, order_seed=2, epoch=4, start=start, **crops)
     assert len(again) == len(rest) == 5 - start
     for a, b in zip(again, rest, strict=True):
         assert torch.equal(a.x, b.x)

@@ -5,8 +5,10 @@ counted passes takes the most that an attack can cost (AutoAttack when every ima
 kept; a finished row replaces it.
 """
 
+import hashlib
 import itertools
 import json
+import math
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -15,14 +17,14 @@ from typing import Any
 
 import torch
 
-from nuat import data, hardware
+from nuat import hardware
 from nuat.attacks import PGD, eval_mode
-from nuat.campaign.ledger import Ledger
+from nuat.campaign.ledger import Counts, Ledger
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.data import to_float
 from nuat.files import write_text
 from nuat.progress import Reporter
-from nuat.records import RunFolder
+from nuat.records import RunFolder, to_json
 from nuat.training import Loop
 from nuat.validation import PGD_STEPS
 
@@ -39,7 +41,7 @@ class Rates:
     """What one row's parts cost on this machine."""
 
     training: float
-    """Seconds of its training, validation included."""
+    """Seconds of its training, without validation."""
     passes: float
     """Seconds of a forward and backward pass of an attack, per image."""
 
@@ -47,33 +49,40 @@ class Rates:
 class Forecaster:
     """Forecasts of a campaign's rows on this machine."""
 
-    def __init__(self, ledger: Ledger, campaign: Campaign) -> None:
-        self._ledger, self._campaign = ledger, campaign
+    def __init__(self, ledger: Ledger, campaign: Campaign, counts: Counts) -> None:
+        self._ledger, self._campaign, self._counts = ledger, campaign, counts
         self._hardware = hardware.describe(hardware.resolve(campaign.rows[0].config.device))
-        self._rates = {name: Rates(**values) for name, values in self._read().get(self._hardware, {}).items()}
+        self._rates = self._read()
+
+    def knows(self, row: Row) -> bool:
+        """Return whether the rate of a row's method, with its settings, is known."""
+        return _key(row) in self._rates
 
     def learn(self, row: Row) -> None:
         """Time the first steps of a row's method, unless that is known."""
-        if row.method not in self._rates:
-            self._rates[row.method] = measure(row)
-            everything = {**self._read(), self._hardware: {name: asdict(r) for name, r in self._rates.items()}}
-            self._ledger.path.mkdir(parents=True, exist_ok=True)
-            write_text(self._ledger.rates, json.dumps(everything, indent=1) + "\n")
+        if not self.knows(row):
+            self._rates = {**self._read(), **self._rates, _key(row): measure(row)}
+            ours = {self._hardware: {name: asdict(rates) for name, rates in self._rates.items()}}
+            write_text(self._ledger.rates, json.dumps({**self._everything(), **ours}, indent=1) + "\n")
 
     def needed(self, row: Row) -> float | None:
         """Return the seconds that are left of a row; none where its rate is not known yet."""
-        rates = self._rates.get(row.method)
-        if rates is None:
-            return None
-        seconds = 0.0
+        rates = self._rates.get(_key(row))
+        parts: list[float | None] = []
         if not self._ledger.trained(row):
-            whole = self._seen(row.method, "training") or rates.training
-            seconds = whole * (1.0 - self._ledger.progress(row))
+            whole = self._seen("training", row.method)
+            if rates is not None:
+                # a finished row's seconds do not count its validation either
+                whole = (rates.training if whole is None else whole) + rates.passes * self._validation(row)
+            parts.append(None if whole is None else whole * (1.0 - self._ledger.progress(row)))
         for suite in self._ledger.missing(row):
-            seconds += self._seen(None, suite.name) or rates.passes * _passes(suite, row)
-        return MARGIN * seconds
+            seen = self._seen(suite.name, row.method if _adapts(suite) else None)
+            most = None if rates is None else rates.passes * _passes(suite, self._counts[row.config.data][suite.images])
+            parts.append(most if seen is None else seen)
+        known = [part for part in parts if part is not None]
+        return MARGIN * sum(known) if len(known) == len(parts) else None
 
-    def _seen(self, method: str | None, part: str) -> float | None:
+    def _seen(self, part: str, method: str | None) -> float | None:
         """Return the longest that a part took in a finished row (of a method) on this hardware, or none."""
         found = [
             record["seconds"][part]
@@ -86,12 +95,41 @@ class Forecaster:
         ]
         return max(found, default=None)
 
-    def _read(self) -> dict[str, Any]:
+    def _validation(self, row: Row) -> int:
+        """Return the passes of a row's validation, over all epochs."""
+        models = 1 if row.config.averaging.tau is None else 2
+        return row.config.epochs * (PGD_STEPS + 5) * models * self._counts[row.config.data]["validation"]
+
+    def _read(self) -> dict[str, Rates]:
+        """Return the rates in the file that were measured on this hardware."""
+        found: dict[str, Rates] = {}
+        ours = self._everything().get(self._hardware)
+        for name, values in ours.items() if isinstance(ours, dict) else ():
+            if isinstance(values, dict) and set(values) == {"training", "passes"} and all(map(_is_time, values.values())):
+                found[name] = Rates(**values)
+        return found
+
+    def _everything(self) -> dict[str, Any]:
         try:
             values = json.loads(self._ledger.rates.read_text())
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return {}  # it holds nothing that cannot be measured again
         return values if isinstance(values, dict) else {}
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value >= 0.0
+
+
+def _key(row: Row) -> str:
+    """Return a name for what the rates of a row depend on: all its settings but the seed."""
+    settings = json.dumps(to_json(replace(row.config, seed=0)))
+    return f"{row.method} {hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+
+
+def _adapts(suite: Suite) -> bool:
+    """Return whether a suite costs less on a weaker model: AutoAttack leaves out what is broken already."""
+    return any(name.startswith("autoattack") for name in suite.attacks)
 
 
 def measure(row: Row) -> Rates:
@@ -105,19 +143,19 @@ def measure(row: Row) -> Rates:
         loop = Loop(config, RunFolder(Path(folder)), row.recipe, hardware.resolve(config.device), Reporter())
         loop.state.epoch = row.config.epochs - 1
         batches = itertools.islice(loop.epoch(), 200)
-        loop.train_batch(next(batches))  # what the first call alone costs
+        first = next(batches)
+        loop.train_batch(first)  # what the first call alone costs
         _wait(loop.device)
+        loop.state.step = loop.state.batch = 0
         began, done = time.perf_counter(), 0
-        for batch in batches:
+        for batch in itertools.chain(batches, (first,)):
             loop.train_batch(batch)
             done += 1
             _wait(loop.device)
             if time.perf_counter() - began > _PROBE_SECONDS:
                 break
-        seconds = (time.perf_counter() - began) / max(done, 1)
-        passes = _attack_pass(loop, row)
-        validated = (PGD_STEPS + 5) * len(loop.dataset.validation) * (1 if row.config.averaging.tau is None else 2)
-        return Rates(training=row.config.epochs * (seconds * loop.batches + passes * validated), passes=passes)
+        seconds = (time.perf_counter() - began) / done
+        return Rates(training=row.config.epochs * seconds * loop.batches, passes=_attack_pass(loop, row))
 
 
 def _attack_pass(loop: Loop, row: Row) -> float:
@@ -137,22 +175,15 @@ def _attack_pass(loop: Loop, row: Row) -> float:
         return (time.perf_counter() - began) / (steps * len(y))
 
 
-def _passes(suite: Suite, row: Row) -> int:
-    """Return the passes of a suite, at most."""
+def _passes(suite: Suite, images: int) -> int:
+    """Return the passes of a suite, at most, where there are so many images."""
     steps = [int(name.partition("-")[2]) for name in suite.attacks if name.startswith("pgd-")]
     count = max(steps, default=0) + len(steps)  # several step counts are read off one trajectory
     for name in suite.attacks:
         if not name.startswith("pgd-"):
             kind, _, number = name.partition("-")
             count += int(number) + 1 if kind == "gama" else _PASSES[name]
-    images = suite.n or _images(suite, row)
-    return count * images
-
-
-def _images(suite: Suite, row: Row) -> int:
-    if suite.images == "validation":
-        return row.config.data.validation
-    return len(data.load(row.config.data).test)
+    return count * (suite.n or images)
 
 
 def _wait(device: torch.device) -> None:

@@ -10,6 +10,8 @@
 """
 
 import json
+import os
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,16 @@ from typing import Any
 from filelock import FileLock
 
 from nuat.campaign.plan import Campaign, Row, Suite
+from nuat.config import DataConfig
 from nuat.errors import InputError
 from nuat.files import write_text
 from nuat.records import RunFolder, check_same_config
 from nuat.results import Evaluation
+
+Counts = Mapping[DataConfig, Mapping[str, int]]
+"""Images in the parts ``test`` and ``validation`` of what each data setting reads."""
+_RECORD = {"done": {"seconds", "suites", "hardware", "forwards", "backwards", "nuat", "packages"}, "failed": {"reason"}}
+"""What a record of each status holds at least."""
 
 
 class Status(StrEnum):
@@ -45,10 +53,14 @@ class Ledger:
         """Refuse a folder that holds results of other settings under the names of this campaign's rows.
 
         Raises:
-            InputError: the folder is a file, or a row's run or evaluation has other settings; the first is named.
+            InputError: no such folder can be written, or a row's run or evaluation has other settings; the first is
+                named.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path}: is a file, not a folder; choose another --out.")
+        there = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise InputError(f"{self.path}: {there.name} is a file, not a folder; choose another --out.")
+        if not os.access(there, os.W_OK):
+            raise InputError(f"{self.path}: nothing can be written there; choose another --out.")
         for row in campaign.rows:
             folder = self.folder(row)
             if not folder.config.is_file():
@@ -63,6 +75,23 @@ class Ledger:
                 if self.evaluation_file(row, suite).is_file():
                     self._check_suite(row, suite)
 
+    def check_images(self, campaign: Campaign, counts: Counts) -> None:
+        """Refuse a suite that asks for more images than there are, or whose results are of fewer than all.
+
+        Raises:
+            InputError: the first such suite.
+        """
+        for row in campaign.rows:
+            for suite in row.suites:
+                there = counts[row.config.data][suite.images]
+                if suite.n is not None and suite.n > there:
+                    raise InputError(
+                        f"suite {suite.name}: n={suite.n}, but {row.name} has {there} {suite.images} images."
+                    )
+                path = self.evaluation_file(row, suite)
+                if path.is_file() and suite.n is None and (n := self.evaluation(row, suite).n) != there:
+                    raise _other(path, "n", n, f"all {there}")
+
     def folder(self, row: Row) -> RunFolder:
         """Return the files of a row's run."""
         return RunFolder(self.path / row.name)
@@ -75,8 +104,13 @@ class Ledger:
         """Return a suite's results on a row."""
         path = self.evaluation_file(row, suite)
         try:
-            return Evaluation.from_json(json.loads(path.read_text()))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+            found = Evaluation.from_json(json.loads(path.read_text()))
+            if any(len(result.correct) != found.n for result in found.results):
+                raise ValueError("verdicts on other images than it names")
+            return found
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(f"{path}: damaged; remove it to attack that row again.") from None
 
     def missing(self, row: Row) -> tuple[Suite, ...]:
@@ -88,9 +122,10 @@ class Ledger:
         path = self._record_file(row)
         try:
             values = json.loads(path.read_text())
-            return values if isinstance(values, dict) and "status" in values else None
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return None  # a row without a readable record is looked at again; its run and evaluations are kept
+        needed = _RECORD.get(str(values.get("status"))) if isinstance(values, dict) else None
+        return values if needed is not None and needed <= values.keys() else None
 
     def write(self, row: Row, values: dict[str, Any]) -> None:
         """Write the row's record, whole."""
@@ -98,21 +133,22 @@ class Ledger:
 
     def trained(self, row: Row) -> bool:
         """Return whether the row's training has ended."""
-        lines = self._metrics(row)
+        lines = self.metrics(row)
         return bool(lines) and lines[-1].get("kind") == "end"
 
     def progress(self, row: Row) -> float:
-        """Return the fraction of the row's training from which it would go on, in [0, 1]."""
+        """Return the fraction of the row's training from which it would go on at least, in [0, 1]."""
         if not self.folder(row).checkpoint.is_file():
             return 0.0
-        finished = [line["epoch"] for line in self._metrics(row) if line.get("kind") == "epoch"]
-        return max(finished, default=0) / row.config.epochs
+        every = row.config.checkpoint_every
+        finished = [line["epoch"] for line in self.metrics(row) if line.get("kind") == "epoch"]
+        return max(finished, default=0) // every * every / row.config.epochs
 
     def status(self, row: Row) -> Status:
         """Return where a row stands."""
         lock = self.lock(row)
         if Path(lock.lock_file).is_file():
-            if not self.try_lock(lock):
+            if not self.try_lock(lock, seconds=0.1):  # another look holds it for an instant, a worker for long
                 return Status.RUNNING
             lock.release()
         record = self.record(row)
@@ -142,14 +178,15 @@ class Ledger:
         theirs = {"attacks": tuple(r.name for r in found.results), "eps": found.eps, "seed": found.seed}
         if suite.n is not None:
             ours["n"], theirs["n"] = suite.n, found.n
+        recorded = ((self.record(row) or {}).get("suites") or {}).get(suite.name, {})
+        if "images" in recorded:
+            ours["images"], theirs["images"] = suite.images, recorded["images"]
         for name, value in ours.items():
             if theirs[name] != value:
-                raise InputError(
-                    f"{self.evaluation_file(row, suite)}: was made with {name}={theirs[name]}, not {value}. Results of "
-                    "different settings are never mixed: give this campaign another --out."
-                )
+                raise _other(self.evaluation_file(row, suite), name, theirs[name], value)
 
-    def _metrics(self, row: Row) -> list[dict[str, Any]]:
+    def metrics(self, row: Row) -> list[dict[str, Any]]:
+        """Return the lines of the row's metrics; none where they cannot be read."""
         folder = self.folder(row)
         try:
             return folder.read_metrics() if folder.metrics.is_file() else []
@@ -158,3 +195,10 @@ class Ledger:
 
     def _record_file(self, row: Row) -> Path:
         return self.path / row.name / "row.json"
+
+
+def _other(path: Path, name: str, theirs: object, ours: object) -> InputError:
+    return InputError(
+        f"{path}: was made with {name}={theirs}, not {ours}. Results of different settings are never mixed: give this "
+        "campaign another --out."
+    )

@@ -34,15 +34,14 @@ from typing import Any, Literal
 
 from torch import nn
 
+from nuat import paper
 from nuat.arguments import parse
+from nuat.campaign import fields
+from nuat.campaign.fields import Settings
 from nuat.config import TrainConfig
 from nuat.errors import InputError, did_you_mean
 from nuat.recipes import find
 from nuat.suite import jobs
-
-Settings = tuple[tuple[str, str], ...]
-"""Pairs of a setting's name, such as ``defense.lam.peak``, and its value as text."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
@@ -114,7 +113,7 @@ def load(name: str, *, seeds: Sequence[int] | None = None, settings: Settings = 
     Args:
         name: one of ``built_in``, or a path.
         seeds: run every row with these instead of its own.
-        settings: changed in every row, over those of the file.
+        settings: changed in every row, over those of the file and of its rows.
 
     Raises:
         InputError: no such campaign, a file that is not one, an unknown recipe, setting or attack, a row twice.
@@ -139,20 +138,25 @@ def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, set
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}: not TOML: {error}.") from None
-    _check_names(values, ("seeds", "table", "set", "suite", "row"), where)
+    fields.check_names(values, ("seeds", "table", "set", "suite", "row"), where)
     table = values.get("table")
     if table is not None and not isinstance(table, str):
         raise InputError(f"{where}: table={table!r}: expected the name of a table of the paper.")
-    suites = tuple(_suite(entry, f"{where}: suite {i + 1}") for i, entry in enumerate(_tables(values, "suite", where)))
+    if table is not None:
+        try:
+            paper.table(table)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+    suites = tuple(_suite(entry, f"{where}: suite {i + 1}") for i, entry in enumerate(fields.tables(values, "suite", where)))
     if len({suite.name for suite in suites}) < len(suites):
         raise InputError(f"{where}: two suites have one name; give each its own.")
-    common = _settings(values.get("set", {}), where) + settings
+    common = fields.settings(values.get("set", {}), where)
     rows: list[Row] = []
-    for i, entry in enumerate(_tables(values, "row", where)):
+    for i, entry in enumerate(fields.tables(values, "row", where)):
         here = f"{where}: row {i + 1}"
-        _check_names(entry, ("recipe", "label", "seeds", "set"), here)
-        own = _seeds(entry.get("seeds", values.get("seeds", [0])), here)
-        rows += _rows(entry, here, own if seeds is None else tuple(seeds), common, suites)
+        fields.check_names(entry, ("recipe", "label", "seeds", "set"), here)
+        own = fields.seeds(entry.get("seeds", values.get("seeds", [0])), here)
+        rows += _rows(entry, here, own if seeds is None else tuple(seeds), common, settings, suites)
     names = [row.name for row in rows]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -161,17 +165,24 @@ def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, set
 
 
 def _rows(
-    entry: Mapping[str, Any], where: str, seeds: Sequence[int], common: Settings, suites: tuple[Suite, ...]
+    entry: Mapping[str, Any],
+    where: str,
+    seeds: Sequence[int],
+    common: Settings,
+    over: Settings,
+    suites: tuple[Suite, ...],
 ) -> list[Row]:
-    """Return a row of the file, seed by seed."""
+    """Return a row of the file, seed by seed; ``common`` holds under its own settings, ``over`` over them."""
     recipe, label = entry.get("recipe"), entry.get("label", entry.get("recipe"))
     if not isinstance(recipe, str) or not isinstance(label, str):
         raise InputError(f"{where}: needs a recipe, and a label that is text if it has one.")
-    own = _settings(entry.get("set", {}), where)
-    for name, _ in (*common, *own):
+    given = {fields.same_name(name) for name, _ in over}
+    own = fields.settings(entry.get("set", {}), where)
+    own = tuple((name, value) for name, value in own if fields.same_name(name) not in given)
+    for name, _ in (*common, *own, *over):
         if name == "seed" or name in ("evaluation.attacks", "evaluation.n"):
             raise InputError(f"{where}: {name} has no effect here; the seeds and the suites decide that.")
-    words = [word for name, value in (*common, *own) for word in (f"--{name}", value)]
+    words = [f"--{name}={value}" for name, value in (*common, *own, *over)]
     try:
         config = find(recipe)()
         if words:  # reading them takes a tenth of a second
@@ -195,10 +206,12 @@ def _rows(
 
 
 def _suite(entry: Mapping[str, Any], where: str) -> Suite:
-    _check_names(entry, ("name", "attacks", "n", "images", "seeds"), where)
+    fields.check_names(entry, ("name", "attacks", "n", "images", "seeds"), where)
     name, attacks, n = entry.get("name"), entry.get("attacks"), entry.get("n", "all")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"{where}: name={name!r}: expected letters, digits, dots and hyphens; it names a file.")
+    if name.endswith(".partial"):
+        raise InputError(f"{where}: name={name!r}: .partial names what a suite has finished so far; choose another.")
     if not isinstance(attacks, list) or not all(isinstance(attack, str) for attack in attacks):
         raise InputError(f'{where}: attacks={attacks!r}: expected a list such as ["clean", "pgd-100"].')
     if n != "all" and not (isinstance(n, int) and not isinstance(n, bool) and n >= 1):
@@ -206,45 +219,5 @@ def _suite(entry: Mapping[str, Any], where: str) -> Suite:
     images = entry.get("images", "test")
     if images not in ("test", "validation"):
         raise InputError(f'{where}: images={images!r}: expected "test" or "validation".')
-    seeds = None if entry.get("seeds") is None else _seeds(entry["seeds"], where)
+    seeds = None if entry.get("seeds") is None else fields.seeds(entry["seeds"], where)
     return Suite(name=name, attacks=tuple(attacks), n=None if n == "all" else n, images=images, seeds=seeds)
-
-
-def _seeds(values: Any, where: str) -> tuple[int, ...]:
-    good = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values)
-    if not good or not values or len(set(values)) < len(values):
-        raise InputError(f"{where}: seeds={values!r}: expected different whole numbers of at least 0, such as [0, 1].")
-    return tuple(values)
-
-
-def _settings(values: Any, where: str) -> Settings:
-    if not isinstance(values, dict):
-        raise InputError(f'{where}: set={values!r}: expected settings such as {{ "defense.lam.peak" = 3 }}.')
-    return tuple((name, _text(value)) for name, value in _flat(values).items())
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables (TOML reads data.path = 1 without quotes as a table) with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
-
-
-def _tables(values: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
-    entries = values.get(name)
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"{where}: needs one or more [[{name}]] tables.")
-    return entries
-
-
-def _check_names(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for name in values:
-        if name not in known:
-            raise InputError(f"{where}: unknown key {name!r}.{did_you_mean(name, known)} Keys: {', '.join(known)}.")

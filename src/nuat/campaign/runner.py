@@ -1,26 +1,23 @@
 """Running a campaign: row by row, what is finished skipped, what is half done resumed, what fails recorded."""
 
+import contextlib
 import shutil
 import signal
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 
-import nuat
 from nuat import checkpoints, data, hardware
 from nuat import evaluation as evaluating
+from nuat.campaign import record
 from nuat.campaign.forecast import Forecaster
 from nuat.campaign.ledger import Ledger, Status
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.campaign.queue import Entry
 from nuat.errors import InputError
-from nuat.monitors import RunStopped
 from nuat.progress import Reporter
-from nuat.records import RunFolder, git_revision, no_space_left, to_json, versions
+from nuat.records import no_space_left
 from nuat.signals import Interrupted
 from nuat.training import run
 
@@ -34,15 +31,19 @@ class Runner:
         """Check everything that can be checked before hours pass.
 
         Raises:
-            InputError: results of other settings lie in the folder, or data that a row needs cannot be read.
+            InputError: results of other settings lie in the folder, data that a row needs cannot be read, or a suite
+                asks for more images than they have.
         """
         ledger.check(campaign)
         for row in campaign.rows:
             hardware.resolve(row.config.device)
-        for config in {str(to_json(row.config.data)): row.config.data for row in campaign.rows}.values():
-            data.load(config)
+        counts = {}
+        for config in dict.fromkeys(row.config.data for row in campaign.rows):
+            dataset = data.load(config)
+            counts[config] = {"test": len(dataset.test), "validation": len(dataset.validation)}
+        ledger.check_images(campaign, counts)
         self.campaign, self.ledger = campaign, ledger
-        self.forecaster = Forecaster(ledger, campaign)
+        self.forecaster = Forecaster(ledger, campaign, counts)
         self._retry = retry_failed
         self._reporter = reporter or Reporter()
         self._tried: set[str] = set()
@@ -52,22 +53,20 @@ class Runner:
         return [self._entry(row) for row in self.campaign.rows]
 
     def _entry(self, row: Row) -> Entry:
-        status, record = self.ledger.status(row), self.ledger.record(row) or {}
+        status, found = self.ledger.status(row), self.ledger.record(row) or {}
         if status is Status.DONE:
-            return Entry(row, status, sum(record["seconds"].values()))
+            return Entry(row, status, sum(found["seconds"].values()))
         if status is Status.FAILED:
-            return Entry(row, status, None, record.get("reason", ""))
+            return Entry(row, status, None, found["reason"])
         return Entry(row, status, self.forecaster.needed(row))
 
     def learn(self) -> None:
         """Time the first steps of every method that has rows left and is not known yet."""
         for row in self.campaign.rows:
-            if self._is_open(row) and self.forecaster.needed(row) is None:
+            if self._is_open(row) and not self.forecaster.knows(row):
                 self._reporter.message(f"timing the first steps of {row.method}")
-                try:
+                with self._failing(row):
                     self.forecaster.learn(row)
-                except (InputError, RunStopped, RuntimeError) as error:
-                    self._fail(row, error)
 
     def run(self, budget: float | None = None, tell: Callable[[Entry], None] = lambda entry: None) -> list[Entry]:
         """Do the rows that are left, in order, and return the queue at the end.
@@ -109,10 +108,10 @@ class Runner:
 
     def _is_settled(self, row: Row) -> bool:
         """Return whether a row has a record that stands."""
-        record = self.ledger.record(row)
-        if record is None:
+        found = self.ledger.record(row)
+        if found is None:
             return False
-        return not self._retry if record["status"] == "failed" else not self.ledger.missing(row)
+        return not self._retry if found["status"] == "failed" else not self.ledger.missing(row)
 
     def _fits(self, row: Row, left: float | None) -> bool:
         if left is None:
@@ -137,30 +136,29 @@ class Runner:
         """Train and attack a row, and record what came of it."""
         self._reporter.message(f"{row.name}: {row.config.epochs} epochs, then {', '.join(s.name for s in row.suites)}")
         try:
-            self._train(row)
-            for suite in self.ledger.missing(row):
-                self._evaluate(row, suite)
-            self.ledger.write(row, {"status": "done", **self._figures(row)})
+            with self._failing(row):
+                self._train(row)
+                for suite in self.ledger.missing(row):
+                    self._evaluate(row, suite)
+                self.ledger.write(row, record.done(self.campaign, self.ledger, row))
         except KeyboardInterrupt as error:
             raise Interrupted(
                 getattr(error, "signal_number", signal.SIGINT),
                 f"stopped in {row.name}; what is finished is kept in {self.ledger.path}. The same command goes on",
             ) from None
+
+    @contextlib.contextmanager
+    def _failing(self, row: Row) -> Iterator[None]:
+        """Record an error in the block as the row's failure; the rest goes on. A full disk ends it: no row can do more."""
+        try:
+            yield
         except Exception as error:
             if (isinstance(error, OSError) and no_space_left(error)) or "no space left" in str(error):
-                raise  # no later row would fare better
-            self._fail(row, error)
-
-    def _fail(self, row: Row, error: Exception) -> None:
-        """Record that a row failed, and why; the rest goes on."""
-        expected = isinstance(error, (InputError, RunStopped))
-        reason = str(error) if expected else "".join(traceback.format_exception_only(error)).strip()
-        failed = {"status": "failed", "reason": reason, **self._identity(row), "alarms": self._alarms(row)}
-        if not expected:
-            failed["traceback"] = traceback.format_exc()
-        self._tried.add(row.name)
-        self.ledger.write(row, failed)
-        self._reporter.message(f"{row.name} failed: {reason}", style="bold red")
+                raise
+            values = record.failed(self.campaign, self.ledger, row, error)
+            self._tried.add(row.name)
+            self.ledger.write(row, values)
+            self._reporter.message(f"{row.name} failed: {values['reason']}", style="bold red")
 
     def _train(self, row: Row) -> None:
         folder = self.ledger.folder(row)
@@ -168,7 +166,10 @@ class Runner:
             return
         resume = folder.checkpoint.is_file()
         if folder.path.exists() and not resume:
-            _clear(folder)
+            # cut off before its first checkpoint: nothing of it can be gone on with
+            if any(folder.path.glob("evaluation-*.json")):
+                raise InputError(f"{folder.path}: holds evaluations, but no whole training; move it away.")
+            shutil.rmtree(folder.path)
         run(row.config, out=folder.path, recipe=row.recipe, resume=resume, reporter=self._reporter)
 
     def _evaluate(self, row: Row, suite: Suite) -> None:
@@ -196,55 +197,3 @@ class Runner:
         finally:
             self._reporter.end()
         found.save(self.ledger.evaluation_file(row, suite))
-
-    def _identity(self, row: Row) -> dict[str, Any]:
-        """Return what a record says of the row whatever came of it."""
-        return {
-            "campaign": self.campaign.name,
-            "label": row.label,
-            "recipe": row.recipe,
-            "settings": dict(row.settings),
-            "seed": row.seed,
-            "hardware": hardware.describe(hardware.resolve(row.config.device)),
-            "nuat": nuat.__version__,
-            "git": git_revision(),
-            "packages": versions(),
-        }
-
-    def _figures(self, row: Row) -> dict[str, Any]:
-        """Return the figures of a finished row, as JSON values."""
-        lines = self.ledger.folder(row).read_metrics()
-        end = lines[-1]
-        suites = {}
-        seconds = {"training": end["seconds"]}
-        for suite in row.suites:
-            found = self.ledger.evaluation(row, suite)
-            accuracies = {result.name: result.accuracy for result in found.results}
-            suites[suite.name] = {
-                **{k: v for k, v in asdict(suite).items() if k not in ("name", "attacks", "seeds")},
-                "n": found.n,
-                "accuracies": {**accuracies, "worst-case": found.accuracy("worst-case")},
-            }
-            seconds[suite.name] = sum(result.seconds or 0.0 for result in found.results)
-        return {
-            **self._identity(row),
-            "eps": row.config.threat.eps,
-            "epochs": end["epochs"],
-            "best_epoch": end["best_epoch"],
-            "forwards": end["forwards"],
-            "backwards": end["backwards"],
-            "seconds": seconds,
-            "suites": suites,
-            "alarms": self._alarms(row),
-        }
-
-    def _alarms(self, row: Row) -> list[dict[str, Any]]:
-        """Return the alarms of a row's training, with their epochs (from 1)."""
-        folder = self.ledger.folder(row)
-        lines = folder.read_metrics() if folder.metrics.is_file() else []
-        return [{k: line[k] for k in ("monitor", "epoch", "message")} for line in lines if line["kind"] == "alarm"]
-
-
-def _clear(folder: RunFolder) -> None:
-    """Remove what a run left that was cut off before its first checkpoint: nothing of it can be gone on with."""
-    shutil.rmtree(folder.path)

@@ -45,7 +45,7 @@ class _WeightPerturbation(AdversarialTraining):
         """Return the objective on the attacked batch at the perturbed weights."""
         with eval_mode(model):
             x_adv = self.attack(model, x, y, step)
-        if step.epoch < self.warmup * step.epochs:
+        if step.epoch / step.epochs < self.warmup:
             return self.objective(model, x, x_adv, y)
         moved = _perturbed_weights(model, lambda forward: self.objective(forward, x, x_adv, y).loss, self.gamma)
         return self.objective(_with(model, moved), x, x_adv, y)

@@ -39,7 +39,7 @@ class FreeAT(Defense):
         carried = carry(state, "delta", x)
         moved = x + carried
         in_box = (moved >= 0.0) & (moved <= 1.0)  # as in their code, nothing moves a pixel that the box cuts off
-        # a leaf of its own: at the border of the ball the projection's last bit would stop the gradient, and delta there
+        # a leaf of its own: at the border of the ball the projection, whose last bit differs, would stop the gradient
         x_adv = step.threat.bounds(x).project(moved).requires_grad_()
 
         def move(gradient: Tensor) -> None:

@@ -33,8 +33,8 @@ class Number:
     """As in ``ModelConfig.name``."""
     eps: float | None
     """Radius of the Linf ball; none where the paper does not say it."""
-    recipe: str | None
-    """Our recipe for the row; none where there is none."""
+    recipe: str
+    """Our recipe for the row; empty where there is none."""
     quantity: str
     """An attack as ``nuat evaluate`` calls it, for the accuracy under it in %; or "# AT steps", "epochs", "two-step
     epochs" (the subscript in Table 1b), "entropy"."""
@@ -50,8 +50,8 @@ class Row:
 
     method: str
     """As printed, without "(Ours)"."""
-    recipe: str | None
-    """Our recipe for it; none where there is none."""
+    recipe: str
+    """Our recipe for it; empty where there is none."""
     values: Mapping[str, float]
     """Quantity to value, in the paper's order of columns."""
 
@@ -59,8 +59,8 @@ class Row:
 @cache
 def numbers() -> tuple[Number, ...]:
     """Return every number of Tables 1a, 1b and 2 and those of sections 5.1 and 6.1, in the paper's order of rows."""
-    with (resources.files(__name__) / "numbers.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(_number(line) for line in csv.DictReader(file))
+    text = (resources.files(__name__) / "numbers.csv").read_text(encoding="utf-8")
+    return tuple(_number(line) for line in csv.DictReader(text.splitlines()))
 
 
 def _number(line: dict[str, str]) -> Number:
@@ -71,7 +71,7 @@ def _number(line: dict[str, str]) -> Number:
         dataset=line["dataset"],
         network=line["network"],
         eps=float(Fraction(line["eps"])) if line["eps"] else None,
-        recipe=line["recipe"] or None,
+        recipe=line["recipe"],
         quantity=line["quantity"],
         value=float(line["value"]),
         place=line["place"],

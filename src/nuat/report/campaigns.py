@@ -48,7 +48,7 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
         if record is not None and record["status"] == "done":
             methods.setdefault(row.method, []).append((row, record))
         elif record is not None:
-            failed.append(f"- {row.name}: {record.get('reason', '')}")
+            failed.append(f"- {row.name}: {record['reason']}")
     suites = {suite.name: suite for row in campaign.rows for suite in row.suites}
     columns = [(name, attack) for name, suite in suites.items() for attack in suite.attacks]
     theirs: dict[str, Mapping[str, float]] = {}
@@ -122,4 +122,4 @@ def _paper(values: Mapping[str, float], quantity: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return f"| {' | '.join(' '.join(cell.replace('|', r'\|').split()) for cell in cells)} |"

@@ -55,7 +55,9 @@ def paper_table(name: str) -> Table:
     quantities = [quantity for quantity in heads if quantity != _SUBSCRIPT]
     cells = [[_as_printed(row.values, quantity) for quantity in quantities] for row in rows]
     for quantity, column in zip(quantities, zip(*cells, strict=True), strict=True):
-        table.add_column(heads[quantity], justify="right", min_width=max(map(len, column)))  # the head wraps
+        # heads wrap at their spaces, numbers never
+        width = max(len(word) for word in (*heads[quantity].split(), *column))
+        table.add_column(heads[quantity], justify="right", width=width)
     for row, line in zip(rows, cells, strict=True):
         table.add_row(row.method, row.recipe or "-", *line)
     return table

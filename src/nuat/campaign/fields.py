@@ -1,0 +1,63 @@
+"""The fields of a campaign's TOML file, checked one by one; every refusal says where the field stands."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nuat.errors import InputError, did_you_mean
+
+Settings = tuple[tuple[str, str], ...]
+"""Pairs of a setting's name, such as ``defense.lam.peak``, and its value as text."""
+
+
+def seeds(values: Any, where: str) -> tuple[int, ...]:
+    """Return different whole numbers from 0."""
+    good = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values)
+    if not good or not values or len(set(values)) < len(values):
+        raise InputError(f"{where}: seeds={values!r}: expected different whole numbers of at least 0, such as [0, 1].")
+    return tuple(values)
+
+
+def settings(values: Any, where: str) -> Settings:
+    """Return the settings of a ``set``, with dotted names, as text."""
+    if not isinstance(values, dict):
+        raise InputError(f'{where}: set={values!r}: expected settings such as {{ "defense.lam.peak" = 3 }}.')
+    pairs = tuple((name, _text(value)) for name, value in _flat(values))
+    names = [same_name(name) for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{where}: set names {twice} twice; leave one out.")
+    return pairs
+
+
+def same_name(name: str) -> str:
+    """Return the one form of a setting's name: the command line takes train_limit for train-limit."""
+    return name.replace("_", "-")
+
+
+def tables(values: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
+    """Return the tables under ``[[name]]``, at least one."""
+    entries = values.get(name)
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{where}: needs one or more [[{name}]] tables.")
+    return entries
+
+
+def check_names(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Refuse a key that is not ``known``, with the nearest that is."""
+    for name in values:
+        if name not in known:
+            raise InputError(f"{where}: unknown key {name!r}.{did_you_mean(name, known)} Keys: {', '.join(known)}.")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested tables (TOML reads data.path = 1 without quotes as a table) with dotted names."""
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+    return flat
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
