@@ -392,12 +392,3 @@ def test_the_cases_are_the_ones_meant() -> None:
             model = TinyConv(classes=CLASSES).train()
             two_step[name] = float(run(name, model, start(name, model)).metrics["two_step"])
     assert two_step == {"nuat-h-calm": 0.0, "nuat-h-alarm": 1.0, "nuat-h-authors-alarm": 1.0}
-
-
-def test_perturbations_wait_for_the_first_batch() -> None:
-    for name, key in (("free-at", "delta"), ("fgsm-pgi", "prior")):
-        model = TinyConv(classes=CLASSES).train()
-        assert start(name, model) == {key: None}
-        carried = warm(name, model, 3, 8 / 255)[key]
-        assert carried.shape == (5, 3, 4, 4)
-        assert 0 < float(carried.abs().max()) <= 8 / 255 * (1 + 1e-6)

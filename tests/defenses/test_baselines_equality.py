@@ -238,6 +238,15 @@ def test_gat_is_guided_on_odd_batches_and_its_weight_jumps() -> None:
         assert torch.equal(*attacks) == (b % 2 == 0), b
 
 
+@pytest.mark.parametrize(("name", "key"), [("free-at", "delta"), ("fgsm-pgi", "prior")])
+def test_nothing_is_carried_before_the_first_batch(name: str, key: str) -> None:
+    assert CASES[name][0].init_state(network(True)) == {key: None}
+    first = Fast(CASES[name][0], True).carries[0]
+    assert first is not None
+    assert first.shape == (6, 3, 6, 6)
+    assert 0.9 * EPS < float(first.abs().max()) <= EPS
+
+
 def test_free_at_carries_over_short_batches() -> None:
     """Rows that a short batch does not have wait for the next full one."""
     fast, _ = both("free-at")

@@ -12,6 +12,7 @@ from nuat.recipes import cifar10_resnet18, cifar10_wrn, imagenet100, mnist, mnis
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "quickstart": mnist.quickstart,
     "quickstart-standard": mnist.quickstart_standard,
+    "quickstart-fgsm-at": mnist.quickstart_fgsm_at,
     "nuat-mnist": mnist.nuat_mnist,
     "normal-cifar10-resnet18": cifar10_resnet18.normal,
     "fgsm-at-cifar10-resnet18": cifar10_resnet18.fgsm_at,
