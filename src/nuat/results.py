@@ -13,7 +13,9 @@ from torch import Tensor
 from nuat.errors import InputError
 from nuat.files import write_text
 
-_FORMAT = 1
+_FORMAT = 2
+_FORMATS = (1, 2)
+"""Those that can be read: 1 writes every index out, 2 writes consecutive ones as their first and last."""
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -93,7 +95,7 @@ class Evaluation:
         raise InputError(f"no result {name!r}; there are: {', '.join(r.name for r in self.results)}, worst-case.")
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; ``correct`` as a string of 0 and 1, one per image."""
+        """Return JSON values; ``correct`` as a string of 0 and 1, one per image, and all test images as "0-9999"."""
         worst = self.worst_case
         low, high = wilson_interval(int(worst.sum()), self.n)
         rows = [
@@ -116,20 +118,20 @@ class Evaluation:
             "versions": self.versions,
             "worst_case": {"accuracy": float(worst.double().mean()), "interval": [low, high]},
             "results": rows,
-            "indices": self.indices.tolist(),
+            "indices": _ranges(self.indices),
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Evaluation":
         """Return the evaluation that ``to_json`` wrote."""
-        if values.get("format") != _FORMAT:
-            raise InputError(f"evaluation format {values.get('format')!r}: this version reads {_FORMAT}.")
+        if values.get("format") not in _FORMATS:
+            raise InputError(f"evaluation format {values.get('format')!r}: this version reads {_FORMATS}.")
         kept = ("name", "settings", "seconds", "forwards", "backwards", "shared_with")
         results = tuple(
             AttackResult(correct=text_to_flags(row["correct"]), **{k: row[k] for k in kept})
             for row in values["results"]
         )
-        indices = torch.tensor(values["indices"], dtype=torch.int64)
+        indices = _positions(values["indices"])
         rest = {k: values[k] for k in ("eps", "seed", "batch_size", "hardware", "versions")}
         return cls(results=results, indices=indices, **rest)
 
@@ -148,3 +150,18 @@ def flags_to_text(flags: Tensor) -> str:
 def text_to_flags(text: str) -> Tensor:
     """Return the bool [n] of ``flags_to_text``."""
     return torch.tensor([character == "1" for character in text], dtype=torch.bool)
+
+
+def _ranges(indices: Tensor) -> str | list[int]:
+    """Return int64 [n] as "first-last" where they are consecutive, else as a list."""
+    if len(indices) and bool((indices.diff() == 1).all()):
+        return f"{int(indices[0])}-{int(indices[-1])}"
+    return indices.tolist()  # type: ignore[no-any-return]
+
+
+def _positions(written: str | list[int]) -> Tensor:
+    """Return the int64 [n] of ``_ranges``."""
+    if isinstance(written, str):
+        first, _, last = written.partition("-")
+        return torch.arange(int(first), int(last) + 1)
+    return torch.tensor(written, dtype=torch.int64)

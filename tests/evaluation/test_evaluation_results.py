@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 import math
 import re
 from pathlib import Path
@@ -95,10 +96,33 @@ def test_the_json_says_what_a_reader_needs(found: Evaluation) -> None:
     assert len(set(values["indices"])) == 50
 
 
-@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+@pytest.mark.parametrize("version", [None, 0, 3, "1"])
 def test_another_format_is_refused(version: object, found: Evaluation) -> None:
     with pytest.raises(InputError, match="evaluation format"):
         Evaluation.from_json({**found.to_json(), "format": version})
+
+
+@pytest.mark.parametrize(
+    ("indices", "written"),
+    [([0, 1, 2, 3], "0-3"), ([7], "7-7"), ([5, 6, 7], "5-7"), ([0, 2, 3], [0, 2, 3]), ([3, 2], [3, 2])],
+)
+def test_consecutive_positions_are_written_as_a_range(
+    indices: list[int], written: str | list[int], found: Evaluation
+) -> None:
+    part = replace(
+        found,
+        indices=torch.tensor(indices),
+        results=tuple(replace(result, correct=result.correct[: len(indices)]) for result in found.results),
+    )
+    values = part.to_json()
+    assert values["indices"] == written
+    assert Evaluation.from_json(values).indices.tolist() == indices
+
+
+def test_a_file_of_the_first_format_is_read(found: Evaluation) -> None:
+    values = found.to_json()
+    assert isinstance(values["indices"], list)
+    assert Evaluation.from_json({**values, "format": 1}).to_json() == values
 
 
 def test_an_accuracy_that_was_not_measured_is_refused(found: Evaluation) -> None:
