@@ -2,9 +2,9 @@
 
 import io
 import json
-from dataclasses import replace
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
