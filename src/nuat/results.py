@@ -156,7 +156,7 @@ def _ranges(indices: Tensor) -> str | list[int]:
     """Return int64 [n] as "first-last" where they are consecutive, else as a list."""
     if len(indices) and bool((indices.diff() == 1).all()):
         return f"{int(indices[0])}-{int(indices[-1])}"
-    return indices.tolist()  # type: ignore[no-any-return]
+    return indices.tolist()
 
 
 def _positions(written: str | list[int]) -> Tensor:

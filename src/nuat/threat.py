@@ -1,11 +1,13 @@
 """The perturbation set: random starts, the ascent step, the projection.
 
-Pixels are in [0, 1]. A ball is intersected with the box of valid images once per batch, as the elementwise bounds of
-what an adversarial example may be; projecting is then one clamp, and the result is inside both to the last bit.
+Pixels are in [0, 1]. An Linf ball is intersected with the box of valid images once per batch, as the elementwise
+bounds of what an adversarial example may be; projecting is then one clamp, and the result is inside both to the last
+bit.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +23,46 @@ def check_eps(name: str, value: float) -> None:
         )
     if not 0.0 < value <= 1.0:
         raise InputError(f"{name}={value:g}: expected a perturbation size in (0, 1], such as 8/255 or 0.3.")
+
+
+def check_radius(name: str, value: float, norm: "Norm") -> None:
+    """Refuse a radius or a step that cannot be: see ``check_eps`` for Linf; L2 takes any finite value > 0."""
+    if norm == "Linf":
+        check_eps(name, value)
+    elif not (math.isfinite(value) and value > 0.0):
+        raise InputError(f"{name}={value:g}: expected an L2 size > 0 in pixels of [0, 1], such as 128/255 or 2.")
+
+
+Norm = Literal["Linf", "L2"]
+
+
+class Region(Protocol):
+    """What an adversarial example of each image of a batch may be."""
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return images inside the region, [B, C, H, W]."""
+        ...
+
+
+class Threat(Protocol):
+    """A set of perturbations: what attacks need of it."""
+
+    @property
+    def eps(self) -> float:
+        """Radius of the ball."""
+        ...
+
+    def bounds(self, x: Tensor) -> Region:
+        """Return what adversarial examples of ``x`` [B, C, H, W] may be."""
+        ...
+
+    def ascent(self, gradient: Tensor, alpha: float) -> Tensor:
+        """Return the steepest ascent step of size ``alpha``, [B, C, H, W]."""
+        ...
+
+    def uniform(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return noise uniform in the ball, like ``x``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +104,63 @@ class Linf:
         """Return noise uniform in the ball, of the shape, dtype and device of ``x``."""
         draw = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         return (2.0 * draw - 1.0) * self.eps
+
+
+@dataclass(frozen=True)
+class L2Region:
+    """The images within an L2 ball around ``x`` [B, C, H, W] and within the box."""
+
+    x: Tensor
+    eps: float
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return images inside the ball and the box, [B, C, H, W]: shrunk towards the centre, then clamped.
+
+        The centre is in the box, so clamping brings no pixel further from it. (It is a point of both sets, not always
+        the nearest one.) The norm, measured in float64, is at most eps to the last bit.
+        """
+        delta = x.double() - self.x.double()
+        norm = _l2(delta)
+        # the most that rounding every pixel to the dtype of the images can add
+        room = max(self.eps - math.sqrt(x[0].numel()) * torch.finfo(x.dtype).eps / 2, self.eps / 2)
+        inside = (self.x.double() + delta * (room / norm.clamp(min=room))).clamp(0.0, 1.0).to(x.dtype)
+        outside = _l2(inside.double() - self.x.double()) > self.eps
+        return torch.where(outside, self.x, inside)  # rounding alone exceeds a ball this small
+
+
+@dataclass(frozen=True)
+class L2:
+    """The ball of perturbations whose Euclidean norm over an image's pixels and channels is at most ``eps``."""
+
+    eps: float
+
+    def bounds(self, x: Tensor) -> L2Region:
+        """Return what adversarial examples of images ``x`` [B, C, H, W] in [0, 1] may be."""
+        return L2Region(x, self.eps)
+
+    def ascent(self, gradient: Tensor, alpha: float) -> Tensor:
+        """Return alpha * gradient / ||gradient||_2 per image, [B, C, H, W]; 0 where the gradient is 0."""
+        # scaled first: squares of gradients below 1e-19 vanish in float32
+        largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+        scaled = gradient / largest.clamp(min=torch.finfo(gradient.dtype).tiny)
+        return alpha * scaled / _l2(scaled).clamp(min=1e-12).to(gradient.dtype)
+
+    def uniform(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return noise uniform in the ball, of the shape, dtype and device of ``x``."""
+        draw = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        radius = torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)
+        return self.eps * radius ** (1.0 / x[0].numel()) * draw / _l2(draw).clamp(min=1e-12).to(x.dtype)
+
+
+def threat(norm: Norm, eps: float) -> Linf | L2:
+    """Return the ball of a norm."""
+    return Linf(eps) if norm == "Linf" else L2(eps)
+
+
+def _l2(delta: Tensor) -> Tensor:
+    """Return the Euclidean norm of each image, [B, 1, 1, 1]."""
+    norm: Tensor = torch.linalg.vector_norm(delta, dim=(1, 2, 3), keepdim=True)
+    return norm
 
 
 def bernoulli(x: Tensor, alpha: float, generator: torch.Generator | None = None) -> Tensor:

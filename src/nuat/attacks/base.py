@@ -3,13 +3,14 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nuat.errors import InputError
 from nuat.nuclear import NonFiniteError
-from nuat.threat import Linf, check_eps
+from nuat.threat import Norm, Threat, check_radius, threat
 
 Forward = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] in [0, 1] to logits [B, N]: a model, or a model with other weights."""
@@ -75,17 +76,24 @@ class Attack:
     """Images [B, C, H, W] in [0, 1] to logits [B, N]."""
     _: KW_ONLY
     eps: float
-    """Radius of the Linf ball, in (0, 1]."""
+    """Radius of the ball: Linf, in (0, 1]; L2, > 0."""
+    norm: Norm = "Linf"
+    """Linf, or L2 for the attacks that have it."""
     generator: torch.Generator | None = None
     """Source of the random starts, on the model's device; none: torch's global one."""
 
+    norms: ClassVar[tuple[Norm, ...]] = ("Linf",)
+    """Norms that the attack is defined for."""
+
     def __post_init__(self) -> None:
-        check_eps("eps", self.eps)
+        if self.norm not in self.norms:
+            raise InputError(f"norm={self.norm!r}: {type(self).__name__} is defined for {', '.join(self.norms)}.")
+        check_radius("eps", self.eps, self.norm)
 
     @property
-    def threat(self) -> Linf:
+    def threat(self) -> Threat:
         """The perturbation set."""
-        return Linf(self.eps)
+        return threat(self.norm, self.eps)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Return adversarial examples [B, C, H, W] for ``x`` [B, C, H, W] in [0, 1] with labels ``y`` [B].

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -9,19 +10,22 @@ from torch import Tensor
 from nuat.attacks.base import Attack, eval_mode, input_gradient
 from nuat.errors import InputError
 from nuat.losses import cross_entropy_sum, wide
-from nuat.threat import check_eps
+from nuat.threat import Norm, check_radius
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
     """Projected gradient ascent from a uniform random start.
 
-    x_adv <- project(x_adv + alpha * sign(grad objective)), ``steps`` times. With several restarts an image keeps
-    the first restart that fools the model, else the one of the highest cross-entropy.
+    x_adv <- project(x_adv + alpha * sign(grad objective)), ``steps`` times; for L2, alpha times the gradient divided
+    by its norm. With several restarts an image keeps the first restart that fools the model, else the one of the
+    highest cross-entropy.
     """
 
+    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+
     alpha: float
-    """Step size, in (0, 1]."""
+    """Step size, like eps."""
     steps: int
     """Steps of a restart, >= 1."""
     random_start: bool = True
@@ -33,7 +37,7 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_eps("alpha", self.alpha)
+        check_radius("alpha", self.alpha, self.norm)
         for name, value in (("steps", self.steps), ("restarts", self.restarts)):
             if value < 1:
                 raise InputError(f"{name}={value}: expected at least 1.")
