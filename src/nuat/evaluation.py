@@ -82,6 +82,7 @@ def evaluate(
         eps=threat.eps,
         seed=seed,
         batch_size=batch_size,
+        images=_digest(chosen.images, chosen.labels),
         hardware=describe(device),
         versions={"nuat": nuat.__version__, **versions()},
     )
@@ -151,7 +152,12 @@ def _batch_seed(seed: int, attack: str, start: int) -> int:
 def _key(model: nn.Module, images: ImageSet, threat: ThreatConfig, seed: int, batch_size: int) -> str:
     """Return a digest of everything that the result of an attack depends on."""
     settings = [threat.eps, threat.pgd_alpha, seed, batch_size, versions(), nuat.__version__]
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for tensor in (*model.state_dict().values(), images.images, images.labels):
+    return _digest(*model.state_dict().values(), images.images, images.labels, settings=json.dumps(settings))
+
+
+def _digest(*tensors: Tensor, settings: str = "") -> str:
+    """Return the SHA-256 of a text and of the tensors' bytes, in order."""
+    digest = hashlib.sha256(settings.encode())
+    for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -72,6 +72,9 @@ class Evaluation:
     """Images attacked at once."""
     hardware: str
     """What it ran on."""
+    images: str | None = None
+    """SHA-256 of the n images and their labels, in order; none in files of format 1. Two evaluations of one digest can
+    be compared image by image."""
     versions: dict[str, str | None] = field(default_factory=dict)
     """Versions of nuat and of the packages that numbers depend on."""
 
@@ -114,6 +117,7 @@ class Evaluation:
             "n": self.n,
             "seed": self.seed,
             "batch_size": self.batch_size,
+            "images_sha256": self.images,
             "hardware": self.hardware,
             "versions": self.versions,
             "worst_case": {"accuracy": float(worst.double().mean()), "interval": [low, high]},
@@ -133,7 +137,7 @@ class Evaluation:
         )
         indices = _positions(values["indices"])
         rest = {k: values[k] for k in ("eps", "seed", "batch_size", "hardware", "versions")}
-        return cls(results=results, indices=indices, **rest)
+        return cls(results=results, indices=indices, images=values.get("images_sha256"), **rest)
 
     def save(self, path: Path) -> None:
         """Write the JSON of ``to_json`` to ``path``, whole."""

@@ -1,0 +1,97 @@
+"""Whether two models differ: the same images, attack by attack, with a paired test.
+
+An image that both models withstand, or neither, says nothing of their difference; the test is on the others. The
+intervals of two accuracies may overlap although the models differ, because they do not see the pairing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuat.errors import InputError
+from nuat.results import Evaluation
+
+LEVEL = 0.05
+"""Probability of calling equal models different."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two models under one attack on the same n images."""
+
+    attack: str
+    """Name of the attack, or worst-case."""
+    n: int
+    accuracy_a: float
+    """In [0, 1], as are the others."""
+    accuracy_b: float
+    only_a: int
+    """Images that A alone withstands."""
+    only_b: int
+    """Images that B alone withstands."""
+    p_value: float
+    """Exact McNemar test: how likely a difference at least this large is between models of equal accuracy."""
+    interval: tuple[float, float]
+    """95 % interval of accuracy A - accuracy B."""
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the images tell the models apart at the 5 % level."""
+        return self.p_value < LEVEL
+
+
+def compare(a: Evaluation, b: Evaluation) -> tuple[Difference, ...]:
+    """Return the differences under every attack that both evaluations have, and in the worst case if all are shared.
+
+    Raises:
+        InputError: other images, another eps or norm, or no attack in common.
+    """
+    if a.n != b.n or not torch.equal(a.indices, b.indices) or (a.images and b.images and a.images != b.images):
+        raise InputError("the two evaluations are of different images, so they cannot be compared image by image.")
+    if a.eps != b.eps:
+        raise InputError(f"the two evaluations are at different eps, {a.eps:g} and {b.eps:g}.")
+    flags_b = {result.name: result.correct for result in b.results}
+    shared = [(result.name, result.correct, flags_b[result.name]) for result in a.results if result.name in flags_b]
+    if not shared:
+        names = [", ".join(result.name for result in evaluation.results) for evaluation in (a, b)]
+        raise InputError(f"no attack in common: {names[0]} against {names[1]}.")
+    if len(shared) == len(a.results) == len(b.results) > 1:
+        shared.append(("worst-case", a.worst_case, b.worst_case))
+    return tuple(_difference(*entry) for entry in shared)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided p-value of the exact McNemar test: a fair coin thrown ``only_a + only_b`` times.
+
+    Source: McNemar 1947, with the binomial distribution in place of its normal approximation.
+    """
+    throws = only_a + only_b
+    tail = sum(math.comb(throws, k) for k in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**throws)  # of integers, so that no power overflows
+
+
+def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two paired proportions, within [-1, 1].
+
+    Source: Agresti and Min 2005, the Wald interval after adding 1/2 to each of the four cells.
+    """
+    b, c, total = only_a + 0.5, only_b + 0.5, n + 2.0
+    centre = (b - c) / total
+    spread = 1.959963984540054 * math.sqrt((b + c) - (b - c) ** 2 / total) / total
+    return max(-1.0, centre - spread), min(1.0, centre + spread)
+
+
+def _difference(attack: str, a: Tensor, b: Tensor) -> Difference:
+    only_a, only_b, n = int((a & ~b).sum()), int((b & ~a).sum()), len(a)
+    return Difference(
+        attack=attack,
+        n=n,
+        accuracy_a=float(a.double().mean()),
+        accuracy_b=float(b.double().mean()),
+        only_a=only_a,
+        only_b=only_b,
+        p_value=mcnemar(only_a, only_b),
+        interval=paired_interval(only_a, only_b, n),
+    )
