@@ -21,6 +21,7 @@ commands:
   train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; without a recipe: quickstart
   train --resume RUN                   go on with a run that was cut off
   evaluate RUN|WEIGHTS                 attack a trained model
+  compare A B                          say whether two evaluated models differ
   campaign NAME|FILE                   run many recipes and seeds under the same attacks; again: go on
   recipes                              list the recipes
 
@@ -81,20 +82,24 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     # each command imports what it needs: torch takes seconds
     if command == "train":
-        from nuat.commands import train
+        from nuat.commands.train import train
 
         return train(rest)
     if command == "evaluate":
-        from nuat.commands import evaluate
+        from nuat.commands.evaluate import evaluate
 
         return evaluate(rest)
+    if command == "compare":
+        from nuat.commands.compare import compare
+
+        return compare(rest)
     if command == "campaign":
         from nuat.campaign.command import campaign
 
         return campaign(rest)
     if command == "recipes":
-        from nuat.commands import recipes
+        from nuat.commands.recipes import recipes
 
         return recipes(rest)
-    hint = did_you_mean(command, ("train", "evaluate", "campaign", "recipes"))
+    hint = did_you_mean(command, ("train", "evaluate", "compare", "campaign", "recipes"))
     raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")

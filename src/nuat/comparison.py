@@ -69,7 +69,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """
     throws = only_a + only_b
     tail = sum(math.comb(throws, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**throws)  # of integers, so that no power overflows
+    return min(1.0, float(2 * tail / 2**throws))  # of integers, so that no power overflows
 
 
 def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:

@@ -370,7 +370,7 @@ def test_a_value_error_that_is_not_an_input_error_is_ours_too(
     def broken(*arguments: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr("nuat.commands.recipes", broken)
+    monkeypatch.setattr("nuat.commands.recipes.recipes", broken)
     ended = nuat("recipes")
     assert (ended.code, ended.err.count("Traceback")) == (1, 1)
 
@@ -379,7 +379,7 @@ def test_ctrl_c_before_anything_has_begun(nuat: CommandLine, monkeypatch: pytest
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nuat.commands.recipes", interrupted)
+    monkeypatch.setattr("nuat.commands.recipes.recipes", interrupted)
     ended = nuat("recipes")
     assert (ended.code, ended.err) == (130, "\nnuat: interrupted\n")
 

@@ -1,10 +1,11 @@
 """Tables on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from nuat import paper
+from nuat.comparison import Difference
 from nuat.results import Evaluation, wilson_interval
 
 _STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
@@ -30,6 +31,28 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     interval = wilson_interval(int(worst.sum()), evaluation.n)
     table.add_section()
     table.add_row("worst case", f"{100 * evaluation.accuracy('worst-case'):.2f}", _interval(interval), "", "", "")
+    return table
+
+
+def comparison_table(differences: Sequence[Difference], a: str, b: str) -> Table:
+    """Return the differences of two models, a row an attack; accuracies in %, the difference in points."""
+    table = Table(title=f"A: {a}\nB: {b}", title_justify="left")
+    table.add_column("attack")
+    for name in ("n", "A %", "B %", "A - B", "95 % interval", "only A", "only B", "p"):
+        table.add_column(name, justify="right")
+    for found in differences:
+        low, high = found.interval
+        table.add_row(
+            found.attack,
+            f"{found.n:,}",
+            f"{100 * found.accuracy_a:.2f}",
+            f"{100 * found.accuracy_b:.2f}",
+            f"{100 * (found.accuracy_a - found.accuracy_b):+.2f}",
+            f"{100 * low:+.1f} to {100 * high:+.1f}",
+            str(found.only_a),
+            str(found.only_b),
+            f"{found.p_value:.2g}",
+        )
     return table
 
 

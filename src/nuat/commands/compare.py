@@ -1,0 +1,64 @@
+"""``nuat compare``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from nuat.arguments import parse
+from nuat.comparison import compare as differences
+from nuat.errors import InputError
+from nuat.records import RunFolder
+from nuat.report.tables import comparison_table
+from nuat.results import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compare:
+    """Say whether two models differ: the same attacks on the same images, image by image."""
+
+    a: tyro.conf.Positional[Path]
+    """A run, or the JSON file of an evaluation."""
+    b: tyro.conf.Positional[Path]
+    """Another."""
+
+
+def compare(arguments: list[str]) -> int:
+    """``nuat compare A B``."""
+    asked = parse(_Compare, arguments, prog="nuat compare")
+    found = differences(read_evaluation(asked.a), read_evaluation(asked.b))
+    console = Console()
+    console.print(comparison_table(found, str(asked.a), str(asked.b)))
+    for difference in found:
+        console.print(_verdict(difference.attack, difference.is_real, difference.p_value, difference.interval))
+    return 0
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Return the evaluation in a JSON file, or the one that ended a run.
+
+    Raises:
+        InputError: no such file, or it holds no evaluation.
+    """
+    file = RunFolder(path).evaluation if path.is_dir() else path
+    try:
+        return Evaluation.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except OSError:
+        raise InputError(f"{file}: no such file; 'nuat evaluate ... --json FILE' writes one.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise InputError(f"{file}: {error}") from None
+        raise InputError(f"{file}: does not hold an evaluation; 'nuat evaluate ... --json FILE' writes one.") from None
+
+
+def _verdict(attack: str, is_real: bool, p_value: float, interval: tuple[float, float]) -> str:
+    low, high = (100 * end for end in interval)
+    if is_real:
+        better = "A" if low + high > 0 else "B"
+        return f"{attack}: {better} is better, a real difference (p = {p_value:.2g})."
+    return (
+        f"{attack}: these images do not tell A from B (p = {p_value:.2g}); the difference lies between {low:+.1f} and "
+        f"{high:+.1f} points. More images narrow that."
+    )

@@ -1,0 +1,72 @@
+"""``nuat compare`` from the command line's inside."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nuat.cli import main
+from nuat.results import AttackResult, Evaluation
+
+
+def write(path: Path, correct: list[int]) -> Path:
+    flags = torch.tensor(correct, dtype=torch.bool)
+    found = Evaluation(
+        results=(AttackResult("pgd-100", {}, flags, 1.0, 1, 1),),
+        indices=torch.arange(len(flags)),
+        eps=0.3,
+        seed=0,
+        batch_size=10,
+        hardware="here",
+        images="digest",
+    )
+    path.parent.mkdir(exist_ok=True)
+    found.save(path)
+    return path
+
+
+def test_a_real_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write(tmp_path / "run" / "evaluation.json", [1] * 90 + [0] * 10).parent  # a run's folder stands for its file
+    b = write(tmp_path / "b.json", [1] * 60 + [0] * 40)
+    assert main(["compare", str(a), str(b)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "90.00" in told
+    assert "+30.00" in told
+    assert "pgd-100: A is better, a real difference (p = 1.9e-09)." in told
+    assert main(["compare", str(b), str(a)]) == 0
+    assert "pgd-100: B is better" in " ".join(capsys.readouterr().out.split())
+
+
+def test_no_difference_that_the_images_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write(tmp_path / "a.json", [1, 1, 0, 1])
+    b = write(tmp_path / "b.json", [1, 0, 0, 1])
+    assert main(["compare", str(a), str(b)]) == 0
+    assert "pgd-100: these images do not tell A from B (p = 1)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "does not hold an evaluation"),
+        ("[1]", "does not hold an evaluation"),
+        ("{}", "evaluation format None"),
+        ('{"format": 2}', "does not hold an evaluation"),
+    ],
+)
+def test_what_is_no_evaluation(text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write(tmp_path / "a.json", [1])
+    (tmp_path / "b.json").write_text(text)
+    assert main(["compare", str(a), str(tmp_path / "b.json")]) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert "b.json" in told
+    assert "Traceback" not in told
+
+
+def test_missing_and_unlike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write(tmp_path / "a.json", [1, 0])
+    assert main(["compare", str(a), str(tmp_path / "none.json")]) == 2
+    assert "none.json: no such file" in capsys.readouterr().err
+    assert main(["compare", str(a), str(write(tmp_path / "b.json", [1, 0, 1]))]) == 2
+    assert "different images" in capsys.readouterr().err
+    assert main(["compare", str(a)]) == 2
