@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import tyro
 from rich.console import Console
 
 from nuat.arguments import parse
+from nuat.campaign.fields import Settings, same_name
 from nuat.campaign.ledger import Ledger, Status
-from nuat.campaign.plan import Settings, built_in, load
+from nuat.campaign.plan import built_in, load
 from nuat.campaign.queue import Entry
 from nuat.campaign.runner import Runner
-from nuat.errors import InputError
+from nuat.config import TrainConfig
+from nuat.errors import InputError, did_you_mean
 from nuat.files import write_text
 from nuat.progress import TerminalReporter
 from nuat.report.campaigns import campaign_markdown, duration, queue_table
@@ -42,6 +45,7 @@ class _Campaign:
 
 def campaign(arguments: list[str]) -> int:
     """``nuat campaign NAME|FILE [--seeds 0,1,2] [--budget 25m] [--out DIR] [--any.field VALUE]``."""
+    began = time.monotonic()
     if not arguments:
         raise InputError(
             f"say which campaign: {', '.join(built_in())}, or a TOML file; nuat campaign --help says more."
@@ -58,6 +62,7 @@ def campaign(arguments: list[str]) -> int:
         return 0
     if budget is not None:
         runner.learn()
+        budget -= time.monotonic() - began
     _show(console, runner.queue(), ledger)
 
     def tell(entry: Entry) -> None:
@@ -67,7 +72,8 @@ def campaign(arguments: list[str]) -> int:
 
     entries = runner.run(budget, tell)
     _show(console, entries, ledger)
-    if ledger.table.is_file():
+    if any(entry.status in (Status.DONE, Status.FAILED) for entry in entries):
+        write_text(ledger.table, campaign_markdown(planned, ledger))
         console.print(f"results: {ledger.table}", highlight=False, soft_wrap=True)
     return 1 if any(entry.status is Status.FAILED for entry in entries) else 0
 
@@ -88,16 +94,23 @@ def parse_duration(text: str) -> float:
 
 def _split(arguments: list[str]) -> tuple[list[str], Settings]:
     """Return the campaign's own arguments, and the settings of nuat train among the rest."""
-    names = {field.name for field in dataclasses.fields(_Campaign)} | {"help"}
+    ours = {same_name(field.name): field.default is False for field in dataclasses.fields(_Campaign)} | {"help": False}
+    theirs = {same_name(field.name) for field in dataclasses.fields(TrainConfig)}
     own: list[str] = []
     settings: list[tuple[str, str]] = []
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or name.replace("-", "_") in names:
+        plain = same_name(name)
+        if not word.startswith("--") or plain in ours:
             own.append(word)
+            if word.startswith("--") and ours[plain] and not equals and (not rest or rest[0] not in ("true", "false")):
+                own.append("true")
             continue
+        if "." not in name and plain not in theirs:
+            hint = did_you_mean(plain, [*ours, *theirs])
+            raise InputError(f"unknown option --{name}.{hint} ('nuat campaign --help' shows those of campaigns)")
         if not equals:
             if not rest:
                 raise InputError(f"{word}: needs a value.")

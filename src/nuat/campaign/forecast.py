@@ -5,10 +5,10 @@ counted passes takes the most that an attack can cost (AutoAttack when every ima
 kept; a finished row replaces it.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
-import math
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -105,8 +105,10 @@ class Forecaster:
         found: dict[str, Rates] = {}
         ours = self._everything().get(self._hardware)
         for name, values in ours.items() if isinstance(ours, dict) else ():
-            if isinstance(values, dict) and set(values) == {"training", "passes"} and all(map(_is_time, values.values())):
-                found[name] = Rates(**values)
+            with contextlib.suppress(TypeError):
+                rates = Rates(**values)
+                if min(rates.training, rates.passes) >= 0.0:
+                    found[name] = rates
         return found
 
     def _everything(self) -> dict[str, Any]:
@@ -115,10 +117,6 @@ class Forecaster:
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return {}  # it holds nothing that cannot be measured again
         return values if isinstance(values, dict) else {}
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and value >= 0.0
 
 
 def _key(row: Row) -> str:
@@ -141,6 +139,7 @@ def measure(row: Row) -> Rates:
     config = replace(row.config, monitors=replace(row.config.monitors, on_nonfinite="skip"))
     with tempfile.TemporaryDirectory() as folder:
         loop = Loop(config, RunFolder(Path(folder)), row.recipe, hardware.resolve(config.device), Reporter())
+        passes = _attack_pass(loop, row)  # before the steps: an attack cannot climb a model that has diverged
         loop.state.epoch = row.config.epochs - 1
         batches = itertools.islice(loop.epoch(), 200)
         first = next(batches)
@@ -155,7 +154,7 @@ def measure(row: Row) -> Rates:
             if time.perf_counter() - began > _PROBE_SECONDS:
                 break
         seconds = (time.perf_counter() - began) / done
-        return Rates(training=row.config.epochs * seconds * loop.batches, passes=_attack_pass(loop, row))
+        return Rates(training=row.config.epochs * seconds * loop.batches, passes=passes)
 
 
 def _attack_pass(loop: Loop, row: Row) -> float:

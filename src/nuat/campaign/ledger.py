@@ -154,7 +154,7 @@ class Ledger:
         record = self.record(row)
         if record is not None and record["status"] == "failed":
             return Status.FAILED
-        if record is not None and self.trained(row) and not self.missing(row):
+        if record is not None and not self.missing(row):
             return Status.DONE
         return Status.PARTIAL if self.folder(row).checkpoint.is_file() else Status.WAITING
 

@@ -43,6 +43,7 @@ from nuat.errors import InputError, did_you_mean
 from nuat.recipes import find
 from nuat.suite import jobs
 
+
 @dataclass(frozen=True, kw_only=True)
 class Suite:
     """Attacks on the best weights of a row."""
@@ -147,7 +148,8 @@ def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, set
             paper.table(table)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-    suites = tuple(_suite(entry, f"{where}: suite {i + 1}") for i, entry in enumerate(fields.tables(values, "suite", where)))
+    entries = enumerate(fields.tables(values, "suite", where))
+    suites = tuple(_suite(entry, f"{where}: suite {i + 1}") for i, entry in entries)
     if len({suite.name for suite in suites}) < len(suites):
         raise InputError(f"{where}: two suites have one name; give each its own.")
     common = fields.settings(values.get("set", {}), where)

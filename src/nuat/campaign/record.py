@@ -1,7 +1,6 @@
 """What a row's record says: whose it is, and its figures or why it failed. JSON values all."""
 
 import traceback
-from dataclasses import asdict
 from typing import Any
 
 import nuat
@@ -42,7 +41,7 @@ def done(campaign: Campaign, ledger: Ledger, row: Row) -> dict[str, Any]:
 
 
 def failed(campaign: Campaign, ledger: Ledger, row: Row, error: Exception) -> dict[str, Any]:
-    """Return the record of a row that ended with ``error``: its reason in one line, and where an unforeseen one rose."""
+    """Return the record of a row that ended with ``error``: its reason in one line, and an unforeseen one's trace."""
     expected = isinstance(error, (InputError, RunStopped))
     reason = str(error) if expected else "".join(traceback.format_exception_only(error))
     return {

@@ -149,7 +149,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _failing(self, row: Row) -> Iterator[None]:
-        """Record an error in the block as the row's failure; the rest goes on. A full disk ends it: no row can do more."""
+        """Record an error in the block as the row's failure; the rest goes on. A full disk ends it all."""
         try:
             yield
         except Exception as error:

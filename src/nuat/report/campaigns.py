@@ -122,4 +122,5 @@ def _paper(values: Mapping[str, float], quantity: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(' '.join(cell.replace('|', r'\|').split()) for cell in cells)} |"
+    escaped = (" ".join(cell.replace("|", "\\|").split()) for cell in cells)
+    return f"| {' | '.join(escaped)} |"
