@@ -76,10 +76,10 @@ def nuat_mnist() -> TrainConfig:
     """NuAT-WA on MNIST with the paper's network (Table 2: 99.36 clean, 96.30 PGD-500, 93.10 AutoAttack v1).
 
     The paper's MNIST settings are not public; these are ours, for a CPU, from trials scored on validation digits. What
-    they showed: while lambda is small the network overfits to the single step, so a slow ramp is worse than a fast one
-    and a longer run with it worse than a shorter. A fast ramp at full eps collapses to a constant, and so do 8 epochs of
-    these settings, where lambda reaches 2.5 while the learning rate is still at its peak; 5 epochs with a warm-up of eps
-    do not. See results/ for what this reaches.
+    they showed: while lambda is small the network overfits to the single step, so a slow ramp is worse than a fast one,
+    and a longer run with it worse than a shorter. A fast ramp at full eps collapses to a constant, and so do 8 epochs
+    of these settings, where lambda reaches 2.5 while the learning rate is still near its peak; 5 epochs with a warm-up
+    of eps do not. See results/ for what this reaches.
     """
     return TrainConfig(
         defense=NuAT(lam=Ramp(peak=4.0, until=0.6), alpha=_EPS),

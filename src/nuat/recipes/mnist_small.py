@@ -105,27 +105,27 @@ def gat() -> TrainConfig:
 
 def nuat() -> TrainConfig:
     """MNIST, small CNN: NuAT."""
-    return _row(NuAT(lam=Ramp(peak=3.0), alpha=_EPS))
+    return _row(NuAT(lam=Ramp(peak=4.0), alpha=_EPS), peak=0.1)
 
 
 def nuat_wa() -> TrainConfig:
     """MNIST, small CNN: NuAT-WA; NuAT's settings and an average of decay 0.999 with warm-up."""
-    return _row(NuAT(lam=Ramp(peak=3.0), alpha=_EPS), tau=0.999)
+    return _row(NuAT(lam=Ramp(peak=4.0), alpha=_EPS), peak=0.1, tau=0.999)
 
 
 def nuat_h() -> TrainConfig:
     """MNIST, small CNN: NuAT-H; NuAT's settings, and the switch's threshold as it comes."""
-    return _row(NuATHybrid(lam=Ramp(peak=3.0), alpha=_EPS))
+    return _row(NuATHybrid(lam=Ramp(peak=4.0), alpha=_EPS), peak=0.1)
 
 
 def nuat2() -> TrainConfig:
     """MNIST, small CNN: NuAT2, the two-step attack; NuAT's settings."""
-    return _row(NuAT2(lam=Ramp(peak=3.0), alpha=_EPS))
+    return _row(NuAT2(lam=Ramp(peak=4.0), alpha=_EPS), peak=0.1)
 
 
 def nuat2_wa() -> TrainConfig:
     """MNIST, small CNN: NuAT2-WA; NuAT2's settings, the first step on an average of decay 0.99."""
-    return _row(NuAT2(lam=Ramp(peak=3.0), alpha=_EPS, attack_tau=0.99), tau=0.999)
+    return _row(NuAT2(lam=Ramp(peak=4.0), alpha=_EPS, attack_tau=0.99), peak=0.1, tau=0.999)
 
 
 def pgd_at() -> TrainConfig:
