@@ -20,7 +20,7 @@ Train image classifiers that withstand adversarial perturbations at single-step 
 commands:
   train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; without a recipe: quickstart
   train --resume RUN                   go on with a run that was cut off
-  evaluate RUN|WEIGHTS                 attack a trained model
+  evaluate RUN|WEIGHTS|FILE.py:FUNC    attack a trained model, ours or anybody's
   compare A B                          say whether two evaluated models differ
   campaign NAME|FILE                   run many recipes and seeds under the same attacks; again: go on
   recipes                              list the recipes

@@ -21,6 +21,7 @@ from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
 from nuat.errors import InputError
 from nuat.hardware import describe, full_precision
+from nuat.inspection import check_logits
 from nuat.partial import PartialResults
 from nuat.passes import PassCounter
 from nuat.records import versions
@@ -130,17 +131,7 @@ def _withstood(model: nn.Module, x_adv: Tensor, y: Tensor, attack: str) -> Tenso
 
 def _classes(model: nn.Module, images: ImageSet, batch_size: int) -> int:
     """Return the number of logits; refuse a model whose first output is not finite logits for all classes."""
-    with torch.no_grad():
-        logits = model(to_float(images.images[:batch_size]))
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise InputError(f"the model must return logits [B, N] as one tensor; it returned {shape}.")
-    if not bool(torch.isfinite(logits).all()):
-        raise InputError("the model returns logits that are infinite or NaN on clean images; it cannot be evaluated.")
-    classes = int(images.labels.max()) + 1
-    if logits.shape[1] < classes:
-        raise InputError(f"the model returns {logits.shape[1]} logits, but the images have {classes} classes.")
-    return logits.shape[1]
+    return check_logits(model, to_float(images.images[:batch_size]), int(images.labels.max()) + 1).shape[1]
 
 
 def _batch_seed(seed: int, attack: str, start: int) -> int:

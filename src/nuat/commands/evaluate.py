@@ -1,40 +1,57 @@
-"""``nuat evaluate``."""
+"""``nuat evaluate``: attack a run, a weights file, or a stranger's model."""
 
 import hashlib
 import os
+import re
 import signal
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
 from rich.console import Console
+from torch import nn
 
 from nuat import checkpoints, data, evaluation, hardware
 from nuat.arguments import parse
 from nuat.config import DataConfig, ThreatConfig
 from nuat.errors import InputError
+from nuat.inspection import inspect
+from nuat.models import external
 from nuat.progress import TerminalReporter
 from nuat.records import RunFolder, read_data_config
 from nuat.report.tables import evaluation_table
 from nuat.results import Evaluation
 from nuat.signals import Interrupted
+from nuat.suite import jobs
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "quick": ("clean", "pgd-100", "gama-100"),
+    "paper": ("clean", "fgsm", "pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack"),
+    "standard": ("clean", "autoattack"),
+}
+"""Line-ups by name: a first look, the paper's, and the field's standard number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Attack a trained model on test images; print a table and write it as JSON."""
+    """Attack a model on test images; print a table and write it as JSON."""
 
-    model: tyro.conf.Positional[Path]
-    """Folder of a run (its best weights are taken) or a .safetensors file."""
-    attacks: tuple[str, ...] = ("clean", "pgd-100", "gama-100")
-    """Attacks: clean, fgsm, rfgsm, pgd-<steps>, gama-<steps>, nuclear, nuclear-2, autoattack, autoattack-v1."""
+    model: tyro.conf.Positional[str]
+    """Folder of a run (its best weights are taken), a .safetensors file, or file.py:function, a function of yours that
+    returns a torch.nn.Module from images in [0, 1] to logits. Naming it runs the file."""
+    suite: Literal["quick", "paper", "standard"] = "quick"
+    """quick: clean, PGD-100, GAMA-PGD-100. paper: clean, FGSM, PGD-20/100/500, GAMA-PGD-100, AutoAttack. standard:
+    clean and AutoAttack v2 alone."""
+    attacks: tuple[str, ...] = ()
+    """Attacks instead of a suite: clean, fgsm, rfgsm, pgd-<steps>, gama-<steps>, nuclear, nuclear-2, autoattack, ...;
+    a wrong name lists all."""
     n: int | None = 1000
     """Test images, class-balanced; none: all."""
     json: Path | None = None
-    """File of the results; none: evaluation-<time>.json beside the weights."""
+    """File of the results; none: evaluation-<time>.json beside the weights, or in the current folder."""
     seed: int = 0
     """Seed of the random starts."""
     batch_size: int = 250
@@ -46,40 +63,84 @@ class Evaluate:
     data: DataConfig = field(default_factory=DataConfig)
     """Images; by default those that the run used."""
 
+    @property
+    def line_up(self) -> tuple[str, ...]:
+        """The attacks that are run."""
+        return self.attacks or SUITES[self.suite]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is evaluated, before its images are read."""
+
+    weights: Path | None
+    """Its weights file; none: a stranger's model."""
+    folder: Path
+    """Where results go."""
+    stem: str
+    """How files about it begin."""
+    default: Evaluate
+    """Settings where the user gives none."""
+
 
 def evaluate(arguments: list[str]) -> int:
-    """``nuat evaluate RUN|WEIGHTS [--attacks ...] [--n ...] [--json FILE]``."""
+    """``nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION [--suite ...|--attacks ...] [--n ...] [--json FILE]``."""
     if not arguments or arguments[0] in ("-h", "--help"):
         parse(Evaluate, ["--help"], prog="nuat evaluate")
     if arguments[0].startswith("-"):
-        raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS --attacks ....")
-    weights = checkpoints.weights_file(Path(arguments[0]))
-    info = checkpoints.read_info(weights)
-    home = RunFolder(weights.parent)
-    if home.config.is_file():
-        images = read_data_config(home.config)
-    elif any(word.startswith(("--data.name", "--data.path")) for word in arguments) or "--help" in arguments:
-        images = DataConfig(validation=0)  # only the test images are used
-    else:
-        raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
-    default = Evaluate(model=Path(arguments[0]), threat=info.threat, data=images)
-    asked = parse(Evaluate, arguments, prog="nuat evaluate", default=default)
-    target = asked.json or weights.with_name(f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json")
+        raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION --attacks ....")
+    subject = _subject(arguments)
+    asked = parse(Evaluate, arguments, prog="nuat evaluate", default=subject.default)
+    if asked.attacks and any(word.startswith("--suite") for word in arguments):
+        raise InputError("--suite has no effect beside --attacks; give one of them.")
+    jobs(asked.line_up, nn.Identity(), asked.threat)  # an attack that cannot run is said before anything is loaded
+    target = asked.json or subject.folder / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
     _check_target(target)
     dataset = data.load(asked.data)
     if asked.n is not None and asked.n == Evaluate.n:  # a number that the user did not choose is a cap, not a demand
         asked = replace(asked, n=min(asked.n, len(dataset.test)))
     console = Console()
+    reporter = TerminalReporter(console)
     # a name for these settings, so that two evaluations of one file do not take each other's place
     settings = repr((asked.n, asked.seed, asked.batch_size, asked.threat, asked.data)).encode()
     digits = hashlib.sha256(settings).hexdigest()[:8]
-    state = weights.with_name(f"{weights.stem}.evaluation-{digits}.partial.json")
+    state = subject.folder / f"{subject.stem}.evaluation-{digits}.partial.json"
     again = "the same command"
-    found = attack_weights(weights, dataset, asked, state, TerminalReporter(console), again=again)
+    if subject.weights is None:
+        model = external.load(asked.model, hardware.resolve(asked.device))
+        for warning in inspect(model, dataset.test):
+            reporter.message(f"warning: {warning}", style="bold yellow")
+        found = attack_model(model, dataset, asked, state, reporter, again=again)
+    else:
+        found = attack_weights(subject.weights, dataset, asked, state, reporter, again=again)
     found.save(target)
     console.print(evaluation_table(found))
     console.print(f"written to {target}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _subject(arguments: list[str]) -> _Subject:
+    """Return what the first argument names, or say which options it needs besides."""
+    named, helping = arguments[0], "--help" in arguments
+    has_images = helping or any(word.startswith(("--data.name", "--data.path")) for word in arguments)
+    if external.names_function(named):
+        if not helping and not any(re.match(r"--eps(=|$)", word) for word in arguments):
+            raise InputError(f"{named} does not say what it withstands; give --eps 8/255, or another radius.")
+        if not has_images:
+            raise InputError(f"say which images {named} is attacked on: --data.name or --data.path.")
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(named).name)
+        return _Subject(None, Path(), stem, Evaluate(model=named, data=DataConfig(validation=0)))
+    weights = checkpoints.weights_file(Path(named))
+    info = checkpoints.read_info(weights)
+    home = RunFolder(weights.parent)
+    if home.config.is_file():
+        images = read_data_config(home.config)
+    elif has_images:
+        images = DataConfig(validation=0)  # only the test images are used
+    else:
+        raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
+    default = Evaluate(model=named, threat=info.threat, data=images)
+    return _Subject(weights, weights.parent, weights.stem, default)
 
 
 def _check_target(path: Path) -> None:
@@ -104,10 +165,17 @@ def attack_weights(
     if len(dataset.classes) != len(info.classes):
         raise InputError(f"{weights} has {len(info.classes)} classes, but {dataset.source} has {len(dataset.classes)}.")
     model = checkpoints.load(weights, device=hardware.resolve(asked.device))
+    return attack_model(model, dataset, asked, state, reporter, again=again)
+
+
+def attack_model(
+    model: nn.Module, dataset: data.Dataset, asked: Evaluate, state: Path, reporter: TerminalReporter, *, again: str
+) -> Evaluation:
+    """Evaluate a model on the test images, with progress; ``again`` is what goes on after an interruption."""
     # the same function, a sixth faster on the CPU (mnist-cnn, forward and backward, one thread)
     model.to(memory_format=torch.channels_last)
     eps, alpha = asked.threat.eps, asked.threat.pgd_alpha
-    for name in asked.attacks:
+    for name in asked.line_up:
         if name.startswith("pgd-") and name[4:].isdigit() and int(name[4:]) * alpha < eps:
             reporter.message(
                 f"warning: {name} moves at most {int(name[4:]) * alpha:.3g} from its start, less than eps {eps:.3g}; "
@@ -128,7 +196,7 @@ def attack_weights(
         return evaluation.evaluate(
             model,
             dataset.test,
-            asked.attacks,
+            asked.line_up,
             threat=asked.threat,
             n=asked.n,
             seed=asked.seed,

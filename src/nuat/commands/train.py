@@ -73,7 +73,7 @@ def train(arguments: list[str]) -> int:
         folder.best,
         dataset,
         Evaluate(
-            model=folder.path,
+            model=str(folder.path),
             attacks=config.evaluation.attacks,
             n=None if config.evaluation.n is None else min(config.evaluation.n, len(dataset.test)),
             threat=config.threat,

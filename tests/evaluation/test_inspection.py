@@ -1,0 +1,104 @@
+"""What a user is told about a model before its robustness is believed."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from evaluation_models import linear_case, random_images
+from torch import Tensor, nn
+
+from nuat.data import ImageSet
+from nuat.errors import InputError
+from nuat.inspection import inspect
+
+
+class Changed(nn.Module):
+    """A good model with something done to its images or logits."""
+
+    def __init__(self, model: nn.Module, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.before, self.after = model, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.model(self.before(x)))
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+class Brightness(nn.Module):
+    """Tells bright images from dark ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = self.gain * (x.mean(dim=(1, 2, 3)) - 0.5)
+        return torch.stack([-bright, bright], dim=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_nothing_is_said_of_a_good_model(channels: int) -> None:
+    model, images, _ = linear_case(40, channels)
+    model.train()
+    assert inspect(model, images) == []
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        (lambda x: (x + 1) / 2, "pixels from -1 to 1"),
+        (lambda x: x / 255, "pixels from 0 to 255"),
+        (lambda x: x * 0.3081 + 0.1307, "MNIST's normalisation"),
+    ],
+)
+def test_a_model_that_expects_scaled_images(before: Callable[[Tensor], Tensor], says: str) -> None:
+    model, images = Brightness(), random_images(40)
+    bright = torch.where(images.labels[:, None, None, None] == 1, 90, 0).to(torch.uint8)
+    images = ImageSet(images.images // 3 + bright + 40, images.labels)
+    assert inspect(model, images) == []
+    (warning,) = inspect(Changed(model, before, same), images)
+    assert says in warning
+    assert "nuat.models.adapt" in warning
+
+
+def test_probabilities() -> None:
+    model, images, _ = linear_case(40)
+    (warning,) = inspect(Changed(model, same, lambda z: z.softmax(dim=1)), images)
+    assert "returns probabilities" in warning
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        (lambda z: 1e4 * z, r"exactly 0 for \d+% of 40 images"),
+        (lambda z: z.detach(), "no gradient in the image at all"),
+    ],
+)
+def test_gradients_that_are_not_there(after: Callable[[Tensor], Tensor], says: str) -> None:
+    model, images, _ = linear_case(40)
+    (warning,) = inspect(Changed(model, same, after), images)
+    assert re.search(says, warning)
+
+
+def test_a_model_that_cuts_the_image_off() -> None:
+    model, images, _ = linear_case(40)
+    (warning,) = inspect(Changed(model, lambda x: x.detach(), same), images)
+    assert "does not depend on the image by gradients" in warning
+
+
+def test_what_cannot_be_evaluated() -> None:
+    model, images, _ = linear_case(40)
+    with pytest.raises(InputError, match="no images"):
+        inspect(model, images.select(torch.arange(0)))
+    with pytest.raises(InputError, match="infinite or NaN"):
+        inspect(Changed(model, same, lambda z: z / 0), images)
+    with pytest.raises(InputError, match="returned tuple"):
+        inspect(Changed(model, same, lambda z: (z, z)), images)  # type: ignore[arg-type, return-value]
+    with pytest.raises(InputError, match=r"2 logits, but the images have 3 classes"):
+        inspect(model, random_images(9, classes=3))
