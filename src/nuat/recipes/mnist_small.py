@@ -135,14 +135,14 @@ def pgd_at() -> TrainConfig:
 
 def trades() -> TrainConfig:
     """MNIST, small CNN: TRADES, 10 steps of eps / 4."""
-    return _row(TRADES())
+    return _row(TRADES(beta=3.0))
 
 
 def awp() -> TrainConfig:
     """MNIST, small CNN: AWP on PGD-AT."""
-    return _row(AWP(gamma=0.005))
+    return _row(AWP(gamma=0.002), peak=0.1)
 
 
 def trades_awp() -> TrainConfig:
-    """MNIST, small CNN: AWP on TRADES."""
-    return _row(TRADESAWP())
+    """MNIST, small CNN: AWP on TRADES, with beta 6."""
+    return _row(TRADESAWP(gamma=0.008), peak=0.1)
