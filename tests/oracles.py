@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nuat.defenses import Step
-from nuat.threat import Linf
+from nuat.threat import Linf, Norm
 
 EPS = 8 / 255
 
@@ -113,11 +113,12 @@ def labels(batch: int, classes: int, seed: int = 0) -> Tensor:
     return torch.randint(0, classes, (batch,), generator=torch.Generator().manual_seed(seed + 1))
 
 
-def assert_inside(x_adv: Tensor, x: Tensor, eps: float) -> None:
+def assert_inside(x_adv: Tensor, x: Tensor, eps: float, norm: Norm = "Linf") -> None:
     """Ball and box, to the last bit; differences of narrower dtypes are taken in float64, where they are exact."""
     assert x_adv.shape == x.shape
     assert x_adv.dtype == x.dtype
-    assert bool(((x_adv.double() - x.double()).abs() <= eps).all())
+    order = 2 if norm == "L2" else torch.inf
+    assert bool((torch.linalg.vector_norm((x_adv.double() - x.double()).flatten(1), order, dim=1) <= eps).all())
     assert bool((x_adv >= 0.0).all())
     assert bool((x_adv <= 1.0).all())
 

@@ -22,6 +22,21 @@ def cross_entropy_sum(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(wide(logits), y, reduction="sum")
 
 
+def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Return, per image [B], the largest logit of a wrong class minus that of the true class: max_{j != y} z_j - z_y.
+
+    Positive where the model is wrong. Source: Carlini and Wagner 2017, the loss f_6 without its floor.
+    """
+    true = wide(logits).gather(1, y[:, None]).squeeze(1)
+    others = wide(logits).scatter(1, y[:, None], float("-inf"))
+    return others.amax(dim=1) - true
+
+
+def margin_sum(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the sum of the logit margins: its gradient in one image does not depend on the others."""
+    return logit_margin(logits, y).sum()
+
+
 def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
     """Return, per image [B], the largest probability of a wrong class minus that of the true class, in [-1, 1].
 

@@ -1,30 +1,35 @@
-"""From the attacks' names on the command line to what is run: the one place that knows both."""
+"""From the attacks' names on the command line to what is run: the one place that knows both.
+
+A new attack is one file in ``nuat.attacks`` and one line in ``_TABLE``.
+"""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nuat.attacks import FGSM, GAMAPGD, PGD, RFGSM, Attack, AutoAttack, NuclearNormAttack
-from nuat.attacks.autoattack import line_up
+from nuat.attacks import (
+    FGSM,
+    GAMAFW,
+    GAMAMT,
+    GAMAPGD,
+    MIFGSM,
+    PGD,
+    RFGSM,
+    AdaptivePGD,
+    Attack,
+    AutoAttack,
+    MultiTargetedPGD,
+    NuclearNormAttack,
+    RandomNoise,
+    TargetedPGD,
+)
 from nuat.config import ThreatConfig
 from nuat.errors import InputError, did_you_mean
-
-ATTACK_NAMES = (
-    "clean",
-    "fgsm",
-    "rfgsm",
-    "pgd-<steps>",
-    "gama-<steps>",
-    "nuclear",
-    "nuclear-2",
-    "autoattack",
-    "autoattack-v1",
-)
-"""What an attack may be called; nuclear-2 is the two-step attack, autoattack is v2."""
+from nuat.losses import margin_sum
 
 
 @dataclass(frozen=True)
@@ -39,64 +44,132 @@ class Job:
     """(x [B, C, H, W], y [B], seed) to the adversarial images [B, C, H, W] by name."""
 
 
+@dataclass(frozen=True)
+class _Request:
+    """One name, and all that an attack of that name is made from."""
+
+    name: str
+    number: int
+    """The number in the name; 0 where it has none."""
+    trajectory: list[int]
+    """Every step count of PGD asked for, ascending."""
+    model: nn.Module
+    threat: ThreatConfig
+    classes: int
+    """Logits of the model."""
+
+    @property
+    def alpha(self) -> float:
+        """Step of PGD and of what is built on it."""
+        return self.threat.pgd_alpha
+
+    @property
+    def targets(self) -> int:
+        """Wrong classes that a multi-targeted attack goes through: AutoAttack's nine, or all where there are fewer."""
+        return min(9, self.classes - 1)
+
+    def attack(self, kind: type[Attack], **settings: Any) -> Job:
+        """Return the job of an attack of ours with these settings, which are also what is recorded."""
+        kind(self.model, eps=self.threat.eps, **settings)  # what it refuses is said before anything runs
+
+        def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+            generator = torch.Generator(x.device).manual_seed(seed)
+            return {self.name: kind(self.model, eps=self.threat.eps, generator=generator, **settings)(x, y)}
+
+        return Job((self.name,), {key: getattr(v, "__name__", v) for key, v in settings.items()}, run)
+
+    def adaptive(self, objective: str, **settings: Any) -> Job:
+        """Return the job of an attack that knows NuAT, with PGD's steps."""
+        return self.attack(AdaptivePGD, alpha=self.alpha, steps=self.number, objective=objective, **settings)
+
+    def official(self, **settings: Any) -> Job:
+        """Return the job of attacks of the AutoAttack package, which takes a seed and makes its own batches."""
+        first = AutoAttack(self.model, eps=self.threat.eps, **settings)  # a missing extra is said before anything runs
+
+        def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+            attack = AutoAttack(self.model, eps=self.threat.eps, seed=seed, batch_size=len(x), **settings)
+            return {self.name: attack(x, y)}
+
+        named = {key: value for key, value in settings.items() if key != "attacks"}  # these are the line-up
+        recorded = {**named, "line_up": list(first.line_up(self.classes)), "package": "pyautoattack"}
+        return Job((self.name,), recorded, run)
+
+    def pgd(self) -> Job:
+        """Return the one job of all step counts of PGD."""
+        steps = self.trajectory
+
+        def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+            generator = torch.Generator(x.device).manual_seed(seed)
+            attack = PGD(self.model, eps=self.threat.eps, alpha=self.alpha, steps=steps[-1], generator=generator)
+            return {f"pgd-{count}": x_adv for count, x_adv in attack.trajectory(x, y, steps).items()}
+
+        settings = {"alpha": self.alpha, "steps": steps[-1], "random_start": True, "restarts": 1}
+        return Job(tuple(f"pgd-{count}" for count in steps), settings, run)
+
+
+_GROUP = 64
+"""Images of a group of the adaptive attacks: the batch of the paper's training."""
+
+_TABLE: dict[str, Callable[[_Request], Job]] = {
+    "clean": lambda r: Job((r.name,), {}, lambda x, y, seed: {r.name: x}),
+    "fgsm": lambda r: r.attack(FGSM),
+    "rfgsm": lambda r: r.attack(RFGSM),
+    "pgd-<steps>": lambda r: r.pgd(),
+    "margin-pgd-<steps>": lambda r: r.attack(PGD, alpha=r.alpha, steps=r.number, objective=margin_sum),
+    "targeted-<steps>": lambda r: r.attack(TargetedPGD, alpha=r.alpha, steps=r.number, target="least-likely"),
+    "targeted-random-<steps>": lambda r: r.attack(TargetedPGD, alpha=r.alpha, steps=r.number, target="random"),
+    "multi-targeted-<steps>": lambda r: r.attack(MultiTargetedPGD, alpha=r.alpha, steps=r.number, targets=r.targets),
+    "mi-fgsm-<steps>": lambda r: r.attack(MIFGSM, steps=r.number, mu=1.0),
+    "gama-<steps>": lambda r: r.attack(GAMAPGD, steps=r.number),
+    "gama-fw-<steps>": lambda r: r.attack(GAMAFW, steps=r.number),
+    "gama-mt-<steps>": lambda r: r.attack(GAMAMT, steps=r.number, targets=r.targets),
+    "noise-<draws>": lambda r: r.attack(RandomNoise, draws=r.number),
+    "nuclear": lambda r: r.attack(NuclearNormAttack, lam=1.0, steps=1),
+    "nuclear-2": lambda r: r.attack(NuclearNormAttack, lam=1.0, steps=2),
+    "adaptive-<steps>": lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP),
+    "adaptive-same-class-<steps>": lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP, same_class=True),
+    "adaptive-nuclear-<steps>": lambda r: r.adaptive("nuclear", group_size=_GROUP),
+    "adaptive-logit-<steps>": lambda r: r.adaptive("logit"),
+    "autoattack": lambda r: r.official(version="standard"),
+    "autoattack-v1": lambda r: r.official(version="v1"),
+    "apgd-ce": lambda r: r.official(attacks=("apgd-ce",)),
+    "apgd-dlr": lambda r: r.official(attacks=("apgd-dlr",)),
+    "apgd-t": lambda r: r.official(attacks=("apgd-t",)),
+    "fab": lambda r: r.official(attacks=("fab",)),
+    "fab-t": lambda r: r.official(attacks=("fab-t",)),
+    "square": lambda r: r.official(attacks=("square",)),
+    "square-<queries>": lambda r: r.official(attacks=("square",), queries=r.number),
+}
+"""From a name to the job that it stands for; <...> is a whole number from 1."""
+
+ATTACK_NAMES = tuple(_TABLE)
+"""What an attack may be called; nuclear-2 is the two-step attack, autoattack is v2, noise has a number of draws."""
+
+
 def jobs(names: Sequence[str], model: nn.Module, threat: ThreatConfig, classes: int = 10) -> list[Job]:
     """Return what to run for ``names``, in their order but for PGD's, which are one job.
 
-    ``classes``, the number of logits, decides AutoAttack's line-up.
+    ``classes``, the number of logits, decides AutoAttack's line-up and the classes of multi-targeted attacks.
 
     Raises:
-        InputError: no name, a name twice, an unknown name, a missing extra.
+        InputError: no name, a name twice, an unknown name, a missing extra, an attack that so few classes do not have.
     """
     if not names or len(set(names)) < len(names):
         raise InputError(f"attacks={','.join(names)!r}: give at least one attack, and each once.")
-    steps = sorted(int(name[4:]) for name in names if re.fullmatch(r"pgd-[1-9]\d*", name))
+    known = [_look_up(name) for name in names]
+    trajectory = sorted(number for pattern, number in known if pattern == "pgd-<steps>")
     planned: list[Job] = []
-    for name in names:
-        if name not in {f"pgd-{count}" for count in steps}:
-            planned.append(_single(name, model, threat, classes))
-        elif not any(job.names[-1] == f"pgd-{steps[-1]}" for job in planned):
-            planned.append(_trajectory(steps, model, threat))
+    for name, (pattern, number) in zip(names, known, strict=True):
+        if not any(name in job.names for job in planned):  # the first of PGD's brings all of them
+            planned.append(_TABLE[pattern](_Request(name, number, trajectory, model, threat, classes)))
     return planned
 
 
-def _trajectory(steps: list[int], model: nn.Module, threat: ThreatConfig) -> Job:
-    def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
-        generator = torch.Generator(x.device).manual_seed(seed)
-        attack = PGD(model, eps=threat.eps, alpha=threat.pgd_alpha, steps=steps[-1], generator=generator)
-        return {f"pgd-{count}": x_adv for count, x_adv in attack.trajectory(x, y, steps).items()}
-
-    settings = {"alpha": threat.pgd_alpha, "steps": steps[-1], "random_start": True, "restarts": 1}
-    return Job(tuple(f"pgd-{count}" for count in steps), settings, run)
-
-
-def _single(name: str, model: nn.Module, threat: ThreatConfig, classes: int) -> Job:
-    """Return the job of one name that is not PGD's."""
-    eps = threat.eps
-    settings: dict[str, Any] = {}
-    make: Callable[[torch.Generator, int, int], Attack]  # (generator, seed, images)
-    if name == "clean":
-        return Job((name,), settings, lambda x, y, seed: {name: x})
-    if name == "fgsm":
-        make = lambda g, s, b: FGSM(model, eps=eps)  # noqa: E731
-    elif name == "rfgsm":
-        make = lambda g, s, b: RFGSM(model, eps=eps, generator=g)  # noqa: E731
-    elif match := re.fullmatch(r"gama-([1-9]\d*)", name):
-        steps = int(match[1])
-        settings = {"steps": steps}
-        make = lambda g, s, b: GAMAPGD(model, eps=eps, steps=steps, generator=g)  # noqa: E731
-    elif name in ("nuclear", "nuclear-2"):
-        settings = {"lam": 1.0, "steps": 2 if name == "nuclear-2" else 1}
-        make = lambda g, s, b: NuclearNormAttack(model, eps=eps, generator=g, **settings)  # noqa: E731
-    elif name in ("autoattack", "autoattack-v1"):
-        version: Literal["standard", "v1"] = "standard" if name == "autoattack" else "v1"
-        settings = {"version": version, "line_up": list(line_up(version, classes)), "package": "pyautoattack"}
-        AutoAttack(model, eps=eps, version=version)  # a missing extra is said before anything runs
-        make = lambda g, s, b: AutoAttack(model, eps=eps, version=version, seed=s, batch_size=b)  # noqa: E731
-    else:
-        hint = did_you_mean(name, [*ATTACK_NAMES, "pgd-20", "pgd-100", "gama-100"])
-        raise InputError(f"unknown attack {name!r}.{hint} Attacks: {', '.join(ATTACK_NAMES)}.")
-    return Job(
-        (name,),
-        settings,
-        lambda x, y, seed: {name: make(torch.Generator(x.device).manual_seed(seed), seed, len(x))(x, y)},
-    )
+def _look_up(name: str) -> tuple[str, int]:
+    """Return the row of ``_TABLE`` that ``name`` belongs to, and the number in it, 0 where it has none."""
+    for pattern in _TABLE:
+        fixed, numbered, _ = pattern.partition("<")
+        if match := re.fullmatch(re.escape(fixed) + (r"([1-9]\d*)" if numbered else ""), name, re.ASCII):
+            return pattern, int(match[1]) if numbered else 0
+    hint = did_you_mean(name, [*ATTACK_NAMES, "pgd-20", "pgd-100", "gama-100"])
+    raise InputError(f"unknown attack {name!r}.{hint} Attacks: {', '.join(ATTACK_NAMES)}.")

@@ -11,7 +11,7 @@ import torch
 from oracles import Linear, TinyConv, assert_inside, images, labels, shorten_autoattack
 from torch import Tensor, nn
 
-from nuat.attacks import AutoAttack
+from nuat.attacks import AutoAttack, lineups
 from nuat.errors import InputError
 
 EPS = 8 / 255
@@ -113,6 +113,146 @@ def test_the_line_up(classes: int, version: str, expected: list[str], monkeypatc
         assert run.apgd.n_restarts == run.fab.n_restarts == (1 if version == "standard" else 5)
 
 
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return where the official object is put at the moment that it would run; it breaks nothing."""
+    package = pytest.importorskip("pyautoattack")
+    seen: list[Any] = []
+
+    def spy(self: Any, x: Tensor, y: Tensor, **keywords: Any) -> tuple[Tensor, Tensor]:
+        seen.append(self)
+        return x, y
+
+    monkeypatch.setattr(package.AutoAttack, "run_standard_evaluation", spy)
+    return seen
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("attacks", [*((name,) for name in lineups.NAMES), ("square", "apgd-t", "fab", "fab-t")])
+def test_a_line_up_of_ones_own(attacks: tuple[str, ...], norm, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = spied(monkeypatch)
+    AutoAttack(TinyConv(1), eps=0.1, norm=norm, attacks=attacks)(images(3, 1, 5), labels(3, 4))
+    (run,) = seen
+    assert run.attacks_to_run == list(attacks)
+    assert (run.version, run.norm, run.epsilon, run.square.n_queries) == ("custom", norm, 0.1, 5000)
+    assert run.apgd.n_restarts == run.fab.n_restarts == 5
+    assert run.apgd.norm == run.apgd_targeted.norm == run.fab.norm == run.square.norm == norm
+
+
+def test_queries_reach_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = spied(monkeypatch)
+    AutoAttack(Linear(4), eps=EPS, attacks=("apgd-ce", "square"), queries=123)(images(3, 1), labels(3, 4))
+    assert seen[0].square.n_queries == 123
+
+
+def test_square_asks_as_often_as_it_is_told() -> None:
+    model = Linear(4)
+    x = images(5, 1)
+    y = own_labels(model, x)
+    passes: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    counts = []
+    for queries in (10, 50):
+        passes.clear()
+        AutoAttack(model, eps=1e-4, attacks=("square",), queries=queries)(x, y)
+        counts.append(len(passes))
+    assert counts[1] - counts[0] == 40
+
+
+def test_v2_by_its_line_up_is_v2(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = spied(monkeypatch)
+    AutoAttack(Linear(4), eps=EPS, attacks=("apgd-ce", "apgd-t", "fab-t", "square"))(images(3, 1), labels(3, 4))
+    assert (seen[0].version, seen[0].apgd.n_restarts) == ("standard", 1)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+@pytest.mark.parametrize("name", lineups.NAMES)
+def test_each_attack_alone_on_a_linear_model(name: str, classes: int) -> None:
+    """It breaks nothing that cannot be broken; those that follow a gradient or a boundary break all that can."""
+    model = Linear(classes)
+    x = images(12, 1)
+    y = own_labels(model, x)
+    radii = [eps / 255 for eps in range(1, 100)]
+    eps = min(radii, key=lambda eps: abs(int((model.worst_margins(x, y, eps) > 0).sum()) - 6))
+    margins = model.worst_margins(x, y, eps)
+    assert float(margins.abs().min()) > 1e-4
+    attack = AutoAttack(model, eps=eps, attacks=(name,))
+    if classes < {"apgd-dlr": 3, "apgd-t": 4}.get(name, 2):
+        with pytest.raises(InputError, match=f"{name} needs at least . classes; the model has {classes}"):
+            attack(x, y)
+        return
+    x_adv = attack(x, y)
+    assert_inside(x_adv, x, eps)
+    broken = own_labels(model, x_adv) != y
+    assert not bool((broken & (margins > 0)).any())
+    if name in ("apgd-ce", "apgd-t", "fab", "fab-t"):
+        assert torch.equal(broken, margins < 0)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("version", ["standard", "v1"])
+def test_l2_verdicts_of_the_official_package(version: str) -> None:
+    model = TinyConv(1, 5, dropout=0.0, seed=3)
+    x = images(8, 1, 10)
+    y = own_labels(model, x)
+    settings = {"version": "standard"} if version == "standard" else {"version": "custom", "attacks": V1}
+    package = pytest.importorskip("pyautoattack")
+    peer = package.AutoAttack(model.eval(), eps=0.2, norm="L2", seed=5, **settings)
+    peer.verbose = False
+    peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = 4
+    theirs, _ = peer.run_standard_evaluation(x, y, batch_size=3)
+    ours = AutoAttack(model, eps=0.2, norm="L2", version=version, seed=5, batch_size=3)(x, y)
+    assert verdicts(model, ours, y) == verdicts(model, theirs, y)
+    assert 0 < sum(verdicts(model, ours, y)) < 8
+    assert_inside(ours, x, 0.2, "L2")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("attacks", [("apgd-ce",), ("fab",), ("fab-t",)])
+def test_the_known_answer_in_l2(attacks: tuple[str, ...]) -> None:
+    """Far from the border of the box an image breaks exactly where eps exceeds its distance to the boundary."""
+    model = Linear()
+    x = 0.3 + 0.4 * torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model(x)
+        distance = (logits[:, 0] - logits[:, 1]).abs() / (model.weight[0] - model.weight[1]).norm()
+    y = logits.argmax(1)
+    eps = float(distance.sort().values[5:7].mean())
+    assert eps < 0.3
+    x_adv = AutoAttack(model, eps=eps, norm="L2", attacks=attacks)(x, y)
+    assert verdicts(model, x_adv, y) == (distance > eps).tolist()
+    assert_inside(x_adv, x, eps, "L2")
+
+
+@pytest.mark.parametrize("size", [4, 12, 14])
+def test_images_that_square_cannot_tile_in_l2_are_refused(size: int) -> None:
+    pytest.importorskip("pyautoattack")
+    for settings in ({}, {"attacks": ("square",)}):
+        with pytest.raises(InputError, match=f"square in L2 cannot tile images of {size} x {size}"):
+            AutoAttack(TinyConv(1), eps=0.5, norm="L2", **settings)(images(2, 1, size), labels(2, 4))
+
+
+@pytest.mark.parametrize(("height", "width"), [(h, w) for h in range(4, 34, 3) for w in (h, h + 3)])
+def test_what_is_refused_in_l2_is_what_the_package_cannot_do(height: int, width: int) -> None:
+    package = pytest.importorskip("pyautoattack.square")
+    model = TinyConv(1).eval()
+    x = images(2, 1, max(height, width))[:, :, :height, :width]
+    square = package.SquareAttack(model, norm="L2", eps=0.01, n_queries=1, device="cpu")
+    try:
+        lineups.check_square_l2(height, width)
+    except InputError:
+        with pytest.raises((ZeroDivisionError, RuntimeError)):
+            square.perturb(x, own_labels(model, x))
+    else:
+        square.perturb(x, own_labels(model, x))
+
+
+@pytest.mark.parametrize("size", [28, 32, 64, 96, 224, 299])
+def test_the_usual_sizes_are_not_refused_in_l2(size: int) -> None:
+    lineups.check_square_l2(size, size)
+
+
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("size", [1, 4])
 def test_global_generators_and_the_logger_are_left_alone(size: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,6 +298,15 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"version": "v2"}, r"version='v2': expected 'standard' \(v2\) or 'v1'"),
         ({"batch_size": 0}, "batch_size=0: expected at least 1"),
         ({"eps": 8}, r"Did you mean 8/255\?"),
+        ({"norm": "L1"}, "norm='L1': AutoAttack is defined for Linf, L2"),
+        ({"attacks": ()}, r"attacks=\(\): expected one or more of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square"),
+        ({"attacks": ("apgd",)}, r"attacks=\('apgd',\): expected one or more"),
+        ({"attacks": ("fab", "fab")}, "each once"),
+        ({"attacks": ("fab-t", "fab")}, "put fab before fab-t"),
+        ({"attacks": ("fab",), "version": "v1"}, "version='v1' has no effect beside attacks"),
+        ({"queries": 10}, "queries has no effect without 'square' in attacks"),
+        ({"queries": 10, "attacks": ("fab",)}, "queries has no effect without 'square' in attacks"),
+        ({"queries": 0, "attacks": ("square",)}, "queries=0: expected at least 1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -5,8 +5,8 @@ import torch
 from oracles import EPS, TinyConv, images, labels
 from torch import Tensor, nn
 
-from nuat.attacks import FGSM, PGD
-from nuat.threat import Linf
+from nuat.attacks import FGSM, MIFGSM, PGD, TargetedPGD
+from nuat.threat import L2, Linf
 
 ALPHA, STEPS, BATCH = 2 / 255, 5, 8
 CLOSE = {"rtol": 0, "atol": 1e-6}
@@ -63,3 +63,83 @@ def test_pgd_against_foolbox(model: nn.Module, batch: tuple[Tensor, Tensor]) -> 
     _, theirs, _ = attack(peer, *batch, epsilons=EPS)
     ours = PGD(model, eps=EPS, alpha=ALPHA, steps=STEPS, random_start=False)(*batch)
     torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+@pytest.mark.parametrize(("mu", "steps"), [(1.0, 5), (0.7, 10), (1.0, 1)])
+def test_mi_fgsm_against_torchattacks(model: nn.Module, batch: tuple[Tensor, Tensor], mu: float, steps: int) -> None:
+    """They divide by the mean instead of the sum of the absolute values: a factor that no sign sees."""
+    torchattacks = pytest.importorskip("torchattacks")
+    theirs = torchattacks.MIFGSM(model, eps=EPS, alpha=ALPHA, steps=steps, decay=mu)(*batch)
+    torch.testing.assert_close(MIFGSM(model, eps=EPS, alpha=ALPHA, steps=steps, mu=mu)(*batch), theirs, **CLOSE)
+
+
+@pytest.mark.parametrize(("mu", "steps"), [(0.0, 5), (1.0, 1)])
+def test_mi_fgsm_against_foolbox_where_the_definitions_agree(
+    model: nn.Module, batch: tuple[Tensor, Tensor], mu: float, steps: int
+) -> None:
+    """Theirs accumulates the signs of the gradients, not the gradients over their L1 norm as Dong et al. do."""
+    foolbox = pytest.importorskip("foolbox")
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1))
+    attack = foolbox.attacks.mi_fgsm.LinfMomentumIterativeFastGradientMethod(
+        momentum=mu, abs_stepsize=ALPHA, steps=steps
+    )
+    _, theirs, _ = attack(peer, *batch, epsilons=EPS)
+    torch.testing.assert_close(MIFGSM(model, eps=EPS, alpha=ALPHA, steps=steps, mu=mu)(*batch), theirs, **CLOSE)
+
+
+# L2: torchattacks adds 1e-10 to the gradient's norm unless told otherwise, which shows where the gradient is tiny
+
+
+def test_l2_pgd_against_torchattacks(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    theirs = torchattacks.PGDL2(model, eps=0.5, alpha=0.2, steps=STEPS, random_start=False, eps_for_division=0.0)(
+        *batch
+    )
+    ours = PGD(model, eps=0.5, norm="L2", alpha=0.2, steps=STEPS, random_start=False)(*batch)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+def test_l2_pgd_against_torchattacks_from_the_same_random_start(
+    model: nn.Module, batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    draw = torch.randn(batch[0].shape, generator=torch.Generator().manual_seed(9))
+    noise = 0.2 * draw / torch.linalg.vector_norm(draw, dim=(1, 2, 3), keepdim=True)
+    monkeypatch.setattr(L2, "uniform", lambda self, x, generator=None: noise)
+    ours = PGD(model, eps=0.5, norm="L2", alpha=0.2, steps=STEPS)(*batch)
+    monkeypatch.setattr(Tensor, "normal_", lambda self: self.copy_(draw))
+    monkeypatch.setattr(Tensor, "uniform_", lambda self, low, high: self.fill_(0.4))  # of eps: 0.2
+    theirs = torchattacks.PGDL2(model, eps=0.5, alpha=0.2, steps=STEPS, random_start=True, eps_for_division=0.0)(*batch)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+def test_l2_pgd_against_foolbox(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    foolbox = pytest.importorskip("foolbox")
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1))
+    attack = foolbox.attacks.L2ProjectedGradientDescentAttack(abs_stepsize=0.2, steps=STEPS, random_start=False)
+    _, theirs, _ = attack(peer, *batch, epsilons=0.5)
+    ours = PGD(model, eps=0.5, norm="L2", alpha=0.2, steps=STEPS, random_start=False)(*batch)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_targeted_pgd_against_foolbox(model: nn.Module, batch: tuple[Tensor, Tensor], norm) -> None:
+    foolbox = pytest.importorskip("foolbox")
+    x, y = batch
+    target = (y + 1) % 4
+    eps, alpha = (EPS, ALPHA) if norm == "Linf" else (0.5, 0.2)
+    kind = getattr(foolbox.attacks, f"{norm}ProjectedGradientDescentAttack")
+    attack = kind(abs_stepsize=alpha, steps=STEPS, random_start=False)
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1))
+    _, theirs, _ = attack(peer, x, foolbox.criteria.TargetedMisclassification(target), epsilons=eps)
+    ours = TargetedPGD(model, eps=eps, norm=norm, alpha=alpha, steps=STEPS, random_start=False, target=target)(x, y)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+def test_targeted_pgd_against_torchattacks_least_likely(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    x, y = batch
+    attack = torchattacks.PGD(model, eps=EPS, alpha=ALPHA, steps=STEPS, random_start=False)
+    attack.set_mode_targeted_least_likely(quiet=True)
+    ours = TargetedPGD(model, eps=EPS, alpha=ALPHA, steps=STEPS, random_start=False)(x, y)
+    torch.testing.assert_close(ours, attack(x, y), **CLOSE)

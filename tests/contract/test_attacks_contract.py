@@ -9,38 +9,108 @@ from hypothesis import strategies as st
 from oracles import TinyConv, assert_inside, assert_unchanged, images, labels, shorten_autoattack, snapshot
 from torch import Tensor, nn
 
-from nuat.attacks import FGSM, GAMAPGD, PGD, RFGSM, Attack, AutoAttack, NuclearNormAttack, eval_mode
+from nuat.attacks import (
+    FGSM,
+    GAMAFW,
+    GAMAMT,
+    GAMAPGD,
+    MIFGSM,
+    PGD,
+    RFGSM,
+    AdaptivePGD,
+    Attack,
+    AutoAttack,
+    Ensemble,
+    MultiTargetedPGD,
+    NuclearNormAttack,
+    RandomNoise,
+    TargetedPGD,
+    Transfer,
+    eval_mode,
+)
 from nuat.errors import InputError
+from nuat.losses import margin_sum
 
 CLASSES = 4
 Make = Callable[[nn.Module, float, torch.Generator | None], Attack]
 
 
-def autoattack(model: nn.Module, eps: float, generator: torch.Generator | None) -> Attack:
+def autoattack(model: nn.Module, eps: float, **settings: object) -> Attack:
     pytest.importorskip("pyautoattack")
-    return AutoAttack(model, eps=eps)
+    return AutoAttack(model, eps=eps, **settings)
 
 
+def ensemble(model: nn.Module, eps: float, generator: torch.Generator | None) -> Attack:
+    pgd = PGD(model, eps=eps, alpha=eps / 2, steps=2, generator=generator)
+    return Ensemble(model, attacks=(FGSM(model, eps=eps), pgd))
+
+
+def transfer(model: nn.Module, eps: float, generator: torch.Generator | None) -> Attack:
+    """From the model itself, so that what is asked of an attack here is asked of its surrogate."""
+    return Transfer(model, surrogate=model, make=lambda m: PGD(m, eps=eps, alpha=eps / 2, steps=3, generator=generator))
+
+
+# an L2 ball of 3 eps is about as large as the Linf ball of eps that the others have
 ATTACKS: dict[str, Make] = {
     "fgsm": lambda m, eps, g: FGSM(m, eps=eps),
     "rfgsm": lambda m, eps, g: RFGSM(m, eps=eps, generator=g),
     "pgd": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, steps=3, generator=g),
+    "pgd-l2": lambda m, eps, g: PGD(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g),
     "pgd-restarts": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, steps=2, restarts=2, generator=g),
+    "pgd-margin": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, steps=3, objective=margin_sum, generator=g),
     "i-fgsm": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 3, steps=3, random_start=False),
+    "mi-fgsm": lambda m, eps, g: MIFGSM(m, eps=eps, steps=3),
+    "targeted": lambda m, eps, g: TargetedPGD(m, eps=eps, alpha=eps / 2, steps=3, generator=g),
+    "targeted-l2": lambda m, eps, g: TargetedPGD(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g),
+    "targeted-random": lambda m, eps, g: TargetedPGD(m, eps=eps, alpha=eps / 2, steps=3, target="random", generator=g),
+    "multi-targeted": lambda m, eps, g: MultiTargetedPGD(m, eps=eps, alpha=eps / 2, steps=3, generator=g),
+    "multi-targeted-l2": lambda m, eps, g: MultiTargetedPGD(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g),
     "gama": lambda m, eps, g: GAMAPGD(m, eps=eps, steps=8, generator=g),
+    "gama-fw": lambda m, eps, g: GAMAFW(m, eps=eps, steps=8, generator=g),
+    "gama-mt": lambda m, eps, g: GAMAMT(m, eps=eps, steps=8, generator=g),
+    "noise": lambda m, eps, g: RandomNoise(m, eps=eps, draws=40, batch_size=7, generator=g),
+    "noise-l2": lambda m, eps, g: RandomNoise(m, eps=3 * eps, norm="L2", draws=40, batch_size=7, generator=g),
     "nuclear": lambda m, eps, g: NuclearNormAttack(m, eps=eps, lam=4.0, generator=g),
     "nuclear-two-step": lambda m, eps, g: NuclearNormAttack(m, eps=eps, lam=4.0, steps=2, alpha=eps, generator=g),
-    "autoattack": autoattack,
+    "adaptive": lambda m, eps, g: AdaptivePGD(
+        m, eps=eps, alpha=eps / 2, steps=3, group_size=2, regroupings=3, generator=g
+    ),
+    "adaptive-l2": lambda m, eps, g: AdaptivePGD(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g),
+    "adaptive-same-class": lambda m, eps, g: AdaptivePGD(
+        m, eps=eps, alpha=eps / 2, steps=3, same_class=True, generator=g
+    ),
+    "adaptive-nuclear": lambda m, eps, g: AdaptivePGD(
+        m, eps=eps, alpha=eps / 2, steps=3, objective="nuclear", generator=g
+    ),
+    "adaptive-logit": lambda m, eps, g: AdaptivePGD(m, eps=eps, alpha=eps / 2, steps=3, objective="logit", generator=g),
+    "ensemble": ensemble,
+    "transfer": transfer,
+    "autoattack": lambda m, eps, g: autoattack(m, eps),
+    "apgd-ce-l2": lambda m, eps, g: autoattack(m, 3 * eps, norm="L2", attacks=("apgd-ce",)),
 }
-OFFICIAL = {"autoattack"}  # the package's own arithmetic: float32, and slow
+OFFICIAL = {"autoattack", "apgd-ce-l2"}  # the package's own arithmetic: float32, and slow
 OURS = [name for name in ATTACKS if name not in OFFICIAL]
+KEEP_UNBROKEN = {*OFFICIAL, "noise", "noise-l2"}  # may find nothing, and then return an image as it was
+RANDOM = {
+    "rfgsm",
+    "pgd",
+    "pgd-l2",
+    "targeted-random",
+    "gama",
+    "gama-fw",
+    "noise",
+    "nuclear",
+    "adaptive",
+    "transfer",
+}  # the draws show
+SINGLE_PASS = {"fgsm", "rfgsm"}
 EVERY = pytest.mark.parametrize("name", ATTACKS)
 
 
 @pytest.fixture(autouse=True)
 def _few_queries(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """AutoAttack's budget is thousands of passes; nothing that is asked here depends on it."""
-    if request.node.callspec.params["name"] in OFFICIAL:
+    if request.node.callspec.params.get("name") in OFFICIAL:
         shorten_autoattack(monkeypatch)
 
 
@@ -66,22 +136,31 @@ def batch(model: nn.Module, size: int, channels: int, eps: float, dtype: torch.d
         return x, model(x).argmax(1)
 
 
+def attacked(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int = 0) -> Tensor:
+    """Return what an attack makes of images, once it is seen to be inside the ball and the box to the last bit."""
+    attack = ATTACKS[name](model, eps, seeded(seed))
+    x_adv = attack(x, y)
+    assert_inside(x_adv, x, attack.eps, attack.norm)
+    return x_adv
+
+
 @pytest.mark.parametrize("eps", [8 / 255, 0.3])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7])
 @EVERY
 def test_inside_ball_and_box_exactly_and_detached(name: str, size: int, channels: int, eps: float) -> None:
     model = mixed_model(channels)
     x, y = batch(model, size, channels, eps)
     before = x.clone()
-    x_adv = ATTACKS[name](model, eps, seeded())(x, y)
-    assert_inside(x_adv, x, eps)
+    x_adv = attacked(name, model, x, y, eps)
     assert x_adv.device == x.device
     assert not x_adv.requires_grad
     assert x_adv.is_leaf
     assert torch.equal(x, before)
-    if name not in OFFICIAL:  # the package returns what it did not break as it was
-        assert float((x_adv - x).abs().max()) > 0.9 * min(eps, 0.25)
+    if name not in KEEP_UNBROKEN:
+        in_l2 = name.endswith("l2")
+        radius = torch.linalg.vector_norm(x_adv - x, ord=2 if in_l2 else torch.inf, dim=(1, 2, 3))
+        assert float(radius.max()) > (1.5 * eps if in_l2 else 0.9 * min(eps, 0.25))  # the box may cut off a part
 
 
 @settings(max_examples=10)
@@ -90,7 +169,7 @@ def test_inside_ball_and_box_exactly_and_detached(name: str, size: int, channels
 def test_inside_for_any_eps(name: str, eps: float, seed: int, dtype: torch.dtype) -> None:
     model = TinyConv(1, CLASSES, seed=seed).to(dtype)
     x, y = images(3, 1, 4, dtype, eps, seed), labels(3, CLASSES, seed)
-    assert_inside(ATTACKS[name](model, eps, seeded(seed))(x, y), x, eps)
+    attacked(name, model, x, y, eps, seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -98,7 +177,7 @@ def test_inside_for_any_eps(name: str, eps: float, seed: int, dtype: torch.dtype
 def test_the_dtype_of_the_images_is_kept(name: str, dtype: torch.dtype) -> None:
     model = mixed_model(dtype=dtype)
     x, y = batch(model, 2, 3, 0.1, dtype)
-    assert_inside(ATTACKS[name](model, 0.1, seeded())(x, y), x, 0.1)
+    attacked(name, model, x, y, 0.1)
 
 
 @EVERY
@@ -106,7 +185,7 @@ def test_no_images(name: str) -> None:
     model = mixed_model()
     before = modes(model)
     x, y = images(0), labels(0, CLASSES)
-    assert_inside(ATTACKS[name](model, 0.1, seeded())(x, y), x, 0.1)
+    attacked(name, model, x, y, 0.1)
     assert modes(model) == before
 
 
@@ -166,7 +245,7 @@ def test_modes_are_restored_when_the_forward_raises(name: str, call: int) -> Non
         ATTACKS[name](model, 0.1, seeded())(x, y)
     except FullError:
         failed = True
-    assert failed or (call == 2 and name in ("fgsm", "rfgsm"))  # one pass is all they need
+    assert failed or (call == 2 and name in SINGLE_PASS)  # one pass is all they need
     assert modes(model) == mode
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
@@ -193,7 +272,7 @@ def test_the_same_seed_gives_the_same_attack(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)  # the global generator took no part
     torch.rand(7)
     assert torch.equal(ATTACKS[name](model, 0.1, seeded(1))(x, y), first)
-    if name in ("rfgsm", "pgd", "gama", "nuclear"):
+    if name in RANDOM:
         assert not torch.equal(ATTACKS[name](model, 0.1, seeded(2))(x, y), first)
 
 
@@ -238,7 +317,26 @@ def test_labels_of_any_integer_type(name: str, dtype: torch.dtype) -> None:
     assert torch.equal(ATTACKS[name](model, 0.1, seeded())(x, y.to(dtype)), expected)
 
 
-@EVERY
+@pytest.mark.parametrize("name", [name for name in ATTACKS if not name.endswith("l2")])
 def test_an_eps_in_255ths_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"eps=8.*Did you mean 8/255\?"):
         ATTACKS[name](mixed_model(), 8, None)
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name.endswith("l2")])
+def test_an_l2_eps_that_cannot_be_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"eps=-3: expected an L2 size > 0"):
+        ATTACKS[name](mixed_model(), -1.0, None)
+
+
+@pytest.mark.parametrize("kind", [FGSM, RFGSM, MIFGSM, GAMAPGD, GAMAFW, GAMAMT, NuclearNormAttack])
+def test_a_norm_that_an_attack_does_not_have_is_refused(kind: type[Attack]) -> None:
+    with pytest.raises(InputError, match=f"norm='L2': {kind.__name__} is defined for Linf"):
+        kind(mixed_model(), eps=0.1, norm="L2")
+
+
+@EVERY
+def test_two_classes(name: str) -> None:
+    model = TinyConv(1, 2, dropout=0.0).eval()
+    x, y = images(6, 1), labels(6, 2)
+    attacked(name, model, x, y, 0.1)

@@ -8,26 +8,15 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from nuat.attacks import lineups
 from nuat.attacks.base import Attack
 from nuat.errors import InputError
-
-_STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
-_V1 = ("apgd-ce", "apgd-dlr", "fab", "square")
-
-
-def line_up(version: Literal["standard", "v1"], classes: int) -> tuple[str, ...]:
-    """Return the attacks that are run on a model of that many classes.
-
-    DLR needs three classes and targeted DLR four, so with fewer another line-up takes their place.
-    """
-    if classes < 4:
-        return ("apgd-ce", *(("apgd-dlr",) if classes == 3 else ()), "fab-t", "square")
-    return _STANDARD if version == "standard" else _V1
+from nuat.threat import Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +27,15 @@ class AutoAttack(Attack):
     keeps the verdicts of each finished batch.
     """
 
+    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+
     version: Literal["standard", "v1"] = "standard"
     """standard is v2, the one to report; v1 compares with the paper's Tables 1a and 2."""
+    attacks: tuple[str, ...] | None = None
+    """Instead of a version, a line-up of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square in any order, APGD-CE, APGD-DLR
+    and FAB with five restarts each. The line-up of v2 given here is v2, which has one."""
+    queries: int | None = None
+    """Queries per image of a ``square`` in ``attacks``, >= 1; none: the package's 5,000."""
     seed: int = 0
     """Seed of the package, which draws from torch's global generator (``generator`` is refused)."""
     batch_size: int = 250
@@ -49,16 +45,37 @@ class AutoAttack(Attack):
         super().__post_init__()
         if self.version not in ("standard", "v1"):
             raise InputError(f"version={self.version!r}: expected 'standard' (v2) or 'v1'.")
+        if self.attacks is not None:
+            lineups.check_names(self.attacks)
+            if self.version != "standard":
+                raise InputError(f"version={self.version!r} has no effect beside attacks; leave one of them out.")
+        if self.queries is not None and (self.attacks is None or "square" not in self.attacks):
+            raise InputError("queries has no effect without 'square' in attacks; the versions have 5,000.")
+        if self.queries is not None and self.queries < 1:
+            raise InputError(f"queries={self.queries}: expected at least 1.")
         if self.generator is not None:
             raise InputError("AutoAttack draws from torch's global generator; give seed instead of generator.")
         if self.batch_size < 1:
             raise InputError(f"batch_size={self.batch_size}: expected at least 1.")
         _official()
 
+    def line_up(self, classes: int) -> tuple[str, ...]:
+        """Return the attacks that are run on a model of that many classes, in their order.
+
+        Raises:
+            InputError: ``attacks`` names one that is not defined for so few classes.
+        """
+        if self.attacks is None:
+            return lineups.of_version(self.version, classes)
+        lineups.check_classes(self.attacks, classes)
+        return self.attacks
+
     def perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the examples [B, C, H, W]."""
         with torch.no_grad():
             classes = self.model(x[:1]).shape[1]
+        if self.norm == "L2" and "square" in self.line_up(classes):
+            lineups.check_square_l2(*x.shape[2:])
         devices = [x.device] if x.is_cuda else []
         with torch.random.fork_rng(devices=devices), _frozen(self.model):
             x_adv, _ = self._configured(classes, x.device).run_standard_evaluation(x, y, batch_size=self.batch_size)
@@ -67,19 +84,22 @@ class AutoAttack(Attack):
 
     def _configured(self, classes: int, device: torch.device) -> Any:
         """Return the official object with the line-up that its number of classes allows."""
-        attacks = line_up(self.version, classes)
-        standard = attacks == _STANDARD
+        attacks = self.line_up(classes)
+        standard = attacks == lineups.STANDARD
         official = _official()(
             self.model,
             attacks=None if standard else list(attacks),
             device=device,
             eps=self.eps,
+            norm=self.norm,
             seed=self.seed,
             version="standard" if standard else "custom",
         )
         official.verbose = False
         official.apgd_targeted.n_target_classes = min(9, classes - 1)
         official.fab.n_target_classes = min(9, classes - 1)
+        if self.queries is not None:
+            official.square.n_queries = self.queries
         return official
 
 

@@ -6,6 +6,7 @@
 | f(x~), softmax outputs | ``probabilities`` |
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,26 +42,35 @@ class GAMAPGD(Attack):
 
     def perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the GAMA-PGD examples [B, C, H, W]."""
+        return self.climb(x, lambda logits: probability_margin(logits, y))
+
+    def climb(self, x: Tensor, margin: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the images [B, C, H, W] that climbing ``margin``, of logits [B, N] to [B], leads to from ``x``."""
         bounds = self.threat.bounds(x)
         x_adv = bounds.project(x + bernoulli(x, self.eps, self.generator))
         with torch.no_grad():
             start = wide(self.model(x_adv)).softmax(dim=1)
-        guided_steps = self.steps / 4
         for step in range(self.steps):
-            weight = self.weight * max(0.0, 1.0 - step / guided_steps)
-            alpha = 2 * self.eps * 0.1 ** ((step >= 0.6 * self.steps) + (step >= 0.85 * self.steps))
-            gradient = self._gradient(x_adv, y, start, weight)
+            gradient = self.gradient(x_adv, start, self.guidance(step), margin)
+            alpha = 2 * self.eps * 0.1 ** self.decays(step)
             x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha))
         return x_adv
 
-    def _gradient(self, x_adv: Tensor, y: Tensor, start: Tensor, weight: float) -> Tensor:
-        """Return the gradient of the guided margin in ``x_adv``, [B, C, H, W]."""
+    def guidance(self, step: int) -> float:
+        """Return the weight of the squared distance at a step, counted from 0."""
+        return self.weight * max(0.0, 1.0 - step / (self.steps / 4))
+
+    def decays(self, step: int) -> int:
+        """Return how often the step size has been divided before a step, counted from 0."""
+        return (step >= 0.6 * self.steps) + (step >= 0.85 * self.steps)
+
+    def gradient(self, x_adv: Tensor, start: Tensor, weight: float, margin: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the gradient of the guided margin in ``x_adv``, [B, C, H, W]; ``start``: probabilities [B, N]."""
 
         def objective(z: Tensor) -> Tensor:
             logits = self.model(z)
-            margin = probability_margin(logits, y).sum()
             if weight == 0.0:
-                return margin
-            return margin + weight * (wide(logits).softmax(dim=1) - start).square().sum()
+                return margin(logits).sum()
+            return margin(logits).sum() + weight * (wide(logits).softmax(dim=1) - start).square().sum()
 
         return input_gradient(objective, x_adv)

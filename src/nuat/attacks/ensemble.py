@@ -1,0 +1,54 @@
+"""Ensemble: several attacks one after another, of which each image keeps its worst case."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nuat.attacks.base import Attack
+from nuat.attacks.worst_case import keep_worst
+from nuat.errors import InputError
+from nuat.threat import Norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble(Attack):
+    """Run ``attacks`` in order, each on the images that those before it did not break.
+
+    An image keeps the first example that fools the model, else, of all examples and itself, the one of the highest
+    logit margin. An image that is misclassified as it is comes back unchanged. Radius, norm and random draws are the
+    attacks' own.
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+
+    attacks: Sequence[Attack]
+    """One or more attacks on ``model``, all of one norm and radius; the cheap ones first."""
+    eps: float = field(init=False)
+    """The attacks' radius."""
+    norm: Norm = field(init=False)
+    """The attacks' norm."""
+    generator: torch.Generator | None = field(init=False, default=None)
+    """None: each attack has its own."""
+
+    def __post_init__(self) -> None:
+        if not self.attacks:
+            raise InputError("attacks is empty: give at least one attack.")
+        if any(attack.model is not self.model for attack in self.attacks):
+            raise InputError("attacks: every attack must be one on the ensemble's model.")
+        balls = {(attack.norm, attack.eps) for attack in self.attacks}
+        if len(balls) > 1:
+            raise InputError(f"attacks: one norm and one eps for all; got {sorted(balls)}.")
+        for name in ("norm", "eps"):
+            object.__setattr__(self, name, getattr(self.attacks[0], name))  # frozen for users, derived here
+        super().__post_init__()
+
+    def perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the worst example of each image, [B, C, H, W]."""
+
+        def run(attack: Attack) -> Callable[[Tensor], Tensor]:
+            return lambda left: attack(x[left], y[left])
+
+        return keep_worst(self.model, x, y, map(run, self.attacks))

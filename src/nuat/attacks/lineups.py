@@ -1,0 +1,47 @@
+"""Which attacks of the AutoAttack package run, and what they cannot be run on."""
+
+from typing import Literal
+
+from nuat.errors import InputError
+
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+V1 = ("apgd-ce", "apgd-dlr", "fab", "square")
+NAMES = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+_FEWEST = {"apgd-dlr": 3, "apgd-t": 4}
+"""Classes that the difference-of-logits ratio needs, untargeted and targeted; the other attacks need 2."""
+
+
+def of_version(version: Literal["standard", "v1"], classes: int) -> tuple[str, ...]:
+    """Return a version's attacks, in their order, for a model of that many classes.
+
+    DLR needs three classes and targeted DLR four, so with fewer another line-up takes their place.
+    """
+    if classes < 4:
+        return ("apgd-ce", *(("apgd-dlr",) if classes == 3 else ()), "fab-t", "square")
+    return STANDARD if version == "standard" else V1
+
+
+def check_names(attacks: tuple[str, ...]) -> None:
+    """Refuse a line-up that is empty, repeats an attack, has an unknown one, or an order that weakens one."""
+    if not attacks or len(set(attacks)) < len(attacks) or not set(attacks) <= set(NAMES):
+        raise InputError(f"attacks={attacks!r}: expected one or more of {', '.join(NAMES)}, each once.")
+    if {"fab", "fab-t"} <= set(attacks) and attacks.index("fab") > attacks.index("fab-t"):
+        raise InputError("attacks: put fab before fab-t; after it the package gives fab one restart instead of five.")
+
+
+def check_classes(attacks: tuple[str, ...], classes: int) -> None:
+    """Refuse an attack that is not defined for a model of so few classes."""
+    for name in attacks:
+        if classes < _FEWEST.get(name, 2):
+            raise InputError(f"{name} needs at least {_FEWEST.get(name, 2)} classes; the model has {classes}.")
+
+
+def check_square_l2(height: int, width: int) -> None:
+    """Refuse images that the package's Square cannot start on in L2: its tiles, a fifth of the height, overrun them."""
+    tile = height // 5
+    margin = (height - 5 * tile) // 2
+    if tile == 0 or (tile > 1 and any(margin + side // tile * tile > side for side in (height, width))):
+        raise InputError(
+            f"square in L2 cannot tile images of {height} x {width} in the AutoAttack package; leave it out, with "
+            "attacks=('apgd-ce', 'apgd-t', 'fab-t')."
+        )

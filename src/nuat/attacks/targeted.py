@@ -1,0 +1,124 @@
+"""Targeted PGD: towards a wrong class instead of away from the true one (Kurakin et al. 2017)."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from nuat.attacks.base import Attack
+from nuat.attacks.pgd import PGD
+from nuat.errors import InputError
+from nuat.losses import cross_entropy_sum, wide
+from nuat.threat import Norm
+
+Target = Literal["least-likely", "random"]
+
+
+def wrong_classes(logits: Tensor, y: Tensor, count: int | None = None) -> Tensor:
+    """Return, per image, the ``count`` most likely classes other than ``y`` [B], most likely first; none: all of them.
+
+    Args:
+        logits: [B, N], of the clean images.
+        y: labels, int64 [B].
+        count: 1 to N - 1.
+
+    Returns:
+        int64 [B, count].
+
+    Raises:
+        InputError: fewer than two classes, or more wrong classes asked for than there are.
+    """
+    others = logits.shape[1] - 1
+    if others < 1:
+        raise InputError("a targeted attack needs a model of at least 2 classes; this one has 1.")
+    if count is not None and count > others:
+        raise InputError(f"targets={count}: a model of {others + 1} classes has {others} wrong ones.")
+    ranked = wide(logits).scatter(1, y[:, None], float("-inf")).argsort(dim=1, descending=True, stable=True)
+    return ranked[:, : others if count is None else count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowardsClasses(Attack):
+    """What targeted and multi-targeted PGD share: the settings of the PGD that each consists of."""
+
+    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+
+    alpha: float
+    """Step size, like eps."""
+    steps: int
+    """Steps of a run, >= 1."""
+    random_start: bool = True
+    """Start at uniform noise in the ball instead of at the image."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.pgd(cross_entropy_sum)  # refuses what PGD refuses
+
+    def pgd(self, objective: Callable[[Tensor, Tensor], Tensor]) -> PGD:
+        """Return the PGD that maximises ``objective``, of logits [b, N] and classes [b], with these settings."""
+        return PGD(
+            self.model,
+            eps=self.eps,
+            norm=self.norm,
+            generator=self.generator,
+            alpha=self.alpha,
+            steps=self.steps,
+            random_start=self.random_start,
+            objective=objective,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetedPGD(TowardsClasses):
+    """PGD that lowers the cross-entropy of a wrong class t: x_adv <- project(x_adv - alpha * sign(grad CE(f, t)))."""
+
+    target: Target | Tensor = "least-likely"
+    """The wrong class of each image: the least likely on the clean image, one drawn uniformly, or int64 [B]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.target, str) and self.target not in ("least-likely", "random"):
+            raise InputError(f"target={self.target!r}: expected 'least-likely', 'random' or the class of each image.")
+
+    def __call__(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return the examples [B, C, H, W] as every attack does; ``target`` int64 [B] takes the field's place.
+
+        Raises:
+            InputError: as every attack; or targets that are not one wrong class of the model per image.
+        """
+        if target is not None:
+            return dataclasses.replace(self, target=target)(x, y)
+        return super().__call__(x, y)
+
+    def perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the examples [B, C, H, W]."""
+        with torch.no_grad():
+            target = self._targets(self.model(x), y)
+        return self.pgd(lambda logits, t: -cross_entropy_sum(logits, t)).perturb(x, target)
+
+    def _targets(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the wrong class of each image, int64 [B]; ``logits`` [B, N] are those of the clean images."""
+        ranked = wrong_classes(logits, y)
+        if isinstance(self.target, Tensor):
+            return _checked(self.target, y, logits.shape[1])
+        if self.target == "least-likely":
+            return ranked[:, -1]
+        draw = torch.randint(ranked.shape[1], (len(y), 1), generator=self.generator, device=y.device)
+        return ranked.gather(1, draw).squeeze(1)
+
+
+def _checked(target: Tensor, y: Tensor, classes: int) -> Tensor:
+    """Return ``target`` as int64 [B] on the device of ``y``; refuse what is not a wrong class of each image."""
+    if target.shape != y.shape or target.is_floating_point():
+        raise InputError(f"expected {len(y)} integer targets; got {list(target.shape)} of {target.dtype}.")
+    target = target.to(y.device, torch.int64)
+    if not bool(((target >= 0) & (target < classes)).all()):
+        raise InputError(
+            f"targets must be classes from 0 to {classes - 1}; got {int(target.min())} to {int(target.max())}."
+        )
+    if bool((target == y).any()):
+        raise InputError("a target equals its image's label: moving towards it is no attack.")
+    return target

@@ -1,0 +1,59 @@
+"""Transfer: examples made against another model, the surrogate; a black-box attack (Papernot et al. 2017)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nuat.attacks.base import Attack, eval_mode
+from nuat.errors import InputError
+from nuat.threat import Norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(Attack):
+    """Attack ``surrogate`` and return the examples for ``model``, which is never asked.
+
+    ``Transfer(model, surrogate=other, make=lambda m: PGD(m, eps=8/255, alpha=2/255, steps=20))``. Radius, norm and
+    random draws are those of the attack that ``make`` returns.
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+
+    surrogate: nn.Module
+    """Images [B, C, H, W] in [0, 1] to logits [B, N], with the model's classes; on any device."""
+    make: Callable[[nn.Module], Attack]
+    """The surrogate to an attack on it; called once, so that its generator goes on from batch to batch."""
+    attack: Attack = field(init=False)
+    """What ``make`` returned."""
+    eps: float = field(init=False)
+    """The attack's radius."""
+    norm: Norm = field(init=False)
+    """The attack's norm."""
+    generator: torch.Generator | None = field(init=False, default=None)
+    """None: the attack has its own."""
+
+    def __post_init__(self) -> None:
+        attack = self.make(self.surrogate)
+        if not isinstance(attack, Attack) or attack.model is not self.surrogate:
+            raise InputError("make must return an attack on the model that it is given: lambda m: PGD(m, ...).")
+        for name, value in (("attack", attack), ("eps", attack.eps), ("norm", attack.norm)):
+            object.__setattr__(self, name, value)  # frozen for users, derived here
+        super().__post_init__()
+
+    def perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the surrogate's adversarial examples [B, C, H, W], on the device of ``x``.
+
+        Raises:
+            InputError: the surrogate has no logit for a label.
+        """
+        like = next(self.surrogate.parameters(), x)
+        images = x.to(like.device, like.dtype)
+        with torch.no_grad(), eval_mode(self.surrogate):
+            classes = self.surrogate(images[:1]).shape[1]
+        if int(y.max()) >= classes:
+            raise InputError(f"the surrogate has {classes} classes; the labels go up to {int(y.max())}.")
+        # a rounding to another dtype may leave the ball
+        return self.threat.bounds(x).project(self.attack(images, y).to(x.device, x.dtype))
