@@ -205,12 +205,14 @@ class Loop:
     def _step(self, batch: Batch) -> BatchLoss | None:
         """Do one update; return its terms, or none where it was skipped."""
         config, state = self.config, self.state
+        warmup = self._warmed_up()
         step = Step(
-            threat=Linf(config.threat.eps * self._warmed_up()),
+            threat=Linf(config.threat.eps * warmup),
             epoch=state.epoch,
             epochs=config.epochs,
             batch=state.batch,
             batches=self.batches,
+            warmup=warmup,
             generator=state.generator,
             index=batch.index,
         )

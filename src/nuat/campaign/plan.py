@@ -83,7 +83,7 @@ class Row:
     @property
     def method(self) -> str:
         """Name of the folder that the row's seeds share: of the recipe and what the row changes in it."""
-        changed = [f"{name.rpartition('.')[2]}-{value}" for name, value in self.settings]
+        changed = [f"{name}-{value}" for name, value in self.settings]
         return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join([self.recipe, *changed]))
 
     @property

@@ -16,7 +16,7 @@ from nuat.campaign.ledger import Ledger, Status
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.campaign.queue import Entry
 from nuat.errors import InputError
-from nuat.progress import Reporter
+from nuat.progress import Reporter, progress_bars
 from nuat.records import no_space_left
 from nuat.signals import Interrupted
 from nuat.training import run
@@ -178,11 +178,7 @@ class Runner:
         model.to(memory_format=torch.channels_last)
         images = dataset.test if suite.images == "test" else dataset.validation
 
-        def progress(name: str, done: int, total: int) -> None:
-            self._reporter.advance(done, name)
-
-        self._reporter.begin(f"{suite.name:<12}", len(images) if suite.n is None else suite.n)
-        try:
+        with progress_bars(self._reporter) as progress:
             found = evaluating.evaluate(
                 model,
                 images,
@@ -194,6 +190,4 @@ class Runner:
                 state_path=folder.path / f"evaluation-{suite.name}.partial.json",
                 progress=progress,
             )
-        finally:
-            self._reporter.end()
         found.save(self.ledger.evaluation_file(row, suite))

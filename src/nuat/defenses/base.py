@@ -31,6 +31,9 @@ class Step:
     """Batch within the epoch, from 0."""
     batches: int
     """Batches an epoch."""
+    warmup: float = 1.0
+    """Fraction of the full eps that ``threat`` has while eps is warmed up, in (0, 1]: sizes that a defense gives itself
+    in pixels shrink with it."""
     generator: torch.Generator | None = None
     """Source of every random draw, on the model's device; none: torch's global one."""
     index: Tensor | None = None

@@ -27,7 +27,8 @@ class GAT(Defense):
     weight: Jumps = field(default_factory=Jumps)
     """Weight of the distance over the epochs, the same in the attack and in the loss."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2, as on CIFAR-10."""
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
+    warmed up."""
 
     def __post_init__(self) -> None:
         if self.alpha is not None:

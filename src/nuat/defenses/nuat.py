@@ -35,7 +35,8 @@ class NuAT(Defense):
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2, as on CIFAR-10."""
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
+    warmed up."""
     passes: Passes = "one"
     """one: a single clean pass in training mode serves the attack and the loss. authors: the attack's reference
     logits come from a pass of their own, as in the authors' code (batch norm sees the clean batch twice)."""
@@ -78,7 +79,8 @@ def clean_pass(model: nn.Module, x: Tensor, passes: Passes) -> Tensor:
 
 def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
     """Return the attack's start X + Delta [M, C, H, W], clamped to [0, 1]; ``alpha`` none: eps / 2."""
-    magnitude = step.threat.eps / 2 if alpha is None else alpha
+    # a start of twice the present eps leaves the step nothing to decide: the projection returns the noise's corner
+    magnitude = step.threat.eps / 2 if alpha is None else alpha * step.warmup
     return (x + bernoulli(x, magnitude, step.generator)).clamp(0.0, 1.0)  # the authors' scripts clamp the start
 
 

@@ -28,7 +28,7 @@ class NuAT2(Defense):
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2."""
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2. It shrinks with eps while eps is warmed up."""
     attack_tau: float | None = None
     """Decay of the average that takes the first attack step, in [0, 1); none: the live weights. In the first epoch
     the live weights take it. The authors' NuAT2-WA uses 0.99."""

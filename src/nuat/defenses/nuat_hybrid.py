@@ -29,7 +29,7 @@ class NuATHybrid(Defense):
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2."""
+    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2. It shrinks with eps while eps is warmed up."""
     passes: Passes = "one"
     """As in NuAT: one clean pass, or the authors' two."""
     drop: float = 0.3
