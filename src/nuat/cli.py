@@ -21,6 +21,7 @@ commands:
   train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; without a recipe: quickstart
   train --resume RUN                   go on with a run that was cut off
   evaluate RUN|WEIGHTS|FILE.py:FUNC    attack a trained model, ours or anybody's
+  diagnose MODEL                       say whether its robustness is to be believed: gradient masking, weak attacks
   compare A B                          say whether two evaluated models differ
   campaign NAME|FILE                   run many recipes and seeds under the same attacks; again: go on
   recipes                              list the recipes
@@ -89,6 +90,10 @@ def _dispatch(arguments: list[str]) -> int:
         from nuat.commands.evaluate import evaluate
 
         return evaluate(rest)
+    if command == "diagnose":
+        from nuat.commands.diagnose import diagnose
+
+        return diagnose(rest)
     if command == "compare":
         from nuat.commands.compare import compare
 
@@ -101,5 +106,5 @@ def _dispatch(arguments: list[str]) -> int:
         from nuat.commands.recipes import recipes
 
         return recipes(rest)
-    hint = did_you_mean(command, ("train", "evaluate", "compare", "campaign", "recipes"))
+    hint = did_you_mean(command, ("train", "evaluate", "diagnose", "compare", "campaign", "recipes"))
     raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")

@@ -1,6 +1,8 @@
 """What a run says while it is on its way: a live bar on a terminal, plain lines elsewhere, or nothing."""
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -84,3 +86,22 @@ class TerminalReporter(Reporter):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+@contextlib.contextmanager
+def progress_bars(reporter: Reporter) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function of (name, done, total) that shows a bar for each name in turn, and take the last one away."""
+    current = ""
+
+    def advance(name: str, done: int, total: int) -> None:
+        nonlocal current
+        if name != current:
+            reporter.end()
+            reporter.begin(f"{name:<12}", total)
+            current = name
+        reporter.advance(done)
+
+    try:
+        yield advance
+    finally:
+        reporter.end()

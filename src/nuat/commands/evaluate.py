@@ -20,7 +20,7 @@ from nuat.config import DataConfig, ThreatConfig
 from nuat.errors import InputError
 from nuat.inspection import inspect
 from nuat.models import external
-from nuat.progress import TerminalReporter
+from nuat.progress import TerminalReporter, progress_bars
 from nuat.records import RunFolder, read_data_config
 from nuat.report.tables import evaluation_table
 from nuat.results import Evaluation
@@ -70,7 +70,7 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """What is evaluated, before its images are read."""
 
     weights: Path | None
@@ -79,8 +79,10 @@ class _Subject:
     """Where results go."""
     stem: str
     """How files about it begin."""
-    default: Evaluate
-    """Settings where the user gives none."""
+    threat: ThreatConfig
+    """What it was trained to withstand, as far as it says so."""
+    data: DataConfig
+    """Images that it was trained on, as far as it says so."""
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -89,13 +91,14 @@ def evaluate(arguments: list[str]) -> int:
         parse(Evaluate, ["--help"], prog="nuat evaluate")
     if arguments[0].startswith("-"):
         raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION --attacks ....")
-    subject = _subject(arguments)
-    asked = parse(Evaluate, arguments, prog="nuat evaluate", default=subject.default)
+    subject = find_subject(arguments)
+    default = Evaluate(model=arguments[0], threat=subject.threat, data=subject.data)
+    asked = parse(Evaluate, arguments, prog="nuat evaluate", default=default)
     if asked.attacks and any(word.startswith("--suite") for word in arguments):
         raise InputError("--suite has no effect beside --attacks; give one of them.")
     jobs(asked.line_up, nn.Identity(), asked.threat)  # an attack that cannot run is said before anything is loaded
     target = asked.json or subject.folder / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
-    _check_target(target)
+    check_target(target)
     dataset = data.load(asked.data)
     if asked.n is not None and asked.n == Evaluate.n:  # a number that the user did not choose is a cap, not a demand
         asked = replace(asked, n=min(asked.n, len(dataset.test)))
@@ -119,7 +122,7 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
-def _subject(arguments: list[str]) -> _Subject:
+def find_subject(arguments: list[str]) -> Subject:
     """Return what the first argument names, or say which options it needs besides."""
     named, helping = arguments[0], "--help" in arguments
     has_images = helping or any(word.startswith(("--data.name", "--data.path")) for word in arguments)
@@ -129,7 +132,7 @@ def _subject(arguments: list[str]) -> _Subject:
         if not has_images:
             raise InputError(f"say which images {named} is attacked on: --data.name or --data.path.")
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(named).name)
-        return _Subject(None, Path(), stem, Evaluate(model=named, data=DataConfig(validation=0)))
+        return Subject(None, Path(), stem, ThreatConfig(), DataConfig(validation=0))
     weights = checkpoints.weights_file(Path(named))
     info = checkpoints.read_info(weights)
     home = RunFolder(weights.parent)
@@ -139,11 +142,10 @@ def _subject(arguments: list[str]) -> _Subject:
         images = DataConfig(validation=0)  # only the test images are used
     else:
         raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
-    default = Evaluate(model=named, threat=info.threat, data=images)
-    return _Subject(weights, weights.parent, weights.stem, default)
+    return Subject(weights, weights.parent, weights.stem, info.threat, images)
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
     """Refuse a file that could not be written, before hours pass."""
     if path.is_dir():
         raise InputError(f"--json {path}: is a folder; give the name of a file.")
@@ -156,6 +158,13 @@ def attack_weights(
     weights: Path, dataset: data.Dataset, asked: Evaluate, state: Path, reporter: TerminalReporter, *, again: str
 ) -> Evaluation:
     """Evaluate a weights file on the test images, with progress; ``again`` is what goes on after an interruption."""
+    check_fits(weights, dataset)
+    model = checkpoints.load(weights, device=hardware.resolve(asked.device))
+    return attack_model(model, dataset, asked, state, reporter, again=again)
+
+
+def check_fits(weights: Path, dataset: data.Dataset) -> None:
+    """Refuse images of another shape, or another number of classes, than a weights file is for."""
     info = checkpoints.read_info(weights)
     if (dataset.channels, dataset.image_size) != (info.channels, info.image_size):
         raise InputError(
@@ -164,8 +173,6 @@ def attack_weights(
         )
     if len(dataset.classes) != len(info.classes):
         raise InputError(f"{weights} has {len(info.classes)} classes, but {dataset.source} has {len(dataset.classes)}.")
-    model = checkpoints.load(weights, device=hardware.resolve(asked.device))
-    return attack_model(model, dataset, asked, state, reporter, again=again)
 
 
 def attack_model(
@@ -182,31 +189,20 @@ def attack_model(
                 "give more steps or a larger --pgd-alpha.",
                 style="bold yellow",
             )
-    current = ""
-
-    def progress(name: str, done: int, total: int) -> None:
-        nonlocal current
-        if name != current:
-            reporter.end()
-            reporter.begin(f"{name:<12}", total)
-            current = name
-        reporter.advance(done)
-
     try:
-        return evaluation.evaluate(
-            model,
-            dataset.test,
-            asked.line_up,
-            threat=asked.threat,
-            n=asked.n,
-            seed=asked.seed,
-            batch_size=asked.batch_size,
-            state_path=state,
-            progress=progress,
-        )
+        with progress_bars(reporter) as progress:
+            return evaluation.evaluate(
+                model,
+                dataset.test,
+                asked.line_up,
+                threat=asked.threat,
+                n=asked.n,
+                seed=asked.seed,
+                batch_size=asked.batch_size,
+                state_path=state,
+                progress=progress,
+            )
     except KeyboardInterrupt:
         raise Interrupted(
             signal.SIGINT, f"stopped; what is finished is kept in {state}. Continue with: {again}"
         ) from None
-    finally:
-        reporter.end()

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from nuat import paper
 from nuat.comparison import Difference
+from nuat.diagnostics.verdict import Status, Verdict
 from nuat.results import Evaluation, wilson_interval
 
 _STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
@@ -99,3 +102,28 @@ def eps_text(eps: float) -> str:
     """Return a perturbation size as people write it: 8/255, or 0.3."""
     steps = eps * 255
     return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 else f"{eps:g}"
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """Return verdicts as a table: what was checked, how it came out, what was measured and what it means."""
+    table = Table(title="Is this robustness to be believed?", title_justify="left", show_lines=True)
+    for name in ("check", "verdict", "measured", "what it means"):
+        table.add_column(name)
+    styles = {Status.PASS: "green", Status.FAIL: "bold red", Status.INCONCLUSIVE: "yellow"}
+    for verdict in verdicts:
+        measured = "\n".join(f"{name.replace('_', ' ')}: {_figure(value)}" for name, value in verdict.measured.items())
+        table.add_row(
+            f"{verdict.check}\n[dim]{escape(verdict.threshold)}[/dim]",
+            Text(verdict.status.value, style=styles[verdict.status]),
+            Text(measured),
+            Text(verdict.meaning),
+        )
+    return table
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_figure(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return " to ".join(_figure(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,84 @@
+"""``nuat diagnose``."""
+
+import json as jsonlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from nuat import checkpoints, data, hardware
+from nuat.arguments import parse
+from nuat.commands.evaluate import check_fits, check_target, find_subject
+from nuat.config import DataConfig, ThreatConfig
+from nuat.diagnostics import Status, examine
+from nuat.errors import InputError
+from nuat.files import write_text
+from nuat.inspection import inspect
+from nuat.models import external
+from nuat.progress import TerminalReporter, progress_bars
+from nuat.report.tables import verdict_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Diagnose:
+    """Examine whether a model's robustness is to be believed: gradient masking and weak attacks, as verdicts."""
+
+    model: tyro.conf.Positional[str]
+    """Folder of a run, a .safetensors file, or file.py:function, as for nuat evaluate."""
+    n: int | None = 300
+    """Test images, class-balanced; none: all. With fewer than some 300 checks stay inconclusive."""
+    json: Path | None = None
+    """File of the verdicts; none: diagnosis.json beside the weights, or in the current folder."""
+    seed: int = 0
+    """Seed of the random starts."""
+    batch_size: int = 250
+    """Images attacked at once."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
+    threat: Annotated[ThreatConfig, tyro.conf.arg(name="")] = field(default_factory=ThreatConfig)
+    """Perturbation set; by default the one that the model was trained for."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Images; by default those that the run used."""
+
+
+def diagnose(arguments: list[str]) -> int:
+    """``nuat diagnose RUN|WEIGHTS|FILE.py:FUNCTION [--n ...] [--json FILE]``; exit code 0 when nothing fails."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parse(_Diagnose, ["--help"], prog="nuat diagnose")
+    if arguments[0].startswith("-"):
+        raise InputError("say first what to examine: nuat diagnose RUN|WEIGHTS|FILE.py:FUNCTION.")
+    subject = find_subject(arguments)
+    default = _Diagnose(model=arguments[0], threat=subject.threat, data=subject.data)
+    asked = parse(_Diagnose, arguments, prog="nuat diagnose", default=default)
+    target = asked.json or subject.folder / "diagnosis.json"
+    check_target(target)
+    dataset = data.load(asked.data)
+    n = asked.n if asked.n is None or asked.n != _Diagnose.n else min(asked.n, len(dataset.test))
+    console = Console()
+    reporter = TerminalReporter(console)
+    device = hardware.resolve(asked.device)
+    if subject.weights is None:
+        model = external.load(asked.model, device)
+    else:
+        model = checkpoints.load(subject.weights, device=device)
+        check_fits(subject.weights, dataset)
+    for warning in inspect(model, dataset.test):
+        reporter.message(f"warning: {warning}", style="bold yellow")
+    with progress_bars(reporter) as progress:
+        found = examine(
+            model,
+            dataset.test,
+            threat=asked.threat,
+            n=n,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
+            state_folder=subject.folder,
+            progress=progress,
+        )
+    write_text(target, jsonlib.dumps(found.to_json(), indent=1) + "\n")
+    console.print(verdict_table(found.verdicts))
+    counts = [f"{sum(v.status is s for v in found.verdicts)} {s.value}" for s in Status]
+    console.print(f"{', '.join(counts)}; written to {target}", highlight=False, soft_wrap=True)
+    return 1 if found.failed else 0

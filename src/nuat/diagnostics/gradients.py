@@ -1,0 +1,100 @@
+"""What the gradients themselves look like: there, finite, and pointing the same way nearby."""
+
+import torch
+from torch import Tensor, nn
+
+from nuat.attacks import eval_mode
+from nuat.diagnostics.verdict import Status, Verdict
+from nuat.losses import cross_entropy_sum
+from nuat.results import wilson_interval
+from nuat.threat import Linf
+
+_ZERO_SHARE = 0.01
+_ALIGNED = 0.2
+
+
+def judge_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
+    """Return whether the loss has a finite gradient other than 0 in the images ``x`` [n, C, H, W]."""
+    gradient = _gradient(model, x, y)
+    norms = gradient.flatten(1).abs().amax(dim=1)
+    broken = ~torch.isfinite(norms)
+    dead = int((norms == 0).sum())
+    finite = norms[~broken]
+    n = len(x)
+    low, high = wilson_interval(dead, n)
+    if bool(broken.any()):
+        status, meaning = Status.FAIL, "the gradient explodes: no attack can follow it."
+    elif low > _ZERO_SHARE:
+        status = Status.FAIL
+        meaning = "the gradient vanishes exactly: attacks that follow it stand still, and the model only seems robust."
+    elif high < 5 * _ZERO_SHARE:
+        status, meaning = Status.PASS, "there is a gradient to follow."
+    else:
+        status, meaning = Status.INCONCLUSIVE, f"{n} images cannot tell; about 400 would."
+    return Verdict(
+        check="gradients neither vanish nor explode",
+        status=status,
+        measured={
+            "zero_share": dead / n,
+            "interval": [low, high],
+            "not_finite": int(broken.sum()),
+            "median_largest_component": float(finite.median()) if len(finite) else None,
+            "n": n,
+        },
+        threshold=f"the gradient is finite, and exactly 0 for at most {_ZERO_SHARE:.0%} of the images",
+        meaning=meaning,
+    )
+
+
+def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, generator: torch.Generator) -> Verdict:
+    """Return whether gradients agree between an image and a random point of its ball.
+
+    Gradient alignment: the mean cosine of grad L(x) and grad L(x + eta), eta uniform in the ball (Andriushchenko and
+    Flammarion 2020, section 4); near 0 after catastrophic overfitting. Curvature is how far the loss at the FGSM
+    example is from its linear forecast, relative to it. The threshold is ours.
+    """
+    here = _gradient(model, x, y)
+    moved = Linf(eps).bounds(x).project(x + Linf(eps).uniform(x, generator))
+    there = _gradient(model, moved, y)
+    cosines = torch.nn.functional.cosine_similarity(here.flatten(1), there.flatten(1), dim=1).nan_to_num()
+    mean, error = float(cosines.mean()), float(cosines.std()) / len(x) ** 0.5
+    low, high = mean - 1.96 * error, mean + 1.96 * error
+    if high < _ALIGNED:
+        status = Status.FAIL
+        meaning = "gradients turn within the ball: the loss is not locally linear, as after catastrophic overfitting."
+    elif low > _ALIGNED:
+        status, meaning = Status.PASS, "the loss is nearly linear within the ball, so single gradients mean something."
+    else:
+        status, meaning = Status.INCONCLUSIVE, f"{len(x)} images cannot tell; use four times as many."
+    return Verdict(
+        check="the loss is locally linear",
+        status=status,
+        measured={
+            "gradient_alignment": mean,
+            "interval": [low, high],
+            "curvature": _curvature(model, x, y, here, eps),
+            "n": len(x),
+        },
+        threshold=f"gradient alignment of at least {_ALIGNED} (ours)",
+        meaning=meaning,
+    )
+
+
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return the gradient of the cross-entropy in each image, [n, C, H, W]; 0 where the graph does not reach it."""
+    z = x.clone().requires_grad_()
+    with eval_mode(model), torch.enable_grad():
+        loss = cross_entropy_sum(model(z), y)
+        if not loss.requires_grad:
+            return torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient
+
+
+def _curvature(model: nn.Module, x: Tensor, y: Tensor, gradient: Tensor, eps: float) -> float | None:
+    """Return |L(x') - L(x) - grad L(x) (x' - x)| / |grad L(x) (x' - x)| of the sums, x' the FGSM example."""
+    moved = Linf(eps).bounds(x).project(x + eps * gradient.sign())
+    with eval_mode(model), torch.no_grad():
+        rise = float(cross_entropy_sum(model(moved), y) - cross_entropy_sum(model(x), y))
+    forecast = float((gradient * (moved - x)).sum())
+    return abs(rise - forecast) / forecast if forecast > 0 else None

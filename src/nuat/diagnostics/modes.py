@@ -1,0 +1,55 @@
+"""Is the model one function: the same when asked twice, and nearly the same in training mode?"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from nuat.attacks import eval_mode
+from nuat.diagnostics.verdict import Status, Verdict
+
+_MODES_GAP = 0.10
+
+
+def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
+    """Return whether repeated forward passes in evaluation mode agree, on ``x`` [n, C, H, W]."""
+    with eval_mode(model), torch.no_grad():
+        first, *others = (model(x) for _ in range(4))
+    spread = max(float((other - first).abs().max()) for other in others)
+    changed = max(float((other.argmax(1) != first.argmax(1)).double().mean()) for other in others)
+    # kernels that sum in another order each time differ in the last bits
+    random = spread > 1e-3 * max(1.0, float(first.abs().max()))
+    return Verdict(
+        check="repeated forward passes agree",
+        status=Status.FAIL if random else Status.PASS,
+        measured={"largest_difference": spread, "predictions_changed": changed, "n": len(x)},
+        threshold="logits differ by rounding alone",
+        meaning=(
+            "the model is random, and gradients of single draws mislead: attack the expectation over its draws "
+            "(AutoAttack's 'rand' version)."
+            if random
+            else "the model is one function."
+        ),
+    )
+
+
+def judge_modes(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
+    """Return whether clean accuracy in training mode is near that in evaluation mode."""
+    trained = copy.deepcopy(model).train()  # a copy: batch norm's running statistics would move
+    with torch.no_grad():
+        in_training = float((trained(x).argmax(1) == y).double().mean())
+        with eval_mode(model):
+            in_evaluation = float((model(x).argmax(1) == y).double().mean())
+    gap = abs(in_training - in_evaluation)
+    apart = gap > _MODES_GAP + 2 * (0.25 / len(x)) ** 0.5
+    return Verdict(
+        check="training and evaluation mode agree",
+        status=Status.FAIL if apart else Status.PASS,
+        measured={"accuracy_in_training_mode": in_training, "accuracy_in_evaluation_mode": in_evaluation, "n": len(x)},
+        threshold=f"clean accuracies within {_MODES_GAP:.0%}, beyond chance (ours)",
+        meaning=(
+            "the mode changes what the model says: it is attacked in evaluation mode, so make sure it is used in it."
+            if apart
+            else "the mode does not matter much."
+        ),
+    )

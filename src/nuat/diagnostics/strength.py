@@ -1,0 +1,143 @@
+"""Do attacks rank as they do where gradients tell the truth? (Athalye et al. 2018, section 3.1; Carlini et al. 2019.)
+
+Every check compares two attacks, or two groups of them, on the same images. A group breaks what any of its members
+does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuat.diagnostics.verdict import Gap, Verdict, judge_gap
+
+Flags = Callable[[str], Tensor]
+"""Name of an attack to the images that withstood it, bool [n]."""
+
+AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
+"""The line-up of AutoAttack v2, whose members are looked at one by one."""
+WHITE_BOX = ("pgd-500", "gama-100", "apgd-ce", "apgd-t", "fab-t")
+OTHERS = ("targeted-100", "multi-targeted-100", "adaptive-100", "adaptive-nuclear-100", "adaptive-logit-100")
+"""Attacks that AutoAttack does not hold: with a target, and with knowledge of the defense."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A check that the attacks ``weaker`` break nothing that ``stronger`` withstands."""
+
+    check: str
+    weaker: tuple[str, ...]
+    stronger: tuple[str, ...]
+    together: bool = False
+    """Judge what ``weaker`` adds to ``stronger`` rather than itself against it: nothing is set off."""
+    allowed: float = 0.0
+    """Gap in [0, 1] up to which nothing is wrong."""
+    matters: float = 0.01
+    """Size above it that a PASS excludes. Ours: one point."""
+    asks: str
+    passes: str
+    fails: str
+
+    def judge(self, flags: Flags) -> Verdict:
+        """Return the verdict on attacks that have been run."""
+        weaker, stronger = withstood(flags, self.weaker), withstood(flags, self.stronger)
+        gap = Gap.of(weaker & stronger if self.together else weaker, stronger)
+        return judge_gap(
+            self.check,
+            gap,
+            allowed=self.allowed,
+            matters=self.matters,
+            asks=self.asks,
+            passes=self.passes,
+            fails=self.fails,
+        )
+
+
+def withstood(flags: Flags, names: Sequence[str]) -> Tensor:
+    """Return which images withstood all the attacks of these names, bool [n]."""
+    return torch.stack([flags(name) for name in names]).all(dim=0)
+
+
+COMPARISONS = (
+    Comparison(
+        check="iterative attacks are at least as strong as single-step ones",
+        weaker=("fgsm",),
+        stronger=("pgd-100",),
+        asks="FGSM breaks no more images than PGD-100",
+        passes="one step finds no more than many, as it should.",
+        fails="one step finds what many do not: the gradient misleads the longer attack.",
+    ),
+    Comparison(
+        check="more steps do not help",
+        weaker=("pgd-500",),
+        stronger=("pgd-100",),
+        allowed=0.003,
+        asks="PGD-500 lowers PGD-100's accuracy by less than 0.3 points",
+        passes="PGD has converged at 100 steps.",
+        fails="PGD has not converged at 100 steps: report more, and do not believe attacks of few steps.",
+    ),
+    Comparison(
+        check="more restarts do not help",
+        weaker=("pgd-100 from 3 starts",),
+        stronger=("pgd-100",),
+        allowed=0.01,
+        asks="two more random starts lower PGD-100's accuracy by at most 1 point (ours)",
+        passes="where PGD starts does not matter much.",
+        fails="the result hangs on where PGD starts: the loss surface is rugged.",
+    ),
+    Comparison(
+        check="a black-box attack is weaker than white-box ones",
+        weaker=("square",),
+        stronger=WHITE_BOX,
+        asks="Square breaks no more images than the white-box attacks together",
+        passes="gradients help an attacker, as they should.",
+        fails="queries alone break more than gradients: the gradients are masked.",
+    ),
+    Comparison(
+        check="Square adds nothing to the white-box attacks",
+        weaker=("square",),
+        stronger=WHITE_BOX,
+        together=True,
+        allowed=0.001,
+        asks="Square lowers the white-box result by at most 0.1 points",
+        passes="what gradients do not find, queries do not find either.",
+        fails="Square breaks images that no white-box attack breaks: gradients are masked around them.",
+    ),
+    Comparison(
+        check="random noise is weaker than any attack",
+        weaker=("noise-10000",),
+        stronger=WHITE_BOX,
+        together=True,
+        allowed=0.0,
+        asks="10,000 random perturbations break nothing that the white-box attacks withstand",
+        passes="no random search finds what the gradients miss.",
+        fails="random perturbations break images that gradients do not: the attacks stand still there.",
+    ),
+    Comparison(
+        check="targeted and adaptive attacks do not beat AutoAttack",
+        weaker=OTHERS,
+        stronger=AUTOATTACK,
+        together=True,
+        allowed=0.002,
+        asks="targeted attacks, and those that know NuAT, lower AutoAttack's result by at most 0.2 points",
+        passes="knowing the defense gives an attacker nothing.",
+        fails="an attack made for this model beats AutoAttack: report the worst case of both.",
+    ),
+    Comparison(
+        check="PGD-50 is not far from AutoAttack",
+        weaker=AUTOATTACK,
+        stronger=("pgd-50",),
+        allowed=0.10,
+        matters=0.05,
+        asks="AutoAttack lowers PGD-50's accuracy by at most 10 points (ours)",
+        passes="plain PGD already tells most of the truth.",
+        fails="PGD flatters the model: its gradients mislead plain attacks; report AutoAttack.",
+    ),
+)
+"""The checks, in the order in which they are told."""
+
+ATTACKS = tuple(
+    dict.fromkeys(("clean", *(name for c in COMPARISONS for name in (*c.weaker, *c.stronger) if " " not in name)))
+)
+"""The attacks that the checks need, each once."""

@@ -1,0 +1,126 @@
+"""A verdict: what was measured, against which threshold, and what to believe.
+
+A gap between two attacks is judged as a test, not as a bare difference: FAIL needs a gap above what is allowed that the
+images can show (the whole 95 % interval lies above it), PASS needs that a gap which matters is excluded (the interval
+ends below it); anything between is INCONCLUSIVE, with the number of images that would decide it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from torch import Tensor
+
+from nuat.comparison import paired_interval
+
+
+class Status(StrEnum):
+    """How a check came out."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One check's outcome."""
+
+    check: str
+    """Name of the check."""
+    status: Status
+    """How it came out."""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """What was measured, as JSON values."""
+    threshold: str
+    """What was asked for, in words with its number."""
+    meaning: str
+    """One sentence: what to believe."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "check": self.check,
+            "status": self.status.value,
+            "measured": dict(self.measured),
+            "threshold": self.threshold,
+            "meaning": self.meaning,
+        }
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How many images an attack that ought to be the weaker of two breaks beyond the stronger, and the reverse."""
+
+    weaker_only: int
+    """Images that only the attack which ought to be weaker breaks."""
+    stronger_only: int
+    """Images that only the other breaks."""
+    n: int
+    """Images in all."""
+
+    @classmethod
+    def of(cls, weaker: Tensor, stronger: Tensor) -> "Gap":
+        """Return the gap of two attacks from which images withstood each, bool [n]."""
+        return cls(int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum()), len(weaker))
+
+    @property
+    def value(self) -> float:
+        """Accuracy under the stronger attack minus that under the weaker: above 0 where something is wrong."""
+        return (self.weaker_only - self.stronger_only) / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the value."""
+        return paired_interval(self.weaker_only, self.stronger_only, self.n)
+
+    def judge(self, *, allowed: float, matters: float) -> Status:
+        """Return FAIL above ``allowed`` beyond doubt, PASS if ``allowed + matters`` is excluded, else INCONCLUSIVE."""
+        low, high = self.interval
+        if low > allowed:
+            return Status.FAIL
+        return Status.PASS if high < allowed + matters else Status.INCONCLUSIVE
+
+    def images_needed(self, *, allowed: float, matters: float) -> int:
+        """Return how many images would decide it if their shares stayed as they are; at least n."""
+        n = self.n
+        while n < 10_000_000:
+            scale = n / self.n
+            grown = Gap(round(self.weaker_only * scale), round(self.stronger_only * scale), n)
+            if grown.judge(allowed=allowed, matters=matters) is not Status.INCONCLUSIVE:
+                return n
+            n = n * 5 // 4 + 1
+        return n
+
+    def measured(self) -> dict[str, Any]:
+        """Return the gap as JSON values, in points."""
+        low, high = self.interval
+        return {
+            "gap_points": round(100 * self.value, 3),
+            "interval_points": [round(100 * low, 3), round(100 * high, 3)],
+            "only_weaker_breaks": self.weaker_only,
+            "only_stronger_breaks": self.stronger_only,
+            "n": self.n,
+        }
+
+
+def judge_gap(check: str, gap: Gap, *, allowed: float, matters: float, asks: str, passes: str, fails: str) -> Verdict:
+    """Return the verdict on a gap.
+
+    Args:
+        check: name of the check.
+        gap: what was measured.
+        allowed: gap in [0, 1] up to which nothing is wrong.
+        matters: size above it that PASS must exclude.
+        asks: the threshold in words.
+        passes: what a PASS means.
+        fails: what a FAIL means.
+    """
+    status = gap.judge(allowed=allowed, matters=matters)
+    if status is Status.INCONCLUSIVE:
+        needed = gap.images_needed(allowed=allowed, matters=matters)
+        meaning = f"{gap.n} images cannot tell; about {needed:,} would, if their shares stayed as they are."
+    else:
+        meaning = passes if status is Status.PASS else fails
+    return Verdict(check=check, status=status, measured=gap.measured(), threshold=asks, meaning=meaning)
