@@ -46,14 +46,22 @@ def compare(a: Evaluation, b: Evaluation) -> tuple[Difference, ...]:
     """Return the differences under every attack that both evaluations have, and in the worst case if all are shared.
 
     Raises:
-        InputError: other images, another eps or norm, or no attack in common.
+        InputError: other images, another eps, an attack with other settings, or no attack in common.
     """
     if a.n != b.n or not torch.equal(a.indices, b.indices) or (a.images and b.images and a.images != b.images):
         raise InputError("the two evaluations are of different images, so they cannot be compared image by image.")
     if a.eps != b.eps:
         raise InputError(f"the two evaluations are at different eps, {a.eps:g} and {b.eps:g}.")
-    flags_b = {result.name: result.correct for result in b.results}
-    shared = [(result.name, result.correct, flags_b[result.name]) for result in a.results if result.name in flags_b]
+    theirs = {result.name: result for result in b.results}
+    for result in a.results:
+        if result.name in theirs and result.settings != theirs[result.name].settings:
+            raise InputError(
+                f"{result.name} ran with other settings, {result.settings} and {theirs[result.name].settings}; attack "
+                "both models alike."
+            )
+    shared = [
+        (result.name, result.correct, theirs[result.name].correct) for result in a.results if result.name in theirs
+    ]
     if not shared:
         names = [", ".join(result.name for result in evaluation.results) for evaluation in (a, b)]
         raise InputError(f"no attack in common: {names[0]} against {names[1]}.")

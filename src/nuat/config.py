@@ -240,6 +240,8 @@ class TrainConfig:
         _at_least("checkpoint_every", self.checkpoint_every, 1)
         if not 0.0 <= self.eps_warmup < 1.0:
             raise InputError(f"eps_warmup={self.eps_warmup:g}: expected a fraction of the run in [0, 1).")
+        if self.eps_warmup > 0 and self.defense.judged_by == "clean":
+            raise InputError("eps_warmup has no effect on a defense that does not attack; leave it out.")
         if self.data.validation == 0 and self.monitors.on_overfitting == "stop":
             raise InputError(
                 "monitors.on_overfitting=stop has no effect without validation images: set data.validation."

@@ -46,8 +46,13 @@ def inspect(model: nn.Module, images: ImageSet) -> list[str]:
 
 def check_logits(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     """Return the model's logits [B, N] on ``x`` [B, C, H, W], or say what is wrong with them."""
-    with torch.no_grad():
-        logits = model(x)
+    try:
+        with torch.no_grad():
+            logits = model(x)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        size = " x ".join(map(str, x.shape[1:]))
+        why = " ".join(str(error).split())
+        raise InputError(f"the model fails on images of {size} (channels, height, width): {why}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"the model must return logits [B, N] as one tensor; it returned {shape}.")

@@ -207,3 +207,8 @@ class Jumps:
     def __call__(self, epoch: int, epochs: int) -> float:
         """Return the weight in epoch ``epoch`` (from 0) of ``epochs``."""
         return self.start * self.factor ** sum(epoch / epochs >= fraction for fraction in self.at)
+
+
+def warm_up(step: int, steps: float) -> float:
+    """Return the fraction, in (0, 1], that step ``step`` (from 0) takes of what is warmed up over ``steps`` steps."""
+    return min(1.0, (step + 1) / steps) if steps > 0 else 1.0

@@ -25,6 +25,7 @@ from nuat.nuclear import NonFiniteError
 from nuat.passes import PassCounter
 from nuat.progress import Reporter
 from nuat.records import RunFolder, check_same_config, no_space_left
+from nuat.schedules import warm_up
 from nuat.signals import Interrupted, StopRequest
 from nuat.state import TrainingState
 from nuat.threat import Linf
@@ -205,7 +206,7 @@ class Loop:
     def _step(self, batch: Batch) -> BatchLoss | None:
         """Do one update; return its terms, or none where it was skipped."""
         config, state = self.config, self.state
-        warmup = self._warmed_up()
+        warmup = warm_up(state.step, config.eps_warmup * self.steps)
         step = Step(
             threat=Linf(config.threat.eps * warmup),
             epoch=state.epoch,
@@ -242,11 +243,6 @@ class Loop:
         for event in terms.events:
             self.books.record(event)
         return terms
-
-    def _warmed_up(self) -> float:
-        """Return the fraction of eps that the present step trains at, in (0, 1]."""
-        steps = self.config.eps_warmup * self.steps
-        return min(1.0, (self.state.step + 1) / steps) if steps > 0 else 1.0
 
     def _check_finite(self, terms: BatchLoss) -> None:
         """Refuse a loss or gradients that are infinite or NaN, before they reach the weights."""

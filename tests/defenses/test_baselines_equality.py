@@ -25,7 +25,7 @@ from nuat.defenses import (
     FreeAT,
     Step,
 )
-from nuat.defenses.free_at import carry
+from nuat.defenses.carried import carry
 from nuat.schedules import Jumps
 from nuat.threat import Linf
 

@@ -32,8 +32,10 @@ MARGIN = 1.1
 """Factor on every forecast."""
 _PROBE_SECONDS = 3.0
 _PASSES = {"clean": 1, "fgsm": 2, "rfgsm": 2, "nuclear": 3, "nuclear-2": 4, "autoattack": 5400, "autoattack-v1": 4600}
-"""Forward and backward passes an image, at most; pgd-<n> and gama-<n> take n. AutoAttack: APGD 100 steps, its targeted
-forms and FAB 9 x 100, Square 5,000 queries at half a pass each."""
+"""Forward and backward passes an image, at most. AutoAttack: APGD 100 steps, its targeted forms and FAB 9 x 100, Square
+5,000 queries at half a pass each."""
+_ONE_A_STEP = ("pgd", "margin-pgd", "mi-fgsm", "gama", "gama-fw", "targeted", "targeted-random", "noise", "square")
+"""Attacks that take a pass for each of the number in their name; any other is taken to need ten (its targets)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +135,7 @@ def _adapts(suite: Suite) -> bool:
 def measure(row: Row) -> Rates:
     """Time a few steps of a row's training and of an attack on its network, and leave nothing behind.
 
-    The steps are those of the last epoch, where ramps have ended and warm-ups are over.
+    The steps are those of the last epoch, where ramps have ended and warm-ups are over, of a defense at its costliest.
     """
     # weights that have not been trained may diverge at the ramps' end, which is nothing to time
     config = replace(row.config, monitors=replace(row.config.monitors, on_nonfinite="skip"))
@@ -141,11 +143,12 @@ def measure(row: Row) -> Rates:
         loop = Loop(config, RunFolder(Path(folder)), row.recipe, hardware.resolve(config.device), Reporter())
         passes = _attack_pass(loop, row)  # before the steps: an attack cannot climb a model that has diverged
         loop.state.epoch = row.config.epochs - 1
+        loop.state.step = loop.steps - loop.batches * loop.replays
+        config.defense.expect_most(loop.state.defense, loop.state.epoch)
         batches = itertools.islice(loop.epoch(), 200)
         first = next(batches)
         loop.train_batch(first)  # what the first call alone costs
         _wait(loop.device)
-        loop.state.step = loop.state.batch = 0
         began, done = time.perf_counter(), 0
         for batch in itertools.chain(batches, (first,)):
             loop.train_batch(batch)
@@ -180,8 +183,11 @@ def _passes(suite: Suite, images: int) -> int:
     count = max(steps, default=0) + len(steps)  # several step counts are read off one trajectory
     for name in suite.attacks:
         if not name.startswith("pgd-"):
-            kind, _, number = name.partition("-")
-            count += int(number) + 1 if kind == "gama" else _PASSES[name]
+            kind, _, number = name.rpartition("-")
+            if number.isdigit() and name not in _PASSES:
+                count += (int(number) + 1) * (1 if kind in _ONE_A_STEP else 10)
+            else:
+                count += _PASSES.get(name, _PASSES["autoattack"])
     return count * (suite.n or images)
 
 

@@ -9,6 +9,7 @@
 | table.md | the rows that are done |
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.config import DataConfig
 from nuat.errors import InputError
 from nuat.files import write_text
-from nuat.records import RunFolder, check_same_config
+from nuat.records import RunFolder, check_same_config, to_json
 from nuat.results import Evaluation
 
 Counts = Mapping[DataConfig, Mapping[str, int]]
@@ -39,6 +40,12 @@ class Status(StrEnum):
     RUNNING = "running"  # another process works on it
     PARTIAL = "half done"
     WAITING = "waiting"
+
+
+def settings_digest(row: Row) -> str:
+    """Return a digest of all settings of a row."""
+    settings: dict[str, Any] = to_json(row.config)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 class Ledger:
@@ -125,7 +132,11 @@ class Ledger:
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return None  # a row without a readable record is looked at again; its run and evaluations are kept
         needed = _RECORD.get(str(values.get("status"))) if isinstance(values, dict) else None
-        return values if needed is not None and needed <= values.keys() else None
+        if needed is None or not needed <= values.keys():
+            return None
+        # a run of other settings is refused by its config.json; a row may fail before there is one
+        stale = values["status"] == "failed" and values.get("settings_sha256") != settings_digest(row)
+        return None if stale else values
 
     def write(self, row: Row, values: dict[str, Any]) -> None:
         """Write the row's record, whole."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import nuat
 from nuat import hardware
-from nuat.campaign.ledger import Ledger
+from nuat.campaign.ledger import Ledger, settings_digest
 from nuat.campaign.plan import Campaign, Row
 from nuat.errors import InputError
 from nuat.monitors import RunStopped
@@ -47,6 +47,7 @@ def failed(campaign: Campaign, ledger: Ledger, row: Row, error: Exception) -> di
     return {
         "status": "failed",
         "reason": " ".join(reason.split()),
+        "settings_sha256": settings_digest(row),
         **_identity(campaign, row),
         "alarms": _alarms(ledger, row),
         **({} if expected else {"traceback": "".join(traceback.format_exception(error))}),

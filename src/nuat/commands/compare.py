@@ -43,6 +43,10 @@ def read_evaluation(path: Path) -> Evaluation:
         InputError: no such file, or it holds no evaluation.
     """
     file = RunFolder(path).evaluation if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        found = sorted(path.glob("evaluation-*.json"))
+        if found:
+            raise InputError(f"{path} holds several evaluations; name one: {', '.join(map(str, found))}.")
     try:
         return Evaluation.from_json(json.loads(file.read_text(encoding="utf-8")))
     except OSError:

@@ -5,6 +5,7 @@ lives in a *state*, a dictionary of tensors, numbers, strings and dictionaries o
 and checkpoints: ``init_state`` makes it with all its names, ``loss`` and ``after_step`` may change it in place.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from nuat.errors import InputError
 from nuat.threat import Linf
 
 State = dict[str, Any]
@@ -53,6 +55,12 @@ class BatchLoss:
     """Things worth a line of the record (a switch), each a dictionary of JSON values with a ``kind``."""
 
 
+def check_weight(name: str, value: float) -> None:
+    """Refuse the weight of a regulariser that is not finite or below 0."""
+    if not 0.0 <= value < math.inf:
+        raise InputError(f"{name}={value:g}: expected a finite weight >= 0.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Defense:
     """Base of the defenses; a subclass is a frozen keyword-only dataclass that defines ``loss``."""
@@ -83,6 +91,9 @@ class Defense:
 
     def after_step(self, model: nn.Module, step: Step, state: State) -> None:
         """Do what follows the optimizer's update of the weights (an average); by default nothing."""
+
+    def expect_most(self, state: State, step_epoch: int) -> None:
+        """Set ``state`` so that the batches of an epoch cost the most they can, for a forecast; by default they do."""
 
     def summary(self, state: State, batches: int) -> dict[str, Any]:
         """Return figures of the whole run for its record, as JSON values; ``batches`` is those of an epoch."""

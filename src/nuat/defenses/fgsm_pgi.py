@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from nuat.attacks.base import eval_mode, input_gradient
-from nuat.defenses.base import BatchLoss, Defense, State, Step
-from nuat.defenses.free_at import carry
-from nuat.errors import InputError
+from nuat.defenses.base import BatchLoss, Defense, State, Step, check_weight
+from nuat.defenses.carried import carry
 from nuat.losses import cross_entropy, cross_entropy_sum, wide
 
 
@@ -31,8 +30,7 @@ class FGSMPGI(Defense):
     """Weight of the distance between the logits at the prior and at the attacked image, >= 0."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight < float("inf"):
-            raise InputError(f"defense.weight={self.weight:g}: expected a finite weight >= 0.")
+        check_weight("defense.weight", self.weight)
 
     def init_state(self, model: nn.Module) -> State:
         """Return no prior; the first batch tells its shape."""

@@ -6,10 +6,10 @@ batch. A run of N epochs' cost has N / m epochs.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.carried import carry
 from nuat.errors import InputError
 from nuat.losses import cross_entropy
 
@@ -49,18 +49,3 @@ class FreeAT(Defense):
 
         x_adv.register_hook(move)  # type: ignore[no-untyped-call]
         return BatchLoss(cross_entropy(model(x_adv), y))
-
-
-def carry(state: State, name: str, x: Tensor) -> Tensor:
-    """Return the perturbation that ``state`` carries from batch to batch, cut to the batch: a view [B, C, H, W].
-
-    It starts at 0; a short last batch uses and changes its first rows alone.
-    """
-    carried = state[name]
-    if carried is None or len(carried) < len(x):
-        grown = torch.zeros_like(x, memory_format=torch.contiguous_format)
-        if carried is not None:
-            grown[: len(carried)] = carried
-        state[name] = carried = grown
-    view: Tensor = carried[: len(x)]
-    return view

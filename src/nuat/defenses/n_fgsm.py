@@ -20,7 +20,7 @@ class NFGSM(AdversarialTraining):
     """Uniform noise of ``noise * eps``, one step of eps, no projection to the ball, cross-entropy on the result."""
 
     noise: float = 2.0
-    """Magnitude of the noise in units of eps, > 0."""
+    """Magnitude of the noise in units of eps, in (0, 10]."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.noise <= 10.0:

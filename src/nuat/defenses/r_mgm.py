@@ -1,8 +1,8 @@
 """R-MGM: a regulariser against gradient masking (Vivek et al. 2019); the row "R-MGM" of Tables 1a and 2.
 
 Where gradients are masked, R-FGSM finds what FGSM does not. So the logits at the two examples are drawn together. The
-authors publish neither code nor the weight: the squared distance, the cross-entropy on the FGSM example and the default
-weight are our reading; the recipes say how the weight was chosen.
+authors publish neither code nor the weight: the squared distance and the cross-entropy on the FGSM example are our
+reading, the default weight is not tuned; a recipe whose weight was swept says so.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from nuat.attacks import FGSM, RFGSM
 from nuat.attacks.base import eval_mode
-from nuat.defenses.base import BatchLoss, Defense, State, Step
-from nuat.errors import InputError
+from nuat.defenses.base import BatchLoss, Defense, State, Step, check_weight
 from nuat.losses import cross_entropy, squared_distance
 
 
@@ -24,8 +23,7 @@ class RMGM(Defense):
     """Weight of the distance between the logits, >= 0."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight < float("inf"):
-            raise InputError(f"defense.weight={self.weight:g}: expected a finite weight >= 0.")
+        check_weight("defense.weight", self.weight)
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the loss in training mode on the two single-step examples."""

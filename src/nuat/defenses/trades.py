@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from nuat.attacks.base import Forward, input_gradient
 from nuat.defenses.adversarial import AdversarialTraining
-from nuat.defenses.base import BatchLoss, Step
+from nuat.defenses.base import BatchLoss, Step, check_weight
 from nuat.defenses.pgd_at import check_steps
-from nuat.errors import InputError
 from nuat.losses import cross_entropy, kl_divergence
 
 _START = 0.001
@@ -36,8 +35,7 @@ class TRADES(AdversarialTraining):
 
     def __post_init__(self) -> None:
         check_steps(self.steps, self.step_size)
-        if not 0.0 <= self.beta < float("inf"):
-            raise InputError(f"defense.beta={self.beta:g}: expected a finite weight >= 0.")
+        check_weight("defense.beta", self.beta)
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the images [B, C, H, W] of the highest divergence that the attack finds."""

@@ -31,6 +31,10 @@ GAT_WEIGHT = Jumps(start=10.0, at=(86 / 100,), factor=4.0)
 """GAT's script: 10, x 4 after the epoch of index 85 of 100."""
 PGD_STEPS = MultiStep(peak=0.1, drops=(100 / 200, 150 / 200))
 """Rice et al. and AWP's code: 0.1, / 10 at epochs 100 and 150 of 200."""
+AWP_STEPS = MultiStep(peak=0.1, drops=(99 / 200, 149 / 200))
+"""TRADES-AWP's code: 0.1, / 10 at epochs 100 and 150 of 200, counted from 1."""
+AWP_WARMUP = 9 / 200
+"""TRADES-AWP's code: no perturbation before epoch 10, counted from 1."""
 TRADES_STEPS = MultiStep(peak=0.1, drops=(100 / 110, 105 / 110))
 """Pang et al.: 0.1, / 10 at epochs 100 and 105 of 110."""
 

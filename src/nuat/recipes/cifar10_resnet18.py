@@ -22,7 +22,17 @@ from nuat.defenses import (
     NuAT,
     Standard,
 )
-from nuat.recipes.cifar10 import FBF_TRIANGLE, GAT_STEPS, GAT_WEIGHT, PGD_STEPS, TAU, TRADES_STEPS, cifar10
+from nuat.recipes.cifar10 import (
+    AWP_STEPS,
+    AWP_WARMUP,
+    FBF_TRIANGLE,
+    GAT_STEPS,
+    GAT_WEIGHT,
+    PGD_STEPS,
+    TAU,
+    TRADES_STEPS,
+    cifar10,
+)
 from nuat.schedules import Cyclic, CyclicStep, Ramp, Schedule
 
 
@@ -152,11 +162,11 @@ def awp() -> TrainConfig:
     """Table 1a, AWP: 81.99 clean, 55.60 PGD-20, 55.52 PGD-500, 51.65 GAMA-100, 51.45 AutoAttack v1.
 
     The row is TRADES-AWP, as the figures of Table 1b, which are those of its authors' published model, tell: gamma
-    0.005 after the first 10 of 200 epochs, TRADES with beta 6, batches of 128, 0.1, / 10 at epochs 100 and 150 (their
+    0.005 from epoch 10 of 200 on, TRADES with beta 6, batches of 128, 0.1, / 10 at epochs 100 and 150 (their
     code). ``awp-pgd-cifar10-resnet18`` is AWP on PGD-AT.
     """
-    defense = TRADESAWP(beta=6.0, steps=10, step_size=1 / 4, gamma=0.005, warmup=10 / 200)
-    return _row(defense, PGD_STEPS, epochs=200)
+    defense = TRADESAWP(beta=6.0, steps=10, step_size=1 / 4, gamma=0.005, warmup=AWP_WARMUP)
+    return _row(defense, AWP_STEPS, epochs=200)
 
 
 def awp_pgd() -> TrainConfig:

@@ -52,7 +52,7 @@ def _row(defense: Defense, *, peak: float = 0.05, tau: float | None = None, epoc
         averaging=AveragingConfig(tau=tau, warmup=tau is not None),
         epochs=epochs,
         batch_size=64,
-        eps_warmup=0.4,
+        eps_warmup=0.0 if isinstance(defense, Standard) else 0.4,
         precision="bf16",
         evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
     )
@@ -84,7 +84,7 @@ def fbf() -> TrainConfig:
 
 
 def n_fgsm() -> TrainConfig:
-    """MNIST, small CNN: N-FGSM."""
+    """MNIST, small CNN: N-FGSM with noise of eps; its authors take 2 eps, at eps of 8/255."""
     return _row(NFGSM(noise=1.0), peak=0.1)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
+from nuat import paper
 from nuat.campaign.ledger import Ledger, Status
-from nuat.campaign.plan import Campaign, Row
+from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.campaign.queue import Entry
 from nuat.results import wilson_interval
 
@@ -50,13 +51,13 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
         elif record is not None:
             failed.append(f"- {row.name}: {record['reason']}")
     suites = {suite.name: suite for row in campaign.rows for suite in row.suites}
-    columns = [(name, attack) for name, suite in suites.items() for attack in suite.attacks]
-    theirs: dict[str, Mapping[str, float]] = {}
-    if campaign.table is not None:
-        from nuat import paper
-
-        theirs = {row.recipe: row.values for row in paper.table(campaign.table)}
-    quantities = [q for q in dict.fromkeys(q for values in theirs.values() for q in values) if not q.endswith("s")]
+    columns = [(name, attack) for name, suite in suites.items() for attack in _columns(suite)]
+    theirs = {} if campaign.table is None else {row.recipe: row.values for row in paper.table(campaign.table)}
+    quantities = [
+        q
+        for q in dict.fromkeys(q for values in theirs.values() for q in values)
+        if not q.endswith("epochs") and not q.startswith("#")
+    ]
     heads = [
         "method",
         "seeds",
@@ -97,6 +98,12 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
     if failed:
         notes += ["Failed:", "\n".join(failed)]
     return f"# {campaign.name}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
+
+
+def _columns(suite: Suite) -> tuple[str, ...]:
+    """Return the accuracies that a suite gives; the worst case where several attacks make one."""
+    several = len([attack for attack in suite.attacks if attack != "clean"]) > 1
+    return (*suite.attacks, "worst-case") if several else suite.attacks
 
 
 def _head(attack: str, n: int | None, images: str) -> str:
