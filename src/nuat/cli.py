@@ -99,7 +99,7 @@ def _dispatch(arguments: list[str]) -> int:
 
         return compare(rest)
     if command == "campaign":
-        from nuat.campaign.command import campaign
+        from nuat.commands.campaign import campaign
 
         return campaign(rest)
     if command == "recipes":

@@ -65,7 +65,7 @@ FOUR = toml(
     {"recipe": NUAT, "label": "NuAT", "seeds": [0, 1], "set": {"defense.lam.peak": 2}},
 )
 """Two recipes x two seeds, in this order; the second suite on seed 0 alone."""
-NAMES = [f"{method}/seed-{seed}" for method in (NORMAL, f"{NUAT}_peak-2") for seed in (0, 1)]
+NAMES = [f"{method}/seed-{seed}" for method in (NORMAL, f"{NUAT}_defense.lam.peak-2") for seed in (0, 1)]
 
 
 def plan(text: str = FOUR, **arguments: Any) -> Campaign:

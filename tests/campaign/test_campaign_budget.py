@@ -28,7 +28,7 @@ from campaign_runs import (
 
 from nuat import hardware
 from nuat.campaign import Campaign, Ledger, Row, Runner, Status
-from nuat.campaign.command import parse_duration
+from nuat.commands.campaign import parse_duration
 from nuat.campaign.forecast import MARGIN, Forecaster, Rates, measure
 from nuat.errors import InputError
 
@@ -124,7 +124,7 @@ def test_each_method_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = runner(plan(), reporter=told)
     ours.learn()
     ours.learn()
-    assert timed == [NORMAL, f"{NUAT}_peak-2"]
+    assert timed == [NORMAL, f"{NUAT}_defense.lam.peak-2"]
     assert told.messages == [f"timing the first steps of {method}" for method in timed]
     runner(plan()).learn()
     assert len(timed) == 2
@@ -152,7 +152,7 @@ def test_rates_are_kept_by_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     values = json.loads((Path("out") / "rates.json").read_text())
     assert list(values) == ["one", "other"]
     assert list(values["one"].values()) == [{"training": 8.0, "passes": 0.25}] * 2
-    assert [name.split()[0] for name in values["one"]] == [NORMAL, f"{NUAT}_peak-2"]
+    assert [name.split()[0] for name in values["one"]] == [NORMAL, f"{NUAT}_defense.lam.peak-2"]
 
 
 def test_rates_of_two_processes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_finished_rows_replace_the_first_steps(finished: Path, monkeypatch: pyte
     change(NAMES[3], seconds={"training": 99.0, "main": 3.0})
     found = forecast(plan(seeds=(0, 1, 7)), 1000.0, 0.0, monkeypatch)
     assert found[f"{NORMAL}/seed-7"] == pytest.approx(MARGIN * (30.0 + 5.0))
-    assert found[f"{NUAT}_peak-2/seed-7"] == pytest.approx(MARGIN * (99.0 + 5.0))
+    assert found[f"{NUAT}_defense.lam.peak-2/seed-7"] == pytest.approx(MARGIN * (99.0 + 5.0))
 
 
 def test_finished_rows_are_enough_for_a_forecast(finished: Path) -> None:
@@ -275,7 +275,7 @@ def test_autoattack_on_a_broken_model_says_nothing_of_a_robust_one(
     found = forecast(plan(toml(*rows, suites=suites)), 10.0, 0.01, monkeypatch)
     validation = 0.01 * VALIDATED
     assert found[f"{NORMAL}/seed-7"] == pytest.approx(MARGIN * (3.0 + validation + 4.0 + 2.0))
-    assert found[f"{NUAT}_peak-2/seed-7"] == pytest.approx(MARGIN * (10.0 + validation + 4.0 + 0.01 * 5400 * 9))
+    assert found[f"{NUAT}_defense.lam.peak-2/seed-7"] == pytest.approx(MARGIN * (10.0 + validation + 4.0 + 0.01 * 5400 * 9))
 
 
 def test_what_is_half_done_needs_the_rest_alone(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

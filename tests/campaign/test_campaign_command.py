@@ -12,6 +12,7 @@ from campaign_runs import FOUR, NAMES, NORMAL, NUAT, plan, record, snapshot, tom
 
 from nuat.campaign import Ledger, Row, Runner
 from nuat.campaign.forecast import Forecaster, Rates
+from nuat.campaign.record import failed
 from nuat.cli import main
 from nuat.signals import Interrupted
 
@@ -100,7 +101,7 @@ def test_the_queue_says_what_is_done_running_failed_and_left(
     ledger = Runner(ours, Ledger(finished)).ledger
     (finished / NAMES[1] / "row.json").unlink()
     (finished / NAMES[1] / "evaluation-main.json").unlink()
-    ledger.write(ours.rows[2], {"status": "failed", "reason": "it was [bold]too hot"})
+    ledger.write(ours.rows[2], failed(ours, ledger, ours.rows[2], RuntimeError("it was [bold]too hot")))
     (finished / NAMES[3] / "row.json").unlink()
     lock = ledger.lock(ours.rows[3])
     monkeypatch.setattr(Forecaster, "needed", lambda forecaster, row: 3600.0 * (row.seed + 1))
@@ -113,10 +114,10 @@ def test_the_queue_says_what_is_done_running_failed_and_left(
     assert rows == [
         [NORMAL, "0", "done", f"{seconds:.0f}", "s"],
         [NORMAL, "1", "half", "done", "~2.0", "h"],
-        [f"{NUAT}_peak-2", "0", "failed"],
-        [f"{NUAT}_peak-2", "1", "running", "~2.0", "h"],
+        [f"{NUAT}_defense.lam.peak-2", "0", "failed"],
+        [f"{NUAT}_defense.lam.peak-2", "1", "running", "~2.0", "h"],
     ]
-    assert f"{NAMES[2]}: it was [bold]too hot" in ended.out
+    assert f"{NAMES[2]}: RuntimeError: it was [bold]too hot" in ended.out
     last = ended.out.splitlines()[-1]
     assert last == "1 done, 1 failed, 1 running, 1 half done; the rest needs about 2.0 h; in out"
 
@@ -125,7 +126,7 @@ def test_a_failed_row_makes_the_exit_code_1(campaign: CommandLine, monkeypatch: 
     Path("small.toml").write_text(toml({"recipe": NORMAL, "set": {"optimizer.lr.peak": 1e30}}, {"recipe": NORMAL}))
     ended = campaign("small.toml", "--out", "out")
     assert (ended.code, ended.err) == (1, "")
-    name = f"{NORMAL}_peak-1e-30/seed-0"
+    name = f"{NORMAL}_optimizer.lr.peak-1e-30/seed-0"
     assert f"{name}: failed " in ended.out
     assert "1 done, 1 failed; in out" in ended.out.splitlines()
     table = (Path("out") / "table.md").read_text()
@@ -186,7 +187,7 @@ def test_settings_of_training_hold_for_every_row(campaign: CommandLine) -> None:
     assert ended.code == 0, ended
     folder = Path("campaigns/small")
     assert {path.parent.name for path in folder.rglob("row.json")} == {"seed-3"}
-    for method in (NORMAL, f"{NUAT}_peak-2"):
+    for method in (NORMAL, f"{NUAT}_defense.lam.peak-2"):
         found = record(f"{method}/seed-3", folder)
         assert (found["epochs"], found["seed"]) == (1, 3)
         assert '"path": "moved.npz"' in (folder / method / "seed-3" / "config.json").read_text()
@@ -254,7 +255,7 @@ def test_the_time_that_timing_takes_is_of_the_budget(campaign: CommandLine, monk
 
     given: list[float | None] = []
     monkeypatch.setattr("nuat.campaign.forecast.measure", measure)
-    monkeypatch.setattr("nuat.campaign.command.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("nuat.commands.campaign.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(Runner, "run", lambda runner, budget, tell: given.append(budget) or runner.queue())
     assert campaign("small.toml", "--budget", "10m").code == 0
     assert given == [600.0 - 200.0]

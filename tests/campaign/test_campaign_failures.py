@@ -84,7 +84,7 @@ def test_a_row_that_fails_after_its_training_keeps_it(monkeypatch: pytest.Monkey
 
 def test_a_row_that_diverges_is_recorded_with_its_alarm() -> None:
     wild = {"recipe": NORMAL, "set": {"optimizer.lr.peak": 1e30, "optimizer.momentum": 0.99}}
-    name = f"{NORMAL}_peak-1e-30_momentum-0.99/seed-0"
+    name = f"{NORMAL}_optimizer.lr.peak-1e-30_optimizer.momentum-0.99/seed-0"
     assert run(plan(toml(wild, {"recipe": NORMAL}))) == {name: "failed", f"{NORMAL}/seed-0": "done"}
     found = record(name)
     assert found["alarms"][-1]["monitor"] == "nonfinite"

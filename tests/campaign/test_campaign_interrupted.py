@@ -141,7 +141,7 @@ def interrupt_in_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable
 
 def test_an_evaluation_that_was_interrupted_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     text = toml({"recipe": NORMAL, "set": {"evaluation.batch-size": 10}}, suites=(MAIN,))
-    name = f"{NORMAL}_batch-size-10/seed-0"
+    name = f"{NORMAL}_evaluation.batch-size-10/seed-0"
     run(plan(text), "whole")
     with monkeypatch.context() as patch:
         # clean: three batches; pgd-2 and pgd-4, three batches of two: the second of these is cut off

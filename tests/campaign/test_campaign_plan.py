@@ -1,6 +1,7 @@
 """What a campaign's file may say, and what becomes of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from campaign_runs import FEW, FOUR, MAIN, NAMES, NORMAL, NUAT, SMALL, plan, toml
@@ -123,9 +124,38 @@ def test_the_command_lines_seeds_replace_those_of_every_row() -> None:
     assert [len(row.suites) for row in campaign.rows] == [1, 2, 1, 2]
 
 
+def test_seeds_of_the_command_line_make_one_row_of_rows_that_differ_in_their_seeds() -> None:
+    """A file may list one method twice to run its seeds at different times."""
+    rows = ({"recipe": NUAT, "seeds": [0]}, {"recipe": NORMAL}, {"recipe": NUAT, "seeds": [1]})
+    assert [row.seed for row in plan(toml(*rows)).rows] == [0, 0, 1]
+    found = [row.name for row in plan(toml(*rows), seeds=(7, 8)).rows]
+    assert found == [f"{recipe}/seed-{seed}" for recipe in (NUAT, NORMAL) for seed in (7, 8)]
+    with pytest.raises(ValueError, match=f"the row {NUAT}/seed-0 is there twice"):
+        plan(toml(*rows), seeds=(0, 0))
+
+
+def test_rows_of_one_recipe_with_other_settings_stay_apart() -> None:
+    """Their folders and, where the file gives none, their labels carry the settings by their full names."""
+    settings: tuple[dict[str, Any], ...] = ({}, {"defense.lam.peak": 3}, {"optimizer.lr.peak": 3, "epochs": 4})
+    named = [{"recipe": NUAT, "set": given} for given in settings]
+    rows = plan(toml(*named, {"recipe": NUAT, "label": "mine", "set": {"epochs": 5}})).rows
+    assert [row.method for row in rows] == [
+        NUAT,
+        f"{NUAT}_defense.lam.peak-3",
+        f"{NUAT}_optimizer.lr.peak-3_epochs-4",
+        f"{NUAT}_epochs-5",
+    ]
+    assert [row.label for row in rows] == [
+        NUAT,
+        f"{NUAT} (defense.lam.peak 3)",
+        f"{NUAT} (optimizer.lr.peak 3, epochs 4)",
+        "mine",
+    ]
+
+
 def test_a_methods_folder_is_a_file_name_whatever_its_settings() -> None:
     rows = plan(toml({"recipe": NUAT, "set": {"threat.eps": "8/255", "model.mean": [0.5], "model.std": [0.2]}})).rows
-    assert rows[0].method == f"{NUAT}_eps-8-255_mean-0.5_std-0.2"
+    assert rows[0].method == f"{NUAT}_threat.eps-8-255_model.mean-0.5_model.std-0.2"
     assert rows[0].name == f"{rows[0].method}/seed-0"
 
 

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from nuat import paper
 from nuat.campaign import Campaign, Entry, Ledger, Status, load
+from nuat.campaign.record import failed
+from nuat.errors import InputError
 from nuat.report.campaigns import campaign_markdown, duration, queue_table
 from nuat.results import wilson_interval
 
@@ -50,7 +52,7 @@ def write(campaign: Campaign, ledger: Ledger, index: int, **values: Any) -> None
 
 
 def accuracies(**found: float) -> dict[str, Any]:
-    names = {"clean": "clean", "two": "pgd-2", "four": "pgd-4"}
+    names = {"clean": "clean", "two": "pgd-2", "four": "pgd-4", "worst": "worst-case"}
     return {"main": {"images": "test", "n": 1000, "accuracies": {names[name]: given for name, given in found.items()}}}
 
 
@@ -61,7 +63,7 @@ def test_the_numbers_are_those_of_the_records(finished: Path) -> None:
     for label, names in (("Normal", NAMES[:2]), ("NuAT", NAMES[2:])):
         records = [record(name) for name in names]
         assert rows[label]["seeds"] == "0, 1"
-        for attack in ("clean", "pgd-2", "pgd-4"):
+        for attack in ("clean", "pgd-2", "pgd-4", "worst-case"):
             values = [100 * found["suites"]["main"]["accuracies"][attack] for found in records]
             expected = f"{sum(values) / 2:.2f} +- {abs(values[0] - values[1]) / 2**0.5:.2f}"
             assert rows[label][attack] == expected
@@ -80,7 +82,7 @@ def test_means_and_deviations_over_seeds() -> None:
     campaign = plan(toml({"recipe": NORMAL, "label": "x", "seeds": [0, 1, 2]}, suites=(MAIN,)))
     ledger = Ledger(Path("out"))
     for index, value in enumerate((0.5, 0.52, 0.6)):
-        found = accuracies(clean=value, two=0.25, four=0.0)
+        found = accuracies(clean=value, two=0.25, four=0.01, worst=0.0)
         write(
             campaign,
             ledger,
@@ -96,7 +98,8 @@ def test_means_and_deviations_over_seeds() -> None:
         "seeds": "0, 1, 2",
         "clean": "54.00 +- 5.29",
         "pgd-2": "25.00 +- 0.00",
-        "pgd-4": "0.00 +- 0.00",
+        "pgd-4": "1.00 +- 0.00",
+        "worst-case": "0.00 +- 0.00",
         "images forward (M)": "1.00",
         "images backward (M)": "0.10",
         "training (s)": "10",
@@ -136,7 +139,7 @@ def test_rows_that_are_not_done_are_left_out_and_counted() -> None:
     assert "0 of 4 rows are done" in text
     assert "Measured on: -." in text
     write(campaign, ledger, 2)
-    ledger.write(campaign.rows[3], {"status": "failed", "reason": "too hot"})
+    ledger.write(campaign.rows[3], failed(campaign, ledger, campaign.rows[3], InputError("too hot")))
     text = campaign_markdown(campaign, ledger)
     assert list(table(text)) == ["NuAT"]
     assert table(text)["NuAT"]["seeds"] == "0"
@@ -175,11 +178,12 @@ def test_seeds_of_a_method_stand_together_wherever_they_are_in_the_campaign() ->
 def test_heads_say_which_images() -> None:
     suites = ({**MAIN, "n": 1000, "images": "validation"}, {**FEW, "n": 1500}, {"name": "all", "attacks": ["rfgsm"]})
     text = campaign_markdown(plan(toml({"recipe": NORMAL}, suites=suites)), Ledger(Path("out")))
-    heads = [head.strip() for head in text.splitlines()[2].split("|")[3:8]]
+    heads = [head.strip() for head in text.splitlines()[2].split("|")[3:9]]
     assert heads == [
         "clean validation, n 1,000",
         "pgd-2 validation, n 1,000",
         "pgd-4 validation, n 1,000",
+        "worst-case validation, n 1,000",  # a suite of one attack has none
         "fgsm, n 1,500",
         "rfgsm",
     ]
@@ -250,8 +254,8 @@ def test_the_queue_as_a_table() -> None:
         ["row", "seed", "status", "time"],
         [NORMAL, "0", "done", "61", "s"],
         [NORMAL, "1", "failed"],
-        [f"{NUAT}_peak-2", "0", "half", "done", "~2.0", "h"],
-        [f"{NUAT}_peak-2", "1", "waiting", "?"],
+        [f"{NUAT}_defense.lam.peak-2", "0", "half", "done", "~2.0", "h"],
+        [f"{NUAT}_defense.lam.peak-2", "1", "waiting", "?"],
     ]
 
 

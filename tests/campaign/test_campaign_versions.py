@@ -108,7 +108,7 @@ def test_the_settings_that_change_no_weights_may_differ(finished: Path) -> None:
 
 def test_another_setting_of_a_row_has_a_folder_of_its_own(finished: Path) -> None:
     before = snapshot(finished)
-    other = f"{NUAT}_peak-3/seed-0"
+    other = f"{NUAT}_defense.lam.peak-3/seed-0"
     found = run(plan(toml(*ROWS, {"recipe": NUAT, "set": {"defense.lam.peak": 3}}), seeds=[0]))
     assert found == {NAMES[0]: "done", NAMES[2]: "done", other: "done"}
     after = snapshot(finished)

@@ -159,8 +159,8 @@ def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, set
         fields.check_names(entry, ("recipe", "label", "seeds", "set"), here)
         own = fields.seeds(entry.get("seeds", values.get("seeds", [0])), here)
         rows += _rows(entry, here, own if seeds is None else tuple(seeds), common, settings, suites)
-    if seeds is not None:  # rows that differ in their seeds alone become one
-        rows = list({row.name: row for row in rows}.values())
+    if seeds is not None and len(set(seeds)) == len(seeds):  # rows that differ in their seeds alone become one
+        rows = list({(row.name, row.config): row for row in rows}.values())
     names = [row.name for row in rows]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
