@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +29,12 @@ from campaign_runs import (
 
 from nuat import hardware
 from nuat.campaign import Campaign, Ledger, Row, Runner, Status
+from nuat.campaign.forecast import MARGIN, Forecaster, Rates, _passes, measure
+from nuat.campaign.plan import Suite
 from nuat.commands.campaign import parse_duration
-from nuat.campaign.forecast import MARGIN, Forecaster, Rates, measure
+from nuat.defenses import NuATHybrid
 from nuat.errors import InputError
+from nuat.suite import ATTACK_NAMES
 
 COUNTS = {"test": TEST, "validation": VALIDATION}
 VALIDATED = 2 * 12 * VALIDATION  # two epochs, each with the clean pass, FGSM, and PGD-7 and the passes on their results
@@ -275,7 +279,9 @@ def test_autoattack_on_a_broken_model_says_nothing_of_a_robust_one(
     found = forecast(plan(toml(*rows, suites=suites)), 10.0, 0.01, monkeypatch)
     validation = 0.01 * VALIDATED
     assert found[f"{NORMAL}/seed-7"] == pytest.approx(MARGIN * (3.0 + validation + 4.0 + 2.0))
-    assert found[f"{NUAT}_defense.lam.peak-2/seed-7"] == pytest.approx(MARGIN * (10.0 + validation + 4.0 + 0.01 * 5400 * 9))
+    assert found[f"{NUAT}_defense.lam.peak-2/seed-7"] == pytest.approx(
+        MARGIN * (10.0 + validation + 4.0 + 0.01 * 5400 * 9)
+    )
 
 
 def test_what_is_half_done_needs_the_rest_alone(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,3 +353,46 @@ def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_duration(text)
     assert str(caught.value) == f"--budget {text}: expected a time such as 90s, 25m or 1h30m."
+
+
+@pytest.mark.parametrize(
+    ("attacks", "passes"),
+    [
+        (("clean",), 1),
+        (("pgd-20", "pgd-100"), 102),  # one trajectory
+        (("gama-100",), 101),
+        (("margin-pgd-10",), 11),
+        (("noise-50",), 51),
+        (("square-200",), 201),
+        (("multi-targeted-10",), 110),  # ten targets
+        (("nuclear-2",), 4),
+        (("autoattack",), 5400),
+        (("autoattack-v1",), 4600),
+        (("square",), 5400),  # not known by itself: as all of AutoAttack
+    ],
+)
+def test_every_attack_has_a_cost(attacks: tuple[str, ...], passes: int) -> None:
+    assert _passes(Suite(name="s", attacks=attacks), 7) == 7 * passes
+    assert _passes(Suite(name="s", attacks=attacks, n=3), 7) == 3 * passes
+
+
+def test_every_attack_by_name_has_a_cost() -> None:
+    for pattern in ATTACK_NAMES:
+        assert _passes(Suite(name="s", attacks=(re.sub("<.*>", "5", pattern),)), 1) >= 1
+
+
+def test_the_hybrid_is_timed_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its batches cost the most, whatever the untrained network's loss does."""
+    taken: list[bool] = []
+    loss = NuATHybrid.loss
+
+    def watched(self: NuATHybrid, model: Any, x: Any, y: Any, step: Any, state: Any) -> Any:
+        terms = loss(self, model, x, y, step, state)
+        taken.append(bool(state["two_step"]))
+        return terms
+
+    monkeypatch.setattr(NuATHybrid, "loss", watched)
+    monkeypatch.setattr("nuat.campaign.forecast._PROBE_SECONDS", 0.01)
+    measure(plan(toml({"recipe": "nuat-h-mnist-small-cnn"})).rows[0])
+    assert taken
+    assert all(taken)

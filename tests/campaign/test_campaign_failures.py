@@ -257,3 +257,15 @@ def test_a_failure_in_learning_a_rate_is_recorded(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("nuat.campaign.forecast.measure", measure)
     assert statuses(runner(plan()).run(1000.0)) == dict.fromkeys(NAMES, "failed")
     assert [record(name)["reason"] for name in NAMES] == ["no", "no", "KeyError: 'odd'", "KeyError: 'odd'"]
+
+
+def test_a_failure_of_other_settings_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that failed before it had a config.json is tried again once its settings changed."""
+    text = toml({"recipe": NORMAL})
+    name = f"{NORMAL}/seed-0"
+    with monkeypatch.context() as patch:
+        break_row(patch, name, RuntimeError("out of luck"))
+        assert run(plan(text)) == {name: "failed"}
+    assert len(record(name)["settings_sha256"]) == 64
+    assert run(plan(text)) == {name: "failed"}
+    assert run(plan(text, settings=(("epochs", "3"),))) == {name: "done"}

@@ -70,3 +70,15 @@ def test_missing_and_unlike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["compare", str(a), str(write(tmp_path / "b.json", [1, 0, 1]))]) == 2
     assert "different images" in capsys.readouterr().err
     assert main(["compare", str(a)]) == 2
+
+
+def test_a_folder_of_several_evaluations_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A campaign's row has a file for each suite."""
+    a = write(tmp_path / "a.json", [1, 1])
+    row = write(tmp_path / "row" / "evaluation-main.json", [1, 0]).parent
+    write(row / "evaluation-few.json", [1, 0])
+    assert main(["compare", str(a), str(row)]) == 2
+    told = capsys.readouterr().err
+    assert f"holds several evaluations; name one: {row / 'evaluation-few.json'}, {row / 'evaluation-main.json'}" in told
+    write(row / "evaluation.json", [1, 0])
+    assert main(["compare", str(a), str(row)]) == 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuat.errors import InputError
-from nuat.schedules import Constant, Cyclic, CyclicStep, Jumps, MultiStep, OneCycle, Ramp, Schedule
+from nuat.schedules import Constant, Cyclic, CyclicStep, Jumps, MultiStep, OneCycle, Ramp, Schedule, warm_up
 
 STEPS = 7  # of an epoch
 
@@ -190,3 +190,16 @@ def test_a_jump_at_a_whole_epoch_is_not_moved_by_rounding(epochs: int) -> None:
 def test_what_cannot_be_is_refused(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_warm_up_over_four_steps() -> None:
+    assert [warm_up(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert [warm_up(step, 2.5) for step in range(4)] == pytest.approx([0.4, 0.8, 1.0, 1.0])
+    assert [warm_up(step, 0.0) for step in range(3)] == [1.0, 1.0, 1.0]  # no warm-up
+    assert warm_up(0, 0.5) == 1.0
+
+
+@given(st.integers(0, 10**6), st.floats(0.0, 1e6))
+def test_a_warm_up_is_never_0_and_only_grows(step: int, steps: float) -> None:
+    assert 0.0 < warm_up(step, steps) <= warm_up(step + 1, steps) <= 1.0
+    assert (warm_up(step, steps) == 1.0) == (step + 1 >= steps)

@@ -85,3 +85,11 @@ def test_other_images_eps_or_attacks_are_refused() -> None:
     with pytest.raises(InputError, match="no attack in common: pgd against clean"):
         compare(a, evaluation(clean=[1, 0, 1]))
     assert compare(a, replace(a, images=None))  # a file of format 1 does not say
+
+
+def test_attacks_with_other_settings_are_not_compared() -> None:
+    a, b = evaluation(clean=[1, 0], pgd=[1, 0]), evaluation(clean=[1, 0], pgd=[1, 0])
+    weaker = replace(b.results[1], settings={"steps": 3})
+    with pytest.raises(InputError, match=r"pgd ran with other settings, \{\} and \{'steps': 3\}; attack both models"):
+        compare(a, replace(b, results=(b.results[0], weaker)))
+    assert compare(a, b)

@@ -102,3 +102,12 @@ def test_what_cannot_be_evaluated() -> None:
         inspect(Changed(model, same, lambda z: (z, z)), images)  # type: ignore[arg-type, return-value]
     with pytest.raises(InputError, match=r"2 logits, but the images have 3 classes"):
         inspect(model, random_images(9, classes=3))
+
+
+def test_a_model_that_fails_on_the_images_is_a_message() -> None:
+    """A user's mistake: the wrong number of channels, or a size that a layer does not take."""
+    with pytest.raises(InputError, match=r"the model fails on images of 1 x 4 x 4 \(channels, height, width\): .*chan"):
+        inspect(nn.Conv2d(3, 2, 3), random_images(4))
+    with pytest.raises(InputError, match="the model fails on images of 1 x 4 x 4") as caught:
+        inspect(nn.Sequential(nn.Flatten(), nn.Linear(17, 2)), random_images(4))
+    assert len(str(caught.value).splitlines()) == 1

@@ -32,7 +32,8 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the gradient of the scalar ``objective(x)`` in ``x``, detached and of its shape.
 
-    Only the input is differentiated: no parameter gets a ``.grad``, no graph outlives the call.
+    Only the input is differentiated: no parameter gets a ``.grad``, no graph outlives the call. Where no graph leads
+    from the objective to the input, the gradient is 0: an attack returns its start, as on any flat model.
 
     Raises:
         NonFiniteError: the gradient holds infinities or NaN. Its sign would be 0 there, the attack would stand still,
@@ -40,7 +41,10 @@ def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(objective(x), x)
+        value = objective(x)
+        gradient = torch.autograd.grad(value, x, allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None:
+        return torch.zeros_like(x)
     if not bool(torch.isfinite(gradient).all()):
         raise NonFiniteError(
             "the gradient of the loss in the image is infinite or NaN, so no attack can climb it: the model masks its "

@@ -46,8 +46,11 @@ class Evaluate:
     """quick: clean, PGD-100, GAMA-PGD-100. paper: clean, FGSM, PGD-20/100/500, GAMA-PGD-100, AutoAttack. standard:
     clean and AutoAttack v2 alone."""
     attacks: tuple[str, ...] = ()
-    """Attacks instead of a suite: clean, fgsm, rfgsm, pgd-<steps>, gama-<steps>, nuclear, nuclear-2, autoattack, ...;
-    a wrong name lists all."""
+    """Attacks instead of a suite. Few steps: clean, fgsm, rfgsm, nuclear, nuclear-2. <steps> of gradients: pgd-<steps>,
+    margin-pgd-, mi-fgsm-, gama-, gama-fw-, gama-mt-. With a target: targeted-, targeted-random-, multi-targeted-. That
+    know NuAT: adaptive-, adaptive-same-class-, adaptive-nuclear-, adaptive-logit-. Without gradients: noise-<draws>,
+    square, square-<queries>. The official package: autoattack (v2), autoattack-v1, and its members apgd-ce, apgd-dlr,
+    apgd-t, fab, fab-t."""
     n: int | None = 1000
     """Test images, class-balanced; none: all."""
     json: Path | None = None

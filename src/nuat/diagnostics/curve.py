@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from nuat.diagnostics.verdict import Gap, Status, Verdict
+from nuat.diagnostics.verdict import Gap, Status, Verdict, fewest
 from nuat.results import wilson_interval
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -36,13 +36,15 @@ def judge_curve(curve: Mapping[float, Tensor]) -> Verdict:
 def judge_unbounded(withstood: Tensor) -> Verdict:
     """Return whether PGD with every image allowed breaks (almost) all; ``withstood`` at eps = 1, bool [n]."""
     n, survivors = len(withstood), int(withstood.sum())
+    status = _near_zero(survivors, n)
     low, high = wilson_interval(survivors, n)
-    if low > _NEAR_ZERO:
-        status, meaning = Status.FAIL, "PGD cannot break images although it may change them at will: it is blind."
-    elif high < 2 * _NEAR_ZERO:
-        status, meaning = Status.PASS, "with every image allowed the attack succeeds, so it works."
+    if status is Status.FAIL:
+        meaning = "PGD cannot break images although it may change them at will: it is blind."
+    elif status is Status.PASS:
+        meaning = "with every image allowed the attack succeeds, so it works."
     else:
-        status, meaning = Status.INCONCLUSIVE, f"{n} images cannot tell; about {40 if survivors == 0 else 4 * n} would."
+        needed = fewest(n, lambda m: _near_zero(round(survivors * m / n), m) is not Status.INCONCLUSIVE)
+        meaning = f"{n} images cannot tell; about {needed:,} would."
     return Verdict(
         check="an unbounded attack succeeds",
         status=status,
@@ -50,3 +52,10 @@ def judge_unbounded(withstood: Tensor) -> Verdict:
         threshold=f"accuracy under PGD at eps = 1 is at most {_NEAR_ZERO:.0%}",
         meaning=meaning,
     )
+
+
+def _near_zero(survivors: int, n: int) -> Status:
+    low, high = wilson_interval(survivors, n)
+    if low > _NEAR_ZERO:
+        return Status.FAIL
+    return Status.PASS if high < 2 * _NEAR_ZERO else Status.INCONCLUSIVE

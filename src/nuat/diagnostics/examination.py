@@ -1,6 +1,5 @@
 """The examination: run the attacks that the checks need, once, then let every check judge."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nuat.attacks import eval_mode
+from nuat.attacks.climbable import Climbable
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, to_float
 from nuat.diagnostics import curve, gradients, modes, strength
@@ -15,6 +16,7 @@ from nuat.diagnostics.verdict import Status, Verdict
 from nuat.evaluation import Progress, evaluate
 from nuat.hardware import full_precision
 from nuat.results import Evaluation
+from nuat.suite import jobs
 
 _STARTS = 3
 _STEPS = 100
@@ -70,12 +72,14 @@ def examine(
         InputError: as ``nuat.evaluation.evaluate``.
     """
 
+    climbable = Climbable(model)  # a model without a gradient is a finding, not an error
+
     def attack(names: tuple[str, ...], radius: float, start: int) -> Evaluation:
         # PGD must be able to cross the ball several times, whatever its radius
         step = threat.pgd_alpha if radius == threat.eps else min(1.0, 2.5 * radius / _STEPS)
         state = None if state_folder is None else state_folder / f"diagnose-{radius:.6g}-{start}.partial.json"
         return evaluate(
-            model,
+            climbable,
             images,
             names,
             threat=replace(threat, eps=radius, pgd_alpha=step),
@@ -87,27 +91,33 @@ def examine(
         )
 
     pgd = (f"pgd-{_STEPS}",)
-    found = attack(strength.ATTACKS, threat.eps, seed)
-    flags = {result.name: result.correct for result in found.results}
-    starts = [flags[pgd[0]], *(attack(pgd, threat.eps, seed + 1 + i).worst_case for i in range(_STARTS - 1))]
-    flags[f"{pgd[0]} from {_STARTS} starts"] = torch.stack(starts).all(dim=0)
-    radii = {threat.eps: flags[pgd[0]]}
-    for factor in curve.FACTORS:
-        radius = factor * threat.eps
-        if factor != 1.0 and radius < 1.0:
-            radii[radius] = attack(pgd, radius, seed).worst_case
-    unbounded = attack(pgd, 1.0, seed).worst_case
-    part = images.select(found.indices)
+    unbounded = attack(pgd, 1.0, seed)
+    part = images.select(unbounded.indices)
     x, y = to_float(part.images), part.labels
     device = next((p.device for p in model.parameters()), x.device)
     x, y = x.to(device), y.to(device)
     with full_precision():
         local = _local(model, x, y, threat.eps, seed)
+        with eval_mode(model), torch.no_grad():
+            substitutes = strength.substitutes(model(x[:1]).shape[1])
+    names = tuple(dict.fromkeys(substitutes.get(name, name) for name in strength.ATTACKS))
+    jobs(names, model, threat)  # a missing extra is said before hours pass
+    radii = {
+        factor * threat.eps: attack(pgd, factor * threat.eps, seed).worst_case
+        for factor in curve.FACTORS
+        if factor != 1.0 and factor * threat.eps < 1.0
+    }
+    starts = [attack(pgd, threat.eps, seed + 1 + i).worst_case for i in range(_STARTS - 1)]
+    # last, as by far the longest: cut off, it goes on from what it has finished
+    found = attack(names, threat.eps, seed)
+    flags = {result.name: result.correct for result in found.results}
+    radii[threat.eps] = flags[pgd[0]]
+    flags[f"{pgd[0]} from {_STARTS} starts"] = torch.stack([flags[pgd[0]], *starts]).all(dim=0)
     verdicts = (
         *local,
-        *(comparison.judge(_lookup(flags)) for comparison in strength.COMPARISONS),
+        *(comparison.judge(lambda name: flags[substitutes.get(name, name)]) for comparison in strength.COMPARISONS),
         curve.judge_curve(radii),
-        curve.judge_unbounded(unbounded),
+        curve.judge_unbounded(unbounded.worst_case),
     )
     return Examination(verdicts, found)
 
@@ -121,7 +131,3 @@ def _local(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> tup
         gradients.judge_gradients(model, x, y),
         gradients.judge_linearity(model, x, y, eps=eps, generator=generator),
     )
-
-
-def _lookup(flags: Mapping[str, Tensor]) -> Callable[[str], Tensor]:
-    return lambda name: flags[name]

@@ -1,10 +1,12 @@
 """What the gradients themselves look like: there, finite, and pointing the same way nearby."""
 
+from math import ceil
+
 import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
-from nuat.diagnostics.verdict import Status, Verdict
+from nuat.diagnostics.verdict import Status, Verdict, in_parts
 from nuat.losses import cross_entropy_sum
 from nuat.results import wilson_interval
 from nuat.threat import Linf
@@ -57,15 +59,17 @@ def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, gener
     moved = Linf(eps).bounds(x).project(x + Linf(eps).uniform(x, generator))
     there = _gradient(model, moved, y)
     cosines = torch.nn.functional.cosine_similarity(here.flatten(1), there.flatten(1), dim=1).nan_to_num()
-    mean, error = float(cosines.mean()), float(cosines.std()) / len(x) ** 0.5
-    low, high = mean - 1.96 * error, mean + 1.96 * error
+    mean, n = float(cosines.mean()), len(x)
+    error = 1.96 * float(cosines.std()) / n**0.5 if n > 1 else 2.0  # one image says nothing of others
+    low, high = max(-1.0, mean - error), min(1.0, mean + error)
     if high < _ALIGNED:
         status = Status.FAIL
         meaning = "gradients turn within the ball: the loss is not locally linear, as after catastrophic overfitting."
     elif low > _ALIGNED:
         status, meaning = Status.PASS, "the loss is nearly linear within the ball, so single gradients mean something."
     else:
-        status, meaning = Status.INCONCLUSIVE, f"{len(x)} images cannot tell; use four times as many."
+        needed = ceil(n * (error / max(abs(mean - _ALIGNED), 1e-3)) ** 2) + 1
+        status, meaning = Status.INCONCLUSIVE, f"{n} images cannot tell; about {needed:,} would."
     return Verdict(
         check="the loss is locally linear",
         status=status,
@@ -82,6 +86,10 @@ def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, gener
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the gradient of the cross-entropy in each image, [n, C, H, W]; 0 where the graph does not reach it."""
+    return torch.cat([_gradient_at_once(model, *part) for part in in_parts(x, y)])
+
+
+def _gradient_at_once(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     z = x.clone().requires_grad_()
     with eval_mode(model), torch.enable_grad():
         loss = cross_entropy_sum(model(z), y)
@@ -94,7 +102,9 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def _curvature(model: nn.Module, x: Tensor, y: Tensor, gradient: Tensor, eps: float) -> float | None:
     """Return |L(x') - L(x) - grad L(x) (x' - x)| / |grad L(x) (x' - x)| of the sums, x' the FGSM example."""
     moved = Linf(eps).bounds(x).project(x + eps * gradient.sign())
+    rise = 0.0
     with eval_mode(model), torch.no_grad():
-        rise = float(cross_entropy_sum(model(moved), y) - cross_entropy_sum(model(x), y))
+        for z, origin, label in in_parts(moved, x, y):
+            rise += float(cross_entropy_sum(model(z), label) - cross_entropy_sum(model(origin), label))
     forecast = float((gradient * (moved - x)).sum())
     return abs(rise - forecast) / forecast if forecast > 0 else None

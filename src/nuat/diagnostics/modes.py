@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
-from nuat.diagnostics.verdict import Status, Verdict
+from nuat.diagnostics.verdict import Status, Verdict, in_parts
 
 _MODES_GAP = 0.10
 
@@ -14,7 +14,7 @@ _MODES_GAP = 0.10
 def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
     """Return whether repeated forward passes in evaluation mode agree, on ``x`` [n, C, H, W]."""
     with eval_mode(model), torch.no_grad():
-        first, *others = (model(x) for _ in range(4))
+        first, *others = (_logits(model, x) for _ in range(4))
     spread = max(float((other - first).abs().max()) for other in others)
     changed = max(float((other.argmax(1) != first.argmax(1)).double().mean()) for other in others)
     # kernels that sum in another order each time differ in the last bits
@@ -37,9 +37,9 @@ def judge_modes(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
     """Return whether clean accuracy in training mode is near that in evaluation mode."""
     trained = copy.deepcopy(model).train()  # a copy: batch norm's running statistics would move
     with torch.no_grad():
-        in_training = float((trained(x).argmax(1) == y).double().mean())
+        in_training = float((_logits(trained, x).argmax(1) == y).double().mean())
         with eval_mode(model):
-            in_evaluation = float((model(x).argmax(1) == y).double().mean())
+            in_evaluation = float((_logits(model, x).argmax(1) == y).double().mean())
     gap = abs(in_training - in_evaluation)
     apart = gap > _MODES_GAP + 2 * (0.25 / len(x)) ** 0.5
     return Verdict(
@@ -53,3 +53,7 @@ def judge_modes(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
             else "the mode does not matter much."
         ),
     )
+
+
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.cat([model(part) for (part,) in in_parts(x)])

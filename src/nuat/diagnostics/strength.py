@@ -59,6 +59,11 @@ def withstood(flags: Flags, names: Sequence[str]) -> Tensor:
     return torch.stack([flags(name) for name in names]).all(dim=0)
 
 
+def substitutes(classes: int) -> dict[str, str]:
+    """Return what stands in for an attack that a model of so few classes does not have, as in AutoAttack."""
+    return {} if classes >= 4 else {"apgd-t": "apgd-dlr" if classes == 3 else "apgd-ce"}
+
+
 COMPARISONS = (
     Comparison(
         check="iterative attacks are at least as strong as single-step ones",

@@ -5,7 +5,7 @@ images can show (the whole 95 % interval lies above it), PASS needs that a gap w
 ends below it); anything between is INCONCLUSIVE, with the number of images that would decide it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -13,6 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from nuat.comparison import paired_interval
+
+_AT_ONCE = 250
+"""Images of a forward pass."""
 
 
 class Status(StrEnum):
@@ -84,14 +87,13 @@ class Gap:
 
     def images_needed(self, *, allowed: float, matters: float) -> int:
         """Return how many images would decide it if their shares stayed as they are; at least n."""
-        n = self.n
-        while n < 10_000_000:
+
+        def decides(n: int) -> bool:
             scale = n / self.n
             grown = Gap(round(self.weaker_only * scale), round(self.stronger_only * scale), n)
-            if grown.judge(allowed=allowed, matters=matters) is not Status.INCONCLUSIVE:
-                return n
-            n = n * 5 // 4 + 1
-        return n
+            return grown.judge(allowed=allowed, matters=matters) is not Status.INCONCLUSIVE
+
+        return fewest(self.n, decides)
 
     def measured(self) -> dict[str, Any]:
         """Return the gap as JSON values, in points."""
@@ -103,6 +105,19 @@ class Gap:
             "only_stronger_breaks": self.stronger_only,
             "n": self.n,
         }
+
+
+def fewest(n: int, decides: Callable[[int], bool]) -> int:
+    """Return a number of images from ``n`` that decides, up to a quarter more than the fewest."""
+    while n < 10_000_000 and not decides(n):
+        n = n * 5 // 4 + 1
+    return n
+
+
+def in_parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the tensors, all of n images, in equal parts that fit into memory."""
+    parts = -(-len(tensors[0]) // _AT_ONCE)
+    return zip(*(tensor.chunk(parts) for tensor in tensors), strict=True)
 
 
 def judge_gap(check: str, gap: Gap, *, allowed: float, matters: float, asks: str, passes: str, fails: str) -> Verdict:

@@ -126,4 +126,4 @@ def _figure(value: object) -> str:
         return ", ".join(f"{name}: {_figure(item)}" for name, item in value.items())
     if isinstance(value, list):
         return " to ".join(_figure(item) for item in value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{round(value, 9):.4g}" if isinstance(value, float) else str(value)  # an interval may begin at 1e-18

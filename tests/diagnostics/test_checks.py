@@ -1,0 +1,250 @@
+"""Each check on flags made by hand, or on a model whose answer is known."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from masked_models import THREAT, Bars, Exploding, Graphless, Noisy, Quantised, Unconnected, bars
+from torch import Tensor, nn
+
+from nuat.data import to_float
+from nuat.diagnostics import Gap, Status, strength
+from nuat.diagnostics.curve import judge_curve, judge_unbounded
+from nuat.diagnostics.gradients import judge_gradients, judge_linearity
+from nuat.diagnostics.modes import judge_modes, judge_randomness
+from nuat.suite import ATTACK_NAMES, jobs
+
+N = 3000
+
+
+def standing(*broken: range) -> Tensor:
+    """All images but those of these numbers withstand."""
+    flags = torch.ones(N, dtype=torch.bool)
+    for part in broken:
+        flags[list(part)] = False
+    return flags
+
+
+def lookup(**special: Tensor) -> Callable[[str], Tensor]:
+    """Flags of the attacks named so (dashes as underscores); every other attack breaks the first third."""
+    named = {name.replace("_", "-"): flags for name, flags in special.items()}
+    return lambda name: named.get(name, standing(range(1000)))
+
+
+def check(words: str) -> strength.Comparison:
+    (found,) = (c for c in strength.COMPARISONS if words in c.check)
+    return found
+
+
+@pytest.mark.parametrize("comparison", strength.COMPARISONS, ids=lambda c: c.check)
+def test_equal_attacks_pass(comparison: strength.Comparison) -> None:
+    verdict = comparison.judge(lookup())
+    assert verdict.status is Status.PASS
+    assert (verdict.check, verdict.threshold, verdict.meaning) == (comparison.check, comparison.asks, comparison.passes)
+
+
+@pytest.mark.parametrize("comparison", strength.COMPARISONS, ids=lambda c: c.check)
+def test_every_member_of_the_weaker_group_may_fail_the_check(comparison: strength.Comparison) -> None:
+    """It breaks 600 of the 2,000 images that all others leave."""
+    for name in comparison.weaker:
+        if name not in comparison.stronger:
+            more = {name: standing(range(1600))}
+            verdict = comparison.judge(lambda asked, more=more: more.get(asked, standing(range(1000))))
+            assert (verdict.status, verdict.meaning) == (Status.FAIL, comparison.fails), name
+
+
+@pytest.mark.parametrize("comparison", strength.COMPARISONS, ids=lambda c: c.check)
+def test_a_group_breaks_what_any_member_breaks(comparison: strength.Comparison) -> None:
+    """One strong member of the stronger group is enough."""
+    for name in set(comparison.stronger) - set(comparison.weaker):
+        more = {name: standing(range(1600)), **dict.fromkeys(comparison.weaker, standing(range(1600)))}
+        assert comparison.judge(lambda asked, more=more: more.get(asked, standing(range(10)))).status is Status.PASS
+
+
+@pytest.mark.parametrize("comparison", strength.COMPARISONS, ids=lambda c: c.check)
+def test_a_gap_that_is_allowed_is_no_failure(comparison: strength.Comparison) -> None:
+    extra = int(comparison.allowed * N)
+    weaker = standing(range(1000 + extra))
+    verdict = comparison.judge(lambda name: weaker if name in comparison.weaker else standing(range(1000)))
+    assert verdict.status is not Status.FAIL
+
+
+def test_being_stronger_elsewhere_sets_nothing_off_where_groups_are_taken_together() -> None:
+    """Square breaks 300 images that no gradient finds, the gradients 500 that Square does not."""
+    flags = lookup(square=standing(range(500, 1300)))
+    apart, together = check("black-box attack"), check("Square adds nothing")
+    assert apart.judge(flags).status is Status.PASS
+    verdict = together.judge(flags)
+    assert verdict.status is Status.FAIL
+    assert verdict.measured["only_weaker_breaks"] == 300
+    assert verdict.measured["only_stronger_breaks"] == 0
+
+
+def test_the_attacks_are_those_of_the_checks_and_can_run() -> None:
+    threat_names = strength.ATTACKS
+    pytest.importorskip("pyautoattack")
+    assert len(set(threat_names)) == len(threat_names)
+    assert len(jobs(threat_names, nn.Identity(), THREAT)) == len(threat_names) - 2  # three step counts of PGD are one
+    assert {"clean", "fgsm", "square"} <= set(ATTACK_NAMES) & set(threat_names)
+
+
+@pytest.mark.parametrize(("classes", "stand_in"), [(2, {"apgd-t": "apgd-ce"}), (3, {"apgd-t": "apgd-dlr"}), (4, {})])
+def test_attacks_that_few_classes_do_not_have(classes: int, stand_in: dict[str, str]) -> None:
+    pytest.importorskip("pyautoattack")
+    assert strength.substitutes(classes) == stand_in
+    names = tuple(dict.fromkeys(stand_in.get(name, name) for name in strength.ATTACKS))
+    jobs(names, nn.Identity(), THREAT, classes)
+
+
+def test_a_curve_that_falls_passes_and_one_that_rises_fails() -> None:
+    falling = {0.1: standing(range(100)), 0.4: standing(range(1500)), 0.2: standing(range(800))}
+    verdict = judge_curve(falling)
+    assert verdict.status is Status.PASS
+    assert list(verdict.measured["accuracy_by_eps"]) == ["0.1", "0.2", "0.4"]
+    assert verdict.measured["accuracy_by_eps"]["0.4"] == pytest.approx(0.5)
+    rising = {**falling, 0.8: standing(range(1000))}
+    assert judge_curve(rising).status is Status.FAIL
+    few = {eps: flags[::60] for eps, flags in falling.items()}
+    assert judge_curve({0.1: few[0.1], 0.2: few[0.1].clone()}).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("survivors", "n", "status"),
+    [
+        (0, 300, Status.PASS),
+        (3, 300, Status.PASS),
+        (0, 20, Status.INCONCLUSIVE),
+        (1, 20, Status.INCONCLUSIVE),
+        (60, 300, Status.FAIL),
+        (1, 1, Status.FAIL),
+    ],
+)
+def test_what_survives_an_unbounded_attack(survivors: int, n: int, status: Status) -> None:
+    verdict = judge_unbounded(torch.arange(n) < survivors)
+    assert (verdict.status, verdict.measured["accuracy"]) == (status, survivors / n)
+    if status is Status.INCONCLUSIVE:
+        found = re.search(r"about ([\d,]+) would", verdict.meaning)
+        assert found is not None
+        needed = int(found[1].replace(",", ""))
+        assert judge_unbounded(torch.arange(needed) < round(survivors * needed / n)).status is not status
+
+
+def test_gradients_that_are_there() -> None:
+    images = bars(100)
+    verdict = judge_gradients(Bars(), to_float(images.images), images.labels)
+    assert verdict.status is Status.PASS
+    assert verdict.measured["zero_share"] == 0.0
+    assert verdict.measured["median_largest_component"] > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (Quantised(), "vanishes exactly"),
+        (Bars(scale=1e5), "vanishes exactly"),  # softmax is 1 in float32
+        (Graphless(), "vanishes exactly"),
+        (Unconnected(), "vanishes exactly"),
+        (Exploding(), "explodes"),
+    ],
+)
+def test_gradients_that_cannot_be_followed(model: nn.Module, says: str) -> None:
+    images = bars(100)
+    x = to_float(images.images)
+    verdict = judge_gradients(model, x, images.labels)
+    assert verdict.status is Status.FAIL
+    assert says in verdict.meaning
+    assert verdict.measured["zero_share"] == (0.0 if says == "explodes" else 1.0)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not x.requires_grad
+
+
+def test_few_images_say_nothing_of_a_rare_zero() -> None:
+    images = bars(20)
+    verdict = judge_gradients(Bars(), to_float(images.images), images.labels)
+    assert verdict.status is Status.INCONCLUSIVE
+
+
+class Wavy(nn.Module):
+    """A loss that turns within a hundredth of a pixel's range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bars = Bars()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.bars(x + 0.05 * (400.0 * x).sin())
+        return logits
+
+
+def linearity(model: nn.Module, n: int = 60, eps: float = 0.1) -> tuple[Status, dict[str, object]]:
+    images = bars(n)
+    generator = torch.Generator().manual_seed(0)
+    verdict = judge_linearity(model, to_float(images.images), images.labels, eps=eps, generator=generator)
+    assert not any(parameter.grad is not None for parameter in model.parameters())
+    return verdict.status, dict(verdict.measured)
+
+
+def test_a_linear_model_is_linear_and_a_wavy_one_is_not() -> None:
+    status, measured = linearity(Bars())
+    assert status is Status.PASS
+    assert measured["gradient_alignment"] > 0.99  # type: ignore[operator]
+    status, measured = linearity(Wavy())
+    assert status is Status.FAIL
+    assert abs(measured["gradient_alignment"]) < 0.1  # type: ignore[arg-type]
+
+
+def test_curvature_is_the_relative_error_of_the_linear_forecast() -> None:
+    assert linearity(Bars(scale=1e-3), eps=0.01)[1]["curvature"] == pytest.approx(0.0, abs=0.01)
+    assert linearity(Wavy())[1]["curvature"] > 0.3  # type: ignore[operator]
+    assert linearity(Quantised())[1]["curvature"] is None  # nothing is forecast
+
+
+def test_one_image_says_nothing_of_linearity() -> None:
+    status, measured = linearity(Bars(), n=1)
+    assert (status, measured["interval"]) == (Status.INCONCLUSIVE, [-1.0, 1.0])
+
+
+def test_a_random_model() -> None:
+    x = to_float(bars().images)
+    assert judge_randomness(Bars(), x).status is Status.PASS
+    verdict = judge_randomness(Noisy(), x)
+    assert verdict.status is Status.FAIL
+    assert "'rand'" in verdict.meaning
+    assert verdict.measured["largest_difference"] > 0.1
+    dropout = nn.Sequential(nn.Dropout(0.5), Bars())
+    assert judge_randomness(dropout, x).status is Status.PASS  # only in training mode
+    assert dropout.training
+
+
+def test_the_mode_of_a_model() -> None:
+    images = bars(200)
+    x, y = to_float(images.images), images.labels
+    assert judge_modes(nn.Sequential(nn.Dropout(0.1), Bars()), x, y).status is Status.PASS
+    stale = nn.BatchNorm2d(1)  # its running statistics are of no images: a bar in eight rows stays, scale and all
+    nn.init.zeros_(stale.weight)
+    apart = nn.Sequential(stale, nn.Flatten(), nn.Linear(64, 4)).eval()
+    assert judge_modes(apart, x, y).status is Status.PASS  # equally wrong in both
+
+    class Moody(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = Bars()(x)
+            return logits.flip(1) if self.training else logits
+
+    verdict = judge_modes(Moody().eval(), x, y)
+    assert verdict.status is Status.FAIL
+    assert verdict.measured["accuracy_in_evaluation_mode"] > 0.9 > verdict.measured["accuracy_in_training_mode"]
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), Bars()).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    images = bars()
+    judge_modes(model, to_float(images.images), images.labels)
+    judge_randomness(model, to_float(images.images))
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_gap_of_no_difference_is_zero() -> None:
+    assert Gap.of(standing(), standing()).value == 0.0

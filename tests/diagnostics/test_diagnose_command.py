@@ -1,0 +1,165 @@
+"""``nuat diagnose`` on the command line: exit codes, the file, what it says, and what it leaves behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from masked_models import bars, shorten
+
+from nuat.cli import main
+from nuat.commands import diagnose as command
+from nuat.commands.evaluate import Evaluate
+from nuat.diagnostics import strength
+from nuat.suite import ATTACK_NAMES
+
+MODEL = """
+import torch
+from torch import nn
+
+
+class Bars(nn.Module):
+    def __init__(self, scale=10.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 1, 8, 8))
+        for label in range(4):
+            self.weight.data[label, :, :, 2 * label : 2 * label + 2] = scale / 16
+
+    def forward(self, x):
+        return torch.einsum("bchw,nchw->bn", x, self.weight)
+
+
+class Rounded(Bars):
+    def forward(self, x):
+        return super().forward((32 * x).round() / 32)
+
+
+class Elsewhere(Bars):
+    def forward(self, x):
+        return super().forward((x - 100).clamp(0))
+
+
+class Wrong(Bars):
+    def forward(self, x):
+        return super().forward(x[:, :, :4])
+
+
+honest, rounded, elsewhere, wrong = Bars, Rounded, Elsewhere, Wrong
+"""
+COMMON = ("--data.path", "images.npz", "--eps", "0.25", "--pgd-alpha", "0.125", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NUAT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+    images = bars(40)
+    x, y = images.images.permute(0, 2, 3, 1).numpy(), images.labels.numpy()
+    np.savez(tmp_path / "images.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    (tmp_path / "theirs.py").write_text(MODEL)
+    shorten(monkeypatch)
+    few = tuple(c for c in strength.COMPARISONS if c.stronger == ("pgd-10",) and "fgsm" in c.weaker)
+    assert len(few) == 1
+    monkeypatch.setattr(strength, "COMPARISONS", few)
+    monkeypatch.setattr(strength, "ATTACKS", ("clean", "fgsm", "pgd-10"))
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["diagnose", *words])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return code, " ".join(out.split()), err
+
+
+def test_an_honest_model_is_0(capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name for path in Path().iterdir()}
+    code, out, err = call(capsys, "theirs.py:honest", *COMMON)
+    assert (code, err) == (0, "")
+    values = json.loads(Path("diagnosis.json").read_text())
+    assert values["counts"]["FAIL"] == 0
+    assert len(values["verdicts"]) == 7
+    assert values["evaluation"]["n"] == 40  # fewer than the default: all that there are
+    counts = values["counts"]
+    assert f"{counts['PASS']} PASS, 0 FAIL, {counts['INCONCLUSIVE']} INCONCLUSIVE; written to diagnosis.json" in out
+    assert "warning" not in out
+    assert {path.name for path in Path().iterdir()} - before <= {"diagnosis.json", "cache", "__pycache__"}
+
+
+def test_a_masked_model_is_1_and_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys, "theirs.py:rounded", *COMMON, "--json", "deep/er/found.json")
+    assert (code, err) == (1, "")
+    values = json.loads(Path("deep/er/found.json").read_text())
+    assert next(v["check"] for v in values["verdicts"] if v["status"] == "FAIL").startswith("gradients")
+    assert "warning: the gradient of the loss in the image is exactly 0 for 100% of 40 images" in out
+    assert not Path("diagnosis.json").exists()
+    assert not list(Path().rglob("*.partial.json"))
+
+
+def test_another_scaling_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "after pixels from 0 to 255" in call(capsys, "theirs.py:elsewhere", *COMMON)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("theirs.py:honest", "--eps", "0.1"), "--data.name or --data.path"),
+        (("theirs.py:honest", "--data.path", "images.npz"), "give --eps 8/255"),
+        (("theirs.py:hones", *COMMON), "Did you mean 'honest'?"),
+        (("theirs.py:wrong", *COMMON), "the model fails on images of 1 x 8 x 8 (channels, height, width)"),
+        (("theirs.py:honest", *COMMON, "--n", "41"), "n=41: expected 1 to 40"),
+        (("theirs.py:honest", *COMMON, "--json", "."), "is a folder"),
+        (("--n", "3"), "say first what to examine"),
+        (("nowhere.safetensors", *COMMON), "nowhere.safetensors"),
+        (("theirs.py:honest", *COMMON, "--attacks", "clean"), "--attacks"),
+    ],
+)
+def test_mistakes_are_2(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert says in err
+    assert not Path("diagnosis.json").exists()
+
+
+def test_a_diagnosis_that_is_cut_off_writes_nothing_half(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def cut(*arguments: object, **keywords: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(command, "examine", cut)
+        assert call(capsys, "theirs.py:honest", *COMMON)[0] == 130
+    assert not Path("diagnosis.json").exists()
+    Path("diagnosis.json").write_text("old")
+    monkeypatch.setattr("nuat.files.os.replace", cut)
+    assert call(capsys, "theirs.py:honest", *COMMON)[0] == 130
+    assert Path("diagnosis.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("theirs.py:honest", "--help")])
+def test_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, *words)
+    assert code == 0
+    for option in ("--n", "--json", "--seed", "--batch-size", "--device", "--eps", "--data.path"):
+        assert option in out, option
+
+
+def test_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "diagnose MODEL" in capsys.readouterr().out
+    assert main(["diagnos"]) == 2
+    assert "Did you mean 'diagnose'?" in capsys.readouterr().err
+
+
+def test_the_help_of_evaluate_lists_every_attack(capsys: pytest.CaptureFixture[str]) -> None:
+    """Families of a number by their name up to it."""
+    assert Evaluate.__dataclass_fields__["attacks"].default == ()
+    main(["evaluate", "--help"])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    words = set(told.replace(",", " ").replace(".", " ").replace(":", " ").replace(";", " ").split())
+    for name in ATTACK_NAMES:
+        assert name in words or name.partition("<")[0] in words, name
