@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print.
 
-Exit codes: 0 done, 2 the user's mistake, 1 our fault, 128 + n ended by signal n.
+Exit codes: 0 done, 2 the user's mistake, 1 our fault or a finding (a check of a diagnosis failed, a row of a campaign
+failed), 128 + n ended by signal n.
 """
 
 import contextlib
