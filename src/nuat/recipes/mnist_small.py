@@ -3,7 +3,7 @@
 Not of the paper: its MNIST network is larger (``nuat.recipes.mnist_cnn``). All share the data, the network, batches of
 64, 6 epochs, SGD with momentum and weight decay 5e-4, bf16, and the choice of the best epoch by validation PGD-7. In
 all of them eps grows from 0 over the first 40 % of the run: without that, PGD-AT and FGSM-AT stay at the constant with
-this network. Each method's learning rate and own weight were chosen among four trials on validation digits (campaign
+this network. Each method's learning rate and own weight were chosen among six trials on validation digits (campaign
 ``mnist-small-tuning``). alpha = eps follows the authors' GAT script for MNIST.
 """
 
@@ -105,27 +105,27 @@ def gat() -> TrainConfig:
 
 def nuat() -> TrainConfig:
     """MNIST, small CNN: NuAT."""
-    return _row(NuAT(lam=Ramp(peak=4.0), alpha=_EPS), peak=0.1)
+    return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
 def nuat_wa() -> TrainConfig:
     """MNIST, small CNN: NuAT-WA; NuAT's settings and an average of decay 0.999 with warm-up."""
-    return _row(NuAT(lam=Ramp(peak=4.0), alpha=_EPS), peak=0.1, tau=0.999)
+    return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1, tau=0.999)
 
 
 def nuat_h() -> TrainConfig:
     """MNIST, small CNN: NuAT-H; NuAT's settings, and the switch's threshold as it comes."""
-    return _row(NuATHybrid(lam=Ramp(peak=4.0), alpha=_EPS), peak=0.1)
+    return _row(NuATHybrid(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
 def nuat2() -> TrainConfig:
     """MNIST, small CNN: NuAT2, the two-step attack; NuAT's settings."""
-    return _row(NuAT2(lam=Ramp(peak=4.0), alpha=_EPS), peak=0.1)
+    return _row(NuAT2(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
 def nuat2_wa() -> TrainConfig:
     """MNIST, small CNN: NuAT2-WA; NuAT2's settings, the first step on an average of decay 0.99."""
-    return _row(NuAT2(lam=Ramp(peak=4.0), alpha=_EPS, attack_tau=0.99), peak=0.1, tau=0.999)
+    return _row(NuAT2(lam=Ramp(peak=2.0), alpha=_EPS, attack_tau=0.99), peak=0.1, tau=0.999)
 
 
 def pgd_at() -> TrainConfig:
