@@ -50,8 +50,9 @@ def compare(a: Evaluation, b: Evaluation) -> tuple[Difference, ...]:
     """
     if a.n != b.n or not torch.equal(a.indices, b.indices) or (a.images and b.images and a.images != b.images):
         raise InputError("the two evaluations are of different images, so they cannot be compared image by image.")
-    if a.eps != b.eps:
-        raise InputError(f"the two evaluations are at different eps, {a.eps:g} and {b.eps:g}.")
+    if (a.norm, a.eps) != (b.norm, b.eps):
+        balls = f"{a.norm} eps {a.eps:g} and {b.norm} eps {b.eps:g}"
+        raise InputError(f"the two evaluations are within different balls, {balls}.")
     theirs = {result.name: result for result in b.results}
     for result in a.results:
         if result.name in theirs and result.settings != theirs[result.name].settings:

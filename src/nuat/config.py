@@ -11,7 +11,7 @@ from typing import Literal
 from nuat.defenses.base import Defense
 from nuat.errors import InputError
 from nuat.schedules import OneCycle, Schedule
-from nuat.threat import check_eps
+from nuat.threat import Norm, check_radius
 
 
 def _check_seed(name: str, value: int) -> None:
@@ -96,16 +96,18 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ThreatConfig:
-    """The perturbations that the model must withstand: an Linf ball in pixels of [0, 1]."""
+    """The perturbations that the model must withstand: a ball in pixels of [0, 1]."""
 
+    norm: Norm = "Linf"
+    """Linf: each pixel's change is bounded. L2: that of the whole image; for evaluations alone."""
     eps: float = 8 / 255
-    """Radius of the ball, in (0, 1]; written 8/255 or 0.031."""
+    """Radius of the ball; Linf: in (0, 1], written 8/255 or 0.031; L2: > 0, such as 0.5."""
     pgd_alpha: float = 2 / 255
-    """Step of the evaluation's PGD, in (0, 1]."""
+    """Step of the evaluation's PGD, in the units of eps."""
 
     def __post_init__(self) -> None:
-        check_eps("threat.eps", self.eps)
-        check_eps("threat.pgd_alpha", self.pgd_alpha)
+        check_radius("threat.eps", self.eps, self.norm)
+        check_radius("threat.pgd_alpha", self.pgd_alpha, self.norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,8 @@ class TrainConfig:
                 "need at least 2 images a batch."
             )
         _at_least("checkpoint_every", self.checkpoint_every, 1)
+        if self.threat.norm != "Linf":
+            raise InputError(f"threat.norm={self.threat.norm}: the defenses train for Linf; evaluate with --norm L2.")
         if not 0.0 <= self.eps_warmup < 1.0:
             raise InputError(f"eps_warmup={self.eps_warmup:g}: expected a fraction of the run in [0, 1).")
         if self.eps_warmup > 0 and self.defense.judged_by == "clean":

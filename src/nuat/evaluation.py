@@ -2,14 +2,20 @@
 
 Every attack runs in full precision with the model in evaluation mode, batch by batch, each batch with random draws
 seeded by (seed, kind of attack, position): finished batches can be kept, an evaluation that was cut off goes on to
-the same numbers, and PGD-20 read off PGD-100's trajectory is PGD-20 run alone. An image counts as withstood when a
-fresh forward pass on the attack's result predicts its label.
+the same numbers, and PGD-20 read off PGD-100's trajectory is PGD-20 run alone.
+
+No time goes into images that are lost already. An image that is misclassified as it is counts as broken by every
+attack; AutoAttack takes only what the attacks before it left standing. Attacks search on a copy of the model whose
+batch norms are folded into its convolutions (``nuat.models.folding``). What they find counts only if a fresh forward
+pass of the model itself denies the label, and if it lies within the ball and the box.
 """
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,11 +28,14 @@ from nuat.data import ImageSet, class_balanced, to_float
 from nuat.errors import InputError
 from nuat.hardware import describe, full_precision
 from nuat.inspection import check_logits
+from nuat.models.folding import folded
 from nuat.partial import PartialResults
 from nuat.passes import PassCounter
 from nuat.records import versions
 from nuat.results import AttackResult, Evaluation
-from nuat.suite import Job, jobs
+from nuat.suite import Job, Takes, jobs
+from nuat.threat import Threat
+from nuat.threat import threat as ball
 
 Progress = Callable[[str, int, int], None]
 """Called with the attack's name, the images finished, and the images in all."""
@@ -48,9 +57,9 @@ def evaluate(
 
     Args:
         model: images [B, C, H, W] in [0, 1] to logits [B, N]; every module's mode is restored.
-        images: uint8 images with their labels.
+        images: uint8 images with their labels, of any integer type.
         attacks: names as in ``nuat.suite.ATTACK_NAMES``.
-        threat: radius of the ball and step of PGD.
+        threat: norm and radius of the ball, and step of PGD.
         n: images, class-balanced and the same for every call; none: all.
         seed: of the random starts.
         batch_size: images attacked at once.
@@ -72,14 +81,29 @@ def evaluate(
     chosen = images.select(indices).to(device)
     found: dict[str, AttackResult] = {}
     with eval_mode(model), full_precision():
-        planned = jobs(attacks, model, threat, _classes(model, chosen, batch_size))
-        partial = PartialResults(state_path, _key(model, chosen, threat, seed, batch_size))
-        with partial.kept():
-            for job in planned:
-                found.update((r.name, r) for r in _run(job, model, chosen, seed, batch_size, partial, progress))
+        classes = _classes(model, chosen, batch_size)
+        run = _Evaluating(
+            model=model,
+            search=folded(model, to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]),
+            images=chosen,
+            threat=ball(threat.norm, threat.eps),
+            seed=seed,
+            batch_size=batch_size,
+            partial=PartialResults(state_path, _key(model, chosen, threat, seed, batch_size)),
+            progress=progress,
+        )
+        with run.partial.kept():
+            (clean,) = run.attack(jobs(["clean"], model, threat)[0], torch.ones(len(chosen), dtype=torch.bool))
+            found["clean"], standing = clean, clean.correct
+            for job in jobs(attacks, run.search, threat, classes):
+                if job.takes is not Takes.ALL:
+                    results = run.attack(job, standing if job.takes is Takes.STANDING else clean.correct)
+                    found.update((result.name, result) for result in results)
+                    standing = torch.stack([standing, *(result.correct for result in results)]).all(dim=0)
     return Evaluation(
         results=tuple(found[name] for name in attacks),
         indices=indices,
+        norm=threat.norm,
         eps=threat.eps,
         seed=seed,
         batch_size=batch_size,
@@ -89,44 +113,70 @@ def evaluate(
     )
 
 
-def _run(
-    job: Job,
-    model: nn.Module,
-    images: ImageSet,
-    seed: int,
-    batch_size: int,
-    partial: PartialResults,
-    progress: Progress | None,
-) -> Iterator[AttackResult]:
-    """Run a job on all images, batch by batch, and yield the result of each of its attacks."""
-    longest = job.names[-1]
-    for start in range(0, len(images), batch_size):
-        if not partial.has(job.names, start):
-            part = slice(start, start + batch_size)
-            x, y = to_float(images.images[part]), images.labels[part]
-            began = time.perf_counter()
-            with PassCounter(model) as passes, torch.no_grad():
-                x_adv = job.run(x, y, _batch_seed(seed, longest, start))
-                flags = {name: _withstood(model, x_adv[name], y, name) for name in job.names}
-            seconds = time.perf_counter() - began  # the flags are on the host, so the device has finished
-            partial.put(start, flags, seconds=seconds, forwards=passes.forwards, backwards=passes.backwards)
-        if progress is not None:
-            progress(longest, min(start + batch_size, len(images)), len(images))
-    for name in job.names:
-        correct, seconds, forwards, backwards = partial.collect(job.names, name)
-        if name == longest:
-            yield AttackResult(name, job.settings, correct, seconds, forwards, backwards)
-        else:
-            yield AttackResult(name, job.settings, correct, None, None, None, shared_with=longest)
+@dataclass(frozen=True, kw_only=True)
+class _Evaluating:
+    """An evaluation on its way: what every job of it shares."""
 
+    model: nn.Module
+    """What is judged."""
+    search: nn.Module
+    """What attacks search on: the same function."""
+    images: ImageSet
+    threat: Threat
+    seed: int
+    batch_size: int
+    partial: PartialResults
+    progress: Progress | None
 
-def _withstood(model: nn.Module, x_adv: Tensor, y: Tensor, attack: str) -> Tensor:
-    """Return, per image, bool [B] on the host, whether ``model`` predicts ``y`` [B] on ``x_adv`` [B, C, H, W]."""
-    logits = model(x_adv)
-    if not bool(torch.isfinite(logits).all()):  # NaN counts as a prediction of class 0 in argmax
-        raise InputError(f"the model returns logits that are infinite or NaN under {attack}; it cannot be evaluated.")
-    withstood: Tensor = logits.argmax(dim=1) == y
-    return withstood.cpu()
+    def attack(self, job: Job, takes: Tensor) -> tuple[AttackResult, ...]:
+        """Run a job on the images ``takes``, bool [n], batch by batch, and return the result of each of its attacks."""
+        positions = takes.nonzero().squeeze(1)
+        longest = job.names[-1]
+        for start in range(0, len(positions), self.batch_size):
+            if not self.partial.has(job.names, start):
+                self._batch(job, start, positions[start : start + self.batch_size].to(self.images.images.device))
+            if self.progress is not None:
+                self.progress(longest, min(start + self.batch_size, len(positions)), len(positions))
+        return tuple(self._result(job, name, positions) for name in job.names)
+
+    def _batch(self, job: Job, start: int, positions: Tensor) -> None:
+        x, y = to_float(self.images.images[positions]), self.images.labels[positions]
+        began = time.perf_counter()
+        with contextlib.ExitStack() as stack, torch.no_grad():
+            counters = [
+                stack.enter_context(PassCounter(m)) for m in {id(m): m for m in (self.model, self.search)}.values()
+            ]
+            x_adv = job.run(x, y, _batch_seed(self.seed, job.names[-1], start))
+            flags = {name: self._withstood(x, x_adv[name], y, name) for name in job.names}
+        self.partial.put(
+            start,
+            flags,
+            seconds=time.perf_counter() - began,  # the flags are on the host, so the device has finished
+            forwards=sum(counter.forwards for counter in counters),
+            backwards=sum(counter.backwards for counter in counters),
+        )
+
+    def _withstood(self, x: Tensor, x_adv: Tensor, y: Tensor, attack: str) -> Tensor:
+        """Return, per image, bool [B] on the host, whether the model predicts ``y`` [B] on ``x_adv`` [B, C, H, W].
+
+        An image outside the ball or the box says nothing against the model.
+        """
+        logits = self.model(x_adv)
+        if not bool(torch.isfinite(logits).all()):  # NaN counts as a prediction of class 0 in argmax
+            raise InputError(
+                f"the model returns logits that are infinite or NaN under {attack}; it cannot be evaluated."
+            )
+        withstood: Tensor = (logits.argmax(dim=1) == y) | ~self.threat.holds(x, x_adv)
+        return withstood.cpu()
+
+    def _result(self, job: Job, name: str, positions: Tensor) -> AttackResult:
+        """Return what an attack of a finished job found; the images that it did not take are broken."""
+        correct = torch.zeros(len(self.images), dtype=torch.bool)
+        taken, seconds, forwards, backwards = self.partial.collect(job.names, name)
+        correct[positions] = taken
+        if name == job.names[-1]:
+            return AttackResult(name, job.settings, correct, seconds, forwards, backwards)
+        return AttackResult(name, job.settings, correct, None, None, None, shared_with=job.names[-1])
 
 
 def _classes(model: nn.Module, images: ImageSet, batch_size: int) -> int:
@@ -142,7 +192,7 @@ def _batch_seed(seed: int, attack: str, start: int) -> int:
 
 def _key(model: nn.Module, images: ImageSet, threat: ThreatConfig, seed: int, batch_size: int) -> str:
     """Return a digest of everything that the result of an attack depends on."""
-    settings = [threat.eps, threat.pgd_alpha, seed, batch_size, versions(), nuat.__version__]
+    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), nuat.__version__]
     return _digest(*model.state_dict().values(), images.images, images.labels, settings=json.dumps(settings))
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nuat.files import write_text
@@ -48,10 +47,13 @@ class PartialResults:
             self._save()
 
     def collect(self, names: Sequence[str], name: str) -> tuple[Tensor, float, int, int]:
-        """Return bool [n] of an attack in order, and the seconds, forwards and backwards of its whole job."""
-        done = self._done[",".join(names)]
+        """Return an attack's flags, bool, on the images that its job took, in order, and the cost of the whole job.
+
+        The cost is seconds, and images forward and backward.
+        """
+        done = self._done.get(",".join(names), {})  # a job that found no image to attack has no batch
         batches = [done[start] for start in sorted(done, key=int)]
-        correct = torch.cat([text_to_flags(batch["correct"][name]) for batch in batches])
+        correct = text_to_flags("".join(batch["correct"][name] for batch in batches))
         seconds, forwards, backwards = (sum(batch["cost"][i] for batch in batches) for i in range(3))
         return correct, seconds, forwards, backwards
 

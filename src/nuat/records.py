@@ -155,7 +155,7 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
     Raises:
         InputError: a setting differs; the first is named.
     """
-    theirs, ours = _flat(_read(path)[1]), _flat(to_json(config))
+    theirs, ours = _flat(_complete(config, _read(path)[1])), _flat(to_json(config))
     for name in {**theirs, **ours}:
         if not name.startswith(_FREE_ON_RESUME) and theirs.get(name) != ours.get(name):
             raise InputError(
@@ -195,8 +195,29 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def _complete(like: Any, values: Any) -> Any:
+    """Return ``values`` with the fields that a file of an older version lacks.
+
+    A field that is added later has the behaviour before it as its class's default, so that is what the file meant.
+    """
+    if not isinstance(values, dict):
+        return values
+    full = dict(values)
+    for field in dataclasses.fields(like):
+        inner = getattr(like, field.name)
+        if field.name not in full and field.default is not dataclasses.MISSING:
+            full[field.name] = to_json(field.default)
+        elif dataclasses.is_dataclass(inner) and field.name in full:
+            full[field.name] = _complete(inner, full[field.name])
+    return full
+
+
 def from_json(default: T, values: dict[str, Any], where: str) -> T:
-    """Return ``default`` (a settings object) with its fields set to ``values``, recursively."""
+    """Return ``default`` (a settings object) with its fields set to ``values``, recursively.
+
+    Fields that ``values`` lacks take their class's default: a file of an older version means just that.
+    """
+    values = _complete(default, values)
     names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
     if isinstance(values, dict) and "class" in values:
         if values["class"] != type(default).__name__:

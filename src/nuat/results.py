@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nuat.errors import InputError
 from nuat.files import write_text
+from nuat.threat import Norm
 
 _FORMAT = 2
 _FORMATS = (1, 2)
@@ -65,13 +66,15 @@ class Evaluation:
     indices: Tensor
     """int64 [n]: positions of the images in the test set."""
     eps: float
-    """Radius of the Linf ball."""
+    """Radius of the ball."""
     seed: int
     """Seed of the random starts."""
     batch_size: int
     """Images attacked at once."""
     hardware: str
     """What it ran on."""
+    norm: Norm = "Linf"
+    """Norm of the ball."""
     images: str | None = None
     """SHA-256 of the n images and their labels, in order; none in files of format 1. Two evaluations of one digest can
     be compared image by image."""
@@ -112,7 +115,7 @@ class Evaluation:
         ]
         return {
             "format": _FORMAT,
-            "norm": "Linf",
+            "norm": self.norm,
             "eps": self.eps,
             "n": self.n,
             "seed": self.seed,
@@ -136,7 +139,7 @@ class Evaluation:
             for row in values["results"]
         )
         indices = _positions(values["indices"])
-        rest = {k: values[k] for k in ("eps", "seed", "batch_size", "hardware", "versions")}
+        rest = {k: values[k] for k in ("norm", "eps", "seed", "batch_size", "hardware", "versions")}
         return cls(results=results, indices=indices, images=values.get("images_sha256"), **rest)
 
     def save(self, path: Path) -> None:

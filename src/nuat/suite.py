@@ -5,7 +5,8 @@ A new attack is one file in ``nuat.attacks`` and one line in ``_TABLE``.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any
 
 import torch
@@ -27,9 +28,20 @@ from nuat.attacks import (
     RandomNoise,
     TargetedPGD,
 )
+from nuat.attacks.base import NormError
+from nuat.attacks.lineups import FAST
 from nuat.config import ThreatConfig
 from nuat.errors import InputError, did_you_mean
 from nuat.losses import margin_sum
+from nuat.threat import Norm
+
+
+class Takes(Enum):
+    """Which images a job attacks; those that it does not take count as broken."""
+
+    ALL = auto()
+    CORRECT = auto()  # those that are classified correctly as they are: the others are broken already
+    STANDING = auto()  # those that withstood every attack before this one
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,8 @@ class Job:
     """What is run, as JSON values."""
     run: Callable[[Tensor, Tensor, int], dict[str, Tensor]]
     """(x [B, C, H, W], y [B], seed) to the adversarial images [B, C, H, W] by name."""
+    takes: Takes = Takes.CORRECT
+    """The images that it attacks."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,11 @@ class _Request:
     """Logits of the model."""
 
     @property
+    def ball(self) -> dict[str, Any]:
+        """Norm and radius, as arguments of an attack."""
+        return {"norm": self.threat.norm, "eps": self.threat.eps}
+
+    @property
     def alpha(self) -> float:
         """Step of PGD and of what is built on it."""
         return self.threat.pgd_alpha
@@ -70,13 +89,15 @@ class _Request:
 
     def attack(self, kind: type[Attack], **settings: Any) -> Job:
         """Return the job of an attack of ours with these settings, which are also what is recorded."""
-        kind(self.model, eps=self.threat.eps, **settings)  # what it refuses is said before anything runs
+        settings = {**self.ball, **settings}
+        kind(self.model, **settings)  # what it refuses is said before anything runs
 
         def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
             generator = torch.Generator(x.device).manual_seed(seed)
-            return {self.name: kind(self.model, eps=self.threat.eps, generator=generator, **settings)(x, y)}
+            return {self.name: kind(self.model, generator=generator, **settings)(x, y)}
 
-        return Job((self.name,), {key: getattr(v, "__name__", v) for key, v in settings.items()}, run)
+        recorded = {key: getattr(v, "__name__", v) for key, v in settings.items() if key not in self.ball}
+        return Job((self.name,), recorded, run)
 
     def adaptive(self, objective: str, **settings: Any) -> Job:
         """Return the job of an attack that knows NuAT, with PGD's steps."""
@@ -84,10 +105,10 @@ class _Request:
 
     def official(self, **settings: Any) -> Job:
         """Return the job of attacks of the AutoAttack package, which takes a seed and makes its own batches."""
-        first = AutoAttack(self.model, eps=self.threat.eps, **settings)  # a missing extra is said before anything runs
+        first = AutoAttack(self.model, **self.ball, **settings)  # a missing extra is said before anything runs
 
         def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
-            attack = AutoAttack(self.model, eps=self.threat.eps, seed=seed, batch_size=len(x), **settings)
+            attack = AutoAttack(self.model, **self.ball, seed=seed, batch_size=len(x), **settings)
             return {self.name: attack(x, y)}
 
         named = {key: value for key, value in settings.items() if key != "attacks"}  # these are the line-up
@@ -100,7 +121,7 @@ class _Request:
 
         def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
             generator = torch.Generator(x.device).manual_seed(seed)
-            attack = PGD(self.model, eps=self.threat.eps, alpha=self.alpha, steps=steps[-1], generator=generator)
+            attack = PGD(self.model, **self.ball, alpha=self.alpha, steps=steps[-1], generator=generator)
             return {f"pgd-{count}": x_adv for count, x_adv in attack.trajectory(x, y, steps).items()}
 
         settings = {"alpha": self.alpha, "steps": steps[-1], "random_start": True, "restarts": 1}
@@ -109,9 +130,11 @@ class _Request:
 
 _GROUP = 64
 """Images of a group of the adaptive attacks: the batch of the paper's training."""
+_REGROUPINGS = 4
+"""Compositions of the batch that a step of adaptive-eot averages over."""
 
 _TABLE: dict[str, Callable[[_Request], Job]] = {
-    "clean": lambda r: Job((r.name,), {}, lambda x, y, seed: {r.name: x}),
+    "clean": lambda r: Job((r.name,), {}, lambda x, y, seed: {r.name: x}, Takes.ALL),
     "fgsm": lambda r: r.attack(FGSM),
     "rfgsm": lambda r: r.attack(RFGSM),
     "pgd-<steps>": lambda r: r.pgd(),
@@ -128,9 +151,12 @@ _TABLE: dict[str, Callable[[_Request], Job]] = {
     "nuclear-2": lambda r: r.attack(NuclearNormAttack, lam=1.0, steps=2),
     "adaptive-<steps>": lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP),
     "adaptive-same-class-<steps>": lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP, same_class=True),
+    "adaptive-eot-<steps>": lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP, regroupings=_REGROUPINGS),
     "adaptive-nuclear-<steps>": lambda r: r.adaptive("nuclear", group_size=_GROUP),
     "adaptive-logit-<steps>": lambda r: r.adaptive("logit"),
-    "autoattack": lambda r: r.official(version="standard"),
+    "autoattack": lambda r: replace(r.official(version="standard"), takes=Takes.STANDING),
+    "autoattack-alone": lambda r: r.official(version="standard"),
+    "autoattack-fast": lambda r: replace(r.official(attacks=FAST), takes=Takes.STANDING),
     "autoattack-v1": lambda r: r.official(version="v1"),
     "apgd-ce": lambda r: r.official(attacks=("apgd-ce",)),
     "apgd-dlr": lambda r: r.official(attacks=("apgd-dlr",)),
@@ -143,11 +169,17 @@ _TABLE: dict[str, Callable[[_Request], Job]] = {
 """From a name to the job that it stands for; <...> is a whole number from 1."""
 
 ATTACK_NAMES = tuple(_TABLE)
-"""What an attack may be called; nuclear-2 is the two-step attack, autoattack is v2, noise has a number of draws."""
+"""What an attack may be called; nuclear-2 is the two-step attack, noise has a number of draws.
+
+autoattack is v2 on the images that the attacks before it left standing, autoattack-alone is v2 on all that are
+classified correctly, and autoattack-fast stops after v2's first two attacks: its number is above that of v2.
+"""
 
 
 def jobs(names: Sequence[str], model: nn.Module, threat: ThreatConfig, classes: int = 10) -> list[Job]:
     """Return what to run for ``names``, in their order but for PGD's, which are one job.
+
+    A job that takes what stands records the attacks before it, whose breaks are also its own.
 
     ``classes``, the number of logits, decides AutoAttack's line-up and the classes of multi-targeted attacks.
 
@@ -161,8 +193,25 @@ def jobs(names: Sequence[str], model: nn.Module, threat: ThreatConfig, classes: 
     planned: list[Job] = []
     for name, (pattern, number) in zip(names, known, strict=True):
         if not any(name in job.names for job in planned):  # the first of PGD's brings all of them
-            planned.append(_TABLE[pattern](_Request(name, number, trajectory, model, threat, classes)))
+            job = _TABLE[pattern](_Request(name, number, trajectory, model, threat, classes))
+            before = [other for earlier in planned for other in earlier.names]
+            if job.takes is Takes.STANDING and before:
+                job = replace(job, settings={**job.settings, "after": before})
+            planned.append(job)
     return planned
+
+
+def defined(names: Sequence[str], norm: Norm) -> tuple[str, ...]:
+    """Return those of the known ``names`` whose attacks are defined for a norm."""
+
+    def fits(name: str) -> bool:
+        try:
+            jobs([name], nn.Identity(), ThreatConfig(norm=norm))
+        except NormError:
+            return False
+        return True
+
+    return tuple(name for name in names if fits(name))
 
 
 def _look_up(name: str) -> tuple[str, int]:

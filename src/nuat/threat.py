@@ -64,6 +64,10 @@ class Threat(Protocol):
         """Return noise uniform in the ball, like ``x``."""
         ...
 
+    def holds(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """Return, bool [B], whether each ``x_adv`` is an image in [0, 1] within the ball of its ``x``."""
+        ...
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -104,6 +108,11 @@ class Linf:
         """Return noise uniform in the ball, of the shape, dtype and device of ``x``."""
         draw = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         return (2.0 * draw - 1.0) * self.eps
+
+    def holds(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """Return, bool [B], whether |x_adv - x| <= eps and 0 <= x_adv <= 1, exactly (measured in float64)."""
+        near = (x_adv.double() - x.double()).abs() <= self.eps
+        return (near & _in_box(x_adv)).flatten(1).all(dim=1)
 
 
 @dataclass(frozen=True)
@@ -151,10 +160,20 @@ class L2:
         radius = torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)
         return self.eps * radius ** (1.0 / x[0].numel()) * draw / _l2(draw).clamp(min=1e-12).to(x.dtype)
 
+    def holds(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """Return, bool [B], whether ||x_adv - x||_2 <= eps and 0 <= x_adv <= 1, exactly (measured in float64)."""
+        near = _l2(x_adv.double() - x.double()) <= self.eps
+        return (near & _in_box(x_adv)).flatten(1).all(dim=1)
+
 
 def threat(norm: Norm, eps: float) -> Linf | L2:
     """Return the ball of a norm."""
     return Linf(eps) if norm == "Linf" else L2(eps)
+
+
+def _in_box(x: Tensor) -> Tensor:
+    """Return, per pixel, whether it is in [0, 1]; NaN is not."""
+    return (x >= 0.0) & (x <= 1.0)
 
 
 def _l2(delta: Tensor) -> Tensor:

@@ -85,6 +85,12 @@ class Watched(nn.Module):
         return logits
 
 
+def correct(model: nn.Module, images: ImageSet) -> int:
+    """The images that are classified correctly as they are: only these are attacked."""
+    with torch.no_grad():
+        return int((model(to_float(images.images)).argmax(dim=1) == images.labels).sum())
+
+
 def verdicts(evaluation: Evaluation) -> dict[str, list[bool]]:
     return {result.name: result.correct.tolist() for result in evaluation.results}
 

@@ -4,11 +4,22 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from evaluation_models import EPS, THREAT, WIDE, Watched, linear_case, random_images, timeless, tiny_case, verdicts
+from evaluation_models import (
+    EPS,
+    THREAT,
+    WIDE,
+    Watched,
+    correct,
+    linear_case,
+    random_images,
+    timeless,
+    tiny_case,
+    verdicts,
+)
 from oracles import TinyConv, assert_unchanged, shorten_autoattack, snapshot
 from torch import Tensor, nn
 
-from nuat import evaluation
+from nuat import suite
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
 from nuat.evaluation import evaluate
@@ -79,8 +90,11 @@ def test_the_cost_of_a_trajectory_stands_with_its_longest_attack() -> None:
         assert (result.seconds, result.forwards, result.backwards, result.shared_with) == (None, None, None, "pgd-7")
     assert by_name["pgd-7"].shared_with is None
     assert by_name["clean"].shared_with is None
-    assert by_name["pgd-7"].backwards == 70
-    assert by_name["pgd-7"].forwards == 10 * (7 + 3)  # a step each, and the verdict of three results
+    attacked = correct(model, images)
+    assert 0 < attacked < 10
+    assert by_name["pgd-7"].backwards == 7 * attacked
+    assert by_name["pgd-7"].forwards == attacked * (7 + 3)  # a step each, and the verdict of three results
+    assert (by_name["clean"].forwards, by_name["clean"].backwards) == (10, 0)
     seconds = by_name["pgd-7"].seconds
     assert seconds is not None
     assert seconds > 0
@@ -103,8 +117,10 @@ def test_forward_and_backward_counts_are_exact(attack: str, forwards: int, backw
     watched = Watched(model)
     found = evaluate(watched, images, (attack,), threat=THREAT, batch_size=4)
     result = found.results[0]
-    assert (result.forwards, result.backwards) == (10 * forwards, 10 * backwards)
-    assert watched.images == 10 * forwards + 4  # the check of the logits, on the first batch, is not the attack's
+    attacked = 10 if attack == "clean" else correct(model, images)
+    assert (result.forwards, result.backwards) == (attacked * forwards, attacked * backwards)
+    others = 4 + (0 if attack == "clean" else 10)  # the check of the logits, on the first batch; what is correct
+    assert watched.images == attacked * forwards + others
 
 
 def test_results_come_in_the_order_asked_for() -> None:
@@ -143,30 +159,107 @@ def test_the_results_do_not_depend_on_the_other_attacks_or_on_the_global_generat
     assert verdicts(together)["gama-3"] == verdicts(alone)["gama-3"]
 
 
-def _planted(result: Callable[[Tensor], Tensor]) -> list[Job]:
-    return [Job(("planted",), {}, lambda x, y, seed: {"planted": result(x)})]
+def plan(monkeypatch: pytest.MonkeyPatch, result: Callable[[Tensor], Tensor]) -> None:
+    """Make "planted" an attack that returns ``result``."""
+    row = suite._TABLE | {"planted": lambda r: Job((r.name,), {}, lambda x, y, seed: {r.name: result(x)})}
+    monkeypatch.setattr(suite, "_TABLE", row)
 
 
 def test_an_image_counts_only_if_a_fresh_forward_pass_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attack may return anything: what counts is the prediction on what it returns."""
     model, images, _ = linear_case()
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(40, 1, 4, 4, generator=generator)
+    coin = torch.randint(0, 2, (40, 1, 1, 1), generator=torch.Generator().manual_seed(0))
+    across = (model.weight[1] - model.weight[0]).detach().sign()
     given: list[Tensor] = []
 
     def result(x: Tensor) -> Tensor:
-        given.append((0.5 * x + 0.5 * noise[sum(map(len, given)) :][: len(x)]).clone())
+        towards = 2 * coin[sum(map(len, given)) :][: len(x)] - 1
+        given.append((x + 0.99 * EPS * towards * across).clamp(0, 1))
         return given[-1]
 
-    monkeypatch.setattr(evaluation, "jobs", lambda *arguments: _planted(result))
+    plan(monkeypatch, result)
     passed: list[Tensor] = []
     model.register_forward_pre_hook(lambda _, inputs: passed.append(inputs[0].clone()))
-    found = evaluate(model, images, ("planted",), threat=WIDE, batch_size=16)
-    assert [x.tolist() for x in passed[1:]] == [x.tolist() for x in given]  # the first is the check of the logits
+    found = evaluate(model, images, ("clean", "planted"), threat=WIDE, batch_size=16)
+    assert [x.tolist() for x in passed[-len(given) :]] == [x.tolist() for x in given]
     with torch.no_grad():
-        fresh = model(torch.cat(given)).argmax(dim=1) == images.labels
         clean = model(to_float(images.images)).argmax(dim=1) == images.labels
-    assert found.results[0].correct.tolist() == fresh.tolist() != clean.tolist()
+        fresh = clean.clone()
+        fresh[clean] = model(torch.cat(given)).argmax(dim=1) == images.labels[clean]
+    assert verdicts(found) == {"clean": clean.tolist(), "planted": fresh.tolist()}
+    assert 0 < int(fresh.sum()) < int(clean.sum())
+
+
+@pytest.mark.parametrize(
+    ("move", "breaks"),
+    [
+        (lambda x: 1.0 - x, False),  # far outside the ball
+        (lambda x: (x + 1.01 * EPS).clamp(max=1.0), False),
+        (lambda x: x - EPS, False),  # dark pixels leave the box
+        (lambda x: (x - 0.999 * EPS).clamp(min=0.0), True),
+    ],
+)
+def test_an_image_outside_the_ball_or_the_box_breaks_nothing(
+    move: Callable[[Tensor], Tensor], breaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dark(nn.Module):
+        """Sees one class alone in the images as they are, the other in whatever differs."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            known = (x[:, None] == seen).flatten(2).all(dim=2).any(dim=1).float()
+            return torch.stack([known, 1 - known], dim=1)
+
+    images = random_images(6)
+    images = ImageSet(images.images, torch.zeros(6).long())
+    images.images[:, :, 0, 0] = 0
+    seen = to_float(images.images)
+    plan(monkeypatch, move)
+    found = evaluate(Dark(), images, ("clean", "planted"), threat=WIDE)
+    assert found.accuracy("clean") == 1.0
+    assert found.accuracy("planted") == (0.0 if breaks else 1.0)
+
+
+def test_autoattack_takes_what_the_attacks_before_it_left_standing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is that of all of them together; alone, it takes all images that are classified correctly."""
+    shorten_autoattack(monkeypatch)
+    model, images = tiny_case(40)
+    taken: dict[str, int] = {}
+
+    def tell(name: str, done: int, of: int) -> None:
+        taken[name] = of
+
+    attacks = ("clean", "pgd-3", "autoattack", "autoattack-fast", "autoattack-alone")
+    found = evaluate(model, images, attacks, threat=THREAT, batch_size=16, progress=tell)
+    by_name = {result.name: result for result in found.results}
+    first = by_name["clean"].correct & by_name["pgd-3"].correct
+    assert 0 < int(first.sum()) < int(by_name["clean"].correct.sum())
+    assert taken["autoattack"] == int(first.sum())
+    assert taken["autoattack-alone"] == correct(model, images)
+    assert not bool((by_name["autoattack"].correct & ~first).any())
+    assert taken["autoattack-fast"] == int(by_name["autoattack"].correct.sum())
+    assert by_name["autoattack"].settings["after"] == ["clean", "pgd-3"]
+    assert by_name["autoattack-fast"].settings["line_up"] == ["apgd-ce", "apgd-t"]
+    assert "after" not in by_name["autoattack-alone"].settings
+
+
+def test_nothing_is_attacked_where_nothing_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_autoattack(monkeypatch)
+    model, images = tiny_case(12)
+    with torch.no_grad():
+        wrong = (model(to_float(images.images)).argmax(dim=1) + 1) % 4
+    found = evaluate(model, ImageSet(images.images, wrong), ("clean", "pgd-2", "autoattack"), threat=THREAT)
+    assert [result.accuracy for result in found.results] == [0.0] * 3
+    assert [(result.forwards, result.backwards) for result in found.results] == [(12, 0), (0, 0), (0, 0)]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_labels_may_be_of_any_integer_type(dtype: torch.dtype) -> None:
+    model, images = tiny_case(12)
+    expected = evaluate(model, images, ("clean", "pgd-2", "gama-2"), threat=THREAT)
+    found = evaluate(
+        model, ImageSet(images.images, images.labels.to(dtype)), ("clean", "pgd-2", "gama-2"), threat=THREAT
+    )
+    assert verdicts(found) == verdicts(expected)
 
 
 def test_everything_is_computed_in_fp32_also_under_autocast() -> None:
@@ -258,7 +351,11 @@ def test_progress_is_told_after_each_batch() -> None:
         batch_size=4,
         progress=lambda *arguments: told.append(arguments),
     )
-    assert told == [(name, done, 10) for name in ("clean", "pgd-2") for done in (4, 8, 10)]
+    attacked = correct(model, images)
+    assert 8 < attacked < 10
+    assert told == [("clean", 4, 10), ("clean", 8, 10), ("clean", 10, 10)] + [
+        ("pgd-2", done, attacked) for done in (4, 8, attacked)
+    ]
 
 
 @pytest.mark.parametrize("name", ["autoattack", "autoattack-v1"])
@@ -271,6 +368,6 @@ def test_autoattack_finds_the_worst_case_of_two_classes(name: str, monkeypatch: 
     assert result.settings["version"] == ("standard" if name == "autoattack" else "v1")
     assert result.settings["package"] == "pyautoattack"
     assert result.forwards is not None
-    assert result.forwards > 24 * 10
+    assert result.forwards > correct(model, images) * 10
     again = evaluate(model, images, (name,), threat=WIDE, batch_size=10)
-    assert timeless(again)["results"] == timeless(found)["results"][1:]
+    assert verdicts(again)[name] == verdicts(found)[name]

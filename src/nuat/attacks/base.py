@@ -16,6 +16,10 @@ Forward = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] in [0, 1] to logits [B, N]: a model, or a model with other weights."""
 
 
+class NormError(InputError):
+    """An attack that is not defined for a norm."""
+
+
 @contextlib.contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put ``model`` in evaluation mode and restore each module's own mode afterwards."""
@@ -91,7 +95,7 @@ class Attack:
 
     def __post_init__(self) -> None:
         if self.norm not in self.norms:
-            raise InputError(f"norm={self.norm!r}: {type(self).__name__} is defined for {', '.join(self.norms)}.")
+            raise NormError(f"norm={self.norm!r}: {type(self).__name__} is defined for {', '.join(self.norms)}.")
         check_radius("eps", self.eps, self.norm)
 
     @property

@@ -5,6 +5,8 @@ from typing import Literal
 from nuat.errors import InputError
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+FAST = STANDARD[:2]
+"""Where ``autoattack-fast`` stops: FAB and Square seldom add an image, and cost the most."""
 V1 = ("apgd-ce", "apgd-dlr", "fab", "square")
 NAMES = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 _FEWEST = {"apgd-dlr": 3, "apgd-t": 4}

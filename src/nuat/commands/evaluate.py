@@ -25,14 +25,20 @@ from nuat.records import RunFolder, read_data_config
 from nuat.report.tables import evaluation_table
 from nuat.results import Evaluation
 from nuat.signals import Interrupted
-from nuat.suite import jobs
+from nuat.suite import defined, jobs
 
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": ("clean", "pgd-100", "gama-100"),
     "paper": ("clean", "fgsm", "pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack"),
     "standard": ("clean", "autoattack"),
+    "full": (
+        *("clean", "fgsm", "rfgsm", "noise-1000", "mi-fgsm-100", "pgd-20", "pgd-100", "pgd-500", "margin-pgd-100"),
+        *("targeted-100", "multi-targeted-100", "gama-100", "gama-fw-100", "gama-mt-100", "adaptive-100"),
+        *("adaptive-same-class-100", "adaptive-eot-100", "adaptive-nuclear-100", "adaptive-logit-100", "autoattack"),
+    ),
 }
-"""Line-ups by name: a first look, the paper's, and the field's standard number."""
+"""Line-ups by name: a first look, the paper's, the field's standard number, and all that there is."""
+_AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +48,19 @@ class Evaluate:
     model: tyro.conf.Positional[str]
     """Folder of a run (its best weights are taken), a .safetensors file, or file.py:function, a function of yours that
     returns a torch.nn.Module from images in [0, 1] to logits. Naming it runs the file."""
-    suite: Literal["quick", "paper", "standard"] = "quick"
+    suite: Literal["quick", "paper", "standard", "full"] = "quick"
     """quick: clean, PGD-100, GAMA-PGD-100. paper: clean, FGSM, PGD-20/100/500, GAMA-PGD-100, AutoAttack. standard:
-    clean and AutoAttack v2 alone."""
+    clean and AutoAttack v2. full: all of paper, and noise, momentum, targeted, margin, Frank-Wolfe and adaptive attacks
+    besides. Under L2 those that are defined for it."""
+    aa: Literal["full", "fast", "alone"] = "full"
+    """AutoAttack v2 on the images that the attacks before it left standing; fast: only its first two attacks, APGD-CE
+    and APGD-T, an upper bound that is labelled so; alone: on all images, as if there were no other attack."""
     attacks: tuple[str, ...] = ()
     """Attacks instead of a suite. Few steps: clean, fgsm, rfgsm, nuclear, nuclear-2. <steps> of gradients: pgd-<steps>,
     margin-pgd-, mi-fgsm-, gama-, gama-fw-, gama-mt-. With a target: targeted-, targeted-random-, multi-targeted-. That
-    know NuAT: adaptive-, adaptive-same-class-, adaptive-nuclear-, adaptive-logit-. Without gradients: noise-<draws>,
-    square, square-<queries>. The official package: autoattack (v2), autoattack-v1, and its members apgd-ce, apgd-dlr,
-    apgd-t, fab, fab-t."""
+    know NuAT: adaptive-, adaptive-same-class-, adaptive-eot-, adaptive-nuclear-, adaptive-logit-. Without gradients:
+    noise-<draws>, square, square-<queries>. The official package: autoattack (v2), autoattack-fast, autoattack-alone,
+    autoattack-v1, and its members apgd-ce, apgd-dlr, apgd-t, fab, fab-t."""
     n: int | None = 1000
     """Test images, class-balanced; none: all."""
     json: Path | None = None
@@ -59,6 +69,8 @@ class Evaluate:
     """Seed of the random starts."""
     batch_size: int = 250
     """Images attacked at once."""
+    resume: bool = True
+    """Go on with what an evaluation of the same model and settings had finished when it was cut off."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
     threat: Annotated[ThreatConfig, tyro.conf.arg(name="")] = field(default_factory=ThreatConfig)
@@ -69,7 +81,15 @@ class Evaluate:
     @property
     def line_up(self) -> tuple[str, ...]:
         """The attacks that are run."""
-        return self.attacks or SUITES[self.suite]
+        chosen = self.attacks or defined(SUITES[self.suite], self.threat.norm)
+        return tuple(_AUTOATTACK[self.aa] if name == "autoattack" else name for name in chosen)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The attacks of the suite that the norm does not have."""
+        suite = () if self.attacks else SUITES[self.suite]
+        there = defined(suite, self.threat.norm)
+        return tuple(name for name in suite if name not in there)
 
 
 @dataclass(frozen=True)
@@ -99,6 +119,9 @@ def evaluate(arguments: list[str]) -> int:
     asked = parse(Evaluate, arguments, prog="nuat evaluate", default=default)
     if asked.attacks and any(word.startswith("--suite") for word in arguments):
         raise InputError("--suite has no effect beside --attacks; give one of them.")
+    if asked.aa != "full" and _AUTOATTACK[asked.aa] not in asked.line_up:
+        raise InputError(f"--aa {asked.aa} has no effect without AutoAttack; give --suite standard, paper or full.")
+    asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))
     jobs(asked.line_up, nn.Identity(), asked.threat)  # an attack that cannot run is said before anything is loaded
     target = asked.json or subject.folder / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
     check_target(target)
@@ -111,6 +134,10 @@ def evaluate(arguments: list[str]) -> int:
     settings = repr((asked.n, asked.seed, asked.batch_size, asked.threat, asked.data)).encode()
     digits = hashlib.sha256(settings).hexdigest()[:8]
     state = subject.folder / f"{subject.stem}.evaluation-{digits}.partial.json"
+    if not asked.resume:
+        state.unlink(missing_ok=True)
+    if asked.left_out:
+        reporter.message(f"not defined for {asked.threat.norm}, so left out: {', '.join(asked.left_out)}")
     again = "the same command"
     if subject.weights is None:
         model = external.load(asked.model, hardware.resolve(asked.device))
@@ -146,6 +173,22 @@ def find_subject(arguments: list[str]) -> Subject:
     else:
         raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
     return Subject(weights, weights.parent, weights.stem, info.threat, images)
+
+
+def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: list[str]) -> ThreatConfig:
+    """Return the ball that is meant where the user names another norm than the model was trained for.
+
+    A radius of one norm says nothing of another, so it must be given; the step, unless given, is a tenth of it.
+    """
+
+    def given(option: str) -> bool:
+        return any(re.match(rf"--{option}(=|$)", word) for word in arguments)
+
+    if asked.norm == trained.norm:
+        return asked
+    if not given("eps"):
+        raise InputError(f"--norm {asked.norm}: give its radius, too, such as --eps 0.5; eps is of {trained.norm}.")
+    return asked if given("pgd[-_]alpha") else replace(asked, pgd_alpha=asked.eps / 10)
 
 
 def check_target(path: Path) -> None:

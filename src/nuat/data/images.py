@@ -8,6 +8,8 @@ from torch import Tensor
 
 from nuat.errors import InputError
 
+_NO_LABELS = (torch.bool, torch.complex64, torch.complex128)
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -15,7 +17,7 @@ class ImageSet:
 
     Attributes:
         images: uint8 [N, C, H, W], pixels in 0..255.
-        labels: int64 [N], classes from 0.
+        labels: [N] of any integer type, kept as int64; classes from 0.
 
     Raises:
         InputError: a shape or type is another one, or the lengths or the devices differ.
@@ -30,11 +32,12 @@ class ImageSet:
                 f"images are {self.images.dtype} {list(self.images.shape)}: expected torch.uint8 [N, C, H, W]; "
                 "scale to 0..255 and convert with .to(torch.uint8)."
             )
-        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+        if self.labels.dtype in _NO_LABELS or self.labels.is_floating_point() or self.labels.ndim != 1:
             raise InputError(
-                f"labels are {self.labels.dtype} {list(self.labels.shape)}: expected torch.int64 [N]; "
+                f"labels are {self.labels.dtype} {list(self.labels.shape)}: expected integers such as torch.int64 [N]; "
                 "convert with .long().reshape(-1)."
             )
+        object.__setattr__(self, "labels", self.labels.long())  # frozen for users
         if len(self.images) != len(self.labels):
             raise InputError(f"{len(self.images)} images but {len(self.labels)} labels: give one label an image.")
         if self.images.device != self.labels.device:

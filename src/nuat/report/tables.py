@@ -17,7 +17,7 @@ _STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Return an evaluation as a table: a row an attack, the worst case over all of them last."""
     table = Table(
-        title=f"{evaluation.n} test images, Linf eps {eps_text(evaluation.eps)}, seed {evaluation.seed}, "
+        title=f"{evaluation.n} test images, {evaluation.norm} eps {eps_text(evaluation.eps)}, seed {evaluation.seed}, "
         f"{evaluation.hardware}",
         title_justify="left",
     )

@@ -1,0 +1,61 @@
+"""A copy of a model, faster to attack: batch norms folded into the convolutions before them, weights frozen.
+
+In evaluation mode a batch norm is an affine map per channel, which a convolution in front of it can take over: the
+same function with fewer passes over memory. Rounding differs in the last bits, so verdicts are the model's own.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from nuat.losses import cross_entropy_sum
+from nuat.models.adapters import Classifier, has_batch_norm
+
+_LOGITS, _GRADIENT = 1e-4, 1e-2
+"""Largest relative differences of a faithful copy. A gradient jumps where rounding moves a unit across a kink."""
+
+
+def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
+    """Return a folded copy of ``model``, or ``model`` itself where that cannot be done faithfully.
+
+    It cannot where the model is no Classifier (a stranger's module may draw noise or count its calls, which a traced
+    copy would freeze), where it has no batch norm, where it cannot be traced, or where logits or input gradients of
+    the copy differ by more than rounding.
+
+    Args:
+        model: images [B, C, H, W] to logits [B, N], in evaluation mode.
+        x: images to compare on, and ``y`` [B] their labels.
+    """
+    if not isinstance(model, Classifier) or not has_batch_norm(model):
+        return model
+    try:
+        copy: nn.Module = fuse(model)  # type: ignore[no-untyped-call]
+    except Exception:  # tracing runs the module's Python on stand-ins for tensors: anything may come
+        return model
+    for parameter in copy.parameters():
+        parameter.requires_grad_(False)
+    return copy if _same(model, copy, x, y) else model
+
+
+def _same(model: nn.Module, copy: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Return whether two models agree in logits and input gradients."""
+    (logits, gradient), (ours, our_gradient) = _look(model, x, y), _look(copy, x, y)
+    if gradient is None or our_gradient is None:
+        return False
+    return _near(ours, logits, _LOGITS) and _near(our_gradient, gradient, _GRADIENT)
+
+
+def _look(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return a model's logits [B, N] and the gradient of the cross-entropy in the images; none where there is none."""
+    z = x.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(z)
+        loss = cross_entropy_sum(logits, y)
+        gradient = torch.autograd.grad(loss, z, allow_unused=True)[0] if loss.requires_grad else None
+    return logits.detach(), gradient
+
+
+def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    """Return whether ``ours`` differs from ``theirs`` by a share of at most ``tolerance`` in the Euclidean norm."""
+    difference = torch.linalg.vector_norm(ours - theirs)
+    return bool(difference <= tolerance * torch.linalg.vector_norm(theirs))  # false where any is NaN
