@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nuat.attacks import AutoAttack
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet
-from nuat.diagnostics import Examination, Status, examine, strength
+from nuat.diagnostics import Examination, Status, examine, strength, substitute
 
 CLASSES, SIZE, N = 4, 8, 40
 THREAT = ThreatConfig(eps=0.25, pgd_alpha=0.125)
@@ -120,6 +120,7 @@ class Exploding(nn.Module):
 def shorten(patch: pytest.MonkeyPatch) -> None:
     """Let the examination take few steps; the attacks and the checks stay what they are."""
     patch.setattr("nuat.diagnostics.examination._STEPS", 10)
+    patch.setattr(substitute, "BATCHES", 60)
     configured = AutoAttack._configured
 
     def few_steps(attack: AutoAttack, *arguments: Any) -> Any:
@@ -144,7 +145,7 @@ def _short(name: str) -> str:
 
 def examined(model: nn.Module, images: ImageSet | None = None, **keywords: object) -> Examination:
     images = bars() if images is None else images
-    return examine(model, images, threat=THREAT, **{"n": None, **keywords})  # type: ignore[arg-type]
+    return examine(model, images, threat=THREAT, **{"n": None, "training": bars(80), **keywords})  # type: ignore[arg-type]
 
 
 def statuses(found: Examination) -> Mapping[str, Status]:

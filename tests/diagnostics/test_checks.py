@@ -8,12 +8,15 @@ import torch
 from masked_models import THREAT, Bars, Exploding, Graphless, Noisy, Quantised, Unconnected, bars
 from torch import Tensor, nn
 
+from nuat.config import ThreatConfig
 from nuat.data import to_float
-from nuat.diagnostics import Gap, Status, strength
-from nuat.diagnostics.curve import judge_curve, judge_unbounded
+from nuat.diagnostics import Gap, Status, Verdict, strength
+from nuat.diagnostics.curve import judge_curve, judge_unbounded, unbounded
 from nuat.diagnostics.gradients import judge_gradients, judge_linearity
-from nuat.diagnostics.modes import judge_modes, judge_randomness
+from nuat.diagnostics.modes import changed_by_draws, judge_modes, judge_randomness
+from nuat.diagnostics.plan import stand_ins
 from nuat.suite import ATTACK_NAMES, jobs
+from nuat.threat import Norm, threat
 
 N = 3000
 
@@ -92,9 +95,36 @@ def test_the_attacks_are_those_of_the_checks_and_can_run() -> None:
 @pytest.mark.parametrize(("classes", "stand_in"), [(2, {"apgd-t": "apgd-ce"}), (3, {"apgd-t": "apgd-dlr"}), (4, {})])
 def test_attacks_that_few_classes_do_not_have(classes: int, stand_in: dict[str, str]) -> None:
     pytest.importorskip("pyautoattack")
-    assert strength.substitutes(classes) == stand_in
+    assert stand_ins(classes) == stand_in
     names = tuple(dict.fromkeys(stand_in.get(name, name) for name in strength.ATTACKS))
     jobs(names, nn.Identity(), THREAT, classes)
+
+
+@pytest.mark.parametrize("comparison", strength.COMPARISONS, ids=lambda c: c.check)
+def test_a_gap_that_a_random_models_draws_could_make_is_no_failure(comparison: strength.Comparison) -> None:
+    """Where ``weaker`` has more draws; a gap beyond what they could make stands, and no PASS is given for them."""
+
+    def judged(extra: int, changes: float) -> Verdict:
+        weaker = standing(range(1000 + extra))
+        flags = dict.fromkeys(comparison.weaker, weaker)
+        return comparison.judge(lambda name: flags.get(name, standing(range(1000))), changes=changes)
+
+    more_draws = comparison.together or len(comparison.weaker) > len(comparison.stronger)
+    extra = 300 + int(comparison.allowed * N)
+    assert judged(extra, 0.0).status is Status.FAIL
+    assert "changed_by_draws" not in judged(extra, 0.0).measured
+    doubted = judged(extra, 0.2)
+    assert doubted.status is (Status.INCONCLUSIVE if more_draws else Status.FAIL)
+    assert ("20.0% of the images another draw" in doubted.meaning) == more_draws
+    assert doubted.measured.get("changed_by_draws") == (0.2 if more_draws else None)
+    assert judged(extra, 0.05).status is Status.FAIL
+    assert judged(0, 0.2).status is Status.PASS
+    assert judged(extra, 0.99).status is not Status.PASS
+
+
+def test_restarts_are_more_draws() -> None:
+    assert check("more restarts").draws_more
+    assert not check("iterative attacks").draws_more
 
 
 def test_a_curve_that_falls_passes_and_one_that_rises_fails() -> None:
@@ -128,6 +158,14 @@ def test_what_survives_an_unbounded_attack(survivors: int, n: int, status: Statu
         assert found is not None
         needed = int(found[1].replace(",", ""))
         assert judge_unbounded(torch.arange(needed) < round(survivors * needed / n)).status is not status
+
+
+def test_every_image_is_within_the_unbounded_radius() -> None:
+    assert unbounded("Linf", torch.Size([3, 32, 32])) == 1.0
+    radius = unbounded("L2", torch.Size([3, 5, 7]))
+    assert radius == pytest.approx(float((torch.ones(3, 5, 7) - torch.zeros(3, 5, 7)).norm()))
+    assert "eps = 10.25" in judge_unbounded(torch.zeros(300), radius).threshold
+    assert "eps = 1 is" in judge_unbounded(torch.zeros(300)).threshold
 
 
 def test_gradients_that_are_there() -> None:
@@ -177,10 +215,12 @@ class Wavy(nn.Module):
         return logits
 
 
-def linearity(model: nn.Module, n: int = 60, eps: float = 0.1) -> tuple[Status, dict[str, object]]:
+def linearity(model: nn.Module, n: int = 60, eps: float = 0.1, norm: Norm = "Linf") -> tuple[Status, dict[str, object]]:
     images = bars(n)
     generator = torch.Generator().manual_seed(0)
-    verdict = judge_linearity(model, to_float(images.images), images.labels, eps=eps, generator=generator)
+    verdict = judge_linearity(
+        model, to_float(images.images), images.labels, ball=threat(norm, eps), generator=generator
+    )
     assert not any(parameter.grad is not None for parameter in model.parameters())
     return verdict.status, dict(verdict.measured)
 
@@ -200,6 +240,34 @@ def test_curvature_is_the_relative_error_of_the_linear_forecast() -> None:
     assert linearity(Quantised())[1]["curvature"] is None  # nothing is forecast
 
 
+def test_linearity_in_l2_is_that_of_its_ball() -> None:
+    """An L2 ball moves each of 64 pixels by an eighth of what an Linf ball of its radius does."""
+    assert linearity(Wavy(), eps=0.8, norm="L2")[0] is Status.FAIL
+    assert linearity(Wavy(), eps=2e-3, norm="L2")[0] is Status.PASS
+    within, across = linearity(Wavy(), eps=2e-3, norm="L2")[1], linearity(Wavy(), eps=2e-3)[1]
+    assert within["curvature"] < 0.5 * across["curvature"]  # type: ignore[operator]
+    assert within["gradient_alignment"] > across["gradient_alignment"]  # type: ignore[operator]
+
+
+def test_a_gradient_that_turns_between_two_passes_says_nothing_of_linearity() -> None:
+    class Turning(nn.Module):
+        """Linear, of another direction each time."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = Bars()(x * torch.randn_like(x))
+            return logits
+
+    torch.manual_seed(0)
+    status, measured = linearity(Turning())
+    assert status is Status.INCONCLUSIVE
+    assert abs(measured["alignment_of_two_passes"]) < 0.3  # type: ignore[arg-type]
+    assert linearity(Wavy())[1]["alignment_of_two_passes"] == 1.0
+    assert linearity(Quantised())[0] is Status.FAIL  # no gradient at all is another matter
+    assert linearity(Exploding())[0] is Status.FAIL
+    torch.manual_seed(0)
+    assert linearity(Noisy())[0] is Status.PASS
+
+
 def test_one_image_says_nothing_of_linearity() -> None:
     status, measured = linearity(Bars(), n=1)
     assert (status, measured["interval"]) == (Status.INCONCLUSIVE, [-1.0, 1.0])
@@ -212,9 +280,35 @@ def test_a_random_model() -> None:
     assert verdict.status is Status.FAIL
     assert "'rand'" in verdict.meaning
     assert verdict.measured["largest_difference"] > 0.1
+    assert "single draws" in verdict.meaning
     dropout = nn.Sequential(nn.Dropout(0.5), Bars())
     assert judge_randomness(dropout, x).status is Status.PASS  # only in training mode
     assert dropout.training
+
+
+class Tossed(Bars):
+    """Turns its answers on the images whose first pixel is bright, every other time it is asked."""
+
+    asked = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        if not x.requires_grad:
+            Tossed.asked += 1
+        return torch.where((x[:, 0, 0, :1] > 0.6) & (Tossed.asked % 2 == 0), logits.roll(1, dims=1), logits)
+
+
+def test_how_often_another_draw_changes_the_verdict() -> None:
+    images = bars(100)
+    x, y = to_float(images.images), images.labels
+    generator = torch.Generator().manual_seed(0)
+    small = ThreatConfig(eps=0.01, pgd_alpha=0.01)
+    assert changed_by_draws(Bars(), x, y, threat=THREAT, generator=generator) == 0.0
+    assert changed_by_draws(Tossed(), x, y, threat=small, generator=generator) == 0.25  # of class 0
+    assert 0.0 < changed_by_draws(Noisy(), x, y, threat=THREAT, generator=generator) <= 1.0
+    model = Noisy().train()
+    changed_by_draws(model, x, y, threat=ThreatConfig(norm="L2", eps=1.0, pgd_alpha=0.1), generator=generator)
+    assert model.training
 
 
 def test_the_mode_of_a_model() -> None:

@@ -1,5 +1,6 @@
 """``nuat diagnose`` on the command line: exit codes, the file, what it says, and what it leaves behind."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Wrong(Bars):
 
 honest, rounded, elsewhere, wrong = Bars, Rounded, Elsewhere, Wrong
 """
+ALL = strength.COMPARISONS
 COMMON = ("--data.path", "images.npz", "--eps", "0.25", "--pgd-alpha", "0.125", "--device", "cpu")
 
 
@@ -97,6 +99,39 @@ def test_a_masked_model_is_1_and_warned_of(capsys: pytest.CaptureFixture[str]) -
     assert not list(Path().rglob("*.partial.json"))
 
 
+def carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command ask about transfer alone."""
+    fewer = tuple(c for c in ALL if c.check == "transfer adds nothing to the white-box attacks")
+    assert len(fewer) == 1
+    monkeypatch.setattr(strength, "COMPARISONS", (dataclasses.replace(fewer[0], stronger=("pgd-10",)),))
+
+
+@pytest.mark.parametrize(("words", "source"), [((), "answers"), (("--surrogate", "theirs.py:honest"), "theirs.py")])
+def test_a_masked_model_falls_to_a_surrogate(
+    words: tuple[str, ...], source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To one that is named, or to one that is trained on the training images of the data."""
+    carried(monkeypatch)
+    assert call(capsys, "theirs.py:rounded", *COMMON, *words)[0] == 1
+    verdicts = {v["check"]: v for v in json.loads(Path("diagnosis.json").read_text())["verdicts"]}
+    transfer = verdicts["transfer adds nothing to the white-box attacks"]
+    assert transfer["status"] == "FAIL"
+    assert source in transfer["measured"]["surrogate"]
+    assert transfer["measured"]["agreement"] > 0.9
+
+
+def test_what_l2_does_not_have_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--data.path", "images.npz", "--norm", "L2", "--eps", "2", "--pgd-alpha", "0.5", "--device", "cpu")
+    code, out, err = call(capsys, "theirs.py:honest", *words)
+    assert (code, err) == (0, "")
+    values = json.loads(Path("diagnosis.json").read_text())
+    assert values["evaluation"]["norm"] == "L2"
+    assert len(values["verdicts"]) == 6
+    assert [line.split()[0] for line in values["left_out"]] == ["without", "iterative"]
+    for line in values["left_out"]:
+        assert f"left out: {line}" in out
+
+
 def test_another_scaling_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     assert "after pixels from 0 to 255" in call(capsys, "theirs.py:elsewhere", *COMMON)[1]
 
@@ -113,6 +148,10 @@ def test_another_scaling_is_warned_of(capsys: pytest.CaptureFixture[str]) -> Non
         (("--n", "3"), "say first what to examine"),
         (("nowhere.safetensors", *COMMON), "nowhere.safetensors"),
         (("theirs.py:honest", *COMMON, "--attacks", "clean"), "--attacks"),
+        (("theirs.py:honest", *COMMON, "--surrogate", "theirs.py:hones"), "Did you mean 'honest'?"),
+        (("theirs.py:honest", *COMMON, "--surrogate", "theirs.py:wrong"), "surrogate theirs.py:wrong cannot stand in"),
+        (("theirs.py:honest", *COMMON, "--surrogate", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("theirs.py:honest", *COMMON, "--norm", "L3"), "--norm"),
     ],
 )
 def test_mistakes_are_2(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +183,17 @@ def test_a_diagnosis_that_is_cut_off_writes_nothing_half(
 def test_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, *words)
     assert code == 0
-    for option in ("--n", "--json", "--seed", "--batch-size", "--device", "--eps", "--data.path"):
+    for option in (
+        "--n",
+        "--json",
+        "--surrogate",
+        "--norm",
+        "--seed",
+        "--batch-size",
+        "--device",
+        "--eps",
+        "--data.path",
+    ):
         assert option in out, option
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from masked_models import (
+    CLASSES,
     THREAT,
     Bars,
     Exploding,
@@ -23,13 +24,17 @@ from masked_models import (
 )
 from torch import Tensor, nn
 
-from nuat.diagnostics import Examination, Status, examination, strength
+from nuat.config import ThreatConfig
+from nuat.data import ImageSet
+from nuat.diagnostics import Examination, Status, Surrogate, Verdict, examination, examine, strength
 from nuat.errors import InputError
 
 pytest.importorskip("pyautoattack")
 
 GRADIENTS = "gradients neither vanish nor explode"
 LINEAR = "the loss is locally linear"
+CARRIED = "transfer adds nothing to the white-box attacks"
+CARRIED_ALONE = "transfer is weaker than white-box attacks"
 QUERIES = "Square adds nothing to the white-box attacks"
 RANDOM = "repeated forward passes agree"
 STARTS = "more restarts do not help"
@@ -72,6 +77,10 @@ def test_an_honest_model_does_not_fail(honest: tuple[nn.Module, Examination]) ->
     assert failures(found) == set()
     told = statuses(found)
     assert len(told) == len(found.verdicts) == 4 + len(strength.COMPARISONS) + 2  # no name twice
+    assert found.left_out == ()
+    for check in (CARRIED, CARRIED_ALONE):  # so few images exclude no gap where there is none
+        (measured,) = (v.measured for v in found.verdicts if v.check == check)
+        assert (measured["only_weaker_breaks"], measured["agreement"]) == (0, 1.0)
     for check in (RANDOM, LINEAR, PLAIN, UNBOUNDED, "a black-box attack is weaker than white-box ones"):
         assert told[check] is Status.PASS, check
     assert [result.name for result in found.evaluation.results] == list(strength.ATTACKS)
@@ -84,7 +93,7 @@ def test_an_honest_model_does_not_fail(honest: tuple[nn.Module, Examination]) ->
 
 def test_pixels_that_are_rounded() -> None:
     """PGD stands still; queries, which need no gradient, break what it leaves."""
-    found = fails(Quantised(), GRADIENTS, QUERIES, UNBOUNDED)
+    found = fails(Quantised(), GRADIENTS, QUERIES, UNBOUNDED, CARRIED)
     assert found.evaluation.accuracy("gama-10") > found.evaluation.accuracy("square-200")
 
 
@@ -98,6 +107,97 @@ def test_logits_that_are_saturated() -> None:
 def test_noise_in_the_model() -> None:
     found = fails(Noisy(), RANDOM)
     assert GRADIENTS not in failures(found)
+
+
+def test_a_random_model_fails_for_its_randomness_alone() -> None:
+    """Its draws break images under any attack that is tried once more; that is not held against its gradients."""
+
+    class Drawn(Bars):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            return logits + 2.0 * torch.randn_like(logits)
+
+    torch.manual_seed(0)
+    found = fails(Drawn(), RANDOM)
+    assert failures(found) == {RANDOM}
+    told = {verdict.check: verdict for verdict in found.verdicts}
+    assert told[STARTS].status is Status.INCONCLUSIVE
+    assert told[STARTS].measured["changed_by_draws"] > 0.2
+    assert told[STARTS].measured["only_weaker_breaks"] > 0
+
+
+def test_an_activation_without_a_gradient() -> None:
+    """A network that learns the model's answers finds what its gradients hide."""
+    found = fails(Stepped(), GRADIENTS, UNBOUNDED, CARRIED, CARRIED_ALONE)
+    told = {verdict.check: verdict for verdict in found.verdicts}
+    assert told[CARRIED].measured["agreement"] > 0.9
+    assert "trained on the model's answers" in told[CARRIED].measured["surrogate"]
+    assert found.evaluation.accuracy("pgd-10") > 0.9
+
+
+def only_transfer(patch: pytest.MonkeyPatch) -> None:
+    few_attacks(patch, "clean", "pgd-10", checks=CARRIED)
+    (check,) = strength.COMPARISONS
+    patch.setattr(strength, "COMPARISONS", (dataclasses.replace(check, stronger=("pgd-10",)),))
+
+
+def test_a_surrogate_takes_the_place_of_the_substitute(monkeypatch: pytest.MonkeyPatch) -> None:
+    only_transfer(monkeypatch)
+
+    def carried(**keywords: object) -> Verdict:
+        return next(v for v in examined(Quantised(), **keywords).verdicts if v.check == CARRIED)
+
+    given = carried(surrogate=Surrogate(Bars(), "theirs"))
+    assert (given.status, given.measured["surrogate"]) == (Status.FAIL, "theirs")
+    poor = carried(surrogate=Surrogate(Bars(scale=-10.0), "theirs"))
+    assert (poor.status, poor.measured["agreement"]) == (Status.INCONCLUSIVE, 0.0)
+    without = carried(training=None)
+    assert (without.status, without.measured) == (Status.INCONCLUSIVE, {})
+    assert "there is no surrogate" in without.meaning
+    few = carried(training=bars(1))  # all that it learns is one class
+    assert (few.status, few.measured["agreement"]) == (Status.INCONCLUSIVE, 0.25)
+    with pytest.raises(InputError, match="the surrogate theirs cannot stand in"):
+        carried(surrogate=Surrogate(Bars(3), "theirs"))
+
+
+def test_images_that_are_misclassified_as_they_are_count_as_broken_by_transfer_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As they do in every other attack; else a surrogate that puts them right would seem the weaker by them."""
+    few_attacks(monkeypatch, "clean", "pgd-10", checks=CARRIED_ALONE)
+    (check,) = strength.COMPARISONS
+    monkeypatch.setattr(strength, "COMPARISONS", (dataclasses.replace(check, stronger=("pgd-10",)),))
+    images = bars()
+    wrong = ImageSet(images.images, torch.where(torch.arange(N) < 10, (images.labels + 1) % CLASSES, images.labels))
+    told = examined(Bars(), wrong, surrogate=Surrogate(Bars(scale=-10.0), "contrary")).verdicts
+    (gap,) = (v.measured for v in told if v.check == CARRIED_ALONE)
+    assert gap["only_stronger_breaks"] == N - 10
+
+
+def test_an_honest_model_in_l2() -> None:
+    threat = ThreatConfig(norm="L2", eps=1.0, pgd_alpha=0.4)
+    found = examine(Bars(), bars(), threat=threat, n=None, training=bars(80))
+    told = statuses(found)
+    assert failures(found) == set()
+    assert told[UNBOUNDED] is told[LINEAR] is Status.PASS
+    assert (found.evaluation.norm, found.evaluation.eps) == ("L2", 1.0)
+    names = {result.name for result in found.evaluation.results}
+    assert "apgd-t" in names
+    assert not {"fgsm", "gama-10"} & names
+    assert "iterative attacks are at least as strong as single-step ones" not in told
+    assert len(found.left_out) == 3
+    assert found.to_json()["left_out"] == list(found.left_out)
+    by_eps = next(v.measured["accuracy_by_eps"] for v in found.verdicts if v.check == "accuracy falls with eps")
+    assert list(by_eps) == ["0.25", "0.5", "1", "2", "4"]  # a ball of radius 8 holds every image
+    assert by_eps["0.25"] == 1.0
+    assert by_eps["4"] == 0.0
+    assert "eps = 8" in next(v.threshold for v in found.verdicts if v.check == UNBOUNDED)
+
+
+def test_a_masked_model_in_l2() -> None:
+    threat = ThreatConfig(norm="L2", eps=2.0, pgd_alpha=0.4)
+    found = examine(Quantised(), bars(), threat=threat, n=None, training=bars(80))
+    assert {GRADIENTS, UNBOUNDED, CARRIED, CARRIED_ALONE} <= failures(found)
 
 
 @pytest.mark.parametrize("model", [Stepped(), Graphless(), Unconnected(), Exploding()], ids=lambda m: type(m).__name__)

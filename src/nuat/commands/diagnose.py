@@ -1,18 +1,20 @@
 """``nuat diagnose``."""
 
 import json as jsonlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from rich.console import Console
+from torch import nn
 
 from nuat import checkpoints, data, hardware
 from nuat.arguments import parse
-from nuat.commands.evaluate import check_fits, check_target, find_subject
+from nuat.commands.evaluate import check_fits, check_target, find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
-from nuat.diagnostics import Status, examine
+from nuat.diagnostics import Status, Surrogate, examine
 from nuat.errors import InputError
 from nuat.files import write_text
 from nuat.inspection import inspect
@@ -31,8 +33,11 @@ class _Diagnose:
     """Test images, class-balanced; none: all. With fewer than some 300 checks stay inconclusive."""
     json: Path | None = None
     """File of the verdicts; none: diagnosis.json beside the weights, or in the current folder."""
+    surrogate: str | None = None
+    """Another model for the same images, named as the first, whose adversarial examples are tried on this one; none: a
+    small network that is trained on at most 51,200 answers of this one to training images, moved within the ball."""
     seed: int = 0
-    """Seed of the random starts."""
+    """Seed of the random starts, and of that network."""
     batch_size: int = 250
     """Images attacked at once."""
     device: str = "auto"
@@ -44,7 +49,7 @@ class _Diagnose:
 
 
 def diagnose(arguments: list[str]) -> int:
-    """``nuat diagnose RUN|WEIGHTS|FILE.py:FUNCTION [--n ...] [--json FILE]``; exit code 0 when nothing fails."""
+    """``nuat diagnose MODEL [--surrogate MODEL] [--n ...] [--json FILE]``; exit code 0 when nothing fails."""
     if not arguments or arguments[0] in ("-h", "--help"):
         parse(_Diagnose, ["--help"], prog="nuat diagnose")
     if arguments[0].startswith("-"):
@@ -52,6 +57,7 @@ def diagnose(arguments: list[str]) -> int:
     subject = find_subject(arguments)
     default = _Diagnose(model=arguments[0], threat=subject.threat, data=subject.data)
     asked = parse(_Diagnose, arguments, prog="nuat diagnose", default=default)
+    asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))
     target = asked.json or subject.folder / "diagnosis.json"
     check_target(target)
     dataset = data.load(asked.data)
@@ -59,11 +65,8 @@ def diagnose(arguments: list[str]) -> int:
     console = Console()
     reporter = TerminalReporter(console)
     device = hardware.resolve(asked.device)
-    if subject.weights is None:
-        model = external.load(asked.model, device)
-    else:
-        model = checkpoints.load(subject.weights, device=device)
-        check_fits(subject.weights, dataset)
+    model = _load(asked.model, dataset, device)
+    surrogate = None if asked.surrogate is None else Surrogate(_load(asked.surrogate, dataset, device), asked.surrogate)
     for warning in inspect(model, dataset.test):
         reporter.message(f"warning: {warning}", style="bold yellow")
     with progress_bars(reporter) as progress:
@@ -74,11 +77,24 @@ def diagnose(arguments: list[str]) -> int:
             n=n,
             seed=asked.seed,
             batch_size=asked.batch_size,
+            training=dataset.train,
+            surrogate=surrogate,
             state_folder=subject.folder,
             progress=progress,
         )
     write_text(target, jsonlib.dumps(found.to_json(), indent=1) + "\n")
     console.print(verdict_table(found.verdicts))
+    for line in found.left_out:
+        reporter.message(f"left out: {line}")
     counts = [f"{sum(v.status is s for v in found.verdicts)} {s.value}" for s in Status]
     console.print(f"{', '.join(counts)}; written to {target}", highlight=False, soft_wrap=True)
     return 1 if found.failed else 0
+
+
+def _load(named: str, dataset: data.Dataset, device: torch.device) -> nn.Module:
+    """Return the model that a user names, if it is one for these images."""
+    if external.names_function(named):
+        return external.load(named, device)
+    weights = checkpoints.weights_file(Path(named))
+    check_fits(weights, dataset)
+    return checkpoints.load(weights, device=device)

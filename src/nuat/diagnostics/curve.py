@@ -1,16 +1,23 @@
 """Does accuracy fall with eps, and to nothing? (Athalye et al. 2018: an unbounded attack reaches 100 % success.)"""
 
 import itertools
+import math
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Size, Tensor
 
 from nuat.diagnostics.verdict import Gap, Status, Verdict, fewest
 from nuat.results import wilson_interval
+from nuat.threat import Norm
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Multiples of eps that are attacked, as far as they are below 1."""
+"""Multiples of eps that are attacked, as far as they are below the radius that holds every image."""
 _NEAR_ZERO = 0.05
+
+
+def unbounded(norm: Norm, shape: Size) -> float:
+    """Return the radius of a ball around any image of ``shape`` [C, H, W] that holds every other: 1, or sqrt(C H W)."""
+    return 1.0 if norm == "Linf" else math.sqrt(shape.numel())
 
 
 def judge_curve(curve: Mapping[float, Tensor]) -> Verdict:
@@ -33,8 +40,8 @@ def judge_curve(curve: Mapping[float, Tensor]) -> Verdict:
     )
 
 
-def judge_unbounded(withstood: Tensor) -> Verdict:
-    """Return whether PGD with every image allowed breaks (almost) all; ``withstood`` at eps = 1, bool [n]."""
+def judge_unbounded(withstood: Tensor, eps: float = 1.0) -> Verdict:
+    """Return whether PGD with every image allowed breaks (almost) all; ``withstood`` at that ``eps``, bool [n]."""
     n, survivors = len(withstood), int(withstood.sum())
     status = _near_zero(survivors, n)
     low, high = wilson_interval(survivors, n)
@@ -49,7 +56,7 @@ def judge_unbounded(withstood: Tensor) -> Verdict:
         check="an unbounded attack succeeds",
         status=status,
         measured={"accuracy": survivors / n, "interval": [low, high], "n": n},
-        threshold=f"accuracy under PGD at eps = 1 is at most {_NEAR_ZERO:.0%}",
+        threshold=f"accuracy under PGD at eps = {eps:.4g} is at most {_NEAR_ZERO:.0%}",
         meaning=meaning,
     )
 

@@ -1,5 +1,6 @@
 """The examination: run the attacks that the checks need, once, then let every check judge."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from nuat.attacks import eval_mode
 from nuat.attacks.climbable import Climbable
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, to_float
-from nuat.diagnostics import curve, gradients, modes, strength
+from nuat.diagnostics import curve, gradients, modes, strength, substitute
+from nuat.diagnostics.plan import plan
+from nuat.diagnostics.ranking import Comparison
+from nuat.diagnostics.transfer import Surrogate, Transferred, check_surrogate, transferred
 from nuat.diagnostics.verdict import Status, Verdict
 from nuat.evaluation import Progress, evaluate
 from nuat.hardware import full_precision
 from nuat.results import Evaluation
-from nuat.suite import jobs
+from nuat.threat import threat as ball_of
 
 _STARTS = 3
 _STEPS = 100
@@ -29,6 +33,8 @@ class Examination:
     verdicts: tuple[Verdict, ...]
     evaluation: Evaluation
     """The attacks that the verdicts rest on."""
+    left_out: tuple[str, ...] = ()
+    """What could not be asked, each with its reason."""
 
     @property
     def failed(self) -> bool:
@@ -41,6 +47,7 @@ class Examination:
         return {
             "counts": counts,
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "left_out": list(self.left_out),
             "evaluation": self.evaluation.to_json(),
         }
 
@@ -53,6 +60,8 @@ def examine(
     n: int | None = 200,
     seed: int = 0,
     batch_size: int = 250,
+    training: ImageSet | None = None,
+    surrogate: Surrogate | None = None,
     state_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Examination:
@@ -61,22 +70,25 @@ def examine(
     Args:
         model: images [B, C, H, W] in [0, 1] to logits [B, N].
         images: test images.
-        threat: radius of the ball and step of PGD.
+        threat: norm and radius of the ball, and step of PGD.
         n: images, class-balanced; none: all. Fewer than some 300 leave checks INCONCLUSIVE.
-        seed: of the random starts.
+        seed: of the random starts, and of the substitute.
         batch_size: images attacked at once.
+        training: images on which a substitute learns the model's answers, unless there is a ``surrogate``; without
+            either the checks on transfer are INCONCLUSIVE.
+        surrogate: a model whose adversarial examples are tried on this one.
         state_folder: where finished batches are kept, so that a call that was cut off goes on.
         progress: called after each batch.
 
     Raises:
-        InputError: as ``nuat.evaluation.evaluate``.
+        InputError: as ``nuat.evaluation.evaluate``; or a surrogate for other images or fewer classes.
     """
-
     climbable = Climbable(model)  # a model without a gradient is a finding, not an error
+    largest = curve.unbounded(threat.norm, images.images.shape[1:])
 
     def attack(names: tuple[str, ...], radius: float, start: int) -> Evaluation:
         # PGD must be able to cross the ball several times, whatever its radius
-        step = threat.pgd_alpha if radius == threat.eps else min(1.0, 2.5 * radius / _STEPS)
+        step = threat.pgd_alpha if radius == threat.eps else min(largest, 2.5 * radius / _STEPS)
         state = None if state_folder is None else state_folder / f"diagnose-{radius:.6g}-{start}.partial.json"
         return evaluate(
             climbable,
@@ -91,43 +103,70 @@ def examine(
         )
 
     pgd = (f"pgd-{_STEPS}",)
-    unbounded = attack(pgd, 1.0, seed)
+    unbounded = attack(pgd, largest, seed)
     part = images.select(unbounded.indices)
     x, y = to_float(part.images), part.labels
     device = next((p.device for p in model.parameters()), x.device)
-    x, y = x.to(device), y.to(device)
+    x, y = x.to(device), y.to(device).long()
     with full_precision():
-        local = _local(model, x, y, threat.eps, seed)
         with eval_mode(model), torch.no_grad():
-            substitutes = strength.substitutes(model(x[:1]).shape[1])
-    names = tuple(dict.fromkeys(substitutes.get(name, name) for name in strength.ATTACKS))
-    jobs(names, model, threat)  # a missing extra is said before hours pass
+            classes = model(x[:1]).shape[1]
+        if surrogate is not None:
+            check_surrogate(surrogate, x[:1], classes)
+        # a missing extra is said before hours pass
+        asked = plan(model, threat, classes=classes, image_size=(x.shape[2], x.shape[3]))
+        local, changes = _local(model, x, y, threat, seed)
+        if surrogate is None:
+            surrogate = substitute.learn(model, training, threat=threat, classes=classes, seed=seed, progress=progress)
+        carried = None
+        if surrogate is not None:
+            carried = transferred(
+                model, surrogate, x, y, threat=threat, seed=seed, batch_size=batch_size, progress=progress
+            )
     radii = {
         factor * threat.eps: attack(pgd, factor * threat.eps, seed).worst_case
         for factor in curve.FACTORS
-        if factor != 1.0 and factor * threat.eps < 1.0
+        if factor != 1.0 and factor * threat.eps < largest
     }
     starts = [attack(pgd, threat.eps, seed + 1 + i).worst_case for i in range(_STARTS - 1)]
     # last, as by far the longest: cut off, it goes on from what it has finished
-    found = attack(names, threat.eps, seed)
+    found = attack(asked.attacks, threat.eps, seed)
     flags = {result.name: result.correct for result in found.results}
     radii[threat.eps] = flags[pgd[0]]
     flags[f"{pgd[0]} from {_STARTS} starts"] = torch.stack([flags[pgd[0]], *starts]).all(dim=0)
+    if carried is not None:
+        flags[strength.TRANSFER] = carried.withstood & flags["clean"]
     verdicts = (
         *local,
-        *(comparison.judge(lambda name: flags[substitutes.get(name, name)]) for comparison in strength.COMPARISONS),
+        *(_judge(comparison, flags, carried, changes) for comparison in asked.comparisons),
         curve.judge_curve(radii),
-        curve.judge_unbounded(unbounded.worst_case),
+        curve.judge_unbounded(unbounded.worst_case, largest),
     )
-    return Examination(verdicts, found)
+    return Examination(verdicts, found, asked.left_out)
 
 
-def _local(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> tuple[Verdict, ...]:
-    """Return the verdicts that need no attack."""
+def _judge(comparison: Comparison, flags: Mapping[str, Tensor], carried: Transferred | None, changes: float) -> Verdict:
+    """Return a comparison's verdict; those on transfer need a surrogate, and say how good it is."""
+    if strength.TRANSFER not in comparison.weaker:
+        return comparison.judge(flags.__getitem__, changes=changes)
+    if carried is None:
+        return comparison.undecided("there is no surrogate, and no images of 4 x 4 pixels or more to train one on.")
+    return carried.qualify(comparison.judge(flags.__getitem__, changes=changes))
+
+
+def _local(
+    model: nn.Module, x: Tensor, y: Tensor, threat: ThreatConfig, seed: int
+) -> tuple[tuple[Verdict, ...], float]:
+    """Return the verdicts that need no attack, and the share of images on which a random model's draw decides."""
     generator = torch.Generator(x.device).manual_seed(seed)
-    return (
-        modes.judge_randomness(model, x),
+    ball = ball_of(threat.norm, threat.eps)
+    one_function = modes.judge_randomness(model, x)
+    verdicts = (
+        one_function,
         modes.judge_modes(model, x, y),
         gradients.judge_gradients(model, x, y),
-        gradients.judge_linearity(model, x, y, eps=eps, generator=generator),
+        gradients.judge_linearity(model, x, y, ball=ball, generator=generator),
     )
+    if one_function.status is Status.PASS:
+        return verdicts, 0.0
+    return verdicts, modes.changed_by_draws(Climbable(model), x, y, threat=threat, generator=generator)

@@ -9,7 +9,7 @@ from nuat.attacks import eval_mode
 from nuat.diagnostics.verdict import Status, Verdict, in_parts
 from nuat.losses import cross_entropy_sum
 from nuat.results import wilson_interval
-from nuat.threat import Linf
+from nuat.threat import Threat
 
 _ZERO_SHARE = 0.01
 _ALIGNED = 0.2
@@ -48,21 +48,25 @@ def judge_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
     )
 
 
-def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, generator: torch.Generator) -> Verdict:
-    """Return whether gradients agree between an image and a random point of its ball.
+def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, ball: Threat, generator: torch.Generator) -> Verdict:
+    """Return whether gradients agree between an image and a random point of its ``ball``.
 
     Gradient alignment: the mean cosine of grad L(x) and grad L(x + eta), eta uniform in the ball (Andriushchenko and
-    Flammarion 2020, section 4); near 0 after catastrophic overfitting. Curvature is how far the loss at the FGSM
-    example is from its linear forecast, relative to it. The threshold is ours.
+    Flammarion 2020, section 4); near 0 after catastrophic overfitting. Curvature is how far the loss after one
+    ascent step across the ball (Linf: the FGSM example) is from its linear forecast, relative to it. The threshold is
+    ours. Where a random model's gradients differ as much between two passes on the image itself, nothing is told.
     """
-    here = _gradient(model, x, y)
-    moved = Linf(eps).bounds(x).project(x + Linf(eps).uniform(x, generator))
-    there = _gradient(model, moved, y)
-    cosines = torch.nn.functional.cosine_similarity(here.flatten(1), there.flatten(1), dim=1).nan_to_num()
+    here, again = _gradient(model, x, y), _gradient(model, x, y)
+    moved = ball.bounds(x).project(x + ball.uniform(x, generator))
+    cosines = _cosines(here, _gradient(model, moved, y))
+    unmoved = 1.0 if torch.equal(here.nan_to_num(), again.nan_to_num()) else float(_cosines(here, again).mean())
     mean, n = float(cosines.mean()), len(x)
     error = 1.96 * float(cosines.std()) / n**0.5 if n > 1 else 2.0  # one image says nothing of others
     low, high = max(-1.0, mean - error), min(1.0, mean + error)
-    if high < _ALIGNED:
+    if high < _ALIGNED and unmoved < 2 * _ALIGNED:
+        status = Status.INCONCLUSIVE
+        meaning = "the model is random: its gradients turn from one pass to the next on the image itself."
+    elif high < _ALIGNED:
         status = Status.FAIL
         meaning = "gradients turn within the ball: the loss is not locally linear, as after catastrophic overfitting."
     elif low > _ALIGNED:
@@ -76,7 +80,8 @@ def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, gener
         measured={
             "gradient_alignment": mean,
             "interval": [low, high],
-            "curvature": _curvature(model, x, y, here, eps),
+            "alignment_of_two_passes": unmoved,
+            "curvature": _curvature(model, x, y, here, ball),
             "n": len(x),
         },
         threshold=f"gradient alignment of at least {_ALIGNED} (ours)",
@@ -99,9 +104,14 @@ def _gradient_at_once(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return torch.zeros_like(x) if gradient is None else gradient
 
 
-def _curvature(model: nn.Module, x: Tensor, y: Tensor, gradient: Tensor, eps: float) -> float | None:
-    """Return |L(x') - L(x) - grad L(x) (x' - x)| / |grad L(x) (x' - x)| of the sums, x' the FGSM example."""
-    moved = Linf(eps).bounds(x).project(x + eps * gradient.sign())
+def _cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cosine of each pair of gradients, [n]; 0 where one is 0 or not finite."""
+    return torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).nan_to_num()
+
+
+def _curvature(model: nn.Module, x: Tensor, y: Tensor, gradient: Tensor, ball: Threat) -> float | None:
+    """Return |L(x') - L(x) - grad L(x) (x' - x)| / |grad L(x) (x' - x)| of the sums, x' one ascent step from x."""
+    moved = ball.bounds(x).project(x + ball.ascent(gradient, ball.eps))
     rise = 0.0
     with eval_mode(model), torch.no_grad():
         for z, origin, label in in_parts(moved, x, y):

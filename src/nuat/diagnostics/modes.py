@@ -5,10 +5,12 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from nuat.attacks import eval_mode
+from nuat.attacks import PGD, eval_mode
+from nuat.config import ThreatConfig
 from nuat.diagnostics.verdict import Status, Verdict, in_parts
 
 _MODES_GAP = 0.10
+_PASSES, _STEPS = 10, 20
 
 
 def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
@@ -25,12 +27,31 @@ def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
         measured={"largest_difference": spread, "predictions_changed": changed, "n": len(x)},
         threshold="logits differ by rounding alone",
         meaning=(
-            "the model is random, and gradients of single draws mislead: attack the expectation over its draws "
-            "(AutoAttack's 'rand' version)."
+            "the model is random: the other verdicts are of single draws, whose gradients mislead. Attack the "
+            "expectation over its draws (AutoAttack's 'rand' version)."
             if random
             else "the model is one function."
         ),
     )
+
+
+def changed_by_draws(
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: ThreatConfig, generator: torch.Generator
+) -> float:
+    """Return the share of images that a random model gets right in some forward passes and wrong in others.
+
+    Of ten passes, on ``x`` [n, C, H, W] and on its PGD examples; the larger share. What another draw alone changes is
+    no success of another attack.
+    """
+    alpha = 2.5 * threat.eps / _STEPS
+    attack = PGD(model, eps=threat.eps, norm=threat.norm, alpha=alpha, steps=_STEPS, generator=generator)
+    moved = torch.cat([attack(part, labels) for part, labels in in_parts(x, y)])
+    with eval_mode(model), torch.no_grad():
+        shares = []
+        for images in (x, moved):
+            right = torch.stack([_logits(model, images).argmax(1) == y for _ in range(_PASSES)])
+            shares.append(float((right.any(dim=0) & ~right.all(dim=0)).double().mean()))
+    return max(shares)
 
 
 def judge_modes(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:

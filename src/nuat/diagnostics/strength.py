@@ -4,64 +4,24 @@ Every check compares two attacks, or two groups of them, on the same images. A g
 does.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from nuat.diagnostics.verdict import Gap, Verdict, judge_gap
-
-Flags = Callable[[str], Tensor]
-"""Name of an attack to the images that withstood it, bool [n]."""
+from nuat.diagnostics.ranking import Comparison
 
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
 """The line-up of AutoAttack v2, whose members are looked at one by one."""
 WHITE_BOX = ("pgd-500", "gama-100", "apgd-ce", "apgd-t", "fab-t")
-OTHERS = ("targeted-100", "multi-targeted-100", "adaptive-100", "adaptive-nuclear-100", "adaptive-logit-100")
+OTHERS = (
+    "targeted-100",
+    "multi-targeted-100",
+    "adaptive-100",
+    "adaptive-same-class-100",
+    "adaptive-eot-100",
+    "adaptive-nuclear-100",
+    "adaptive-logit-100",
+)
 """Attacks that AutoAttack does not hold: with a target, and with knowledge of the defense."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A check that the attacks ``weaker`` break nothing that ``stronger`` withstands."""
-
-    check: str
-    weaker: tuple[str, ...]
-    stronger: tuple[str, ...]
-    together: bool = False
-    """Judge what ``weaker`` adds to ``stronger`` rather than itself against it: nothing is set off."""
-    allowed: float = 0.0
-    """Gap in [0, 1] up to which nothing is wrong."""
-    matters: float = 0.01
-    """Size above it that a PASS excludes. Ours: one point."""
-    asks: str
-    passes: str
-    fails: str
-
-    def judge(self, flags: Flags) -> Verdict:
-        """Return the verdict on attacks that have been run."""
-        weaker, stronger = withstood(flags, self.weaker), withstood(flags, self.stronger)
-        gap = Gap.of(weaker & stronger if self.together else weaker, stronger)
-        return judge_gap(
-            self.check,
-            gap,
-            allowed=self.allowed,
-            matters=self.matters,
-            asks=self.asks,
-            passes=self.passes,
-            fails=self.fails,
-        )
-
-
-def withstood(flags: Flags, names: Sequence[str]) -> Tensor:
-    """Return which images withstood all the attacks of these names, bool [n]."""
-    return torch.stack([flags(name) for name in names]).all(dim=0)
-
-
-def substitutes(classes: int) -> dict[str, str]:
-    """Return what stands in for an attack that a model of so few classes does not have, as in AutoAttack."""
-    return {} if classes >= 4 else {"apgd-t": "apgd-dlr" if classes == 3 else "apgd-ce"}
+RESTARTS = "pgd-100 from 3 starts"
+TRANSFER = "transfer from a surrogate"
+"""As RESTARTS, what the examination adds to the attacks of ``nuat.suite``: their names have a space."""
 
 
 COMPARISONS = (
@@ -84,8 +44,9 @@ COMPARISONS = (
     ),
     Comparison(
         check="more restarts do not help",
-        weaker=("pgd-100 from 3 starts",),
+        weaker=(RESTARTS,),
         stronger=("pgd-100",),
+        together=True,
         allowed=0.01,
         asks="two more random starts lower PGD-100's accuracy by at most 1 point (ours)",
         passes="where PGD starts does not matter much.",
@@ -108,6 +69,24 @@ COMPARISONS = (
         asks="Square lowers the white-box result by at most 0.1 points",
         passes="what gradients do not find, queries do not find either.",
         fails="Square breaks images that no white-box attack breaks: gradients are masked around them.",
+    ),
+    Comparison(
+        check="transfer is weaker than white-box attacks",
+        weaker=(TRANSFER,),
+        stronger=WHITE_BOX,
+        asks="examples made on a surrogate break no more images than the white-box attacks together",
+        passes="the model's own gradients are the better guide, as they should be.",
+        fails="another model's gradients break more than the model's own: its gradients are masked.",
+    ),
+    Comparison(
+        check="transfer adds nothing to the white-box attacks",
+        weaker=(TRANSFER,),
+        stronger=WHITE_BOX,
+        together=True,
+        allowed=0.001,
+        asks="examples made on a surrogate lower the white-box result by at most 0.1 points (ours, as for Square)",
+        passes="what the model's own gradients do not find, another's do not find either.",
+        fails="another model's gradients break images that no white-box attack breaks: gradients are masked there.",
     ),
     Comparison(
         check="random noise is weaker than any attack",

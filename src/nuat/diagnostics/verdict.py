@@ -6,7 +6,7 @@ ends below it); anything between is INCONCLUSIVE, with the number of images that
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -105,6 +105,12 @@ class Gap:
             "only_stronger_breaks": self.stronger_only,
             "n": self.n,
         }
+
+
+def doubted(verdict: Verdict, because: str | None, grounds: Mapping[str, Any]) -> Verdict:
+    """Return ``verdict`` with more of what was measured; given a reason, INCONCLUSIVE for it instead of as it was."""
+    grown = replace(verdict, measured={**verdict.measured, **grounds})
+    return grown if because is None else replace(grown, status=Status.INCONCLUSIVE, meaning=because)
 
 
 def fewest(n: int, decides: Callable[[int], bool]) -> int:

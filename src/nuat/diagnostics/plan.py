@@ -1,0 +1,65 @@
+"""Which checks a model can be put to: not every attack is defined for its number of classes, or for every norm."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nuat.attacks import lineups
+from nuat.attacks.base import NormError
+from nuat.config import ThreatConfig
+from nuat.diagnostics import strength
+from nuat.diagnostics.ranking import Comparison
+from nuat.errors import InputError
+from nuat.suite import jobs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run, and judged."""
+
+    attacks: tuple[str, ...]
+    """Names as in ``nuat.suite``, each once."""
+    comparisons: tuple[Comparison, ...]
+    """The checks that these attacks decide."""
+    left_out: tuple[str, ...]
+    """A sentence for each attack and each check that is missing, and why."""
+
+
+def plan(model: nn.Module, threat: ThreatConfig, *, classes: int, image_size: tuple[int, int]) -> Plan:
+    """Return the attacks and checks that are defined for a model of ``classes`` logits within ``threat``.
+
+    Raises:
+        InputError: a missing extra.
+    """
+    stood_in = stand_ins(classes)
+    wanted = tuple(dict.fromkeys(stood_in.get(name, name) for name in strength.ATTACKS))
+    attacks = tuple(name for name in wanted if _defined(name, model, threat, classes, image_size))
+    missing = [name for name in wanted if name not in attacks]
+    left_out = [f"without {name}, which is not defined for {threat.norm} on these images" for name in missing]
+    comparisons = []
+    for comparison in strength.COMPARISONS:
+        added = [name for name in (*comparison.weaker, *comparison.stronger) if " " in name]
+        found = comparison.among((*attacks, *added), stood_in)
+        if found is None:
+            left_out.append(f"{comparison.check}: not judged, as one side has no attack left")
+        else:
+            comparisons.append(found)
+    return Plan(attacks, tuple(comparisons), tuple(left_out))
+
+
+def stand_ins(classes: int) -> dict[str, str]:
+    """Return what stands in for an attack that a model of so few classes does not have, as in AutoAttack."""
+    return {} if classes >= 4 else {"apgd-t": "apgd-dlr" if classes == 3 else "apgd-ce"}
+
+
+def _defined(name: str, model: nn.Module, threat: ThreatConfig, classes: int, image_size: tuple[int, int]) -> bool:
+    try:
+        jobs((name,), model, threat, classes)
+    except NormError:
+        return False
+    if threat.norm == "L2" and name.startswith("square"):
+        try:
+            lineups.check_square_l2(*image_size)
+        except InputError:
+            return False
+    return True

@@ -1,0 +1,75 @@
+"""Which checks are left for few classes and for L2, and that what is missing is said rather than passed."""
+
+import pytest
+from masked_models import THREAT
+from torch import nn
+
+from nuat.attacks.base import NormError
+from nuat.config import ThreatConfig
+from nuat.diagnostics import strength
+from nuat.diagnostics.plan import plan, stand_ins
+from nuat.errors import InputError
+from nuat.suite import jobs
+
+pytest.importorskip("pyautoattack")
+
+L2 = ThreatConfig(norm="L2", eps=2.0, pgd_alpha=0.1)
+
+
+def test_nothing_is_left_out_within_linf() -> None:
+    found = plan(nn.Identity(), THREAT, classes=10, image_size=(28, 28))
+    assert found.attacks == strength.ATTACKS
+    assert found.comparisons == strength.COMPARISONS
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize(("classes", "stand_in"), [(2, "apgd-ce"), (3, "apgd-dlr"), (4, "apgd-t")])
+def test_few_classes_have_stand_ins(classes: int, stand_in: str) -> None:
+    assert stand_ins(classes) == ({} if classes > 3 else {"apgd-t": stand_in})
+    found = plan(nn.Identity(), THREAT, classes=classes, image_size=(8, 8))
+    assert stand_in in found.attacks
+    assert ("apgd-t" in found.attacks) == (classes > 3)
+    jobs(found.attacks, nn.Identity(), THREAT, classes)
+    for comparison in found.comparisons:
+        for side in (comparison.weaker, comparison.stronger):
+            assert len(set(side)) == len(side) > 0
+            assert {name for name in side if " " not in name} <= set(found.attacks)
+    assert len(found.comparisons) == len(strength.COMPARISONS)
+    assert found.left_out == ()
+
+
+def test_in_l2_attacks_of_linf_and_checks_that_rest_on_them_alone_are_absent() -> None:
+    found = plan(nn.Identity(), L2, classes=10, image_size=(28, 28))
+    jobs(found.attacks, nn.Identity(), L2, 10)
+    missing = set(strength.ATTACKS) - set(found.attacks)
+    assert {"fgsm", "gama-100"} == missing
+    for name in missing:
+        with pytest.raises(NormError):
+            jobs((name,), nn.Identity(), L2, 10)
+        assert sum(line.startswith(f"without {name}, which is not defined for L2") for line in found.left_out) == 1
+    single = "iterative attacks are at least as strong as single-step ones"
+    assert {c.check for c in strength.COMPARISONS} - {c.check for c in found.comparisons} == {single}
+    assert found.left_out[-1] == f"{single}: not judged, as one side has no attack left"
+    assert len(found.left_out) == len(missing) + 1
+    used = {name for c in found.comparisons for name in (*c.weaker, *c.stronger) if " " not in name}
+    assert used < set(found.attacks)
+
+
+def test_square_in_l2_needs_images_that_its_tiles_cover() -> None:
+    found = plan(nn.Identity(), L2, classes=10, image_size=(12, 12))
+    checks = {c.check for c in found.comparisons}
+    assert "square" not in found.attacks
+    assert "a black-box attack is weaker than white-box ones" not in checks
+    assert "Square adds nothing to the white-box attacks" not in checks
+    assert "transfer adds nothing to the white-box attacks" in checks
+    assert "square" in plan(nn.Identity(), THREAT, classes=10, image_size=(12, 12)).attacks
+
+
+@pytest.mark.parametrize("threat", [THREAT, L2], ids=lambda threat: threat.norm)
+def test_a_missing_extra_is_no_missing_attack(threat: ThreatConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise InputError("AutoAttack needs the official package")
+
+    monkeypatch.setattr("nuat.attacks.autoattack._official", gone)
+    with pytest.raises(InputError, match="official package"):
+        plan(nn.Identity(), threat, classes=10, image_size=(28, 28))
