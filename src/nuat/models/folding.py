@@ -29,7 +29,7 @@ def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     if not isinstance(model, Classifier) or not has_batch_norm(model):
         return model
     try:
-        copy: nn.Module = fuse(model)  # type: ignore[no-untyped-call]
+        copy: nn.Module = fuse(model)
     except Exception:  # tracing runs the module's Python on stand-ins for tensors: anything may come
         return model
     for parameter in copy.parameters():

@@ -1,0 +1,60 @@
+"""``nuat export``: a trained model in a form that others read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from nuat.arguments import parse
+from nuat.errors import InputError
+from nuat.export import Submission, find_source, to_onnx, to_robustbench, to_safetensors
+
+_ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "robustbench": "-robustbench"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Export:
+    """Write a trained model in a form that others read. What is written is checked against the model first."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a run (its best weights are taken), or a .safetensors file of nuat's."""
+    format: Literal["safetensors", "onnx", "robustbench"]
+    """safetensors: the weights alone, for nuat.load. onnx: one file for other runtimes, opset 18, images in [0, 1] to
+    logits, any batch size; needs pip install 'nuat[export]'. robustbench: a folder for a submission, from an evaluation
+    of the run with clean and autoattack."""
+    out: Path | None = None
+    """File or, for robustbench, folder to write; none: the run's name in the current folder."""
+    robustbench: Submission = field(default_factory=Submission)
+    """For robustbench: what the run does not know of its entry."""
+
+
+def export(arguments: list[str]) -> int:
+    """``nuat export RUN|WEIGHTS --format safetensors|onnx|robustbench [--out PATH]``."""
+    if not arguments or "-h" in arguments or "--help" in arguments:
+        parse(_Export, ["--help"], prog="nuat export")
+    if arguments[0].startswith("-"):
+        raise InputError("say first what to export: nuat export RUN|WEIGHTS --format ....")
+    if not any(word.startswith("--format") for word in arguments):
+        raise InputError("say in which form: --format safetensors, --format onnx or --format robustbench.")
+    asked = parse(_Export, arguments, prog="nuat export")
+    if asked.format != "robustbench" and asked.robustbench != Submission():
+        raise InputError(f"--robustbench settings have no effect on --format {asked.format}; leave them out.")
+    source = find_source(asked.model)
+    stem = asked.model.resolve().name if asked.model.is_dir() else asked.model.stem
+    target = asked.out if asked.out is not None else Path(f"{stem}{_ENDINGS[asked.format]}")
+    try:
+        match asked.format:
+            case "safetensors":
+                said = to_safetensors(source, target)
+            case "onnx":
+                said = to_onnx(source, target)
+            case "robustbench":
+                said = to_robustbench(source, target, asked.robustbench)
+    except PermissionError as error:
+        raise InputError(f"--out {target}: nothing can be written there ({error.strerror}).") from None
+    console = Console()
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written to {target}", highlight=False, markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,8 @@
+"""A trained model in a form that others read: one file a format, each checked before it is kept."""
+
+from nuat.export.onnx_file import to_onnx
+from nuat.export.robustbench_folder import Submission, to_robustbench
+from nuat.export.safetensors_file import to_safetensors
+from nuat.export.source import Source, find_source
+
+__all__ = ["Source", "Submission", "find_source", "to_onnx", "to_robustbench", "to_safetensors"]

@@ -1,0 +1,143 @@
+"""ONNX: one file for other runtimes, checked with onnxruntime against the PyTorch logits.
+
+Made by torch.export's exporter (``dynamo=True``), the one that PyTorch maintains. Input ``images`` float32 [batch, C,
+H, W] in [0, 1], the normalisation inside; output ``logits`` float32 [batch, N]; the batch is a free axis.
+"""
+
+import importlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nuat import checkpoints
+from nuat.checkpoints import WeightsInfo
+from nuat.errors import InputError
+from nuat.export.source import Source, logits
+from nuat.export.target import check_free, staged
+from nuat.files import atomic_write
+
+OPSET = 18
+"""Version of the operators: the exporter's own, so that nothing is converted; onnxruntime reads it since 1.14."""
+
+INPUT, OUTPUT = "images", "logits"
+
+_BATCHES = (1, 7)
+_IMAGES = 35
+_TOLERANCE = 1e-4
+"""Largest difference of logits that is let pass, relative to the largest logit. fp32 in another order makes 1e-6."""
+
+_LARGEST = 2**31 - 1
+"""Bytes that a protobuf message, and with it a single file, can have."""
+
+
+def to_onnx(source: Source, target: Path) -> str:
+    """Write the model as one ONNX file and return what was checked, for people.
+
+    The file passes onnx's checker and gives, in onnxruntime on the CPU in batches of 1 and of 7, the predictions of the
+    PyTorch model and its logits within 1e-4 of the largest; otherwise nothing is left behind.
+
+    Raises:
+        InputError: the ``export`` extra is not installed, ``target`` is taken or cannot be written to, the model is
+            too large for one file, or a check failed.
+    """
+    check_free(target, folder=False)
+    onnx, runtime = _packages()
+    model = checkpoints.load(source.weights)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    if size > _LARGEST:
+        raise InputError(f"{source.weights}: {size:,} bytes of weights; one ONNX file holds at most {_LARGEST:,}.")
+    proto = _convert(model, source.info)
+    with staged(target) as path:
+        with atomic_write(path) as file:
+            file.write(proto.SerializeToString())
+        try:
+            onnx.checker.check_model(str(path), full_check=True)
+        except onnx.checker.ValidationError as error:
+            raise _refused(f"onnx {onnx.__version__} finds fault with it: {' '.join(str(error).split())}") from error
+        x = source.probe(_IMAGES)
+        difference = _compare(runtime, path, model, x)
+    shape = ", ".join(map(str, (source.info.channels, *source.info.image_size)))
+    return (
+        f"opset {OPSET}, input {INPUT!r} [batch, {shape}] in [0, 1], output {OUTPUT!r} "
+        f"[batch, {len(source.info.classes)}]; onnxruntime {runtime.__version__} on {len(x)} {source.checked_on}, in "
+        f"batches of 1 and 7: same predictions, largest difference {difference:.1e} of the largest logit"
+    )
+
+
+def _packages() -> tuple[ModuleType, ModuleType]:
+    """Return onnx and onnxruntime, or say how to install what is missing of them and the exporter's onnxscript."""
+    try:
+        onnx, runtime, _ = (importlib.import_module(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+    except ImportError as error:
+        missing = error.name or str(error)
+        raise InputError(f"the ONNX format needs {missing}; install it with: pip install 'nuat[export]'") from None
+    return onnx, runtime
+
+
+def _convert(model: nn.Module, info: WeightsInfo) -> Any:
+    """Return the model as an onnx.ModelProto."""
+    example = torch.zeros(2, info.channels, *info.image_size)  # one image would fix the batch at one
+    program: Any = torch.onnx.export(
+        model,
+        (example,),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=OPSET,
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+    proto = program.model_proto
+    graph = proto.graph
+    # the exporter notes in every part the lines of code that it came from, with the paths of this machine
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    proto.ClearField("metadata_props")
+    for name, value in _metadata(info).items():
+        proto.metadata_props.add(key=name, value=value)
+    return proto
+
+
+def _metadata(info: WeightsInfo) -> dict[str, str]:
+    """Return what goes with the model, as texts; ``nuat`` holds everything that goes with the weights, as JSON."""
+    return {
+        "classes": json.dumps(info.classes),
+        "norm": info.threat.norm,
+        "eps": repr(info.threat.eps),
+        "recipe": info.recipe,
+        "nuat_version": info.nuat_version,
+        "nuat": json.dumps(asdict(info)),
+    }
+
+
+def _compare(runtime: ModuleType, path: Path, model: nn.Module, x: Tensor) -> float:
+    """Return the largest difference of the logits on ``x`` [B, C, H, W] relative to the largest, or refuse it."""
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    largest = difference = 0.0
+    for size in _BATCHES:
+        for part in torch.split(x, size):
+            ours = logits(model, part)
+            theirs = torch.from_numpy(session.run([OUTPUT], {INPUT: part.numpy()})[0])
+            if theirs.shape != ours.shape or not bool(torch.isfinite(theirs).all()):
+                raise _refused(f"onnxruntime gives {list(theirs.shape)}, or numbers that are not finite")
+            if not torch.equal(theirs.argmax(dim=1), ours.argmax(dim=1)):
+                raise _refused(f"onnxruntime {runtime.__version__} predicts other classes in batches of {size}")
+            largest = max(largest, float(ours.abs().max()))
+            difference = max(difference, float((theirs - ours).abs().max()))
+    if difference > _TOLERANCE * largest:
+        raise _refused(f"onnxruntime {runtime.__version__} differs by {difference:.1e} in logits up to {largest:.1e}")
+    return difference / largest if largest > 0 else 0.0
+
+
+def _refused(reason: str) -> InputError:
+    return InputError(
+        f"the ONNX file that torch {torch.__version__} made is wrong and was not kept: {reason}. Try the versions in "
+        "nuat's constraints.txt."
+    )

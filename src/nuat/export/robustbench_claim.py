@@ -1,0 +1,173 @@
+"""What is claimed on RobustBench: the evaluation behind it, its numbers, and where it departs from their rules.
+
+RobustBench (Croce et al. 2021) ranks by AutoAttack v2: on the whole test set of CIFAR-10 and CIFAR-100 at Linf eps
+8/255, on 5,000 images of ImageNet at 4/255. A claim that departs from that is made all the same, and says so.
+"""
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nuat import checkpoints
+from nuat.attacks.lineups import STANDARD
+from nuat.data import ImageSet, to_float
+from nuat.errors import InputError
+from nuat.export.source import Source, logits
+from nuat.records import RunFolder
+from nuat.results import AttackResult, Evaluation
+
+LEADERBOARDS: dict[str, tuple[float, int]] = {
+    "cifar10": (8 / 255, 10_000),
+    "cifar100": (8 / 255, 10_000),
+    "imagenet": (4 / 255, 5_000),
+}
+"""Data set to the radius and the number of test images of its Linf leaderboard."""
+
+_NEEDED = {"clean", "autoattack"}
+_SAME = 1e-9
+_COMPARED = 200
+_STRAY = 0.02
+"""Fraction of clean verdicts that may differ: near ties fall otherwise on another machine."""
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """One evaluation as a claim."""
+
+    file: Path
+    """The JSON file that it is read from."""
+    evaluation: Evaluation
+    """Its content."""
+    dataset: str
+    """RobustBench's name of the data set, or ours where it has none."""
+    notes: tuple[str, ...]
+    """Where the claim departs from the leaderboard, one sentence each; none is the good case."""
+
+    @property
+    def clean(self) -> AttackResult:
+        """Result without an attack."""
+        return _result(self.evaluation, "clean")
+
+    @property
+    def robust(self) -> AttackResult:
+        """Result of AutoAttack v2."""
+        return _result(self.evaluation, "autoattack")
+
+
+def make_claim(source: Source, dataset: str, chosen: Path | None) -> Claim:
+    """Return the claim that the evaluations beside the weights allow.
+
+    Where the evaluated images are on this machine, the clean verdicts on the first 200 must be those of the weights.
+
+    Args:
+        source: the model; evaluation*.json in the folder of its weights are read.
+        dataset: RobustBench's name of the data set, or ours.
+        chosen: the evaluation to take; none: of those with AutoAttack v2 and clean accuracy the one at the
+            leaderboard's eps (elsewhere the trained one), then of most images, then the last by name.
+
+    Raises:
+        InputError: no such evaluation, or one of other weights.
+    """
+    folder = source.weights.parent
+    files = [chosen] if chosen is not None else sorted(folder.glob("evaluation*.json"))
+    found = {file: _read(file) for file in files if not file.name.endswith(".partial.json")}
+    usable = {file: e for file, e in found.items() if e.norm == "Linf" and {r.name for r in e.results} >= _NEEDED}
+    if not usable:
+        held = ", ".join(sorted({r.name for e in found.values() for r in e.results})) or "no evaluation"
+        raise InputError(
+            "RobustBench ranks by AutoAttack v2 beside clean accuracy, both of one Linf evaluation; "
+            f"{chosen or folder} holds {held}. Run: {_command(source.weights)}"
+        )
+    eps, whole = LEADERBOARDS.get(dataset, (source.info.threat.eps, None))
+    file = max(usable, key=lambda name: (abs(usable[name].eps - eps) < _SAME, usable[name].n, name.name))
+    claim = Claim(file, usable[file], dataset, tuple(_departures(usable[file], dataset, eps, whole)))
+    unchecked = _unchecked(claim.evaluation, source.test)
+    if source.test is not None and not unchecked:
+        _check_weights(claim, source, source.test)
+    return replace(claim, notes=(*claim.notes, unchecked)) if unchecked else claim
+
+
+def _read(file: Path) -> Evaluation:
+    """Return the evaluation in a JSON file.
+
+    Raises:
+        InputError: no such file, or it holds none.
+    """
+    try:
+        return Evaluation.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except OSError:
+        raise InputError(f"{file}: no such file; 'nuat evaluate ... --json FILE' writes one.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{file}: does not hold an evaluation that this version of nuat reads.") from None
+
+
+def fraction(eps: float) -> str:
+    """Return a radius as 8/255 where it is a whole number of grey levels, else as a decimal."""
+    levels = eps * 255
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.6g}"
+
+
+def percent(accuracy: float) -> str:
+    """Return an accuracy in [0, 1] as percent with two decimals, as in model_info."""
+    return f"{100 * accuracy:.2f}"
+
+
+def _departures(evaluation: Evaluation, dataset: str, eps: float, whole: int | None) -> list[str]:
+    notes = []
+    if whole is None:
+        notes.append(f"RobustBench has no Linf leaderboard of {dataset}, only of {', '.join(LEADERBOARDS)}.")
+    else:
+        if abs(evaluation.eps - eps) >= _SAME:
+            notes.append(f"Evaluated at eps {fraction(evaluation.eps)}; the leaderboard's is {fraction(eps)}.")
+        if evaluation.n < whole:
+            low, high = (percent(end) for end in _result(evaluation, "autoattack").interval)
+            notes.append(
+                f"AutoAttack ran on {evaluation.n:,} images, on the leaderboard on {whole:,}: 95 % interval {low} to "
+                f"{high}."
+            )
+    line_up = tuple(_result(evaluation, "autoattack").settings.get("line_up", STANDARD))
+    if line_up != STANDARD:
+        notes.append(f"AutoAttack ran {', '.join(line_up)}, not its standard {', '.join(STANDARD)}.")
+    worst, robust = evaluation.accuracy("worst-case"), evaluation.accuracy("autoattack")
+    if worst < robust:
+        others = ", ".join(r.name for r in evaluation.results if r.name not in ("clean", "autoattack"))
+        notes.append(f"Together with {others} the robust accuracy is {percent(worst)}, not {percent(robust)}.")
+    return notes
+
+
+def _unchecked(evaluation: Evaluation, test: ImageSet | None) -> str:
+    """Return why the evaluation cannot be held against the weights' own predictions, or nothing where it can."""
+    if test is None or (len(evaluation.indices) and int(evaluation.indices.max()) >= len(test)):
+        return "The evaluated images are not on this machine: not checked that they were given to these very weights."
+    if evaluation.images is not None and evaluation.images != _digest(test.select(evaluation.indices)):
+        return "Evaluated on other images than the run's: not checked that they were given to these very weights."
+    return ""
+
+
+def _check_weights(claim: Claim, source: Source, test: ImageSet) -> None:
+    """Refuse an evaluation whose clean verdicts on its first 200 images are not those of the weights."""
+    part = test.select(claim.evaluation.indices[:_COMPARED])
+    now = logits(checkpoints.load(source.weights), to_float(part.images)).argmax(dim=1) == part.labels
+    stray = int((now != claim.clean.correct[: len(now)]).sum())
+    if stray > _STRAY * len(now):
+        raise InputError(
+            f"{claim.file}: is no evaluation of {source.weights}, which says otherwise on {stray} of {len(now)} clean "
+            f"images. Run: {_command(source.weights)}"
+        )
+
+
+def _command(weights: Path) -> str:
+    """Return the command that evaluates the weights as the leaderboard does."""
+    run = weights.parent if weights == RunFolder(weights.parent).best else weights
+    return f"nuat evaluate {shlex.quote(str(run))} --suite standard --n none"
+
+
+def _result(evaluation: Evaluation, name: str) -> AttackResult:
+    return next(result for result in evaluation.results if result.name == name)
+
+
+def _digest(images: ImageSet) -> str:
+    """Return what ``Evaluation.images`` holds of these images."""
+    return hashlib.sha256(images.images.numpy().tobytes() + images.labels.numpy().tobytes()).hexdigest()

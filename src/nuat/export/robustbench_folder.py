@@ -1,0 +1,119 @@
+"""RobustBench: a folder with what a submission needs.
+
+| file | content |
+|---|---|
+| model_info/<dataset>/Linf/<key>.json | the claim, with RobustBench's keys |
+| <key>.pt | the weights as a state dict, plain tensors |
+| <key>.py | the class of the network that takes them |
+| autoattack.txt, evaluation.json | what AutoAttack found: the log, and the verdict on every image |
+| submission.md | the form of an issue "New Model(s)", filled |
+"""
+
+import hashlib
+import io
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from nuat import checkpoints
+from nuat.errors import InputError
+from nuat.export import robustbench_texts as texts
+from nuat.export.robustbench_claim import make_claim
+from nuat.export.robustbench_network import architecture, definition
+from nuat.export.robustbench_texts import NUAT, Paper
+from nuat.export.source import Source, logits
+from nuat.export.target import check_free, staged
+from nuat.files import atomic_write, write_text
+from nuat.records import RunFolder, read_data_config
+
+_IMAGES = 16
+_OF_THE_PAPER = ("NuAT", "NuAT2", "NuATHybrid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission(Paper):
+    """What a run does not know of its entry; the paper of a NuAT run is filled in."""
+
+    key: str | None = None
+    """Name of the entry, <Name><Year><FirstWordOfTheTitle>; none: made from the paper and the network."""
+    dataset: str | None = None
+    """cifar10, cifar100 or imagenet; none: the run's."""
+    evaluation: Path | None = None
+    """JSON of nuat evaluate to claim; none: the best suited beside the weights."""
+    additional_data: bool = False
+    """Whether training saw images past the data set's own."""
+
+    def __post_init__(self) -> None:
+        if self.key is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self.key):
+            raise InputError(f"robustbench.key={self.key!r}: expected letters, digits, - and _, a letter first.")
+        if self.dataset is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", self.dataset):
+            raise InputError(f"robustbench.dataset={self.dataset!r}: expected a name such as cifar10.")
+
+
+def to_robustbench(source: Source, target: Path, submission: Submission) -> str:
+    """Write the folder ``target`` and return what was found, for people; on any error nothing is left behind.
+
+    The checkpoint is loaded again, as plain tensors alone, and must give the shipped weights' logits bit for bit.
+
+    Raises:
+        InputError: no evaluation with AutoAttack v2 and clean accuracy, one of other weights, or ``target`` is taken or
+            cannot be written to.
+    """
+    check_free(target, folder=True)
+    info = source.info
+    claim = make_claim(source, submission.dataset or _dataset(source), submission.evaluation)
+    paper = _paper(source, submission)
+    key = submission.key or texts.make_key(info, paper)
+    model = checkpoints.load(source.weights)
+    with staged(target) as folder:
+        checkpoint = folder / f"{key}.pt"
+        memory = io.BytesIO()  # torch.save hides the error of a full disk
+        torch.save(model.state_dict(), memory)
+        with atomic_write(checkpoint) as file:
+            file.write(memory.getvalue())
+        again = info.build()
+        again.load_state_dict(checkpoints.read_torch(checkpoint))
+        x = source.probe(_IMAGES)
+        if not torch.equal(logits(again, x), logits(model, x)):
+            raise InputError(
+                f"{target}: the checkpoint does not give the logits of {source.weights}; nothing was kept."
+            )
+        sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        extra = submission.additional_data
+        claimed = texts.model_info(info, paper, claim, additional_data=extra)
+        write_text(folder / "model_info" / claim.dataset / "Linf" / f"{key}.json", claimed)
+        write_text(folder / f"{key}.py", definition(info, key))
+        write_text(folder / "autoattack.txt", texts.log(claim, checkpoint.name, sha256))
+        claim.evaluation.save(folder / "evaluation.json")
+        write_text(folder / "submission.md", texts.form(info, paper, claim, key, additional_data=extra, sha256=sha256))
+    found = f"{key}: {architecture(info)}, clean {100 * claim.clean.accuracy:.2f}, AutoAttack "
+    return "\n".join([f"{found}{100 * claim.robust.accuracy:.2f}, from {claim.file}", *claim.notes])
+
+
+def _paper(source: Source, submission: Submission) -> Paper:
+    """Return what the user says of the paper, and where nothing is said and the run is one of NuAT's, NuAT's."""
+    said = {name: getattr(submission, name) for name in ("title", "link", "authors", "venue")}
+    if not any(said.values()) and _defense(RunFolder(source.weights.parent).config) in _OF_THE_PAPER:
+        return NUAT
+    return replace(Paper(), **said)
+
+
+def _defense(config: Path) -> str:
+    """Return the class of the defense in a run's settings, or nothing where there are none."""
+    try:
+        return str(json.loads(config.read_text(encoding="utf-8"))["config"]["defense"]["class"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _dataset(source: Source) -> str:
+    """Return the name of the run's data set; of a file or folder of images, its own name."""
+    config = RunFolder(source.weights.parent).config
+    if not config.is_file():
+        raise InputError(f"{source.weights} lies in no run; name its data set, --robustbench.dataset cifar10.")
+    images = read_data_config(config)
+    name = images.name if images.path is None else images.path.stem
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)

@@ -1,0 +1,70 @@
+"""The network of a RobustBench entry: its name, and a Python module that takes the checkpoint."""
+
+import re
+
+from nuat.checkpoints import WeightsInfo
+
+NETWORKS = {"resnet18": ("ResNet-18", "RN18"), "resnet34": ("ResNet-34", "RN34"), "resnet50": ("ResNet-50", "RN50")}
+"""Our name to the leaderboard's, and to the abbreviation in the names of its entries."""
+
+
+def architecture(info: WeightsInfo) -> str:
+    """Return the network's name as the leaderboard writes it, with its width where it is not the usual one."""
+    if wide := re.fullmatch(r"wrn-(\d+)-(\d+)", info.model.name):
+        return f"WideResNet-{wide[1]}-{wide[2]}"
+    name = NETWORKS.get(info.model.name, (info.model.name, ""))[0]
+    return name if info.model.width is None else f"{name} (width {info.model.width})"
+
+
+def definition(info: WeightsInfo, key: str) -> str:
+    """Return a Python module whose class of the network takes the checkpoint as it is.
+
+    ResNets of the usual width come from torchvision, wide ResNets on 32x32 colour images from RobustBench itself, whose
+    modules have the names of ours; every other network from nuat.
+    """
+    model, channels, classes = info.model, info.channels, len(info.classes)
+    wide = re.fullmatch(r"wrn-(\d+)-(\d+)", model.name)
+    if model.name in NETWORKS and model.width is None:
+        imports = "from torchvision.models import " + model.name
+        build = [f"self.net = {model.name}(weights=None, num_classes={classes})"]
+        if (model.stem or ("cifar" if max(info.image_size) <= 64 else "imagenet")) == "cifar":
+            build += [
+                f"self.net.conv1 = nn.Conv2d({channels}, 64, 3, padding=1, bias=False)",
+                "self.net.maxpool = nn.Identity()",
+            ]
+        elif channels != 3:
+            build.append(f"self.net.conv1 = nn.Conv2d({channels}, 64, 7, stride=2, padding=3, bias=False)")
+    elif wide and channels == 3 and info.image_size == (32, 32):
+        imports = "\nfrom robustbench.model_zoo.architectures.wide_resnet import WideResNet"
+        build = [f"self.net = WideResNet(depth={wide[1]}, widen_factor={wide[2]}, num_classes={classes})"]
+    else:
+        imports = "\nfrom nuat import models\nfrom nuat.config import ModelConfig"
+        config = f"ModelConfig(name={model.name!r}, width={model.width}, stem={model.stem!r})"
+        sizes = f"channels={channels}, classes={classes}, image_size={tuple(info.image_size)}"
+        build = [f"self.net = models.build({config}, {sizes}).net"]
+    normalises = model.mean is not None and model.std is not None
+    if normalises:
+        shape = f"1, {channels}, 1, 1"
+        build += [
+            "self.normalise = nn.Module()",
+            f'self.normalise.register_buffer("mean", torch.zeros({shape}))',
+            f'self.normalise.register_buffer("std", torch.ones({shape}))',
+        ]
+    scaled = "(x - self.normalise.mean) / self.normalise.std" if normalises else "x"
+    lines = "\n        ".join(build)
+    first = "import torch\nfrom torch import nn\n" if normalises else "from torch import nn\n"
+    return f'''"""{architecture(info)} of the checkpoint {key}.pt: images in [0, 1] -> logits of {classes} classes."""
+
+{first}{imports}
+
+
+class {re.sub(r"[^A-Za-z0-9_]", "_", key)}Net(nn.Module):
+    """Takes {key}.pt with load_state_dict; the normalisation, if any, is in the checkpoint."""
+
+    def __init__(self):
+        super().__init__()
+        {lines}
+
+    def forward(self, x):
+        return self.net({scaled})
+'''

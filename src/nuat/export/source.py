@@ -1,0 +1,71 @@
+"""What is exported: shipped weights, and images on which every copy must say the same."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nuat import checkpoints, data
+from nuat.attacks import eval_mode
+from nuat.checkpoints import WeightsInfo
+from nuat.data import Dataset, ImageSet, to_float
+from nuat.errors import InputError
+from nuat.hardware import full_precision
+from nuat.records import RunFolder, read_data_config
+
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Weights of ours and the images that copies are checked on."""
+
+    weights: Path
+    """The .safetensors file."""
+    info: WeightsInfo
+    """Its metadata."""
+    test: ImageSet | None
+    """The run's test images; none where they are not on this machine or fit another model."""
+
+    @property
+    def checked_on(self) -> str:
+        """What ``probe`` returns, for people."""
+        return "random images (the run's own are not on this machine)" if self.test is None else "test images"
+
+    def probe(self, n: int) -> Tensor:
+        """Return at most ``n`` >= 1 test images, or exactly n random ones: float32 [B, C, H, W] in [0, 1]."""
+        if self.test is not None:
+            return to_float(self.test.images[:n])
+        draw = torch.Generator().manual_seed(_SEED)
+        return torch.rand((n, self.info.channels, *self.info.image_size), generator=draw)
+
+
+def find_source(path: Path) -> Source:
+    """Return what a run's folder (its best weights) or a .safetensors file holds. Nothing is downloaded.
+
+    Raises:
+        InputError: no such file, or one that nuat did not write.
+    """
+    weights = checkpoints.weights_file(path)
+    info = checkpoints.read_info(weights)
+    return Source(weights, info, _test_images(weights, info))
+
+
+def logits(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the logits [B, N] of ``model`` in evaluation mode, in fp32."""
+    with torch.no_grad(), eval_mode(model), full_precision():
+        found: Tensor = model(x)
+    return found
+
+
+def _test_images(weights: Path, info: WeightsInfo) -> ImageSet | None:
+    config = RunFolder(weights.parent).config
+    if not config.is_file():
+        return None
+    try:
+        dataset: Dataset = data.load(replace(read_data_config(config), download=False))
+    except InputError:  # moved, or never on this machine: the check falls back on random images and says so
+        return None
+    fits = (dataset.channels, dataset.image_size) == (info.channels, info.image_size)
+    return dataset.test if fits and len(dataset.test) > 0 else None

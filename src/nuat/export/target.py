@@ -1,0 +1,54 @@
+"""Where an export goes: free, writable, and there whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nuat.errors import InputError
+
+
+def check_free(target: Path, *, folder: bool) -> None:
+    """Refuse a place that is taken or cannot be written to, before any work.
+
+    Args:
+        target: where the export goes.
+        folder: whether it is a folder; an empty one may be there already.
+
+    Raises:
+        InputError: it is not free.
+    """
+    if folder and target.is_dir():
+        if any(target.iterdir()):
+            raise InputError(f"--out {target}: exists and is not empty; remove it or choose another --out.")
+    elif target.is_dir():
+        raise InputError(f"--out {target}: is a folder; give the name of a file.")
+    elif target.exists() or target.is_symlink():
+        raise InputError(f"--out {target}: exists; remove it or choose another --out.")
+    above = next(parent for parent in target.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"--out {target}: nothing can be written in {above}; choose another --out.")
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Yield a path for a file or a folder that becomes ``target`` when the block ends without an error.
+
+    Until then everything lies in a hidden folder beside it. On any error (a check that fails, a full disk, Ctrl-C)
+    that folder and the parents made for it are removed.
+    """
+    made = [parent for parent in target.absolute().parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as hidden:
+            path = Path(hidden) / target.name
+            yield path
+            if target.is_dir():
+                target.rmdir()  # an empty one, see check_free
+            path.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+        raise
