@@ -1,7 +1,6 @@
 """What surrounds the steps of a run: validation, monitors, the best weights, the record, the checkpoints."""
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import nuat
-from nuat import averaging, monitors
+from nuat import averaging, digest, monitors
 from nuat.checkpoints import WeightsInfo, save_checkpoint, save_weights
 from nuat.config import TrainConfig
 from nuat.curves import Curves
@@ -152,10 +151,7 @@ class Bookkeeper:
 
     def _train_digest(self) -> str:
         """Return a digest of the training images and labels, in order."""
-        train, digest = self._dataset.train, hashlib.sha256()
-        for tensor in (train.images, train.labels):
-            digest.update(tensor.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return digest.of_tensors(self._dataset.train.images, self._dataset.train.labels)
 
     def _validate(self) -> dict[str, dict[str, float]] | None:
         """Return the validation of the live weights and of the average, by name; empty without images.

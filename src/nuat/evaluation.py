@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import nuat
+from nuat import digest
 from nuat.attacks import eval_mode
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
@@ -107,7 +108,7 @@ def evaluate(
         eps=threat.eps,
         seed=seed,
         batch_size=batch_size,
-        images=_digest(chosen.images, chosen.labels),
+        images=digest.of_tensors(chosen.images, chosen.labels),
         hardware=describe(device),
         versions={"nuat": nuat.__version__, **versions()},
     )
@@ -186,19 +187,11 @@ def _classes(model: nn.Module, images: ImageSet, batch_size: int) -> int:
 
 def _batch_seed(seed: int, attack: str, start: int) -> int:
     """Return a seed for one batch that no other batch, kind of attack (pgd of pgd-20) or seed shares."""
-    digest = hashlib.sha256(f"{seed}:{attack.partition('-')[0]}:{start}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
+    drawn = hashlib.sha256(f"{seed}:{attack.partition('-')[0]}:{start}".encode()).digest()
+    return int.from_bytes(drawn[:4], "big")
 
 
 def _key(model: nn.Module, images: ImageSet, threat: ThreatConfig, seed: int, batch_size: int) -> str:
     """Return a digest of everything that the result of an attack depends on."""
     settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), nuat.__version__]
-    return _digest(*model.state_dict().values(), images.images, images.labels, settings=json.dumps(settings))
-
-
-def _digest(*tensors: Tensor, settings: str = "") -> str:
-    """Return the SHA-256 of a text and of the tensors' bytes, in order."""
-    digest = hashlib.sha256(settings.encode())
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest.of_tensors(*model.state_dict().values(), images.images, images.labels, settings=json.dumps(settings))

@@ -4,13 +4,12 @@ RobustBench (Croce et al. 2021) ranks by AutoAttack v2: on the whole test set of
 8/255, on 5,000 images of ImageNet at 4/255. A claim that departs from that is made all the same, and says so.
 """
 
-import hashlib
 import json
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nuat import checkpoints
+from nuat import checkpoints, digest
 from nuat.attacks.lineups import STANDARD
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
@@ -141,7 +140,8 @@ def _unchecked(evaluation: Evaluation, test: ImageSet | None) -> str:
     """Return why the evaluation cannot be held against the weights' own predictions, or nothing where it can."""
     if test is None or (len(evaluation.indices) and int(evaluation.indices.max()) >= len(test)):
         return "The evaluated images are not on this machine: not checked that they were given to these very weights."
-    if evaluation.images is not None and evaluation.images != _digest(test.select(evaluation.indices)):
+    claimed = test.select(evaluation.indices)
+    if evaluation.images is not None and evaluation.images != digest.of_tensors(claimed.images, claimed.labels):
         return "Evaluated on other images than the run's: not checked that they were given to these very weights."
     return ""
 
@@ -166,8 +166,3 @@ def _command(weights: Path) -> str:
 
 def _result(evaluation: Evaluation, name: str) -> AttackResult:
     return next(result for result in evaluation.results if result.name == name)
-
-
-def _digest(images: ImageSet) -> str:
-    """Return what ``Evaluation.images`` holds of these images."""
-    return hashlib.sha256(images.images.numpy().tobytes() + images.labels.numpy().tobytes()).hexdigest()

@@ -1,0 +1,21 @@
+"""SHA-256 of tensors and files: what says in a record which images, weights or settings it belongs to."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def of_tensors(*tensors: Tensor, settings: str = "") -> str:
+    """Return the digest of a text and of the tensors' bytes, in order, as hexadecimal digits."""
+    digest = hashlib.sha256(settings.encode())
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Return the digest of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
