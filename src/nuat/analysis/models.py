@@ -1,0 +1,59 @@
+"""What the analyses that run a model share: models with their names, and what a record says of the measurement."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import nuat
+from nuat import digest
+from nuat.analysis.record import Subject
+from nuat.data import ImageSet
+from nuat.hardware import describe
+from nuat.records import versions
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is under way, the parts finished, and the parts in all."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamedModel:
+    """A model and who it is."""
+
+    subject: Subject
+    model: nn.Module
+    """Images [B, C, H, W] in [0, 1] to logits [B, N]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+
+def measured(images: ImageSet, device: torch.device, *, seed: int, eps: float) -> dict[str, Any]:
+    """Return the fields of ``Measured`` for a measurement on ``images``."""
+    return {
+        "n": len(images),
+        "seed": seed,
+        "eps": eps,
+        "images_sha256": digest.of_tensors(images.images, images.labels),
+        "hardware": describe(device),
+        "versions": {"nuat": nuat.__version__, **versions()},
+    }
+
+
+def generator(seed: int, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator that no other seed or place (of an image, of a batch) shares."""
+    text = ":".join(map(str, (seed, *place)))
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    return torch.Generator(device).manual_seed(number)
+
+
+def numbers(values: Tensor) -> Any:
+    """Return a tensor as nested tuples of floats: six digits are more than a figure shows, and half the file."""
+    if values.ndim == 0:
+        return float(f"{float(values):.6g}")
+    return tuple(numbers(value) for value in values)

@@ -1,0 +1,149 @@
+"""The loss surface against closed forms: a linear model, a model whose loss is a plane, or a paraboloid."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from analysis_models import CLASSES, Linear, images, named
+from torch import Tensor, nn
+
+from nuat.analysis.loss_surface import loss_surface, orthogonal_signs, roughness, surface
+from nuat.analysis.models import generator
+from nuat.errors import InputError
+
+
+def draws() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 8, 9, 48])
+def test_the_second_direction_is_orthogonal_signs(moved: int) -> None:
+    g = torch.zeros(48)
+    g[torch.randperm(48)[:moved]] = torch.where(torch.rand(moved) < 0.5, -1.0, 1.0)
+    g_perp = orthogonal_signs(g.view(3, 4, 4), draws())
+    assert g_perp.shape == (3, 4, 4)
+    assert float((g.view(3, 4, 4) * g_perp).sum()) == 0.0
+    assert int((g_perp == 0).sum()) == moved % 2
+    assert bool((g_perp.abs() <= 1).all())
+    if moved == 48:
+        assert not torch.equal(g_perp, orthogonal_signs(g.view(3, 4, 4), torch.Generator().manual_seed(4)))
+
+
+def test_a_linear_model_has_the_analytic_surface() -> None:
+    model, eps = Linear().double(), 0.2
+    found = images(3)
+    record = loss_surface(
+        [named(model.float())], found, torch.tensor([0, 2]), eps=eps, resolution=5, extent=1.5, batch_size=7
+    )
+    d = np.linspace(-1.5 * eps, 1.5 * eps, 5)
+    assert record.distances == pytest.approx(d, abs=1e-7)
+    weight, bias = (p.detach().double().numpy() for p in (model.weight, model.bias))
+    expected = np.zeros((5, 5))
+    for i in (0, 2):
+        x, y = found.images[i].numpy().reshape(-1) / 255.0, int(found.labels[i])
+        z = weight @ x + bias
+        p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+        g = np.sign(weight.T @ (p - np.eye(CLASSES)[y]))
+        g_perp = orthogonal_signs(torch.tensor(g), generator(0, i)).numpy()
+        for a, d1 in enumerate(d):
+            for b, d2 in enumerate(d):
+                logits = weight @ (x + d1 * g + d2 * g_perp) + bias
+                expected[a, b] += np.log(np.exp(logits - logits[y]).sum()) / 2
+    assert np.asarray(record.models[0].loss) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert not np.allclose(expected, expected.T)  # so that rows and columns cannot be exchanged unseen
+
+
+class LossIs(nn.Module):
+    """Two logits whose cross-entropy for label 0 is ``loss(x)`` > 0."""
+
+    def __init__(self, loss: object) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.log(torch.expm1(self.loss(x)))  # type: ignore[operator]
+        return torch.stack([torch.zeros_like(z), z], dim=1)
+
+
+def test_a_plane_is_not_rough() -> None:
+    weight = torch.linspace(-1, 1, 16).double().view(1, 4, 4)
+    model = LossIs(lambda x: 5 + (weight * x).sum(dim=(1, 2, 3)))
+    axis = 0.1 * torch.arange(-3, 4).double()
+    x = torch.full((1, 4, 4), 0.5).double()
+    loss, slopes = surface(model, x, torch.tensor(0), axis, draws())
+    assert slopes[0] == pytest.approx(float(weight.abs().sum()))
+    assert loss == pytest.approx((5 + axis[:, None] * slopes[0] + axis[None, :] * slopes[1]).numpy())
+    assert roughness(loss, slopes, axis) == pytest.approx((0.0, 0.0), abs=1e-9)
+
+
+def test_roughness_is_the_ratio_of_the_deviation_to_the_change() -> None:
+    axis = torch.linspace(-2, 2, 5).double()
+    d1, d2 = axis[:, None], axis[None, :]
+    bowl = 1.0 + d1**2 + 0 * d2  # RMS of d1^2 over -2..2 is sqrt((16 + 1 + 0 + 1 + 16) / 5)
+    relative, nats = roughness(bowl, torch.tensor([0.0, 0.0]).double(), axis)
+    assert nats == pytest.approx(math.sqrt(34 / 5))
+    assert relative == pytest.approx(1.0)
+    misled = roughness(bowl, torch.tensor([3.0, 0.0]).double(), axis)
+    assert misled[1] == pytest.approx(math.sqrt(34 / 5 + 9 * 2))
+    assert misled[0] == pytest.approx(math.sqrt(34 / 5 + 9 * 2) / math.sqrt(34 / 5))
+    assert roughness(torch.ones(5, 5).double(), torch.zeros(2).double(), axis) == (0.0, 0.0)
+
+
+def test_clipping_keeps_points_in_the_box() -> None:
+    seen = []
+
+    class Spy(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((float(x.detach().min()), float(x.detach().max())))
+            return super().forward(x)
+
+    dark = images(3, low=0, high=20)
+    free = loss_surface([named(Spy())], dark, torch.tensor([1]), eps=0.5, resolution=3)
+    assert min(low for low, _ in seen) < -0.4
+    seen.clear()
+    boxed = loss_surface([named(Spy())], dark, torch.tensor([1]), eps=0.5, resolution=3, clip=True)
+    assert all(low >= 0 and high <= 1 for low, high in seen)
+    assert free.models[0].loss[1][1] == boxed.models[0].loss[1][1]
+    assert free.models[0].loss != boxed.models[0].loss
+
+
+def test_a_masked_model_is_rougher_than_a_smooth_one() -> None:
+    class Masked(Linear):
+        """The same decisions, with a ripple that points the gradient elsewhere."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            ripple = torch.sin(400 * x).flatten(1)[:, :CLASSES]
+            return super().forward(x) + ripple
+
+    record = loss_surface(
+        [named(Linear(0.3), "smooth"), named(Masked(0.3), "masked")], images(6), torch.arange(6), eps=0.1, resolution=9
+    )
+    smooth, masked = record.models
+    assert masked.mean_roughness > 2 * smooth.mean_roughness
+    assert smooth.standard_error is not None
+    assert record.n == len(smooth.roughness) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "named_in"),
+    [
+        ({"resolution": 4}, "resolution=4"),
+        ({"resolution": 1}, "resolution=1"),
+        ({"extent": 0.0}, "extent=0"),
+        ({"eps": 8}, "8/255"),
+    ],
+)
+def test_wrong_settings_are_refused(change: dict[str, float], named_in: str) -> None:
+    settings = {"eps": 0.1, "resolution": 3, **change}
+    with pytest.raises(InputError, match=named_in):
+        loss_surface([named(Linear())], images(3), torch.tensor([0]), **settings)  # type: ignore[arg-type]
+
+
+def test_infinite_losses_are_refused() -> None:
+    class Far(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) / (x.flatten(1).amax(dim=1, keepdim=True) < 0.7)
+
+    with pytest.raises(InputError, match="infinite or NaN"):
+        loss_surface([named(Far())], images(3), torch.tensor([0]), eps=0.3, resolution=3)
