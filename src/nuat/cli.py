@@ -24,6 +24,9 @@ commands:
   evaluate RUN|WEIGHTS|FILE.py:FUNC    attack a trained model, ours or anybody's
   diagnose MODEL                       say whether its robustness is to be believed: gradient masking, weak attacks
   compare A B                          say whether two evaluated models differ
+  analyse FIGURE MODELS|RUNS           draw a figure of the paper: loss surface, confusion, cost against accuracy, ...
+  report RUNS                          one page about runs and campaigns; also Markdown, CSV, LaTeX, model cards
+  export RUN --format FORMAT           write a model for others: safetensors, onnx, robustbench
   campaign NAME|FILE                   run many recipes and seeds under the same attacks; again: go on
   recipes                              list the recipes
 
@@ -31,6 +34,8 @@ options:
   -h, --help      show this help; 'nuat train RECIPE --help' shows every setting of a recipe
   --version       show the version
 """
+
+_COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "export", "campaign", "recipes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,29 +88,26 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"nuat {__version__}")
         return 0
     # each command imports what it needs: torch takes seconds
-    if command == "train":
-        from nuat.commands.train import train
-
-        return train(rest)
-    if command == "evaluate":
-        from nuat.commands.evaluate import evaluate
-
-        return evaluate(rest)
-    if command == "diagnose":
-        from nuat.commands.diagnose import diagnose
-
-        return diagnose(rest)
-    if command == "compare":
-        from nuat.commands.compare import compare
-
-        return compare(rest)
-    if command == "campaign":
-        from nuat.commands.campaign import campaign
-
-        return campaign(rest)
-    if command == "recipes":
-        from nuat.commands.recipes import recipes
-
-        return recipes(rest)
-    hint = did_you_mean(command, ("train", "evaluate", "diagnose", "compare", "campaign", "recipes"))
-    raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")
+    match command:
+        case "train":
+            from nuat.commands.train import train as run
+        case "evaluate":
+            from nuat.commands.evaluate import evaluate as run
+        case "diagnose":
+            from nuat.commands.diagnose import diagnose as run
+        case "compare":
+            from nuat.commands.compare import compare as run
+        case "analyse":
+            from nuat.commands.analyse import analyse as run
+        case "report":
+            from nuat.commands.report import report as run
+        case "export":
+            from nuat.commands.export import export as run
+        case "campaign":
+            from nuat.commands.campaign import campaign as run
+        case "recipes":
+            from nuat.commands.recipes import recipes as run
+        case _:
+            hint = did_you_mean(command, _COMMANDS)
+            raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")
+    return run(rest)

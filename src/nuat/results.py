@@ -139,8 +139,10 @@ class Evaluation:
             for row in values["results"]
         )
         indices = _positions(values["indices"])
-        rest = {k: values[k] for k in ("norm", "eps", "seed", "batch_size", "hardware", "versions")}
-        return cls(results=results, indices=indices, images=values.get("images_sha256"), **rest)
+        rest = {k: values[k] for k in ("norm", "eps", "seed", "batch_size", "hardware")}
+        # the first files had neither
+        known = {"images": values.get("images_sha256"), "versions": values.get("versions", {})}
+        return cls(results=results, indices=indices, **known, **rest)
 
     def save(self, path: Path) -> None:
         """Write the JSON of ``to_json`` to ``path``, whole."""

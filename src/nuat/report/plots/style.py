@@ -27,6 +27,7 @@ WIDTH = 7.0
 
 RC: Any = {
     "font.size": 8.0,
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "font.family": ["DejaVu Sans"],
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",

@@ -1,0 +1,92 @@
+"""``nuat report``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from nuat.arguments import parse
+from nuat.errors import InputError
+from nuat.files import write_text
+from nuat.report.page.card import model_card
+from nuat.report.page.groups import group
+from nuat.report.page.html import render
+from nuat.report.page.search import Found, find_runs
+from nuat.report.page.table import tabulate
+from nuat.report.page.text import csv_text, latex, markdown
+
+_BY_SUFFIX = {".html": "html", ".htm": "html", ".md": "markdown", ".csv": "csv", ".tex": "latex"}
+_RECORDS = (".json", ".jsonl", ".safetensors", ".pt", ".toml", ".png")
+"""Endings of what lies in the folders of runs: a report never takes its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """Show what runs found: one page to send to a colleague, or the tables alone. It reads records and runs nothing."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs or of campaigns, or folders that hold several of these."""
+    out: Path | None = None
+    """File to write; none: report.html for the page, the screen for the others."""
+    format: Literal["auto", "html", "markdown", "csv", "latex", "model-card"] = "auto"
+    """html: one page with everything in it, which needs no network. markdown, csv, latex: the tables. model-card: what
+    a user of one run's weights must know, in Markdown. auto: as the ending of --out says (.html, .md, .csv, .tex)."""
+
+
+def report(arguments: list[str]) -> int:
+    """``nuat report RUNS... [--out FILE] [--format html|markdown|csv|latex|model-card]``."""
+    asked = parse(_Report, arguments, prog="nuat report")
+    if asked.out is not None:
+        _check_target(asked.out)
+    kind = _kind(asked)
+    out = Path("report.html") if asked.out is None and kind == "html" else asked.out
+    found = find_runs(asked.runs)
+    text = _text(found, kind)
+    console = Console(stderr=True)
+    for path, reason in found.unreadable:
+        console.print(
+            f"warning: {path} is left out: {reason}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
+    if out is None:
+        print(text, end="")
+        return 0
+    write_text(out, text)
+    count = len(found.runs)
+    told = f"{out}: {count} run{'' if count == 1 else 's'}, {len(text.encode()) / 1e6:.2f} MB"
+    Console().print(told, highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _kind(asked: _Report) -> str:
+    if asked.format != "auto":
+        return asked.format
+    if asked.out is None:
+        return "html"
+    kind = _BY_SUFFIX.get(asked.out.suffix.lower())
+    if kind is None:
+        raise InputError(
+            f"--out {asked.out}: its ending says no format; give --format, or end it in {', '.join(_BY_SUFFIX)}."
+        )
+    return kind
+
+
+def _check_target(out: Path) -> None:
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file in it.")
+    if out.suffix.lower() in _RECORDS:
+        raise InputError(f"--out {out}: ends like a record of a run; choose another name.")
+
+
+def _text(found: Found, kind: str) -> str:
+    if kind == "html":
+        return render(found)
+    if kind == "model-card":
+        if len(found.runs) > 1:
+            raise InputError(
+                f"a model card is of one run, and there are {len(found.runs)}; name one: {found.runs[0].path}."
+            )
+        return model_card(found.runs[0])
+    tables = [tabulate(one) for one in group(found.runs)]
+    return {"markdown": markdown, "csv": csv_text, "latex": latex}[kind](tables)

@@ -1,0 +1,180 @@
+"""A model card: what somebody who uses a run's weights must know, from its records."""
+
+from nuat.report.campaigns import duration
+from nuat.report.page.groups import attack_name
+from nuat.report.page.runs import Run
+from nuat.report.page.settings import changes, commands, show
+from nuat.report.page.text import escape_markdown as plain
+from nuat.report.tables import eps_text
+
+_LICENCES = {
+    "mnist-sample": "The digits are MNIST's (Yann LeCun, Corinna Cortes, Christopher J. C. Burges), CC BY-SA 3.0.",
+    "mnist": "MNIST (Yann LeCun, Corinna Cortes, Christopher J. C. Burges) is under CC BY-SA 3.0.",
+    "cifar10": "CIFAR-10 (Alex Krizhevsky 2009) comes without a licence; its images were collected from the web.",
+    "cifar100": "CIFAR-100 (Alex Krizhevsky 2009) comes without a licence; its images were collected from the web.",
+}
+
+
+def model_card(run: Run) -> str:
+    """Return a run's model card in Markdown; what was not recorded is said to be so."""
+    parts = [
+        f"# Model card: {plain(run.label or run.recipe)}",
+        _what(run),
+        "## Data",
+        _data(run),
+        "## Threat model",
+        _threat(run),
+        "## Training",
+        _training(run),
+        "## Results",
+        *_results(run),
+        "## Limits",
+        _limits(run),
+        "## How to load it",
+        _loading(run),
+        "## How to make it again",
+        _again(run),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _what(run: Run) -> str:
+    network = f"`{_code(run.config['model']['name'])}`" if run.config else "network"
+    defense = (run.config.get("defense") or {}).get("class")
+    said = f"An image classifier ({network}), trained with the recipe `{_code(run.recipe)}`"
+    said += f" (defense {plain(str(defense))})" if defense else ""
+    said += " to keep its predictions under small changes of the image."
+    if run.weights is not None:
+        info = run.weights
+        height, width = info.image_size
+        said += (
+            f" It takes images of {info.channels} x {height} x {width} with pixels in [0, 1] (normalisation is a "
+            f"layer of the network) and returns {len(info.classes)} logits, for the classes "
+            f"{', '.join(plain(name) for name in info.classes[:20])}{' ...' if len(info.classes) > 20 else ''}."
+        )
+    if run.state != "done":
+        said += f" **Its training did not end as planned: {plain(run.failure or run.state)}.**"
+    return said
+
+
+def _data(run: Run) -> str:
+    if not run.config:
+        return "Not recorded."
+    data, source = run.config["data"], run.source
+    name = source.get("source") or data.get("path") or data["name"]
+    said = f"Trained on {plain(str(name))}"
+    count = source.get("train") or data.get("train_limit")
+    said += f", {count:,} training images" if count else ""
+    said += f"; {data['validation']:,} images held out of them chose the best epoch." if data.get("validation") else "."
+    own = data.get("path") and not str(data["path"]).rsplit("/", 1)[-1].startswith(str(data["name"]))
+    licence = None if own else _LICENCES.get(str(data["name"]))
+    return said + "\n\nLicence of the data: " + (licence or "that of the images given; it is not recorded.")
+
+
+def _threat(run: Run) -> str:
+    if run.eps is None:
+        return "Not recorded."
+    change = "every pixel may change by up to" if run.norm == "Linf" else "the image may change in L2 norm by up to"
+    return (
+        f"White box, {run.norm}: {change} {eps_text(run.eps)} (pixels in [0, 1]), within the box. "
+        "Other changes (larger ones, other norms, rotations, patches, other images than these) were not trained for."
+    )
+
+
+def _training(run: Run) -> str:
+    lines = []
+    config, end, environment = run.config, run.end, run.environment
+    if config:
+        lines.append(f"- {config['epochs']} epochs, batches of {config.get('batch_size', 'unknown')}, seed {run.seed}")
+        averaging = (config.get("averaging") or {}).get("tau")
+        lines.append(f"- weights: {'live' if averaging is None else f'average, decay {averaging}'}")
+    if end:
+        lines.append(
+            f"- {duration(end['seconds'])} of training, {end['forwards']:,} images forward and {end['backwards']:,} "
+            f"backward; the weights are of epoch {end['best_epoch']}, the best on validation images"
+        )
+    if environment:
+        packages = environment.get("packages") or {}
+        versions = f"nuat {environment.get('nuat')}, torch {packages.get('torch')}, git {environment.get('git')}"
+        lines.append(f"- on {plain(str(environment.get('hardware')))}; {plain(versions)}")
+    changed = [
+        f"`{_code(change.name)}` {plain(change.value)} (recipe: {plain(change.default)})" for change in changes(run)
+    ]
+    if changed:
+        lines.append(f"- differs from its recipe in {', '.join(changed)}")
+    lines += [
+        f"- alarm in epoch {alarm['epoch']}: {plain(str(alarm.get('message', alarm['monitor'])))}"
+        for alarm in run.alarms
+    ]
+    return "\n".join(lines) or "Not recorded."
+
+
+def _results(run: Run) -> list[str]:
+    if not run.measurements:
+        return ["Not attacked: nothing is known of its robustness."]
+    lines = [
+        "| attack | accuracy % | 95 % interval | n | ball | images | hardware |",
+        "| --- | ---: | ---: | ---: | ---: | --- | --- |",
+    ]
+    for found in run.measurements:
+        hardware = found.evaluation.hardware if found.evaluation else "not recorded"
+        cells = [
+            attack_name(found.attack),
+            f"{found.percent:.2f}",
+            found.interval_text,
+            f"{found.n:,}",
+            f"{found.norm} {eps_text(found.eps)}",
+            found.part,
+            hardware,
+        ]
+        lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
+    said = ["\n".join(lines)]
+    if run.diagnosis is not None:
+        counts = ", ".join(f"{run.diagnosis.count(status)} {status}" for status in ("PASS", "FAIL", "INCONCLUSIVE"))
+        checks = [
+            f"- {plain(check.check)}: {check.status}. {plain(check.meaning)}"
+            for check in run.diagnosis.checks
+            if check.status != "PASS"
+        ]
+        said.append(f"`nuat diagnose` on {run.diagnosis.n:,} images: {counts}.")
+        said += ["\n".join(checks)] if checks else []
+    else:
+        said.append("It was not examined with `nuat diagnose`.")
+    return said
+
+
+def _limits(run: Run) -> str:
+    attacks = {found.attack for found in run.measurements}
+    said = ["- An accuracy under attack is an upper bound: a stronger attack may find more. It is no certificate."]
+    if not any(name.startswith("autoattack") for name in attacks):
+        said.append("- AutoAttack, the field's standard, was not run.")
+    few = [found.n for found in run.measurements if found.part == "test"]
+    if few and min(few) < 1000:
+        said.append(f"- Some results rest on as few as {min(few):,} images; see their intervals.")
+    if not few:
+        said.append("- No result is on test images.")
+    said.append("- One training run: how much the numbers change with the seed is not in this card.")
+    said.append("- Nothing is known of images unlike those of the data above.")
+    return "\n".join(said)
+
+
+def _loading(run: Run) -> str:
+    if run.weights is None:
+        return "The weights are not in this folder; train it again as below."
+    return (
+        "```python\nimport nuat\n\n# a torch.nn.Module in evaluation mode; no pickle is read\n"
+        f"model = nuat.load({str(run.path / 'best.safetensors')!r})\n"
+        "logits = model(x)  # x: float32 [B, C, H, W] in [0, 1]\n```"
+    )
+
+
+def _again(run: Run) -> str:
+    lines = [f"# {name}\n{command}" for name, command in commands(run)]
+    # a fence longer than any in the commands cannot be closed by them
+    fence = "````" if not any("````" in line for line in lines) else "`" * 12
+    return f"{fence}\n" + "\n".join(lines) + f"\n{fence}" if lines else "Not recorded."
+
+
+def _code(text: object) -> str:
+    """Return text that may stand between backticks."""
+    return str(show(text)).replace("`", "'").replace("\n", " ")

@@ -1,0 +1,220 @@
+"""Runs that can be compared: of one campaign, data set, network and eps; in a group the seeds of a method together."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nuat import paper
+from nuat.recipes import RECIPES
+from nuat.report.page.measurements import Measurement
+from nuat.report.page.runs import Run
+from nuat.report.page.settings import identity
+from nuat.report.tables import eps_text
+
+_DATA = {
+    "mnist-sample": "MNIST sample",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet100": "ImageNet-100",
+}
+_ATTACKS = {
+    "clean": "Clean",
+    "fgsm": "FGSM",
+    "rfgsm": "R-FGSM",
+    "square": "Square",
+    "autoattack": "AutoAttack",
+    "autoattack-v1": "AutoAttack v1",
+    "worst-case": "Worst case",
+}
+_FAMILIES = {"pgd-": "PGD-", "gama-": "GAMA-PGD-"}
+Column = tuple[str, str]
+"""Part (test or validation) and attack."""
+
+
+def attack_name(attack: str) -> str:
+    """Return an attack as the paper writes it; one that it does not have as the command line does."""
+    for prefix, name in _FAMILIES.items():
+        if attack.startswith(prefix) and attack.removeprefix(prefix).isdigit():
+            return name + attack.removeprefix(prefix)
+    return _ATTACKS.get(attack, attack)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the runs of a group share."""
+
+    campaign: str | None
+    dataset: str
+    """Name of the data set, or of the user's file or folder."""
+    network: str
+    """As in the settings."""
+    norm: str
+    eps: float | None
+
+    @property
+    def title(self) -> str:
+        """The heading of the group."""
+        eps = "" if self.eps is None else f", {self.norm} eps {eps_text(self.eps)}"
+        return f"{_DATA.get(self.dataset, self.dataset)}, {self.network}{eps}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """The runs of one method in a group: they differ in their seeds."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def measured(self, column: Column) -> tuple[Measurement, ...]:
+        """Return the accuracies of that column: of each run that has one, that over the most images."""
+        return tuple(found for run in self.runs if (found := best(run, column)) is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that can be compared."""
+
+    setting: Setting
+    methods: tuple[Method, ...]
+    table: str | None
+    """The paper's table that they belong to, if one."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run."""
+        return tuple(run for method in self.methods for run in method.runs)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What was measured at the eps of the group, the paper's columns first."""
+        there = {
+            (found.part, found.attack)
+            for run in self.runs
+            for found in run.measurements
+            if (found.norm, found.eps) == run.threat
+        }
+        first = [("test", quantity) for quantity in self.paper_quantities]
+        return (*first, *sorted(there - set(first), key=_order))
+
+    @property
+    def paper_quantities(self) -> tuple[str, ...]:
+        """The accuracies in the paper's table, in its order."""
+        rows = () if self.table is None else paper.table(self.table)
+        names = dict.fromkeys(quantity for row in rows for quantity in row.values)
+        return tuple(name for name in names if not name.startswith("#") and not name.endswith("epochs"))
+
+    def theirs(self, method: Method) -> paper.Row | None:
+        """Return the paper's row for a method; none where it has none."""
+        if self.table is None:
+            return None
+        return next(
+            (row for row in paper.table(self.table) if row.recipe and row.recipe == method.runs[0].recipe), None
+        )
+
+
+def _order(column: Column) -> tuple[bool, int, int, str]:
+    """Return the place of a column: test images first, then from no attack to the strongest."""
+    part, attack = column
+    stem, _, steps = attack.rpartition("-")
+    family = stem if steps.isdigit() else attack
+    ranks = {
+        "clean": 0,
+        "fgsm": 1,
+        "rfgsm": 2,
+        "pgd": 3,
+        "gama": 5,
+        "worst-case": 6,
+        "autoattack-v1": 7,
+        "autoattack": 8,
+    }
+    return part != "test", ranks.get(family, 4), int(steps) if steps.isdigit() else 0, attack
+
+
+def best(run: Run, column: Column) -> Measurement | None:
+    """Return a run's accuracy under an attack at its own eps: that over the most images; none where there is none."""
+    found = [m for m in run.measurements if (m.part, m.attack) == column and (m.norm, m.eps) == run.threat]
+    return max(found, key=lambda m: m.n, default=None)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean, and the standard deviation (n - 1) of more than one value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def group(runs: Sequence[Run]) -> tuple[Group, ...]:
+    """Return the runs in groups, in the order in which the groups first come; methods in the order of the recipes."""
+    groups: dict[Setting, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_setting(run), []).append(run)
+    return tuple(_group(setting, found) for setting, found in groups.items())
+
+
+def _group(setting: Setting, runs: Sequence[Run]) -> Group:
+    table = _table(setting, runs)
+    labels = {} if table is None else {row.recipe: row.method for row in paper.table(table) if row.recipe}
+    methods: list[Method] = []
+    for found in _by_identity(runs):
+        label = found[0].label or labels.get(found[0].recipe, found[0].recipe)
+        seeds = [run.seed for run in found]
+        # the same seed twice is not two seeds: a mean over them would claim what was not done
+        parts = [found] if len(set(seeds)) == len(seeds) else [[run] for run in found]
+        methods += [Method(label=label, runs=tuple(part)) for part in parts]
+    order = {recipe: place for place, recipe in enumerate(RECIPES)}
+    methods.sort(key=lambda method: order.get(method.runs[0].recipe, len(order)))
+    return Group(setting=setting, methods=_distinct(methods), table=table)
+
+
+def _distinct(methods: Sequence[Method]) -> tuple[Method, ...]:
+    """Return the methods, those of one label told apart by the settings in which they differ, or by their folders."""
+    together: dict[str, list[Method]] = {}
+    for method in methods:
+        together.setdefault(method.label, []).append(method)
+    return tuple(
+        method if len(together[method.label]) == 1 else _named(method, together[method.label]) for method in methods
+    )
+
+
+def _named(method: Method, namesakes: Sequence[Method]) -> Method:
+    settings = [dict(identity(other.runs[0])) for other in namesakes]
+    own = dict(identity(method.runs[0]))
+    names = [name for name, value in own.items() if any(other.get(name) != value for other in settings)]
+    alone = sum(other == own for other in settings) == 1
+    told = ", ".join(f"{name} {own[name]}" for name in names) if alone and names else str(method.runs[0].path)
+    return replace(method, label=f"{method.label} ({told})")
+
+
+def _by_identity(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs of equal recipe, label and settings together."""
+    together: dict[object, list[Run]] = {}
+    for run in runs:
+        together.setdefault((run.recipe, run.label, identity(run)), []).append(run)
+    return [sorted(found, key=lambda run: -1 if run.seed is None else run.seed) for found in together.values()]
+
+
+def _setting(run: Run) -> Setting:
+    config = run.config
+    if not config:
+        return Setting(
+            campaign=run.campaign, dataset="settings not recorded", network=run.recipe, norm=run.norm, eps=None
+        )
+    path, width = config["data"].get("path"), config["model"].get("width")
+    return Setting(
+        campaign=run.campaign,
+        dataset=Path(str(path)).stem if path else str(config["data"]["name"]),
+        network=str(config["model"]["name"]) + ("" if width is None else f" of width {width}"),
+        norm=run.norm,
+        eps=float(config["threat"]["eps"]),
+    )
+
+
+def _table(setting: Setting, runs: Sequence[Run]) -> str | None:
+    """Return the paper's table that has a row for one of the runs' recipes, on the same data and at the same eps."""
+    recipes = {run.recipe for run in runs}
+    for name in paper.TABLES:
+        numbers = paper.of_table(name)
+        same = (numbers[0].dataset, "Linf", numbers[0].eps) == (setting.dataset, setting.norm, setting.eps)
+        if same and recipes & {number.recipe for number in numbers if number.recipe}:
+            return name
+    return None

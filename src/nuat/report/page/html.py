@@ -1,0 +1,243 @@
+"""The page: everything in one file, nothing fetched from anywhere."""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import groupby
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import nuat
+from nuat.report.campaigns import duration
+from nuat.report.page import figures, pictures, sparkline
+from nuat.report.page.groups import Group, Method, attack_name, best, group
+from nuat.report.page.runs import Run
+from nuat.report.page.search import Found
+from nuat.report.page.settings import Change, changes, commands, common, own
+from nuat.report.page.summary import finding, group_sentences, lead, strongest
+from nuat.report.page.table import MISSING, Column, Table, remarks, tabulate
+from nuat.report.tables import eps_text
+
+_PICTURES = 1_500_000
+"""Bytes of all pictures of a page together."""
+_OPEN = 4
+"""A page of at most this many runs shows them unfolded."""
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunView:
+    """A run as the page shows it."""
+
+    anchor: str
+    run: Run
+    method: Method
+    facts: Facts
+    changes: tuple[Change, ...]
+    remarks: tuple[str, ...]
+    lines: tuple[sparkline.Line, ...]
+    curves: Markup | None
+    """Its training curves; none: not recorded, or the page has too many runs."""
+    picture: tuple[str, int, int] | None
+    """Its examples as a data URI, with width and height."""
+    picture_left_out: bool
+    commands: Facts
+    settings: Facts
+    """Those that it does not share with every other run."""
+    key: str
+    """Its accuracy under the attack that its group is ranked by."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GroupView:
+    """A group as the page shows it."""
+
+    anchor: str
+    group: Group
+    sentences: str
+    table: Table
+    finding: str
+    heads: tuple[tuple[str, tuple[tuple[int, Column], ...]], ...]
+    """Neighbouring columns of one head, each with its place."""
+    anchors: dict[int, str]
+    """By the identity of a run."""
+
+
+def render(found: Found) -> str:
+    """Return the page."""
+    groups = group(found.runs)
+    shared = common(found.runs) if len(found.runs) > 1 else {}
+    numbers = {id(run): f"run-{i}" for i, run in enumerate((r for g in groups for r in g.runs), 1)}
+    views = [_group_view(one, f"table-{i}", numbers) for i, one in enumerate(groups, 1)]
+    script = _resource("page.js")
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            version=nuat.__version__,
+            title=_title(groups),
+            days=_days(found.runs),
+            lead=lead(groups, len(found.unreadable)),
+            found=found,
+            groups=views,
+            figures=figures.of_page(found, groups),
+            runs=_run_views(groups, numbers, shared),
+            open_runs=len(found.runs) <= _OPEN,
+            shared=tuple(shared.items()),
+            machines=_machines(found.runs),
+            style=Markup(_resource("page.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            missing=MISSING,
+            spark_size=(sparkline.WIDTH, sparkline.HEIGHT),
+        )
+    )
+
+
+def _group_view(one: Group, anchor: str, numbers: dict[int, str]) -> GroupView:
+    table = tabulate(one)
+    heads = groupby(enumerate(table.columns), key=lambda pair: pair[1].head)
+    return GroupView(
+        anchor=anchor,
+        group=one,
+        sentences=" ".join(group_sentences(one)),
+        table=table,
+        finding=finding(one),
+        heads=tuple((head, tuple(columns)) for head, columns in heads),
+        anchors={id(run): numbers[id(run)] for run in one.runs},
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("nuat.report.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"attack": attack_name, "duration": duration, "eps": eps_text}
+    environment.globals["identity"] = id
+    return environment
+
+
+def _resource(name: str) -> str:
+    return (resources.files("nuat.report.page") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _run_views(groups: Sequence[Group], numbers: dict[int, str], shared: dict[str, str]) -> tuple[RunView, ...]:
+    left = _PICTURES
+    total = len(numbers)
+    views = []
+    for one in groups:
+        for method in one.methods:
+            for run in method.runs:
+                anchor = numbers[id(run)]
+                picture = None if run.examples is None else pictures.data_uri(run.examples, left)
+                # after the first that does not fit no other is tried: making them small takes most of the time
+                left = left - len(picture[0]) if picture else 0 if run.examples is not None else left
+                views.append(
+                    RunView(
+                        anchor=anchor,
+                        run=run,
+                        method=method,
+                        facts=_facts(run),
+                        changes=changes(run),
+                        remarks=remarks(Method(label=method.label, runs=(run,))),
+                        lines=sparkline.lines(run),
+                        curves=figures.of_training(run, method.label, anchor) if total <= figures.MOST_CURVES else None,
+                        picture=picture,
+                        picture_left_out=run.examples is not None and picture is None,
+                        commands=commands(run),
+                        settings=tuple(own(run, shared).items()),
+                        key=_key(one, run),
+                    )
+                )
+    return tuple(views)
+
+
+def _key(one: Group, run: Run) -> str:
+    column = strongest(one)
+    found = None if column is None else best(run, column)
+    return "" if found is None else f"{attack_name(found.attack)} {found.percent:.2f} %"
+
+
+def _facts(run: Run) -> Facts:
+    """Return what was trained and how, in words; what is not recorded is left out."""
+    config, environment, end = run.config, run.environment, run.end
+    facts: list[tuple[str, object]] = [("Recipe", run.recipe)]
+    if config:
+        defense = config["defense"].get("class")
+        averaging = (config.get("averaging") or {}).get("tau")
+        facts += [
+            ("Defense", defense),
+            ("Data", _data(run)),
+            ("Network", _network(run)),
+            ("Threat model", f"{run.norm}, eps {eps_text(float(config['threat']['eps']))}"),
+            ("Epochs", f"{config['epochs']}" + (f", best {end['best_epoch']}" if end else "")),
+            ("Batch size", config.get("batch_size")),
+            ("Weight averaging", None if averaging is None else f"decay {averaging}"),
+            ("Precision", config.get("precision")),
+        ]
+    facts.append(("Seed", run.seed))
+    if end:
+        millions = f"{end['forwards'] / 1e6:.2f} M images forward, {end['backwards'] / 1e6:.2f} M backward"
+        facts.append(("Training", f"{duration(end['seconds'])}; {millions}"))
+    packages = environment.get("packages") or {}
+    versions = [("nuat", environment.get("nuat")), ("torch", packages.get("torch")), ("git", environment.get("git"))]
+    facts += [
+        ("Hardware", environment.get("hardware")),
+        ("Started", environment.get("started")),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in versions if value)),
+        ("Resumed", f"{run.resumed} times" if run.resumed else None),
+        ("Folder", str(run.path)),
+    ]
+    return tuple((name, str(value)) for name, value in facts if value not in (None, ""))
+
+
+def _data(run: Run) -> str:
+    data, source = run.config["data"], run.source
+    name = source.get("source") or data.get("path") or data["name"]
+    limit = data.get("train_limit")
+    told = []
+    if source.get("train"):
+        told.append(f"{source['train']:,} training images")
+    elif limit:
+        told.append(f"{limit:,} training images")
+    if source.get("test"):
+        told.append(f"{source['test']:,} test images")
+    return ", ".join([str(name), *told])
+
+
+def _network(run: Run) -> str:
+    model = run.config["model"]
+    return str(model["name"]) + (f", width {model['width']}" if model.get("width") else "")
+
+
+def _title(groups: Sequence[Group]) -> str:
+    if len(groups) == 1:
+        return groups[0].setting.campaign or groups[0].setting.title
+    return "Adversarial robustness"
+
+
+def _days(runs: Sequence[Run]) -> str:
+    """Return the days on which the runs were started: of the records, so that the same records give the same page."""
+    days = sorted({str(run.environment["started"])[:10] for run in runs if run.environment.get("started")})
+    return "" if not days else days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _machines(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[tuple[tuple[str, ...], int], ...]]:
+    """Return the names of what was recorded of the environments, and each environment with its number of runs."""
+    found = []
+    for run in runs:
+        whole = run.environment
+        packages = whole.get("packages") or {}
+        facts = {name: whole.get(name) for name in ("hardware", "system", "cuda", "python", "nuat", "git")} | packages
+        found.append({name: str(value) for name, value in facts.items() if value} if whole else {})
+    names = tuple(dict.fromkeys(name for facts in found for name in facts))
+    counts = Counter(tuple(facts.get(name, MISSING) for name in names) for facts in found)
+    return names, tuple(counts.most_common())

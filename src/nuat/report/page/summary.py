@@ -1,0 +1,207 @@
+"""What was found, in sentences, from the records alone."""
+
+from collections.abc import Sequence
+
+from nuat.analysis.cost import STRONGEST_FIRST
+from nuat.comparison import compare
+from nuat.errors import InputError
+from nuat.report.page.groups import Column, Group, Method, attack_name, best, mean_and_deviation
+from nuat.report.page.measurements import Measurement
+from nuat.report.page.runs import Run
+from nuat.report.page.settings import changes
+
+_ALARMS = {
+    "overfitting": "catastrophic overfitting",
+    "collapse": "a collapse to a constant",
+    "nonfinite": "losses that are not finite",
+}
+
+
+def strongest(group: Group) -> Column | None:
+    """Return the attack that methods are ranked by: the strongest that all runs have, else all methods, else any.
+
+    An attack on one of several seeds alone would rank a method by that seed. Runs that nothing attacked do not count.
+    """
+    robust = [column for column in group.columns if column[1] != "clean"]
+    order = {name: place for place, name in enumerate(STRONGEST_FIRST)}
+    robust.sort(key=lambda column: (column[0] != "test", order.get(column[1], len(order))))
+    runs = [run for run in group.runs if any(best(run, column) for column in group.columns)]
+    methods = [method for method in group.methods if any(method.measured(column) for column in group.columns)]
+    for column in robust:
+        if runs and all(best(run, column) for run in runs):
+            return column
+    for every in (all, any):
+        for column in robust:
+            if methods and every(bool(method.measured(column)) for method in methods):
+                return column
+    return None
+
+
+def ranking(group: Group, column: Column) -> list[tuple[Method, float]]:
+    """Return the methods that have this accuracy, in %, the best first."""
+    means = [
+        (method, mean_and_deviation([m.percent for m in found])[0])
+        for method in group.methods
+        if (found := method.measured(column))
+    ]
+    return sorted(means, key=lambda pair: -pair[1])
+
+
+def lead(groups: Sequence[Group], unreadable: int) -> str:
+    """Return the paragraph at the head of the page."""
+    runs = [run for group in groups for run in group.runs]
+    if len(groups) == 1:
+        said = group_sentences(groups[0])
+    else:
+        said = [f"{len(runs)} runs in {len(groups)} settings, each with its own table.", *_events(groups, names=False)]
+    said += _checks(runs)
+    if unreadable:
+        folders = (
+            "One folder could not be read and is"
+            if unreadable == 1
+            else f"{unreadable} folders could not be read and are"
+        )
+        said.append(f"{folders} left out.")
+    return " ".join(said)
+
+
+def finding(group: Group) -> str:
+    """Return the one sentence on a group."""
+    column = strongest(group)
+    return "Nothing was attacked yet." if column is None else _first(group, column)
+
+
+def group_sentences(group: Group) -> list[str]:
+    """Return what a group's runs show."""
+    runs, methods = group.runs, group.methods
+    if len(runs) == 1:
+        said = [f"One run, {methods[0].label}, on {group.setting.title}."]
+    else:
+        fewest, most = min(len(m.runs) for m in methods), max(len(m.runs) for m in methods)
+        seeds = "one seed" if most == 1 else f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+        each = " each" if len(methods) > 1 else ""
+        count = "One method" if len(methods) == 1 else f"{len(methods)} methods"
+        said = [f"{count} on {group.setting.title}{_of(group)}, {seeds}{each}."]
+    column = strongest(group)
+    if column is not None:
+        said += [_first(group, column), *_others(group, column)]
+    return said + _events([group], names=True)
+
+
+def _of(group: Group) -> str:
+    return "" if group.setting.campaign is None else f" (campaign {group.setting.campaign})"
+
+
+def _first(group: Group, column: Column) -> str:
+    """Return the sentence on the method that withstands most."""
+    method = ranking(group, column)[0][0]
+    found, clean = method.measured(column), method.measured((column[0], "clean"))
+    said = f"Under {attack_name(column[1])} on {_images(found)} {method.label} is right on {_figure(found)}"
+    said += f", without an attack on {_figure(clean, interval=False)}" if clean else ""
+    row = group.theirs(method)
+    if row is not None and column[0] == "test" and column[1] in row.values:
+        changed = len(changes(method.runs[0]))
+        recipe = f", for a recipe from which this run differs in {_count(changed, 'setting')}" if changed else ""
+        said += f"; the paper has {row.values[column[1]]:.2f} %{recipe}"
+    return said + "."
+
+
+def _others(group: Group, column: Column) -> list[str]:
+    """Return the sentences on the other methods: whom the images tell from the first, and at what cost."""
+    order = [method for method, _ in ranking(group, column)]
+    if len(order) == 1:
+        return []
+    first, rest = order[0], order[1:]
+    apart = {id(method): _apart(first, method, column) for method in rest}
+    alike = [method.label for method in rest if apart[id(method)] is False]
+    said = []
+    if alike:
+        said.append(f"At the 5 % level these images do not tell it from {_listed(alike)}.")
+    following = next((method for method in rest if apart[id(method)] is not False), None)
+    if following is not None:
+        sure = ", a difference that these images show" if apart[id(following)] else ""
+        said.append(f"{following.label} follows with {_figure(following.measured(column))}{sure}.")
+    if len(order) > 2 and order[-1] is not following:
+        least = _figure(order[-1].measured(column), interval=False)
+        said.append(f"The least robust is {order[-1].label} with {least}.")
+    return said + _costs(first, following or rest[0])
+
+
+def _costs(a: Method, b: Method) -> list[str]:
+    costs = [[run.end["forwards"] + run.end["backwards"] for run in method.runs if run.end] for method in (a, b)]
+    if not all(costs):
+        return []
+    one, other = (f"{mean_and_deviation(cost)[0] / 1e6:.2f} million" for cost in costs)
+    if one == other:
+        return [f"Training passed {one} images forward and backward for {a.label}, and as many for {b.label}."]
+    return [f"Training passed {one} images forward and backward for {a.label}, {other} for {b.label}."]
+
+
+def _images(found: Sequence[Measurement]) -> str:
+    counts = sorted({measurement.n for measurement in found})
+    return f"{' or '.join(f'{n:,}' for n in counts)} {found[0].part} images"
+
+
+def _figure(found: Sequence[Measurement], *, interval: bool = True) -> str:
+    mean, deviation = mean_and_deviation([measurement.percent for measurement in found])
+    if deviation is not None:
+        return f"{mean:.2f} ± {deviation:.2f} %"
+    return f"{mean:.2f} %" + (f" (95 % interval {found[0].interval_text})" if interval else "")
+
+
+def _apart(a: Method, b: Method, column: Column) -> bool | None:
+    """Return whether the images tell two methods apart; None where they have several seeds, whose spread counts."""
+    ours, theirs = a.measured(column), b.measured(column)
+    if len(ours) != 1 or len(theirs) != 1:
+        return None
+    one, other = ours[0].evaluation, theirs[0].evaluation
+    if one is not None and other is not None:
+        try:
+            found = {difference.attack: difference for difference in compare(one, other)}.get(column[1])
+        except InputError:  # of other images or settings, so there are no pairs
+            found = None
+        if found is not None:
+            return found.is_real
+    return ours[0].interval[0] > theirs[0].interval[1]
+
+
+def _events(groups: Sequence[Group], *, names: bool) -> list[str]:
+    """Return the sentences on what went wrong, with the names of the methods if asked for."""
+    pairs = [(method.label, run) for group in groups for method in group.methods for run in method.runs]
+    found = [
+        ("failed", [label for label, run in pairs if run.failure is not None]),
+        (
+            "did not come to the end of training",
+            [label for label, run in pairs if run.failure is None and run.state != "done"],
+        ),
+    ]
+    for monitor, text in _ALARMS.items():
+        hit = [label for label, run in pairs if any(alarm["monitor"] == monitor for alarm in run.alarms)]
+        found.append((f"raised the alarm of {text}", hit))
+    return [
+        f"{'One run' if len(labels) == 1 else f'{len(labels)} runs'} {text}"
+        + (f": {_listed(list(dict.fromkeys(labels)))}." if names else ".")
+        for text, labels in found
+        if labels
+    ]
+
+
+def _checks(runs: Sequence[Run]) -> list[str]:
+    found = [run.diagnosis for run in runs if run.diagnosis is not None]
+    if not found:
+        return []
+    counts = [sum(d.count(status) for d in found) for status in ("PASS", "FAIL", "INCONCLUSIVE")]
+    return [
+        f"nuat diagnose examined {_count(len(found), 'run')}: {_count(counts[0], 'check')} passed, {counts[1]} failed, "
+        f"{counts[2]} stayed inconclusive."
+    ]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{'one' if n == 1 else n} {noun}{'' if n == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them, the first five of many."""
+    shown = [*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -1,0 +1,275 @@
+"""A group's runs as a table of numbers, from which every format is written: a row a method, "–" where none is.
+
+Several seeds: mean and standard deviation (n - 1) over them. One seed: the accuracy with its 95 % interval over images.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nuat import paper
+from nuat.report.page.groups import Column as Measured
+from nuat.report.page.groups import Group, Method, attack_name, mean_and_deviation
+from nuat.report.page.measurements import DASH
+from nuat.report.page.settings import changes
+
+MISSING = DASH
+Value = float | int | str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One place in the table."""
+
+    value: Value = None
+    """What it is sorted by and what a machine reads; none: not measured."""
+    text: str = MISSING
+    """What people read."""
+    note: str = ""
+    """A second, smaller line: the interval, or the deviation over seeds."""
+    title: str = ""
+    """What is said of it when it is pointed at."""
+    parts: Mapping[str, Value] = field(default_factory=dict)
+    """Further numbers for a machine, by the end of their column's name."""
+
+    @property
+    def missing(self) -> bool:
+        """Whether nothing was measured."""
+        return self.value is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column's head."""
+
+    head: str
+    """Its name; neighbours of one name stand under one head."""
+    sub: str = ""
+    """What tells it from those: ours or paper."""
+    name: str
+    """Its name for a machine, with the unit."""
+    parts: tuple[str, ...] = ()
+    """Names of the further columns that a machine gets."""
+    note: str = ""
+    """What is said under the head: the number of images."""
+    numeric: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A method's row."""
+
+    method: Method
+    cells: tuple[Cell, ...]
+    remarks: tuple[str, ...]
+    """What a reader must know before the numbers: it failed, has not ended, raised an alarm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A group's table."""
+
+    group: Group
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    """Sentences that stand under it."""
+
+    @property
+    def changes(self) -> tuple[tuple[str, str], ...]:
+        """The methods that differ from their recipes, each with the settings."""
+        found = ((row.method.label, "; ".join(map(str, changes(row.method.runs[0])))) for row in self.rows)
+        return tuple((label, text) for label, text in found if text)
+
+
+_Make = Callable[[Method], Cell]
+
+
+def tabulate(group: Group) -> Table:
+    """Return the table of a group."""
+    made: list[tuple[Column, _Make]] = [
+        (Column(head="Method", name="method", numeric=False), lambda method: _text(method.label)),
+        (Column(head="Seeds", name="seeds", parts=("list",)), _seeds),
+    ]
+    if group.table is not None:
+        made += _schedule(group)
+    for measured in group.columns:
+        made += _accuracies(group, measured)
+    if group.table is None or not any(column.head == "Epochs" for column, _ in made):
+        made.append((Column(head="Epochs", name="epochs"), _epochs))
+    made += [
+        (Column(head="Training", name="training [s]", note="s"), lambda method: _cost(method, "seconds", 1.0, 0)),
+        (
+            Column(head="Forward", name="forward [images]", note="M images"),
+            lambda method: _cost(method, "forwards", 1e6, 2),
+        ),
+        (
+            Column(head="Backward", name="backward [images]", note="M images"),
+            lambda method: _cost(method, "backwards", 1e6, 2),
+        ),
+    ]
+    if any(changes(method.runs[0]) for method in group.methods):
+        made.append((Column(head="Changes", name="recipe changes", parts=("list",), note="to the recipe"), _changes))
+    rows = tuple(
+        Row(method=method, cells=tuple(make(method) for _, make in made), remarks=remarks(method))
+        for method in group.methods
+    )
+    return Table(group=group, columns=tuple(column for column, _ in made), rows=rows, notes=_notes(group))
+
+
+def remarks(method: Method) -> tuple[str, ...]:
+    """Return what a reader must know of a method's runs before their numbers."""
+    several = len(method.runs) > 1
+    found = []
+    for run in method.runs:
+        seed = f", seed {run.seed}" if several else ""
+        if run.failure is not None:
+            found.append(f"failed{seed}: {run.failure}")
+        elif run.state != "done":
+            found.append(run.state + seed)
+        by_monitor: dict[str, list[int]] = {}
+        for alarm in run.alarms:
+            by_monitor.setdefault(alarm["monitor"], []).append(alarm["epoch"])
+        for monitor, epochs in by_monitor.items():
+            where = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {min(epochs)} to {max(epochs)}"
+            found.append(f"alarm: {monitor}, {where}{seed}")
+    return tuple(found)
+
+
+def _text(text: str) -> Cell:
+    return Cell(value=text, text=text)
+
+
+def _seeds(method: Method) -> Cell:
+    known = [str(run.seed) for run in method.runs if run.seed is not None]
+    if not known:
+        return Cell()
+    return Cell(value=len(known), text=", ".join(known), parts={"list": " ".join(known)})
+
+
+def _schedule(group: Group) -> list[tuple[Column, _Make]]:
+    """Return the columns that some of the paper's tables have before the accuracies."""
+    quantities = {quantity for row in paper.table(str(group.table)) for quantity in row.values}
+    made: list[tuple[Column, _Make]] = []
+    if "# AT steps" in quantities:
+        made.append(
+            (
+                Column(head="AT steps", name="paper AT steps", sub="paper"),
+                lambda method: _paper(group, method, "# AT steps", 0),
+            )
+        )
+    if "epochs" in quantities:
+        made += [
+            (Column(head="Epochs", name="epochs", sub="ours"), _epochs),
+            (
+                Column(head="Epochs", name="paper epochs", sub="paper"),
+                lambda method: _paper(group, method, "epochs", 0),
+            ),
+        ]
+    return made
+
+
+def _accuracies(group: Group, measured: Measured) -> list[tuple[Column, _Make]]:
+    part, attack = measured
+    counts = {found.n for method in group.methods for found in method.measured(measured)}
+    same = len(counts) == 1
+    head = attack_name(attack)
+    under = [f"n {next(iter(counts)):,}"] if same else []
+    under += [] if part == "test" else [part]
+    name = attack + ("" if part == "test" else f" {part}")
+    paired = attack in group.paper_quantities and part == "test"
+    ours = Column(
+        head=head,
+        sub="ours" if paired else "",
+        name=f"{name} [%]",
+        parts=("low [%]", "high [%]", "sd [%]", "n", "seeds"),
+        note=" ".join(under),
+    )
+    made: list[tuple[Column, _Make]] = [(ours, lambda method: _accuracy(method, measured, say_n=not same))]
+    if paired:
+        column = Column(head=head, sub="paper", name=f"paper {name} [%]")
+        made.append((column, lambda method: _paper(group, method, attack, 2)))
+    return made
+
+
+def _accuracy(method: Method, measured: Measured, *, say_n: bool) -> Cell:
+    found = method.measured(measured)
+    if not found:
+        return Cell(title="not measured")
+    mean, deviation = mean_and_deviation([measurement.percent for measurement in found])
+    counts = sorted({measurement.n for measurement in found})
+    n = counts[0] if len(counts) == 1 else None
+    parts: dict[str, Value] = {"n": n, "seeds": len(found), "sd [%]": deviation}
+    over = "" if len(found[0].attacks) == 1 else f"; worst case of {', '.join(map(attack_name, found[0].attacks))}"
+    if deviation is None:
+        low, high = found[0].interval
+        parts |= {"low [%]": low, "high [%]": high}
+        note = found[0].interval_text
+        title = f"{found[0].correct:,} of {found[0].n:,} {found[0].part} images; 95 % interval {note} %{over}"
+    else:
+        note = f"± {deviation:.2f}"
+        title = f"mean and standard deviation of {len(found)} seeds{over}"
+    if len(found) < len(method.runs):
+        note += f", {len(found)} of {len(method.runs)} seeds"
+    if say_n:
+        note += f", n {', '.join(f'{count:,}' for count in counts)}"
+    return Cell(value=mean, text=f"{mean:.2f}", note=note, title=title, parts=parts)
+
+
+def _paper(group: Group, method: Method, quantity: str, digits: int) -> Cell:
+    row = group.theirs(method)
+    if row is None or quantity not in row.values:
+        return Cell(title="the paper has no number")
+    value = row.values[quantity]
+    place = next(
+        number.place
+        for number in paper.of_table(str(group.table))
+        if number.recipe == row.recipe and number.quantity == quantity
+    )
+    # the paper's own digits, as text: 54.10, not 54.1
+    return Cell(value=value, text=f"{value:.{digits}f}", title=place)
+
+
+def _epochs(method: Method) -> Cell:
+    known = [run.end["epochs"] for run in method.runs if run.end]
+    return Cell(value=known[0], text=str(known[0])) if known else Cell(title="the training has not ended")
+
+
+def _cost(method: Method, name: str, unit: float, digits: int) -> Cell:
+    """Return the mean over the runs that were trained to the end."""
+    known = [run.end[name] for run in method.runs if run.end]
+    if not known:
+        return Cell(title="the training has not ended")
+    mean, deviation = mean_and_deviation(known)
+    title = "" if deviation is None else f"mean of {len(known)} seeds, standard deviation {deviation / unit:.{digits}f}"
+    value = int(mean) if name != "seconds" and mean.is_integer() else mean
+    return Cell(value=value, text=f"{mean / unit:,.{digits}f}", title=title)
+
+
+def _changes(method: Method) -> Cell:
+    found = "; ".join(map(str, changes(method.runs[0])))
+    count = len(changes(method.runs[0]))
+    return Cell(value=count, text=str(count), title=found or "trained as its recipe says", parts={"list": found})
+
+
+def _notes(group: Group) -> tuple[str, ...]:
+    runs = group.runs
+    several = any(len(method.runs) > 1 for method in group.methods)
+    notes = [
+        "Accuracy in %. "
+        + ("Several seeds: mean ± standard deviation over seeds. " if several else "")
+        + "One seed: with the 95 % interval over images. Forward and Backward count images in training. "
+        f"{MISSING}: not measured."
+    ]
+    if group.table is not None:
+        notes.append(
+            f"Columns as in Table {group.table} of the paper (Sriramanan et al., NeurIPS 2021), whose numbers stand "
+            "beside ours; they are of its own training runs."
+        )
+    machines = _listed([str(run.environment.get("hardware", "")) for run in runs])
+    if machines:
+        notes.append(f"Training ran on: {machines}. Seconds compare within one machine only, passes everywhere.")
+    return tuple(notes)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "; ".join(dict.fromkeys(name for name in names if name))
