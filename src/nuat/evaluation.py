@@ -73,6 +73,8 @@ def evaluate(
             or do not fit the labels, a missing extra.
     """
     jobs(attacks, model, threat)  # what cannot be run is said before anything is
+    if len(images) == 0:
+        raise InputError("there are no images to evaluate on.")
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
     if n is not None and not 1 <= n <= len(images):
@@ -94,11 +96,13 @@ def evaluate(
             progress=progress,
         )
         with run.partial.kept():
-            (clean,) = run.attack(jobs(["clean"], model, threat)[0], torch.ones(len(chosen), dtype=torch.bool))
+            first = jobs(["clean"], model, threat)[0]
+            (clean,) = run.attack(first, first, torch.ones(len(chosen), dtype=torch.bool))
             found["clean"], standing = clean, clean.correct
-            for job in jobs(attacks, run.search, threat, classes):
+            planned = (jobs(attacks, searched, threat, classes) for searched in (run.search, model))
+            for job, exact in zip(*planned, strict=True):
                 if job.takes is not Takes.ALL:
-                    results = run.attack(job, standing if job.takes is Takes.STANDING else clean.correct)
+                    results = run.attack(job, exact, standing if job.takes is Takes.STANDING else clean.correct)
                     found.update((result.name, result) for result in results)
                     standing = torch.stack([standing, *(result.correct for result in results)]).all(dim=0)
     return Evaluation(
@@ -129,33 +133,54 @@ class _Evaluating:
     partial: PartialResults
     progress: Progress | None
 
-    def attack(self, job: Job, takes: Tensor) -> tuple[AttackResult, ...]:
-        """Run a job on the images ``takes``, bool [n], batch by batch, and return the result of each of its attacks."""
+    def attack(self, job: Job, exact: Job, takes: Tensor) -> tuple[AttackResult, ...]:
+        """Run a job on the images ``takes``, bool [n], batch by batch, and return the result of each of its attacks.
+
+        ``job`` searches on the copy, ``exact`` is the same on the model itself.
+        """
         positions = takes.nonzero().squeeze(1)
         longest = job.names[-1]
         for start in range(0, len(positions), self.batch_size):
-            if not self.partial.has(job.names, start):
-                self._batch(job, start, positions[start : start + self.batch_size].to(self.images.images.device))
+            if not self.partial.has(job.key, start):
+                chosen = positions[start : start + self.batch_size].to(self.images.images.device)
+                self._batch(job, exact, start, chosen)
             if self.progress is not None:
                 self.progress(longest, min(start + self.batch_size, len(positions)), len(positions))
         return tuple(self._result(job, name, positions) for name in job.names)
 
-    def _batch(self, job: Job, start: int, positions: Tensor) -> None:
+    def _batch(self, job: Job, exact: Job, start: int, positions: Tensor) -> None:
         x, y = to_float(self.images.images[positions]), self.images.labels[positions]
         began = time.perf_counter()
         with contextlib.ExitStack() as stack, torch.no_grad():
             counters = [
                 stack.enter_context(PassCounter(m)) for m in {id(m): m for m in (self.model, self.search)}.values()
             ]
-            x_adv = job.run(x, y, _batch_seed(self.seed, job.names[-1], start))
+            seed = _batch_seed(self.seed, job.names[-1], start)
+            x_adv = job.run(x, y, seed)
             flags = {name: self._withstood(x, x_adv[name], y, name) for name in job.names}
+            if job.leaves_unbroken and self.search is not self.model:
+                (name,) = job.names
+                self._again(exact, x, y, seed, flags[name], (x_adv[name] != x).flatten(1).any(dim=1).cpu())
         self.partial.put(
+            job.key,
             start,
             flags,
             seconds=time.perf_counter() - began,  # the flags are on the host, so the device has finished
             forwards=sum(counter.forwards for counter in counters),
             backwards=sum(counter.backwards for counter in counters),
         )
+
+    def _again(self, exact: Job, x: Tensor, y: Tensor, seed: int, flags: Tensor, moved: Tensor) -> None:
+        """Attack again what the copy takes for broken and the model withstands, and set its ``flags``, bool [B].
+
+        The attack went no further with it, though a rounding may be all that broke the copy.
+        """
+        denied = flags & moved
+        if bool(denied.any()):
+            part = denied.to(x.device)
+            (name,) = exact.names
+            x_adv = exact.run(x[part], y[part], seed)[name]
+            flags[denied] = self._withstood(x[part], x_adv, y[part], name)
 
     def _withstood(self, x: Tensor, x_adv: Tensor, y: Tensor, attack: str) -> Tensor:
         """Return, per image, bool [B] on the host, whether the model predicts ``y`` [B] on ``x_adv`` [B, C, H, W].
@@ -173,7 +198,7 @@ class _Evaluating:
     def _result(self, job: Job, name: str, positions: Tensor) -> AttackResult:
         """Return what an attack of a finished job found; the images that it did not take are broken."""
         correct = torch.zeros(len(self.images), dtype=torch.bool)
-        taken, seconds, forwards, backwards = self.partial.collect(job.names, name)
+        taken, seconds, forwards, backwards = self.partial.collect(job.key, name)
         correct[positions] = taken
         if name == job.names[-1]:
             return AttackResult(name, job.settings, correct, seconds, forwards, backwards)

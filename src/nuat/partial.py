@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +33,27 @@ class PartialResults:
                 if isinstance(values, dict) and values.get("key") == key:
                     self._done = values["jobs"]
 
-    def has(self, names: Sequence[str], start: int) -> bool:
-        """Return whether the batch from image ``start`` is finished for the job of these ``names``."""
-        return str(start) in self._done.get(",".join(names), {})
+    def has(self, job: str, start: int) -> bool:
+        """Return whether the batch from image ``start`` is finished for a job."""
+        return str(start) in self._done.get(job, {})
 
-    def put(self, start: int, flags: Mapping[str, Tensor], *, seconds: float, forwards: int, backwards: int) -> None:
+    def put(
+        self, job: str, start: int, flags: Mapping[str, Tensor], *, seconds: float, forwards: int, backwards: int
+    ) -> None:
         """Keep a finished batch: ``flags`` bool [B] by attack of the job, in its order, and what the batch cost."""
-        self._done.setdefault(",".join(flags), {})[str(start)] = {
+        self._done.setdefault(job, {})[str(start)] = {
             "correct": {name: flags_to_text(correct) for name, correct in flags.items()},
             "cost": [seconds, forwards, backwards],
         }
         if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
             self._save()
 
-    def collect(self, names: Sequence[str], name: str) -> tuple[Tensor, float, int, int]:
+    def collect(self, job: str, name: str) -> tuple[Tensor, float, int, int]:
         """Return an attack's flags, bool, on the images that its job took, in order, and the cost of the whole job.
 
         The cost is seconds, and images forward and backward.
         """
-        done = self._done.get(",".join(names), {})  # a job that found no image to attack has no batch
+        done = self._done.get(job, {})  # a job that found no image to attack has no batch
         batches = [done[start] for start in sorted(done, key=int)]
         correct = text_to_flags("".join(batch["correct"][name] for batch in batches))
         seconds, forwards, backwards = (sum(batch["cost"][i] for batch in batches) for i in range(3))

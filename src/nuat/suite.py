@@ -29,7 +29,6 @@ from nuat.attacks import (
     TargetedPGD,
 )
 from nuat.attacks.base import NormError
-from nuat.attacks.lineups import FAST
 from nuat.config import ThreatConfig
 from nuat.errors import InputError, did_you_mean
 from nuat.losses import margin_sum
@@ -56,6 +55,13 @@ class Job:
     """(x [B, C, H, W], y [B], seed) to the adversarial images [B, C, H, W] by name."""
     takes: Takes = Takes.CORRECT
     """The images that it attacks."""
+    leaves_unbroken: bool = False
+    """Whether it stops at an image's first success, and returns an image that it did not break as it was."""
+
+    @property
+    def key(self) -> str:
+        """What finished batches are kept under: the attacks, and those before them that decide what is left."""
+        return " after ".join(",".join(names) for names in (self.names, self.settings.get("after", ())) if names)
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class _Request:
 
         named = {key: value for key, value in settings.items() if key != "attacks"}  # these are the line-up
         recorded = {**named, "line_up": list(first.line_up(self.classes)), "package": "pyautoattack"}
-        return Job((self.name,), recorded, run)
+        return Job((self.name,), recorded, run, leaves_unbroken=True)
 
     def pgd(self) -> Job:
         """Return the one job of all step counts of PGD."""
@@ -156,7 +162,7 @@ _TABLE: dict[str, Callable[[_Request], Job]] = {
     "adaptive-logit-<steps>": lambda r: r.adaptive("logit"),
     "autoattack": lambda r: replace(r.official(version="standard"), takes=Takes.STANDING),
     "autoattack-alone": lambda r: r.official(version="standard"),
-    "autoattack-fast": lambda r: replace(r.official(attacks=FAST), takes=Takes.STANDING),
+    "autoattack-fast": lambda r: replace(r.official(version="fast"), takes=Takes.STANDING),
     "autoattack-v1": lambda r: r.official(version="v1"),
     "apgd-ce": lambda r: r.official(attacks=("apgd-ce",)),
     "apgd-dlr": lambda r: r.official(attacks=("apgd-dlr",)),

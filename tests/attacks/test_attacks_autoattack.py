@@ -295,7 +295,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ("settings", "message"),
     [
         ({"generator": torch.Generator()}, "give seed instead of generator"),
-        ({"version": "v2"}, r"version='v2': expected 'standard' \(v2\) or 'v1'"),
+        ({"version": "v2"}, r"version='v2': expected 'standard' \(v2\), 'v1' or 'fast'"),
         ({"batch_size": 0}, "batch_size=0: expected at least 1"),
         ({"eps": 8}, r"Did you mean 8/255\?"),
         ({"norm": "L1"}, "norm='L1': AutoAttack is defined for Linf, L2"),

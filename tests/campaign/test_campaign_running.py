@@ -30,6 +30,7 @@ import nuat
 from nuat.campaign import Entry, Ledger, Status
 from nuat.errors import InputError
 from nuat.progress import Reporter
+from nuat.results import Evaluation
 
 FILES = {
     "config.json", "environment.json", "split.json", "metrics.jsonl", "checkpoint.pt", "best.safetensors",
@@ -232,9 +233,20 @@ def test_progress_is_told() -> None:
             advanced.append(done)
 
     run(plan(toml({"recipe": NORMAL})), reporter=Told())
-    assert stretches == [("training", STEPS), ("clean", TEST), ("pgd-4", TEST), ("fgsm", 9)]
-    assert advanced.count(TEST) == 2  # clean, and both step counts of PGD
-    assert advanced[-1] == 9
+    files = [Path("out") / NORMAL / "seed-0" / f"evaluation-{suite}.json" for suite in ("main", "few")]
+    whole, few = (Evaluation.from_json(json.loads(file.read_text())) for file in files)
+    stands = whole.results[0].correct  # only these are attacked; the first evaluation is of all images, in order
+    attacked, attacked_few = int(stands.sum()), int(stands[few.indices].sum())
+    assert 0 < attacked_few < 9
+    assert stretches == [
+        ("training", STEPS),
+        ("clean", TEST),
+        ("pgd-4", attacked),  # both step counts of PGD
+        ("clean", 9),
+        ("fgsm", attacked_few),
+    ]
+    assert advanced.count(TEST) == 1
+    assert advanced[-1] == attacked_few
 
 
 def test_rows_are_announced() -> None:

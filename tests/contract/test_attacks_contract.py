@@ -1,6 +1,7 @@
 """What every attack keeps to. A new attack is one line in ATTACKS."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -163,13 +164,41 @@ def test_inside_ball_and_box_exactly_and_detached(name: str, size: int, channels
         assert float(radius.max()) > (1.5 * eps if in_l2 else 0.9 * min(eps, 0.25))  # the box may cut off a part
 
 
+sides = st.integers(4, 12)
+sizes = st.floats(-4, 0).map(lambda power: 10.0**power) | st.sampled_from([1e-4, 8 / 255, 1.0])
+every_class = st.sampled_from([2, 3, 4, 10, 1000])
+
+
+def inside_for(
+    name: str, *, eps: float, seed: int, batch: int, channels: int, height: int, width: int, classes: int,
+    dtype: torch.dtype = torch.float32,
+) -> None:  # fmt: skip
+    if name.startswith(("multi-targeted", "gama-mt")):  # a run for each class, for 1000 of them too long
+        classes = min(classes, 10)
+    model = TinyConv(channels, classes, seed=seed).to(dtype)
+    x = images(batch, channels, 12, dtype, eps, seed)[:, :, :height, :width]
+    attacked(name, model, x, labels(batch, classes, seed), eps, seed)
+
+
 @settings(max_examples=10)
-@given(eps=st.floats(1e-3, 1.0), seed=st.integers(0, 1000), dtype=st.sampled_from([torch.float32, torch.float64]))
+@given(
+    eps=sizes, seed=st.integers(0, 1000), batch=st.integers(1, 5), channels=st.sampled_from([1, 3]), height=sides,
+    width=sides, classes=every_class, dtype=st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
 @pytest.mark.parametrize("name", OURS)
-def test_inside_for_any_eps(name: str, eps: float, seed: int, dtype: torch.dtype) -> None:
-    model = TinyConv(1, CLASSES, seed=seed).to(dtype)
-    x, y = images(3, 1, 4, dtype, eps, seed), labels(3, CLASSES, seed)
-    attacked(name, model, x, y, eps, seed)
+def test_inside_for_any_eps_shape_and_number_of_classes(name: str, **case: Any) -> None:
+    inside_for(name, **case)
+
+
+@pytest.mark.parametrize("eps", [1e-4, 1.0])
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "classes"), [(1, 5, 9, 2), (3, 8, 5, 3), (1, 12, 7, 4), (3, 6, 6, 1000)]
+)
+@pytest.mark.parametrize("name", sorted(OFFICIAL))
+def test_the_official_ones_are_inside_too(
+    name: str, eps: float, channels: int, height: int, width: int, classes: int
+) -> None:
+    inside_for(name, eps=eps, seed=0, batch=3, channels=channels, height=height, width=width, classes=classes)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -308,7 +337,7 @@ def test_images_and_labels_that_cannot_be_are_refused(name: str, x: Tensor, y: T
     assert modes(model) == before
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
 @EVERY
 def test_labels_of_any_integer_type(name: str, dtype: torch.dtype) -> None:
     model = mixed_model()

@@ -1,5 +1,7 @@
 """The ball and the box, exactly and not needlessly small; the noises; the check of a perturbation size."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +10,7 @@ from oracles import assert_inside, images
 from torch import Tensor
 
 from nuat.errors import InputError
-from nuat.threat import Linf, bernoulli, check_eps
+from nuat.threat import L2, Linf, Norm, bernoulli, check_eps, threat
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 EPSILONS = [8 / 255, 4 / 255, 16 / 255, 0.3, 0.1, 1.0]
@@ -59,6 +61,82 @@ def test_projection(eps: float, dtype: torch.dtype, seed: int) -> None:
     assert torch.equal(x_adv[free], wild[free])
     assert torch.equal(x_adv[wild > bounds.upper], bounds.upper[wild > bounds.upper])
     assert torch.equal(x_adv[wild < bounds.lower], bounds.lower[wild < bounds.lower])
+
+
+def pixel(x: Tensor, value: float | Tensor) -> Tensor:
+    """Return two images, the second of them with another value in its last pixel."""
+    x_adv = x.clone()
+    x_adv[1, -1, -1, -1] = value
+    return x_adv
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize(("norm", "radius"), [("Linf", 0.25), ("L2", 0.25)])
+def test_holds_to_the_last_bit(norm: Norm, radius: float, dtype: torch.dtype) -> None:
+    """A single pixel moved by the radius is in either ball; by one unit in the last place more, it is not."""
+    ball = threat(norm, radius)
+    wide = torch.full((), 2.0, dtype=dtype)
+    for start, sign in ((0.0, 1), (1.0, -1)):  # from here even float64 takes the differences without a rounding
+        x = torch.full((2, 3, 4, 5), start, dtype=dtype)
+        edge = torch.full((), start + sign * radius, dtype=dtype)
+        assert ball.holds(x, pixel(x, edge)).tolist() == [True, True]
+        assert ball.holds(x, pixel(x, torch.nextafter(edge, sign * wide))).tolist() == [True, False]
+    x = torch.full((2, 3, 4, 5), 0.5, dtype=dtype)
+    for border, beyond in ((0.0, -wide), (1.0, wide)):
+        at = torch.full((), border, dtype=dtype)
+        corner = pixel(x, at)  # an image that lies on the border itself
+        assert ball.holds(corner, corner).tolist() == [True, True]
+        assert ball.holds(corner, pixel(x, torch.nextafter(at, beyond))).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("ball", [Linf(1.0), L2(100.0)])
+def test_holds_no_image_that_is_not_finite(value: float, ball: Linf | L2) -> None:
+    x = images(2)
+    assert ball.holds(x, pixel(x, value)).tolist() == [True, False]
+    assert ball.holds(x[:0], x[:0]).tolist() == []
+
+
+def test_l2_adds_up_pixels_and_channels() -> None:
+    """3, 4 and 5 sixteenths: a right triangle whose sides any dtype holds."""
+    x = torch.full((1, 3, 4, 5), 0.5)
+    x_adv = x.clone()
+    x_adv[0, 0, 0, 0] += 3 / 16
+    x_adv[0, 2, 3, 4] -= 4 / 16
+    assert L2(5 / 16).holds(x, x_adv).tolist() == [True]
+    assert L2(math.nextafter(5 / 16, 0.0)).holds(x, x_adv).tolist() == [False]
+    assert Linf(4 / 16).holds(x, x_adv).tolist() == [True]
+    assert Linf(math.nextafter(4 / 16, 0.0)).holds(x, x_adv).tolist() == [False]
+
+
+@given(eps=sizes, dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32]), seed=seeds)
+def test_linf_holds_its_bounds_and_nothing_past_them(eps: float, dtype: torch.dtype, seed: int) -> None:
+    x = border_images(dtype, eps, seed)
+    bounds, ball = Linf(eps).bounds(x), Linf(eps)
+    generator = torch.Generator().manual_seed(seed)
+    at = tuple(int(torch.randint(0, side, (), generator=generator)) for side in x.shape[1:])
+    for edge, beyond in ((bounds.lower, -1.0), (bounds.upper, 2.0)):
+        assert bool(ball.holds(x, edge).all())
+        past = edge.clone()
+        past[:, *at] = torch.nextafter(edge[:, *at], torch.full_like(edge[:, *at], beyond))
+        assert not bool(ball.holds(x, past).any())
+
+
+@given(eps=st.floats(1e-3, 3.0), dtype=dtypes, seed=seeds, norm=st.sampled_from(["Linf", "L2"]))
+def test_holds_is_what_plain_arithmetic_says(eps: float, dtype: torch.dtype, seed: int, norm: Norm) -> None:
+    """Image by image and pixel by pixel in Python's own floats; verdicts that hang on a rounding are left out."""
+    ball = threat(norm, eps)
+    x = images(5, 1, 3, dtype, 0.1, seed)
+    generator = torch.Generator().manual_seed(seed)
+    scale = eps * torch.tensor([0.1, 0.3, 0.5, 0.9, 1.5]).view(5, 1, 1, 1)
+    x_adv = (x + scale * torch.randn(x.shape, generator=generator)).to(dtype)
+    x_adv[::2] = x_adv[::2].clamp(0, 1)
+    for held, before, after in zip(ball.holds(x, x_adv).tolist(), x.tolist(), x_adv.tolist(), strict=True):
+        old, new = ([v for row in image[0] for v in row] for image in (before, after))
+        moved = [abs(b - a) for a, b in zip(old, new, strict=True)]
+        size = max(moved) if norm == "Linf" else math.sqrt(math.fsum(d * d for d in moved))
+        if abs(size - eps) > 1e-12:
+            assert held == (size <= eps and all(0 <= v <= 1 for v in new))
 
 
 def test_bounds_leave_the_images_alone_and_carry_no_graph() -> None:

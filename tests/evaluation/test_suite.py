@@ -89,7 +89,7 @@ OURS: dict[str, tuple[dict[str, object], Make]] = {
 OFFICIAL: dict[str, dict[str, object]] = {
     "autoattack": {"version": "standard", "line_up": ["apgd-ce", "apgd-t", "fab-t", "square"]},
     "autoattack-alone": {"version": "standard", "line_up": ["apgd-ce", "apgd-t", "fab-t", "square"]},
-    "autoattack-fast": {"line_up": ["apgd-ce", "apgd-t"]},
+    "autoattack-fast": {"version": "fast", "line_up": ["apgd-ce", "apgd-t"]},
     "autoattack-v1": {"version": "v1", "line_up": ["apgd-ce", "apgd-dlr", "fab", "square"]},
     **{name: {"line_up": [name]} for name in ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")},
     "square-15": {"queries": 15, "line_up": ["square"]},

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import platform
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 from small_runs import (
     BATCHES,
     CLASSES,
@@ -28,11 +31,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import nuat
 from nuat import data
-from nuat.config import DataConfig, ModelConfig
+from nuat.checkpoints import load, read_info
+from nuat.config import DataConfig, ModelConfig, ThreatConfig
 from nuat.defenses import NuATHybrid
 from nuat.errors import InputError
 from nuat.recipes import RECIPES
-from nuat.records import RunFolder, from_json, read_config, to_json, write_config
+from nuat.records import RunFolder, check_same_config, from_json, read_config, to_json, write_config
 from nuat.schedules import Ramp
 from nuat.signals import Interrupted
 
@@ -98,10 +102,65 @@ def altered(name: str, tmp_path: Path, *keys: str, value: Any = None, remove: bo
     return path
 
 
-@pytest.mark.parametrize("keys", [("epochs",), ("data", "flip"), ("defense", "lam", "peak"), ("optimizer", "lr")])
-def test_a_field_that_is_missing(keys: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [("data",), ("defense",), ("defense", "lam"), ("optimizer", "lr"), ("threat",)])
+def test_a_part_that_is_missing(keys: tuple[str, ...], tmp_path: Path) -> None:
+    """No class says what it would be."""
     with pytest.raises(InputError, match=rf"config\.json: written by another version.*{keys[-1]}"):
         read_config(altered("quickstart", tmp_path, *keys, remove=True), RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_settings_from_before_a_field_mean_its_default(name: str, tmp_path: Path) -> None:
+    """Not the recipe's value, which may be a newer one: the behaviour before the field is what its class says."""
+    path = altered(name, tmp_path, "threat", "norm", remove=True)
+    assert read_config(path, RECIPES) == (name, RECIPES[name]())
+    check_same_config(path, RECIPES[name]())
+    path = altered(name, tmp_path, "data", "flip", remove=True)
+    assert read_config(path, RECIPES)[1].data.flip is DataConfig.flip is False
+    if RECIPES[name]().data.flip:
+        with pytest.raises(InputError, match=r"begun with data\.flip=False, not True"):
+            check_same_config(path, RECIPES[name]())
+
+
+def forget_the_norm(run: Path) -> None:
+    """Make a run's files what they were before threat.norm."""
+    values = json.loads((run / "config.json").read_text())
+    del values["config"]["threat"]["norm"]
+    (run / "config.json").write_text(json.dumps(values))
+    for weights in (run / "best.safetensors", run / "last.safetensors"):
+        with safe_open(weights, framework="pt") as file:
+            info = json.loads(file.metadata()["nuat"])
+        del info["threat"]["norm"]
+        tensors = safetensors.torch.load_file(weights)
+        weights.write_bytes(safetensors.torch.save(tensors, {"nuat": json.dumps(info)}))
+
+
+def test_a_run_from_before_threat_norm_goes_on(images: Path, finished: Path, tmp_path: Path) -> None:
+    config = small_config(images, averaging=averaged())
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    forget_the_norm(run)
+    assert read_info(run / "best.safetensors").threat == config.threat
+    expected = load(finished).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load(run).state_dict().items())
+    summary = train(config, run, resume=True).summary
+    assert summary["epochs"] == 2
+    for name in ("best", "last"):
+        one, other = (safetensors.torch.load_file(folder / f"{name}.safetensors") for folder in (run, finished))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_from_before_threat_norm_that_was_cut_off_goes_on(images: Path, tmp_path: Path) -> None:
+    config = small_config(images)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", {BATCHES + 1: interrupt})
+    values = json.loads((tmp_path / "run/config.json").read_text())
+    del values["config"]["threat"]["norm"]
+    (tmp_path / "run/config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"begun with threat.eps=0.1, not 0.2"):
+        train(small_config(images, threat=ThreatConfig(eps=0.2)), tmp_path / "run", resume=True)
+    assert train(config, tmp_path / "run", resume=True).summary["epochs"] == 2
 
 
 @pytest.mark.parametrize("keys", [("odd",), ("data", "odd"), ("defense", "lam", "odd"), ("optimizer", "lr", "odd")])

@@ -6,21 +6,23 @@ from nuat.errors import InputError
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 FAST = STANDARD[:2]
-"""Where ``autoattack-fast`` stops: FAB and Square seldom add an image, and cost the most."""
+"""FAB and Square seldom add an image, and cost the most; without them the number is an upper bound."""
+Version = Literal["standard", "v1", "fast"]
 V1 = ("apgd-ce", "apgd-dlr", "fab", "square")
 NAMES = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 _FEWEST = {"apgd-dlr": 3, "apgd-t": 4}
 """Classes that the difference-of-logits ratio needs, untargeted and targeted; the other attacks need 2."""
 
 
-def of_version(version: Literal["standard", "v1"], classes: int) -> tuple[str, ...]:
+def of_version(version: Version, classes: int) -> tuple[str, ...]:
     """Return a version's attacks, in their order, for a model of that many classes.
 
     DLR needs three classes and targeted DLR four, so with fewer another line-up takes their place.
     """
     if classes < 4:
-        return ("apgd-ce", *(("apgd-dlr",) if classes == 3 else ()), "fab-t", "square")
-    return STANDARD if version == "standard" else V1
+        fast = ("apgd-ce", "apgd-dlr") if classes == 3 else ("apgd-ce",)
+        return fast if version == "fast" else (*fast, "fab-t", "square")
+    return {"standard": STANDARD, "v1": V1, "fast": FAST}[version]
 
 
 def check_names(attacks: tuple[str, ...]) -> None:

@@ -138,7 +138,7 @@ def evaluate(arguments: list[str]) -> int:
         state.unlink(missing_ok=True)
     if asked.left_out:
         reporter.message(f"not defined for {asked.threat.norm}, so left out: {', '.join(asked.left_out)}")
-    again = "the same command"
+    again = "the same command" if asked.resume else "the same command, but --resume true"
     if subject.weights is None:
         model = external.load(asked.model, hardware.resolve(asked.device))
         for warning in inspect(model, dataset.test):

@@ -4,12 +4,17 @@ In evaluation mode a batch norm is an affine map per channel, which a convolutio
 same function with fewer passes over memory. Rounding differs in the last bits, so verdicts are the model's own.
 """
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nuat.losses import cross_entropy_sum
-from nuat.models.adapters import Classifier, has_batch_norm
+from nuat.models.adapters import Classifier
+from nuat.models.resnet import ResNet
+from nuat.models.wide_resnet import WideResNet
 
 _LOGITS, _GRADIENT = 1e-4, 1e-2
 """Largest relative differences of a faithful copy. A gradient jumps where rounding moves a unit across a kink."""
@@ -18,23 +23,29 @@ _LOGITS, _GRADIENT = 1e-4, 1e-2
 def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     """Return a folded copy of ``model``, or ``model`` itself where that cannot be done faithfully.
 
-    It cannot where the model is no Classifier (a stranger's module may draw noise or count its calls, which a traced
-    copy would freeze), where it has no batch norm, where it cannot be traced, or where logits or input gradients of
-    the copy differ by more than rounding.
+    It is done for networks of ours alone: a stranger's may draw noise or count its calls, which a traced copy would
+    freeze. It cannot be done where no batch norm follows a convolution, or where logits or input gradients of the copy
+    differ by more than rounding.
 
     Args:
         model: images [B, C, H, W] to logits [B, N], in evaluation mode.
         x: images to compare on, and ``y`` [B] their labels.
     """
-    if not isinstance(model, Classifier) or not has_batch_norm(model):
+    if not isinstance(model, Classifier) or not isinstance(model.net, (ResNet, WideResNet)):
         return model
     try:
-        copy: nn.Module = fuse(model)
-    except Exception:  # tracing runs the module's Python on stand-ins for tensors: anything may come
+        # the normalisation checks the images' shape, which a trace cannot follow
+        copy = Classifier(deepcopy(model.normalise), fuse(model.net)).eval()
+    except Exception:  # torch calls its folding experimental, and an attack can do without it
         return model
     for parameter in copy.parameters():
         parameter.requires_grad_(False)
-    return copy if _same(model, copy, x, y) else model
+    return copy if _norms(copy) < _norms(model) and _same(model, copy, x, y) else model
+
+
+def _norms(model: nn.Module) -> int:
+    """Return the number of batch norms."""
+    return sum(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def _same(model: nn.Module, copy: nn.Module, x: Tensor, y: Tensor) -> bool:
