@@ -84,7 +84,7 @@ def evaluate(
     chosen = images.select(indices).to(device)
     found: dict[str, AttackResult] = {}
     with eval_mode(model), full_precision():
-        classes = _classes(model, chosen, batch_size)
+        logits = _first_logits(model, chosen, batch_size)
         run = _Evaluating(
             model=model,
             search=folded(model, to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]),
@@ -92,17 +92,19 @@ def evaluate(
             threat=ball(threat.norm, threat.eps),
             seed=seed,
             batch_size=batch_size,
-            partial=PartialResults(state_path, _key(model, chosen, threat, seed, batch_size)),
+            partial=PartialResults(state_path, _key(model, chosen, logits, threat, seed, batch_size)),
             progress=progress,
         )
         with run.partial.kept():
             first = jobs(["clean"], model, threat)[0]
             (clean,) = run.attack(first, first, torch.ones(len(chosen), dtype=torch.bool))
             found["clean"], standing = clean, clean.correct
-            planned = (jobs(attacks, searched, threat, classes) for searched in (run.search, model))
+            planned = (jobs(attacks, target, threat, logits.shape[1]) for target in (run.search, model))
             for job, exact in zip(*planned, strict=True):
                 if job.takes is not Takes.ALL:
-                    results = run.attack(job, exact, standing if job.takes is Takes.STANDING else clean.correct)
+                    # what stops at a success of the copy might stop too early for the model
+                    searched = exact if job.stops_early else job
+                    results = run.attack(searched, exact, standing if job.takes is Takes.STANDING else clean.correct)
                     found.update((result.name, result) for result in results)
                     standing = torch.stack([standing, *(result.correct for result in results)]).all(dim=0)
     return Evaluation(
@@ -205,9 +207,9 @@ class _Evaluating:
         return AttackResult(name, job.settings, correct, None, None, None, shared_with=job.names[-1])
 
 
-def _classes(model: nn.Module, images: ImageSet, batch_size: int) -> int:
-    """Return the number of logits; refuse a model whose first output is not finite logits for all classes."""
-    return check_logits(model, to_float(images.images[:batch_size]), int(images.labels.max()) + 1).shape[1]
+def _first_logits(model: nn.Module, images: ImageSet, batch_size: int) -> Tensor:
+    """Return the logits [B, N] of the first batch; refuse a model whose logits are not finite or too few."""
+    return check_logits(model, to_float(images.images[:batch_size]), int(images.labels.max()) + 1)
 
 
 def _batch_seed(seed: int, attack: str, start: int) -> int:
@@ -216,7 +218,13 @@ def _batch_seed(seed: int, attack: str, start: int) -> int:
     return int.from_bytes(drawn[:4], "big")
 
 
-def _key(model: nn.Module, images: ImageSet, threat: ThreatConfig, seed: int, batch_size: int) -> str:
-    """Return a digest of everything that the result of an attack depends on."""
+def _key(model: nn.Module, images: ImageSet, logits: Tensor, threat: ThreatConfig, seed: int, batch_size: int) -> str:
+    """Return a digest of everything that the result of an attack depends on.
+
+    Of the model these are its tensors and, as a stranger's code may change beside them, what it predicts from the first
+    ``logits`` [B, N]: not their bits, which another number of threads changes.
+    """
     settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), nuat.__version__]
-    return digest.of_tensors(*model.state_dict().values(), images.images, images.labels, settings=json.dumps(settings))
+    return digest.of_tensors(
+        *model.state_dict().values(), images.images, images.labels, logits.argmax(dim=1), settings=json.dumps(settings)
+    )

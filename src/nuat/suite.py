@@ -1,8 +1,10 @@
 """From the attacks' names on the command line to what is run: the one place that knows both.
 
-A new attack is one file in ``nuat.attacks`` and one line in ``_TABLE``.
+A new attack is one file, its name in ``nuat.attacks`` and one line in ``_TABLE``; two tests then ask for its place in
+the attacks' contract and for its cost.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -57,11 +59,13 @@ class Job:
     """The images that it attacks."""
     leaves_unbroken: bool = False
     """Whether it stops at an image's first success, and returns an image that it did not break as it was."""
+    stops_early: bool = False
+    """Whether it stops at an image's first success, but returns the worst that it found of the others."""
 
     @property
     def key(self) -> str:
-        """What finished batches are kept under: the attacks, and those before them that decide what is left."""
-        return " after ".join(",".join(names) for names in (self.names, self.settings.get("after", ())) if names)
+        """What finished batches are kept under: the attacks, with their settings and what is attacked before them."""
+        return f"{','.join(self.names)} {json.dumps(self.settings, sort_keys=True)}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class _Request:
             return {self.name: kind(self.model, generator=generator, **settings)(x, y)}
 
         recorded = {key: getattr(v, "__name__", v) for key, v in settings.items() if key not in self.ball}
-        return Job((self.name,), recorded, run)
+        return Job((self.name,), recorded, run, stops_early=issubclass(kind, (GAMAMT, MultiTargetedPGD, RandomNoise)))
 
     def adaptive(self, objective: str, **settings: Any) -> Job:
         """Return the job of an attack that knows NuAT, with PGD's steps."""

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from nuat import evaluation
 from nuat.commands.evaluate import SUITES
+from nuat.commands.subject import find_subject, settle_threat
+from nuat.config import ThreatConfig
 from nuat.errors import InputError
 from nuat.models import SmallCNN
 from nuat.results import Evaluation
@@ -278,7 +280,8 @@ def test_the_paper_suite_in_l2_from_end_to_end(
     assert (found.n, found.norm) == (23, "L2")
     assert found.results[-1].settings["line_up"] == ["apgd-ce", "apgd-t"]
     assert found.accuracy("autoattack-fast") <= found.accuracy("pgd-500") < found.accuracy("clean")
-    assert list(table_rows(ended.out)) == ["attack", *names, "worst case"][1:]
+    assert list(table_rows(ended.out)) == [*names[:-1], "autoattack-fast *", "worst case"]
+    assert "upper bound" in ended.out
 
 
 # shapes, classes, labels
@@ -408,3 +411,28 @@ def test_other_settings_have_a_state_of_their_own(run: Path, nuat: CommandLine, 
         assert Path(state).exists()
     nuat.done(*command, "--eps", "0.2")
     assert not Path(state).exists()
+
+
+def test_a_file_that_was_edited_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights may be the same and the function another: what was begun belongs to the old one."""
+    monkeypatch.chdir(tmp_path)
+    Path("edited.py").write_text("import torch\n\n\ndef make():\n    return torch.nn.Flatten()\n")
+    arguments = ["edited.py:make", "--eps", "0.1", "--data.path", "images.npz"]
+    before = find_subject(arguments).code
+    Path("edited.py").write_text("import torch\n\n\ndef make():\n    return torch.nn.Flatten(1)\n")
+    assert find_subject(arguments).code not in ("", before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "alpha"),
+    [
+        (ThreatConfig(eps=0.1, pgd_alpha=0.01), ["--eps", "0.1"], 0.1 / 30),
+        (ThreatConfig(eps=0.1, pgd_alpha=0.02), ["--eps", "0.1", "--pgd-alpha", "0.02"], 0.02),
+        (ThreatConfig(eps=0.3, pgd_alpha=0.01), [], 0.01),
+        (ThreatConfig(norm="L2", eps=2.0, pgd_alpha=0.01), ["--norm", "L2", "--eps", "2"], 0.2),
+    ],
+)
+def test_the_step_keeps_its_share_of_the_radius(asked: ThreatConfig, given: list[str], alpha: float) -> None:
+    settled = settle_threat(asked, ThreatConfig(eps=0.3, pgd_alpha=0.01), given)
+    assert settled.pgd_alpha == pytest.approx(alpha)
+    assert (settled.norm, settled.eps) == (asked.norm, asked.eps)

@@ -1,9 +1,8 @@
 """``nuat evaluate``: attack a run, a weights file, or a stranger's model."""
 
 import hashlib
-import os
-import re
 import signal
+import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +15,12 @@ from torch import nn
 
 from nuat import checkpoints, data, evaluation, hardware
 from nuat.arguments import parse
+from nuat.commands.subject import check_fits, check_target, find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
 from nuat.errors import InputError
 from nuat.inspection import inspect
 from nuat.models import external
 from nuat.progress import TerminalReporter, progress_bars
-from nuat.records import RunFolder, read_data_config
 from nuat.report.tables import evaluation_table
 from nuat.results import Evaluation
 from nuat.signals import Interrupted
@@ -32,12 +31,13 @@ SUITES: dict[str, tuple[str, ...]] = {
     "paper": ("clean", "fgsm", "pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack"),
     "standard": ("clean", "autoattack"),
     "full": (
-        *("clean", "fgsm", "rfgsm", "noise-1000", "mi-fgsm-100", "pgd-20", "pgd-100", "pgd-500", "margin-pgd-100"),
-        *("targeted-100", "multi-targeted-100", "gama-100", "gama-fw-100", "gama-mt-100", "adaptive-100"),
-        *("adaptive-same-class-100", "adaptive-eot-100", "adaptive-nuclear-100", "adaptive-logit-100", "autoattack"),
+        *("clean", "fgsm", "rfgsm", "nuclear", "nuclear-2", "noise-10000", "mi-fgsm-100", "pgd-20", "pgd-100"),
+        *("pgd-500", "margin-pgd-100", "targeted-100", "targeted-random-100", "multi-targeted-100", "gama-100"),
+        *("gama-fw-100", "gama-mt-100", "adaptive-100", "adaptive-same-class-100", "adaptive-eot-100"),
+        *("adaptive-nuclear-100", "adaptive-logit-100", "autoattack"),
     ),
 }
-"""Line-ups by name: a first look, the paper's, the field's standard number, and all that there is."""
+"""Line-ups by name: a first look, the paper's, the field's standard number, and all that need no other model."""
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone"}
 
 
@@ -50,8 +50,8 @@ class Evaluate:
     returns a torch.nn.Module from images in [0, 1] to logits. Naming it runs the file."""
     suite: Literal["quick", "paper", "standard", "full"] = "quick"
     """quick: clean, PGD-100, GAMA-PGD-100. paper: clean, FGSM, PGD-20/100/500, GAMA-PGD-100, AutoAttack. standard:
-    clean and AutoAttack v2. full: all of paper, and noise, momentum, targeted, margin, Frank-Wolfe and adaptive attacks
-    besides. Under L2 those that are defined for it."""
+    clean and AutoAttack v2. full: all of paper, and noise, momentum, targeted, margin, Frank-Wolfe, nuclear-norm and
+    adaptive attacks besides. Under L2 those that are defined for it."""
     aa: Literal["full", "fast", "alone"] = "full"
     """AutoAttack v2 on the images that the attacks before it left standing; fast: only its first two attacks, APGD-CE
     and APGD-T, an upper bound that is labelled so; alone: on all images, as if there were no other attack."""
@@ -92,22 +92,6 @@ class Evaluate:
         return tuple(name for name in suite if name not in there)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated, before its images are read."""
-
-    weights: Path | None
-    """Its weights file; none: a stranger's model."""
-    folder: Path
-    """Where results go."""
-    stem: str
-    """How files about it begin."""
-    threat: ThreatConfig
-    """What it was trained to withstand, as far as it says so."""
-    data: DataConfig
-    """Images that it was trained on, as far as it says so."""
-
-
 def evaluate(arguments: list[str]) -> int:
     """``nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION [--suite ...|--attacks ...] [--n ...] [--json FILE]``."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -131,7 +115,7 @@ def evaluate(arguments: list[str]) -> int:
     console = Console()
     reporter = TerminalReporter(console)
     # a name for these settings, so that two evaluations of one file do not take each other's place
-    settings = repr((asked.n, asked.seed, asked.batch_size, asked.threat, asked.data)).encode()
+    settings = repr((asked.n, asked.seed, asked.batch_size, asked.threat, asked.data, subject.code)).encode()
     digits = hashlib.sha256(settings).hexdigest()[:8]
     state = subject.folder / f"{subject.stem}.evaluation-{digits}.partial.json"
     if not asked.resume:
@@ -146,58 +130,20 @@ def evaluate(arguments: list[str]) -> int:
         found = attack_model(model, dataset, asked, state, reporter, again=again)
     else:
         found = attack_weights(subject.weights, dataset, asked, state, reporter, again=again)
-    found.save(target)
     console.print(evaluation_table(found))
-    console.print(f"written to {target}", highlight=False, soft_wrap=True)
+    console.print(f"written to {_save(found, target)}", highlight=False, soft_wrap=True)
     return 0
 
 
-def find_subject(arguments: list[str]) -> Subject:
-    """Return what the first argument names, or say which options it needs besides."""
-    named, helping = arguments[0], "--help" in arguments
-    has_images = helping or any(word.startswith(("--data.name", "--data.path")) for word in arguments)
-    if external.names_function(named):
-        if not helping and not any(re.match(r"--eps(=|$)", word) for word in arguments):
-            raise InputError(f"{named} does not say what it withstands; give --eps 8/255, or another radius.")
-        if not has_images:
-            raise InputError(f"say which images {named} is attacked on: --data.name or --data.path.")
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(named).name)
-        return Subject(None, Path(), stem, ThreatConfig(), DataConfig(validation=0))
-    weights = checkpoints.weights_file(Path(named))
-    info = checkpoints.read_info(weights)
-    home = RunFolder(weights.parent)
-    if home.config.is_file():
-        images = read_data_config(home.config)
-    elif has_images:
-        images = DataConfig(validation=0)  # only the test images are used
-    else:
-        raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
-    return Subject(weights, weights.parent, weights.stem, info.threat, images)
-
-
-def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: list[str]) -> ThreatConfig:
-    """Return the ball that is meant where the user names another norm than the model was trained for.
-
-    A radius of one norm says nothing of another, so it must be given; the step, unless given, is a tenth of it.
-    """
-
-    def given(option: str) -> bool:
-        return any(re.match(rf"--{option}(=|$)", word) for word in arguments)
-
-    if asked.norm == trained.norm:
-        return asked
-    if not given("eps"):
-        raise InputError(f"--norm {asked.norm}: give its radius, too, such as --eps 0.5; eps is of {trained.norm}.")
-    return asked if given("pgd[-_]alpha") else replace(asked, pgd_alpha=asked.eps / 10)
-
-
-def check_target(path: Path) -> None:
-    """Refuse a file that could not be written, before hours pass."""
-    if path.is_dir():
-        raise InputError(f"--json {path}: is a folder; give the name of a file.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"--json {path}: no file can be written in {folder}; choose another --json.")
+def _save(found: Evaluation, target: Path) -> Path:
+    """Write what hours may have found, somewhere else where ``target`` fails; return where."""
+    try:
+        found.save(target)
+    except OSError as error:
+        rescued = Path(tempfile.gettempdir()) / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
+        found.save(rescued)
+        raise InputError(f"--json {target}: could not be written ({error}); the results are in {rescued}.") from None
+    return target
 
 
 def attack_weights(
@@ -207,18 +153,6 @@ def attack_weights(
     check_fits(weights, dataset)
     model = checkpoints.load(weights, device=hardware.resolve(asked.device))
     return attack_model(model, dataset, asked, state, reporter, again=again)
-
-
-def check_fits(weights: Path, dataset: data.Dataset) -> None:
-    """Refuse images of another shape, or another number of classes, than a weights file is for."""
-    info = checkpoints.read_info(weights)
-    if (dataset.channels, dataset.image_size) != (info.channels, info.image_size):
-        raise InputError(
-            f"{weights} takes {info.channels} x {info.image_size} images (channels, size), but {dataset.source} has "
-            f"{dataset.channels} x {dataset.image_size}."
-        )
-    if len(dataset.classes) != len(info.classes):
-        raise InputError(f"{weights} has {len(info.classes)} classes, but {dataset.source} has {len(dataset.classes)}.")
 
 
 def attack_model(

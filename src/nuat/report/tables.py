@@ -10,6 +10,7 @@ from nuat import paper
 from nuat.comparison import Difference
 from nuat.diagnostics.verdict import Status, Verdict
 from nuat.results import Evaluation, wilson_interval
+from nuat.threat import Norm
 
 _STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
 
@@ -17,11 +18,12 @@ _STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Return an evaluation as a table: a row an attack, the worst case over all of them last."""
     table = Table(
-        title=f"{evaluation.n} test images, {evaluation.norm} eps {eps_text(evaluation.eps)}, seed {evaluation.seed}, "
+        title=f"{evaluation.n} test images, {evaluation.norm} eps "
+        f"{eps_text(evaluation.eps, evaluation.norm)}, seed {evaluation.seed}, "
         f"{evaluation.hardware}",
         title_justify="left",
     )
-    table.add_column("attack")
+    table.add_column("attack", overflow="fold")
     for name in ("accuracy %", "95 % interval", "seconds", "forward", "backward"):
         table.add_column(name, justify="right")
     for result in evaluation.results:
@@ -29,11 +31,19 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             cost = [f"{result.seconds:.1f}", f"{result.forwards:,}", f"{result.backwards:,}"]
         else:
             cost = [f"in {result.shared_with}", "", ""]
-        table.add_row(result.name, f"{100 * result.accuracy:.2f}", _interval(result.interval), *cost)
+        name = f"{result.name} *" if result.settings.get("after") else result.name
+        table.add_row(name, f"{100 * result.accuracy:.2f}", _interval(result.interval), *cost)
     worst = evaluation.worst_case
     interval = wilson_interval(int(worst.sum()), evaluation.n)
     table.add_section()
     table.add_row("worst case", f"{100 * evaluation.accuracy('worst-case'):.2f}", _interval(interval), "", "", "")
+    notes = []
+    if any(result.settings.get("after") for result in evaluation.results):
+        notes.append("* on what the attacks above it left standing: its accuracy is that of all of them together")
+    if any(result.settings.get("version") == "fast" for result in evaluation.results):
+        notes.append("autoattack-fast stops early: an upper bound of AutoAttack's accuracy, not AutoAttack's")
+    if notes:
+        table.caption, table.caption_justify = "\n".join(notes), "left"
     return table
 
 
@@ -98,9 +108,11 @@ def _as_printed(values: Mapping[str, float], quantity: str) -> str:
     return f"{value:.0f}" if quantity == _STEPS else f"{value:.2f}"
 
 
-def eps_text(eps: float) -> str:
-    """Return a perturbation size as people write it: 8/255, or 0.3."""
+def eps_text(eps: float, norm: Norm = "Linf") -> str:
+    """Return a perturbation size as people write it: 8/255 in Linf, else 0.3."""
     steps = eps * 255
+    if norm == "L2":
+        return f"{eps:g}"
     return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 else f"{eps:g}"
 
 

@@ -15,8 +15,8 @@ from nuat.analysis.models import NamedModel
 from nuat.analysis.record import Record, Subject
 from nuat.arguments import parse
 from nuat.commands.analyse.names import model_name
-from nuat.commands.evaluate import Subject as Found
-from nuat.commands.evaluate import check_fits, find_subject
+from nuat.commands.subject import Subject as Found
+from nuat.commands.subject import check_fits, find_subject
 from nuat.config import DataConfig, ThreatConfig
 from nuat.data import Dataset, ImageSet, class_balanced
 from nuat.errors import InputError
