@@ -1,6 +1,6 @@
 """The paper's suite by ``nuat.evaluation`` against the same attacks called one by one in plain fp32 loops.
 
-    python benchmarks/evaluate.py [RUN|WEIGHTS] [--data cifar10.npz] [--n 100] [--rounds 3] [--device cpu]
+    python benchmarks/evaluate.py [RUN|WEIGHTS] [--data cifar10.npz] [--n 100] [--eps 0.3] [--rounds 3] [--device cpu]
 
 Both sides attack the same images from the same random starts, in turn (plain, ours, plain, ours, ...). Plain means what
 a script would do: the model as it is loaded, every attack by itself on every image, gradients of the input alone. What
@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path, default=QUICKSTART, help="a run or its weights")
     parser.add_argument("--data", type=Path, help="test images instead of the run's own")
     parser.add_argument("--n", type=int, default=100)
+    parser.add_argument("--eps", type=float, help="radius instead of the one that the model was trained for")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--suite", default="paper", choices=sorted(SUITES))
@@ -140,6 +142,8 @@ def main() -> None:
     test = data.load(config).test
     images = test.select(class_balanced(test.labels, asked.n, seed=0)).to(device)
     threat, attacks = checkpoints.read_info(weights).threat, SUITES[asked.suite]
+    if asked.eps is not None:
+        threat = replace(threat, eps=asked.eps)
     seconds: dict[str, list[float]] = {"plain": [], "ours": []}
     for _ in range(asked.rounds):
         model = checkpoints.load(weights, device=device)

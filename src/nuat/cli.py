@@ -65,6 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 2
+        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EFBIG):
+            why = "the disk can only be read" if error.errno == errno.EROFS else "a file became larger than is allowed"
+            print(
+                f"nuat: error: {why} ({error.filename or error.strerror}); give a folder elsewhere, --out or --json.",
+                file=sys.stderr,
+            )
+            return 2
         if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
             print(
                 "nuat: error: out of memory; give a smaller --batch-size, or --evaluation.batch-size where it failed "

@@ -81,8 +81,10 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, float(2 * tail / 2**throws))  # of integers, so that no power overflows
 
 
-def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+def paired_interval(only_a: float, only_b: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of the difference of two paired proportions, within [-1, 1].
+
+    The counts may be fractions, of images that are yet to be had.
 
     Source: Agresti and Min 2005, the Wald interval after adding 1/2 to each of the four cells.
     """

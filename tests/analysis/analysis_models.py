@@ -11,6 +11,7 @@ from nuat.analysis.models import NamedModel
 from nuat.analysis.record import Subject
 from nuat.data import ImageSet
 from nuat.results import AttackResult, Evaluation
+from nuat.threat import Norm
 
 CLASSES, SIZE = 3, 4
 
@@ -66,12 +67,15 @@ def write_run(
     data: str = "mnist",
     eps: float = 0.3,
     lr: float = 0.1,
+    network: str = "small-cnn",
 ) -> Path:
     """Write what a run leaves, without weights."""
     folder.mkdir(parents=True)
     config = {
         "defense": defense or ({"class": "PGDAT"} if lam is None else {"class": "NuAT", "lam": {"peak": lam}}),
         "data": {"name": data, "path": None},
+        "model": {"name": network, "width": None},
+        "threat": {"eps": eps, "pgd_alpha": eps / 10},
         "optimizer": {"lr": {"peak": lr}},
         "seed": seed,
     }
@@ -86,11 +90,11 @@ def write_run(
     return folder
 
 
-def evaluation(accuracies: dict[str, float], *, n: int = 20, eps: float = 0.3) -> Evaluation:
+def evaluation(accuracies: dict[str, float], *, n: int = 20, eps: float = 0.3, norm: Norm = "Linf") -> Evaluation:
     results = tuple(
         AttackResult(name, {}, torch.arange(n) < round(value * n), 1.0, n, n) for name, value in accuracies.items()
     )
-    return Evaluation(results, torch.arange(n), eps, 0, n, "a machine")
+    return Evaluation(results, torch.arange(n), eps, 0, n, "a machine", norm=norm)
 
 
 def write_row(folder: Path, label: str, *, seed: int = 0, status: str = "done", **changes: Any) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from analysis_models import write_run
+from analysis_models import write_row, write_run
 
 from nuat import analysis, models
 from nuat.analysis.confusion import Confusion
@@ -45,7 +45,8 @@ def soft():
 bars = Bars
 """
 SMALL = {"x": np.zeros((8, 4, 4, 1), np.uint8), "y": np.arange(8) % 4}
-COMMON = ("--data.path", "images.npz", "--eps", "0.1", "--pgd-alpha", "0.05", "--device", "cpu", "--out", "found")
+COMMON = ("--data.path", "images.npz", "--eps", "0.1", "--device", "cpu", "--out", "found")
+NAMES = ("--names", "[/b],[red]")
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +144,52 @@ def test_runs_need_no_model() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("loss-surface", ("--images", "2", "--resolution", "3")),
+        ("nuclear-profile", ("--steps", "1", "--batch-size", "3", "--batches", "2")),
+        ("eps-curve", ("--steps", "1", "--radii", "0.1")),
+        ("steps-curve", ("--steps", "2")),
+    ],
+)
+def test_names_that_look_like_markup_are_printed(
+    name: str, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(name, "theirs.py:bars", "theirs.py:soft", *COMMON[:-1], "[/b]", *NAMES, *options)
+    told = capsys.readouterr().out
+    assert "[/b]" in told
+    assert "[red]" in told
+    assert f"written to [/b]/analysis-{name}.json" in told
+
+
+def test_the_record_is_kept_where_nothing_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("nuat.report.plots.draw", fail)
+    with pytest.raises(RuntimeError, match="no ink"):
+        call("eps-curve", "theirs.py:bars", *COMMON, "--steps", "1", "--radii", "0.1")
+    assert isinstance(record("eps-curve"), EpsCurve)
+
+
+def test_too_few_steps_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    call("steps-curve", "theirs.py:bars", *COMMON, "--pgd-alpha", "0.04", "--steps", "1,2")
+    assert "warning: 2 steps move at most 0.08 from their start, less than eps 0.1" in capsys.readouterr().out
+    call("steps-curve", "theirs.py:bars", *COMMON, "--pgd-alpha", "0.05", "--steps", "1,2")
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_what_a_cost_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    write_row(Path("rows/a"), "[/b]")
+    suites = {"tuning": {"images": "validation", "n": 100, "accuracies": {"pgd-100": 0.9}}}
+    write_row(Path("rows/b"), "B", suites=suites)
+    call("cost", "rows", "--out", "found")
+    told = capsys.readouterr().out
+    assert "left out: 1 of 2 runs, attacked on validation images alone" in told
+    assert "[/b]" in told
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (("loss-surfaces",), "Did you mean 'loss-surface'"),
@@ -161,6 +208,13 @@ def test_runs_need_no_model() -> None:
         (("eps-curve", "theirs.py:bars", "--data.path", "images.npz"), "give --eps"),
         (("eps-curve", "nowhere", *COMMON), "nowhere: no such run or weights file"),
         (("loss-surface", "theirs.py:bars", *COMMON, "--index", "3", "--images", "2"), "--images has no effect"),
+        (("loss-surface", "theirs.py:bars", *COMMON, "--index", "3", "--images=10"), "--images has no effect"),
+        (("eps-curve", "theirs.py:bars", *COMMON, "--norm", "L2"), "--norm L2"),
+        (("loss-surface", "theirs.py:bars", *COMMON, "--norm", "L2"), "--norm L2"),
+        (("loss-surface", "theirs.py:bars", *COMMON, "--pgd-alpha", "0.1"), "--pgd-alpha has no effect"),
+        (("confusion", "theirs.py:bars", *COMMON, "--pgd_alpha=0.1"), "--pgd-alpha has no effect"),
+        (("eps-curve", "theirs.py:bars", *COMMON, "--pgd-alpha", "0.1"), "--pgd-alpha has no effect"),
+        (("confusion", "theirs.py:bars", *COMMON, "--alpha", "0.2"), "alpha=0.2 is more than eps=0.1"),
         (("loss-surface", "theirs.py:bars", *COMMON, "--index", "20"), "--index 20: expected 0 to 19"),
         (("loss-surface", "theirs.py:bars", *COMMON, "--images", "21"), "--images 21: expected 1 to 20"),
         (("loss-surface", "theirs.py:bars", *COMMON[:-1], "images.npz"), "no file can be written there"),

@@ -104,3 +104,8 @@ def test_the_entropy_is_that_of_the_mean_softmax() -> None:
 def test_other_classes_than_logits_are_refused() -> None:
     with pytest.raises(InputError, match="returns 3 logits, but there are 2 classes"):
         confusion(named(Linear()), ImageSet(images(4).images, torch.arange(4) % 2), ("a", "b"), eps=0.1, batch_size=2)
+
+
+def test_a_start_outside_the_ball_is_refused() -> None:
+    with pytest.raises(InputError, match=r"alpha=0\.2 is more than eps=0\.1"):
+        confusion(named(Linear()), images(4), ("a", "b", "c"), eps=0.1, alpha=0.2, batch_size=2)

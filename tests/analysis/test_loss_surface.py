@@ -1,6 +1,6 @@
 """The loss surface against closed forms: a linear model, a model whose loss is a plane, or a paraboloid."""
 
-import math
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,8 +8,9 @@ import torch
 from analysis_models import CLASSES, Linear, images, named
 from torch import Tensor, nn
 
-from nuat.analysis.loss_surface import loss_surface, orthogonal_signs, roughness, surface
+from nuat.analysis.loss_surface import loss_surface, surface
 from nuat.analysis.models import generator
+from nuat.analysis.roughness import orthogonal_signs
 from nuat.errors import InputError
 
 
@@ -66,28 +67,13 @@ class LossIs(nn.Module):
         return torch.stack([torch.zeros_like(z), z], dim=1)
 
 
-def test_a_plane_is_not_rough() -> None:
+def test_a_plane_comes_back() -> None:
     weight = torch.linspace(-1, 1, 16).double().view(1, 4, 4)
     model = LossIs(lambda x: 5 + (weight * x).sum(dim=(1, 2, 3)))
     axis = 0.1 * torch.arange(-3, 4).double()
-    x = torch.full((1, 4, 4), 0.5).double()
-    loss, slopes = surface(model, x, torch.tensor(0), axis, draws())
-    assert slopes[0] == pytest.approx(float(weight.abs().sum()))
-    assert loss == pytest.approx((5 + axis[:, None] * slopes[0] + axis[None, :] * slopes[1]).numpy())
-    assert roughness(loss, slopes, axis) == pytest.approx((0.0, 0.0), abs=1e-9)
-
-
-def test_roughness_is_the_ratio_of_the_deviation_to_the_change() -> None:
-    axis = torch.linspace(-2, 2, 5).double()
-    d1, d2 = axis[:, None], axis[None, :]
-    bowl = 1.0 + d1**2 + 0 * d2  # RMS of d1^2 over -2..2 is sqrt((16 + 1 + 0 + 1 + 16) / 5)
-    relative, nats = roughness(bowl, torch.tensor([0.0, 0.0]).double(), axis)
-    assert nats == pytest.approx(math.sqrt(34 / 5))
-    assert relative == pytest.approx(1.0)
-    misled = roughness(bowl, torch.tensor([3.0, 0.0]).double(), axis)
-    assert misled[1] == pytest.approx(math.sqrt(34 / 5 + 9 * 2))
-    assert misled[0] == pytest.approx(math.sqrt(34 / 5 + 9 * 2) / math.sqrt(34 / 5))
-    assert roughness(torch.ones(5, 5).double(), torch.zeros(2).double(), axis) == (0.0, 0.0)
+    loss = surface(model, torch.full((1, 4, 4), 0.5).double(), torch.tensor(0), axis, draws())
+    across = (weight * orthogonal_signs(weight.sign(), draws())).sum()
+    assert loss.numpy() == pytest.approx((5 + axis[:, None] * weight.abs().sum() + axis[None, :] * across).numpy())
 
 
 def test_clipping_keeps_points_in_the_box() -> None:
@@ -99,30 +85,33 @@ def test_clipping_keeps_points_in_the_box() -> None:
             return super().forward(x)
 
     dark = images(3, low=0, high=20)
-    free = loss_surface([named(Spy())], dark, torch.tensor([1]), eps=0.5, resolution=3)
+    x, axis = dark.images[1] / 255, torch.linspace(-0.5, 0.5, 3).double()
+    free = surface(Spy(), x, dark.labels[1], axis, draws())
     assert min(low for low, _ in seen) < -0.4
     seen.clear()
-    boxed = loss_surface([named(Spy())], dark, torch.tensor([1]), eps=0.5, resolution=3, clip=True)
+    boxed = surface(Spy(), x, dark.labels[1], axis, draws(), clip=True)
     assert all(low >= 0 and high <= 1 for low, high in seen)
-    assert free.models[0].loss[1][1] == boxed.models[0].loss[1][1]
-    assert free.models[0].loss != boxed.models[0].loss
+    assert free[1, 1] == boxed[1, 1]
+    assert not torch.equal(free, boxed)
 
 
-def test_a_masked_model_is_rougher_than_a_smooth_one() -> None:
-    class Masked(Linear):
-        """The same decisions, with a ripple that points the gradient elsewhere."""
+def test_models_are_ranked_by_the_median_over_the_images() -> None:
+    record = loss_surface([named(Linear())], images(5), torch.arange(5), eps=0.1, resolution=3)
+    (found,) = record.models
+    assert (record.n, record.within, len(found.roughness)) == (5, pytest.approx(0.1 / 3), 5)
+    one = dataclasses.replace(found, roughness=(9.0, 0.1, 0.2, 0.4, 0.3))
+    assert (one.median_roughness, one.quartiles) == (0.3, (0.2, 0.4))
+    assert dataclasses.replace(found, roughness=(0.5,)).quartiles is None
 
-        def forward(self, x: Tensor) -> Tensor:
-            ripple = torch.sin(400 * x).flatten(1)[:, :CLASSES]
-            return super().forward(x) + ripple
 
-    record = loss_surface(
-        [named(Linear(0.3), "smooth"), named(Masked(0.3), "masked")], images(6), torch.arange(6), eps=0.1, resolution=9
-    )
-    smooth, masked = record.models
-    assert masked.mean_roughness > 2 * smooth.mean_roughness
-    assert smooth.standard_error is not None
-    assert record.n == len(smooth.roughness) == 6
+def test_the_last_model_is_checked_before_the_first_is_measured() -> None:
+    told: list[str] = []
+    models = [named(Linear()), named(nn.Flatten(0), "odd one")]
+    with pytest.raises(InputError, match="odd one"):
+        loss_surface(
+            models, images(3), torch.tensor([0]), eps=0.1, resolution=3, progress=lambda name, _, __: told.append(name)
+        )
+    assert told == []
 
 
 @pytest.mark.parametrize(

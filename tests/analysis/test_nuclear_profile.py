@@ -37,7 +37,7 @@ def test_robust_images_are_those_that_pgd_cannot_move() -> None:
     record = nuclear_profile([named(Threshold())], chosen, eps=0.1, pgd_alpha=0.02, steps=20, batch_size=4, batches=3)
     (model,) = record.models
     assert model.robust_images == 8
-    assert len(model.robust) == len(model.non_robust) == 3
+    assert (len(model.robust), len(model.non_robust)) == (2, 1)  # as many as 8 and 4 images give
     # a pixel moves by eps or, from the far side of the noise, by eps / 2: a row of A is at most 0.4 (1, -1)
     most = 0.4 * np.sqrt(2 * 4) / 4
     assert all(most / 2 < norm < most for norm in model.robust)
@@ -53,11 +53,28 @@ def test_norms_are_numpys_on_the_attack_of_training() -> None:
     assert found.robust == ()  # not measured, not 0
     order = torch.randperm(6, generator=generator(7, 1))
     x, y = (chosen.images / 255)[order], chosen.labels[order]
-    x_adv = NuclearNormAttack(
-        model, eps=0.05, generator=torch.Generator().manual_seed(generator(7, 0, 1).initial_seed())
-    )(x, y)
+    x_adv = NuclearNormAttack(model, eps=0.05, generator=generator(7, 0, 1))(x, y)
     a = (model(x_adv) - model(x)).detach().double().numpy()
     assert found.non_robust == pytest.approx([np.linalg.svd(a, compute_uv=False).sum() / 6], rel=1e-4)
+
+
+def test_no_image_is_in_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def norm(_: object, batch: ImageSet, *__: object) -> float:
+        seen.append(batch.images[:, 0, 0, 0])
+        return 1.0
+
+    monkeypatch.setattr("nuat.analysis.nuclear_profile._norm", norm)
+    levels = [*range(150, 160), *range(200, 210)]
+    for batches in (2, 50):
+        seen.clear()
+        nuclear_profile(
+            [named(Threshold())], grey(*levels), eps=0.01, pgd_alpha=0.01, steps=1, batch_size=6, batches=batches
+        )
+        used = torch.cat(seen).tolist()
+        assert len(used) == len(set(used)) == 6 * min(batches, 3)
+        assert set(used) <= set(levels)
 
 
 def test_wrong_sizes_are_refused() -> None:

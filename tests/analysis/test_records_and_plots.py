@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 from nuat.analysis import KINDS, Record, read
 from nuat.analysis.confusion import AttackConfusion, Confusion
@@ -48,9 +50,9 @@ RECORDS: dict[str, Record] = {
     record.kind: record
     for record in (
         LossSurface(
-            **ABOUT, positions=(1, 2), distances=(-0.1, 0.0, 0.1), clip=False,
+            **ABOUT, positions=(1, 2), distances=(-0.1, 0.0, 0.1), clip=False, within=0.01,
             models=tuple(
-                ModelSurface(subject=s, loss=GRID, roughness=(0.5, 1.5), deviation=(0.1, 0.2)) for s in (ONE, TWO)
+                ModelSurface(subject=s, loss=GRID, roughness=(0.5, 1.5)) for s in (ONE, TWO)
             ),
         ),
         Confusion(
@@ -192,7 +194,7 @@ def test_one_colour_scale_for_all_surfaces() -> None:
     scales = {(made.norm.vmin, made.norm.vmax) for made in meshes if made.get_array() is not None}
     assert scales == {(lowest, highest)}
     told = texts(figure)
-    assert told.count("roughness 1.00 ± 0.50") == 2
+    assert told.count("roughness 1.00 (0.75\u20131.25)") == 2
 
 
 def test_the_matrix_shows_shares_of_the_class() -> None:
@@ -206,6 +208,7 @@ def test_the_matrix_shows_shares_of_the_class() -> None:
 def test_a_group_without_norms_is_missing_not_zero() -> None:
     figure, axes = drawn("nuclear-profile")
     assert "not measured: 3 images" in texts(figure)
+    assert {"5", "4"} <= {text.get_text() for text in axes[0].texts}  # images of the groups with norms
     assert len(axes[0].patches) == 3
     other = dataclasses.replace(RECORDS["nuclear-profile"], batch_size=5)
     with pytest.raises(InputError, match="batches of 4 and 5"):
@@ -215,7 +218,7 @@ def test_a_group_without_norms_is_missing_not_zero() -> None:
 def test_the_cost_shows_the_front_and_what_is_missing() -> None:
     figure, (left, right) = drawn("cost")
     told = texts(figure)
-    assert "Not measured under pgd-100: D." in told
+    assert "Not measured under PGD-100: D." in told
     assert "Time or passes not recorded: C." in told
     front = [line for line in left.lines if line.get_label().startswith("_child") and len(line.get_xdata()) == 4]
     assert [(list(line.get_xdata())[:3], list(line.get_ydata())) for line in front] == [
@@ -223,6 +226,44 @@ def test_the_cost_shows_the_front_and_what_is_missing() -> None:
     ]
     assert {text.get_text() for text in left.texts} - {""} == {"A", "B", "C"}
     assert {text.get_text() for text in right.texts} - {""} == {"A", "B"}
+
+
+def test_the_small_print_says_how_many_seeds_a_point_is_of() -> None:
+    seeds = tuple(dataclasses.replace(point("A", a, 10.0, 10**6), seed=i) for i, a in enumerate((0.5, None, None)))
+    figure = plots.draw([dataclasses.replace(RECORDS["cost"], points=seeds, attack="gama-100")])
+    assert "A 1 of 3 seeds" in texts(figure)
+    assert "accuracy under GAMA-PGD-100 (%)" in texts(figure)
+    assert "in the worst case" in texts(plots.draw([dataclasses.replace(RECORDS["cost"], attack="worst-case")]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text_leaves_the_figure(kind: str) -> None:
+    record = RECORDS[kind]
+    if isinstance(record, LossSurface):
+        record = dataclasses.replace(record, models=record.models[:1])
+    figure = plots.draw([record])
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    edge = figure.bbox
+    shown = [text for axis in figure.axes for text in (axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts)]
+    shown += [text for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    shown += [text for text in figure.get_children() if isinstance(text, Text)]
+    for text in shown:
+        box = text.get_window_extent(canvas.get_renderer())
+        if text.get_text() and text.get_visible() and box.width:
+            assert box.x0 >= -1, text
+            assert box.x1 <= edge.width + 1, text
+            assert box.y0 >= -1, text
+            assert box.y1 <= edge.height + 1, text
+
+
+def test_small_print_keeps_its_words() -> None:
+    lines = style.wrapped(["one two three " * 20, "short"], 2.0)
+    assert " ".join(lines).split() == ["one", "two", "three"] * 20 + ["short"]
+    assert len(lines) > 5
+    assert style.wrapped(["a line of its own", ""], 7.0) == ["a line of its own", ""]
 
 
 def test_names_beside_points_do_not_overlap() -> None:

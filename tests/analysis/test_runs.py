@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuat.analysis.cost import cost, pareto
-from nuat.analysis.lambda_sweep import lambda_sweep, series
+from nuat.analysis.lambda_sweep import has_lambda, lambda_sweep
 from nuat.analysis.runs import find_runs
+from nuat.analysis.settings import differences
 from nuat.analysis.training_curves import TrainingCurves, training_curves
 from nuat.errors import InputError
 from nuat.report import figures, plots
 from nuat.report.plots import style
 from nuat.results import wilson_interval
 
+RESULTS = Path(__file__).parents[2] / "results"
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
 
 
@@ -37,7 +39,7 @@ def test_an_evaluations_file_counts_alone_and_partial_ones_never(tmp_path: Path)
     evaluation({"autoattack": 0.4}).save(folder / "evaluation-more.json")
     (folder / "best.evaluation-1234.partial.json").write_text("{")
     (folder / "evaluation.partial.json").write_text("{")
-    assert set(find_runs([folder / "evaluation-more.json"])[0].accuracies) == {"autoattack", "worst-case"}
+    assert set(find_runs([folder / "evaluation-more.json"])[0].accuracies) == {"autoattack"}
     assert set(find_runs([folder])[0].accuracies) == {*FOUND, "autoattack", "worst-case"}
 
 
@@ -53,10 +55,69 @@ def test_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     one, two = (write_run(tmp_path / name, accuracies=FOUND) for name in ("one", "two"))
     assert [run.name for run in find_runs([one, two])] == ["ours (one)", "ours (two)"]
     again = write_run(tmp_path / "deep" / "one", accuracies=FOUND)
-    with pytest.raises(InputError, match=r"are both ours \(one\), seed 0; give one of them"):
-        find_runs([one, again])
+    assert [run.name for run in find_runs([one, again])] == [f"ours ({tmp_path.name}/one)", "ours (deep/one)"]
     seeds = [write_run(tmp_path / f"s{seed}", accuracies=FOUND, seed=seed) for seed in (1, 2)]
     assert [run.name for run in find_runs(seeds)] == ["ours", "ours"]
+
+
+def test_runs_of_one_name_differ_in_their_seeds_alone(tmp_path: Path) -> None:
+    made = [
+        write_run(tmp_path / f"{lr}-{seed}", accuracies=FOUND, lr=lr, seed=seed)
+        for lr, seed in ((0.1, 0), (0.1, 1), (0.5, 2))
+    ]
+    assert [run.name for run in find_runs(made)] == ["ours (lr.peak 0.1)", "ours (lr.peak 0.1)", "ours (lr.peak 0.5)"]
+    row = write_row(tmp_path / "rows" / "a", "net (epochs 5, lr 1)", recipe="net", settings={"epochs": "5", "lr": "1"})
+    assert find_runs([row])[0].name == "net"  # as the report calls it
+
+
+def test_accuracies_are_those_within_the_runs_own_ball_on_the_most_images(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", accuracies=FOUND)  # 20 images
+    evaluation({"clean": 0.8, "pgd-100": 0.4, "square": 0.7}, n=100).save(folder / "evaluation-b.json")
+    evaluation({"pgd-100": 0.1, "gama-100": 0.1}, n=500, eps=0.1).save(folder / "evaluation-a.json")
+    evaluation({"pgd-100": 0.2, "gama-100": 0.2}, n=500, norm="L2").save(folder / "evaluation-c.json")
+    (run,) = find_runs([folder])
+    assert {name: (found.value, found.n) for name, found in run.accuracies.items()} == {
+        "clean": (0.8, 100), "pgd-100": (0.4, 100), "gama-100": (0.5, 20), "square": (0.7, 100),
+        "worst-case": (0.4, 100),
+    }  # fmt: skip
+    assert run.accuracies["worst-case"].attacks == ("clean", "pgd-100", "square")
+    with pytest.raises(InputError, match=r"within Linf 0\.1, but the run was trained for Linf 0\.3"):
+        find_runs([folder / "evaluation-a.json"])
+
+
+def test_a_row_is_read_with_its_evaluations(tmp_path: Path) -> None:
+    suites = {
+        "main": {"images": "test", "n": 100, "accuracies": {"clean": 0.9, "pgd-100": 0.5, "worst-case": 0.5}},
+        "validation": {"images": "validation", "n": 900, "accuracies": {"pgd-100": 0.6}},
+    }
+    folder = write_row(tmp_path / "a", "A", suites=suites)
+    evaluation({"pgd-100": 0.4}, n=500).save(folder / "evaluation-later.json")
+    evaluation({"pgd-100": 0.3}, n=600).save(folder / "evaluation-validation.json")
+    (run,) = find_runs([folder])
+    assert {name: (found.value, found.n, found.images) for name, found in run.accuracies.items()} == {
+        "clean": (0.9, 100, "test"), "pgd-100": (0.4, 500, "test"),
+    }  # fmt: skip
+
+
+def test_the_tuning_of_the_campaign_is_a_sweep() -> None:
+    runs = find_runs([RESULTS / "mnist-small-tuning"])
+    assert len({(run.name, run.seed) for run in runs}) == len(runs) > 60
+    record = lambda_sweep([run for run in runs if has_lambda(run)])
+    assert (record.attack, record.images, record.eps) == ("worst-case", "validation", 0.3)
+    assert sorted({point.series for point in record.points}) == ["lr.peak 0.02", "lr.peak 0.05", "lr.peak 0.1"]
+    assert len({(point.series, point.lam) for point in record.points}) == len(record.points) == 6
+
+
+def test_beside_test_images_those_of_tuning_do_not_count() -> None:
+    record = cost(find_runs([RESULTS / "mnist-small", RESULTS / "mnist-small-tuning"]))
+    assert record.images == "test"
+    rows = sorted((RESULTS / "mnist-small").rglob("row.json"))
+    assert len(record.points) == len(rows)
+    written = {
+        (values["label"], values["seed"]): values["suites"]["main"]["accuracies"]["worst-case"]
+        for values in map(json.loads, (row.read_text() for row in rows))
+    }
+    assert {(p.method, p.seed): p.accuracy for p in record.points} == pytest.approx(written)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +175,9 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     for seed, value in ((0, 0.5), (1, 0.7)):
         suites = {"main": {"images": "test", "n": 100, "accuracies": {"pgd-100": value}}}
         write_row(tmp_path / f"{seed}", "A", seed=seed, suites=suites, seconds={"training": 10.0 * (seed + 1)})
+    write_row(tmp_path / "2", "A", seed=2, suites={}, seconds={"training": 90.0})  # not attacked
     (method,) = cost(find_runs([tmp_path])).methods
-    assert (method.seeds, method.seconds) == (2, 15.0)
+    assert (method.seeds, method.runs, method.seconds) == (2, 3, 15.0)
     assert method.accuracy == pytest.approx(0.6)
     assert method.interval == pytest.approx((0.6 - 0.02**0.5, 0.6 + 0.02**0.5))
 
@@ -124,7 +186,13 @@ def test_the_strongest_attack_that_all_have_is_taken(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", accuracies={**FOUND, "autoattack": 0.4})
     b = write_run(tmp_path / "b", accuracies=FOUND, recipe="b")
     assert cost(find_runs([a])).attack == "autoattack"
+    # both have a worst case, but over different attacks
     assert cost(find_runs([a, b])).attack == "gama-100"
+    with pytest.raises(InputError, match=r"over different attacks \(autoattack, clean, gama-100, pgd-100; clean"):
+        cost(find_runs([a, b]), "worst-case")
+    assert cost(find_runs([b])).attack == "worst-case"
+    seed = write_run(tmp_path / "s", accuracies={"clean": 0.9, "gama-100": 0.4}, seed=1)
+    assert cost(find_runs([a, seed])).attack == "gama-100"  # of all runs, before autoattack of all methods
     with pytest.raises(InputError, match="no run has 'square'; measured were: clean, gama-100"):
         cost(find_runs([b]), "square")
 
@@ -137,9 +205,9 @@ def test_other_data_eps_or_images_are_refused(tmp_path: Path) -> None:
     wider = write_run(tmp_path / "c", accuracies=FOUND, eps=0.1, recipe="c")
     with pytest.raises(InputError, match=r"different eps: 0\.3 and 0\.1"):
         cost(find_runs([a, wider]))
-    suites = {"main": {"images": "validation", "n": 100, "accuracies": {"gama-100": 0.5}}}
-    with pytest.raises(InputError, match="test and validation images"):
-        cost(find_runs([a, write_row(tmp_path / "d", "D", suites=suites)]))
+    deeper = write_run(tmp_path / "d", accuracies=FOUND, network="resnet18", recipe="d")
+    with pytest.raises(InputError, match="different network: small-cnn and resnet18"):
+        cost(find_runs([a, deeper]))
 
 
 def test_a_sweep_takes_the_last_lambda_and_parts_series(tmp_path: Path) -> None:
@@ -153,9 +221,9 @@ def test_a_sweep_takes_the_last_lambda_and_parts_series(tmp_path: Path) -> None:
         ("lr.peak 0.1", 4.0, 0.9, 0.5, 20),
         ("lr.peak 0.5", 2.0, 0.9, 0.5, 20),
     ]
-    assert record.attack == "gama-100"
-    same: list[dict[str, Any]] = [{"a": 1, "seed": 0}, {"a": 1, "seed": 1}]
-    assert series(same) == ["", ""]
+    assert record.attack == "worst-case"
+    same: list[dict[str, Any]] = [{"a": 1, "seed": 0}, {"a": 1, "seed": 1, "new": None}]
+    assert differences(same) == ["", ""]
 
 
 def test_runs_without_a_lambda_are_refused(tmp_path: Path) -> None:

@@ -44,6 +44,18 @@ def test_no_difference_that_the_images_show(tmp_path: Path, capsys: pytest.Captu
     assert "pgd-100: these images do not tell A from B (p = 1)" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_difference_that_the_exact_test_does_not_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five images of 100, all on one side: the approximate interval excludes 0, the test does not show a difference."""
+    a = write(tmp_path / "a.json", [1] * 95 + [0] * 5)
+    b = write(tmp_path / "b.json", [1] * 90 + [0] * 10)
+    assert main(["compare", str(a), str(b)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "pgd-100: A seems better, but p = 0.062: not shown at the 5 % level." in told
+    assert "lies between" not in told
+    assert main(["compare", str(b), str(a)]) == 0
+    assert "pgd-100: B seems better" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -1,11 +1,12 @@
 """Each check on flags made by hand, or on a model whose answer is known."""
 
+import itertools
 import re
 from collections.abc import Callable
 
 import pytest
 import torch
-from masked_models import THREAT, Bars, Exploding, Graphless, Noisy, Quantised, Unconnected, bars
+from masked_models import THREAT, Bars, Exploding, Graphless, Noisy, Quantised, Unconnected, bars, saturated
 from torch import Tensor, nn
 
 from nuat.config import ThreatConfig
@@ -44,7 +45,10 @@ def check(words: str) -> strength.Comparison:
 def test_equal_attacks_pass(comparison: strength.Comparison) -> None:
     verdict = comparison.judge(lookup())
     assert verdict.status is Status.PASS
-    assert (verdict.check, verdict.threshold, verdict.meaning) == (comparison.check, comparison.asks, comparison.passes)
+    assert (verdict.check, verdict.meaning) == (comparison.check, comparison.passes)
+    excluded = f"{100 * (comparison.allowed + comparison.matters):g} points"
+    assert verdict.threshold == f"{comparison.asks} (PASS: more than {excluded} is excluded)"
+    assert comparison.undecided("none").threshold == verdict.threshold
 
 
 @pytest.mark.parametrize("comparison", strength.COMPARISONS, ids=lambda c: c.check)
@@ -135,8 +139,34 @@ def test_a_curve_that_falls_passes_and_one_that_rises_fails() -> None:
     assert verdict.measured["accuracy_by_eps"]["0.4"] == pytest.approx(0.5)
     rising = {**falling, 0.8: standing(range(1000))}
     assert judge_curve(rising).status is Status.FAIL
+    assert "misled" in judge_curve(rising).meaning
     few = {eps: flags[::60] for eps, flags in falling.items()}
     assert judge_curve({0.1: few[0.1], 0.2: few[0.1].clone()}).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("smallest", "largest", "n", "status"),
+    [
+        (900, 900, 1000, Status.FAIL),  # PGD stands still
+        (1000, 1000, 1000, Status.FAIL),
+        (40, 40, 40, Status.INCONCLUSIVE),  # a fall of one point is not excluded
+        (900, 899, 1000, Status.INCONCLUSIVE),  # one image may be chance
+        (900, 880, 1000, Status.PASS),
+        (0, 0, 1000, Status.PASS),  # nothing is left to fall
+        (50, 50, 1000, Status.PASS),
+        (60, 60, 1000, Status.INCONCLUSIVE),  # perhaps near 0
+        (80, 80, 1000, Status.FAIL),
+    ],
+)
+def test_a_curve_must_fall_unless_nothing_is_left(smallest: int, largest: int, n: int, status: Status) -> None:
+    stands = {0.1: torch.arange(n) < smallest, 0.4: torch.arange(n) < largest}
+    verdict = judge_curve(stands)
+    assert verdict.status is status
+    assert verdict.measured["fall_points"] == pytest.approx(100 * (smallest - largest) / n)
+    if status is Status.FAIL:
+        assert "no more dangerous" in verdict.meaning
+    # what lies between does not hide it
+    assert judge_curve({**stands, 0.2: stands[0.1]}).status is status
 
 
 @pytest.mark.parametrize(
@@ -146,6 +176,7 @@ def test_a_curve_that_falls_passes_and_one_that_rises_fails() -> None:
         (3, 300, Status.PASS),
         (0, 20, Status.INCONCLUSIVE),
         (1, 20, Status.INCONCLUSIVE),
+        (18, 300, Status.INCONCLUSIVE),  # 6 %: 10 are excluded, but 5 are allowed
         (60, 300, Status.FAIL),
         (1, 1, Status.FAIL),
     ],
@@ -157,7 +188,9 @@ def test_what_survives_an_unbounded_attack(survivors: int, n: int, status: Statu
         found = re.search(r"about ([\d,]+) would", verdict.meaning)
         assert found is not None
         needed = int(found[1].replace(",", ""))
-        assert judge_unbounded(torch.arange(needed) < round(survivors * needed / n)).status is not status
+        by = -(-needed // n)
+        assert judge_unbounded(torch.arange(by * n) < by * survivors).status is not status
+    assert "more than 10% is excluded" in verdict.threshold
 
 
 def test_every_image_is_within_the_unbounded_radius() -> None:
@@ -180,7 +213,7 @@ def test_gradients_that_are_there() -> None:
     ("model", "says"),
     [
         (Quantised(), "vanishes exactly"),
-        (Bars(scale=1e5), "vanishes exactly"),  # softmax is 1 in float32
+        (saturated(), "vanishes exactly"),
         (Graphless(), "vanishes exactly"),
         (Unconnected(), "vanishes exactly"),
         (Exploding(), "explodes"),
@@ -201,6 +234,21 @@ def test_few_images_say_nothing_of_a_rare_zero() -> None:
     images = bars(20)
     verdict = judge_gradients(Bars(), to_float(images.images), images.labels)
     assert verdict.status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("dead", "status"), [(10, Status.PASS), (14, Status.INCONCLUSIVE), (30, Status.FAIL)])
+def test_more_zeros_than_are_allowed_are_no_pass(dead: int, status: Status) -> None:
+    """14 of 1,000: more than 5 % is excluded, but 1 % is allowed."""
+
+    class Partly(Bars):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(torch.where(x[:, :, :1, :1] > 2.0, x.detach(), x))
+
+    x = to_float(bars(1000).images)
+    x[:dead, :, 0, 0] = 3.0
+    verdict = judge_gradients(Partly(), x, bars(1000).labels)
+    assert (verdict.status, verdict.measured["zero_share"]) == (status, dead / 1000)
+    assert "more than 5% is excluded" in verdict.threshold
 
 
 class Wavy(nn.Module):
@@ -286,6 +334,66 @@ def test_a_random_model() -> None:
     assert dropout.training
 
 
+class Spoken(nn.Module):
+    """Says logits [n, N] that are given, another of them in each pass."""
+
+    def __init__(self, *passes: Tensor) -> None:
+        super().__init__()
+        self.passes = itertools.cycle(passes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return next(self.passes)[: len(x)]
+
+
+LOGITS = torch.tensor([[3.0, 1.0, -1.0], [0.0, 2.0, 1.0], [0.5, 0.0, 4.0]]).repeat(20, 1)
+TIE = torch.tensor([[5.0, 5.000001, 4.999998]])
+NOISE = 2.0 * torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+
+
+def beside(logits: Tensor, value: float) -> Tensor:
+    """A further class that no image is taken for."""
+    return torch.cat([logits, torch.full((len(logits), 1), value)], dim=1)
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        (LOGITS, LOGITS + NOISE),
+        (LOGITS, LOGITS, LOGITS, LOGITS + NOISE),  # in one pass alone
+        (beside(LOGITS, -2e4), beside(LOGITS + NOISE, -2e4)),  # beside a logit that says nothing of their size
+        (LOGITS + 2e4, LOGITS + NOISE + 2e4),  # softmax does not see it
+        (1e-4 * LOGITS, 1e-4 * (LOGITS + NOISE)),  # small logits
+        (LOGITS, LOGITS + 0.01 * NOISE.abs()),  # although no prediction changes
+        # half of the images are far from any other class, the others change
+        (torch.cat([1e5 * LOGITS, LOGITS]), torch.cat([1e5 * LOGITS, LOGITS.roll(1, dims=1)])),
+        (torch.tensor([[1e5, 0.0]] * 59 + [[0.1, 0.0]]), torch.tensor([[1e5, 0.0]] * 59 + [[0.0, 0.1]])),
+    ],
+)
+def test_logits_that_change_in_substance(passes: tuple[Tensor, ...]) -> None:
+    verdict = judge_randomness(Spoken(*passes), torch.zeros(len(passes[0]), 1, 2, 2))
+    assert verdict.status is Status.FAIL
+    assert verdict.measured["largest_difference"] > 0
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        (LOGITS, LOGITS * (1 + 2e-7)),
+        (beside(LOGITS, -2e4), beside(LOGITS, -2e4 - 0.004)),  # two units in its last place
+        (LOGITS + 2e4, LOGITS + 2e4 + 0.004),
+        (torch.zeros(60, 3), torch.zeros(60, 3)),
+        (1e4 * LOGITS, 1e4 * LOGITS * (1 + 2e-7)),
+        # a tie between two classes may turn on the last bit
+        (torch.cat([LOGITS, TIE]), torch.cat([LOGITS, TIE.roll(1, dims=1)])),
+    ],
+)
+def test_logits_that_change_by_rounding(passes: tuple[Tensor, ...]) -> None:
+    verdict = judge_randomness(Spoken(*passes), torch.zeros(len(passes[0]), 1, 2, 2))
+    assert verdict.status is Status.PASS
+    changed = float((passes[0].argmax(1) != passes[1].argmax(1)).double().mean())
+    assert verdict.measured["predictions_changed"] == pytest.approx(changed)
+
+
 class Tossed(Bars):
     """Turns its answers on the images whose first pixel is bright, every other time it is asked."""
 
@@ -328,6 +436,52 @@ def test_the_mode_of_a_model() -> None:
     verdict = judge_modes(Moody().eval(), x, y)
     assert verdict.status is Status.FAIL
     assert verdict.measured["accuracy_in_evaluation_mode"] > 0.9 > verdict.measured["accuracy_in_training_mode"]
+
+
+class Lapsing(Bars):
+    """Wrong in one mode on images whose last pixel is 1."""
+
+    def __init__(self, wrong_in_training: bool) -> None:
+        super().__init__()
+        self.wrong_in_training = wrong_in_training
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        lapse = (x[:, 0, -1, -1:] == 1.0) & (self.training == self.wrong_in_training)
+        return torch.where(lapse, logits.flip(1), logits)
+
+
+@pytest.mark.parametrize("wrong_in_training", [True, False])
+@pytest.mark.parametrize(
+    ("lapses", "n", "status"),
+    [
+        (0, 40, Status.PASS),
+        (4, 10, Status.INCONCLUSIVE),  # 60 % against 100 %
+        (0, 10, Status.INCONCLUSIVE),
+        (22, 200, Status.INCONCLUSIVE),  # 11 points
+        (18, 200, Status.PASS),
+        (40, 200, Status.FAIL),
+        (0, 1, Status.INCONCLUSIVE),
+    ],
+)
+def test_the_accuracies_of_two_modes(wrong_in_training: bool, lapses: int, n: int, status: Status) -> None:
+    images = bars(n)
+    x = to_float(images.images)
+    x[:, 0, -1, -1] = 0.5
+    x[:lapses, 0, -1, -1] = 1.0
+    verdict = judge_modes(Lapsing(wrong_in_training), x, images.labels)
+    assert verdict.status is status
+    if n > 1:
+        low, high = sorted(verdict.measured[f"accuracy_in_{mode}_mode"] for mode in ("training", "evaluation"))
+        assert (low, high) == (pytest.approx(1 - lapses / n), 1.0)
+    assert "more than 15 points" in verdict.threshold
+
+
+def test_batch_norm_of_one_image_is_no_error() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4)).eval()
+    verdict = judge_modes(model, to_float(bars(1).images), bars(1).labels)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "one image" in verdict.meaning
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,6 +180,53 @@ def test_a_diagnosis_that_is_cut_off_writes_nothing_half(
     assert Path("diagnosis.json").read_text() == "old"
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_an_interruption_says_what_is_kept_and_the_same_command_goes_on(
+    resume: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("theirs.py:honest", *COMMON, "--batch-size", "15")
+    real = command.examine
+
+    def cut(*arguments: Any, **keywords: Any) -> None:
+        def stop(name: str, done: int, total: int) -> None:
+            if name == "fgsm" and done == 30:
+                raise KeyboardInterrupt
+
+        real(*arguments, **{**keywords, "progress": stop})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "examine", cut)
+        code, _, err = call(capsys, *words)
+    (state,) = Path().glob("diagnose-*.partial.json")
+    assert code == 130
+    assert f"kept in {state}. Continue with: the same command" in " ".join(err.split())
+
+    there: list[bool] = []
+
+    def watched(*arguments: Any, **keywords: Any) -> Any:
+        there.append(state.exists())
+        return real(*arguments, **keywords)
+
+    Path("other.partial.json").write_text("another's")
+    monkeypatch.setattr(command, "examine", watched)
+    assert call(capsys, *words, "--resume", str(resume).lower())[0] == 0
+    assert there == [resume]
+    assert not list(Path().glob("diagnose-*.partial.json"))
+    assert Path("other.partial.json").exists()
+
+
+def test_an_interruption_without_resuming_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*arguments: object, **keywords: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "examine", cut)
+    code, _, err = call(capsys, "theirs.py:honest", *COMMON, "--resume", "false")
+    assert code == 130
+    assert "stopped; nothing is kept. Continue with: the same command, but --resume true" in " ".join(err.split())
+
+
 @pytest.mark.parametrize("words", [(), ("--help",), ("theirs.py:honest", "--help")])
 def test_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, *words)
@@ -190,6 +238,7 @@ def test_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> Non
         "--norm",
         "--seed",
         "--batch-size",
+        "--resume",
         "--device",
         "--eps",
         "--data.path",

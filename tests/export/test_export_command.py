@@ -1,5 +1,6 @@
 """``nuat export``: what it writes where, and what it refuses before any work."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def test_a_place_that_cannot_be_written_to_is_refused(run: Path, monkeypatch: py
         assert "nothing can be written in" in refused(run, "--format", "safetensors", "--out", "x.safetensors")
     monkeypatch.setattr("tempfile.TemporaryDirectory", failing(PermissionError(13, "Permission denied")))
     assert "(Permission denied)" in refused(run, "--format", "safetensors", "--out", "new/x.safetensors")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "onnx", "robustbench"])
+def test_a_place_that_the_system_refuses_is_named(form: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = {"safetensors": ".safetensors", "onnx": ".onnx", "robustbench": ""}[form]
+    assert "--out" in refused(run, "--format", form, "--out", f"{'x' * 300}{ending}")
+    # as /proc does, where everybody may write and nobody can
+    monkeypatch.setattr("tempfile.mkdtemp", failing(FileNotFoundError(errno.ENOENT, "No such file", "/proc/x")))
+    evaluation(torch.ones(100, dtype=torch.bool)).save(run / "evaluation.json")
+    if form != "onnx":
+        words = ["--robustbench.dataset", "cifar10"] if form == "robustbench" else []
+        assert "(No such file: /proc/x)" in refused(run, "--format", form, "--out", f"a{ending}", *words)
+        monkeypatch.setattr("tempfile.mkdtemp", failing(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(OSError, match="full"):  # the command line says what to do then
+            export([str(run), "--format", form, "--out", f"a{ending}", *words])
 
 
 def test_mistakes_are_named(run: Path) -> None:

@@ -17,6 +17,7 @@ from export_runs import NETWORKS, TEST, evaluation, failing, left, make_run
 from torch import nn
 
 import nuat
+from nuat import digest
 from nuat.config import DataConfig, ModelConfig, ThreatConfig
 from nuat.defenses import Standard
 from nuat.errors import InputError
@@ -179,7 +180,7 @@ def test_the_best_suited_evaluation_is_taken(tmp_path: Path) -> None:
     [
         (None, "no evaluation"),
         ({"name": "autoattack-v1"}, "autoattack-v1, clean"),
-        ({"clean": False}, "holds autoattack"),
+        ({"clean": False}, "clean and autoattack are not in one evaluation"),
     ],
 )
 def test_without_autoattack_the_command_is_said(given: dict[str, Any] | None, held: str, tmp_path: Path) -> None:
@@ -236,6 +237,55 @@ def test_the_data_set_is_the_run_s(tmp_path: Path) -> None:
         export(named, tmp_path / "c", Submission())
 
 
+def campaign_files(run: Path, clean: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return clean verdicts on all images, and AutoAttack's on some: two evaluations, as a campaign has them."""
+    source = find_source(run)
+    assert source.test is not None
+    some = torch.cat((clean.nonzero()[:6, 0], (~clean).nonzero()[:4, 0])).sort().values
+    part = source.test.select(some)
+    all_of = digest.of_tensors(source.test.images, source.test.labels)
+    main = dataclasses.replace(evaluation(clean), images=all_of)
+    main = dataclasses.replace(main, results=main.results[:1])
+    attack = evaluation(clean[some], clean=False, robust=clean[some] & (torch.arange(len(some)) % 2 == 0))
+    attack = dataclasses.replace(attack, indices=some, images=digest.of_tensors(part.images, part.labels))
+    return main.to_json(), attack.to_json()
+
+
+def test_clean_verdicts_of_another_file_are_taken_for_the_same_images(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    clean = verdicts(run)
+    main, attack = campaign_files(run, clean)
+    (run / "evaluation-main.json").write_text(json.dumps(main))
+    (run / "evaluation-autoattack.json").write_text(json.dumps(attack))
+    said, info, _ = export(run, tmp_path / "out")
+    assert "clean of the same images from evaluation-main.json" in said
+    assert int(clean[:10].sum()) != 6  # the first images would say otherwise
+    assert info["clean_acc"] == "60.00"
+    kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert kept["n"] == 10
+    assert [row["name"] for row in kept["results"]] == ["clean", "autoattack"]
+    chosen = Submission(dataset="cifar10", evaluation=run / "evaluation-autoattack.json")
+    assert export(run, tmp_path / "chosen", chosen)[1] == info
+
+
+@pytest.mark.parametrize("why", ["missing", "others", "validation", "contradicts"])
+def test_clean_verdicts_of_other_images_are_not_taken(why: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    clean = verdicts(run)
+    main, attack = campaign_files(run, ~clean if why == "contradicts" else clean)
+    attack = campaign_files(run, clean)[1]
+    if why == "others":
+        main["images_sha256"] = "0" * 64
+    if why == "validation":
+        suites = {"main": {"images": "validation"}, "autoattack": {"images": "test"}}
+        (run / "row.json").write_text(json.dumps({"suites": suites}))
+    if why != "missing":
+        (run / "evaluation-main.json").write_text(json.dumps(main))
+    (run / "evaluation-autoattack.json").write_text(json.dumps(attack))
+    with pytest.raises(InputError, match="clean and autoattack are not in one evaluation, and clean of these images"):
+        export(run, tmp_path / "out")
+
+
 @pytest.mark.parametrize("failure", ["disk", "checkpoint"])
 def test_a_failure_leaves_nothing(failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = evaluated(tmp_path / "run")
@@ -263,7 +313,7 @@ def test_the_images_of_the_run_are_told_from_others(tmp_path: Path) -> None:
     assert source.test is not None
     real = nuat.evaluate(nuat.load(run), source.test, ("clean",), threat=ThreatConfig(), n=None)
     values = evaluation(verdicts(run)).to_json()
-    for digest, checked in ((real.images, True), ("0" * 64, False)):
-        (run / "evaluation.json").write_text(json.dumps(values | {"images_sha256": digest}))
+    for sha256, checked in ((real.images, True), ("0" * 64, False)):
+        (run / "evaluation.json").write_text(json.dumps(values | {"images_sha256": sha256}))
         said, _, _ = export(run, tmp_path / f"out-{checked}")
         assert ("Evaluated on other images than the run's" not in said) is checked

@@ -13,9 +13,12 @@ from report_runs import Page, campaign_row, evaluation, run, write
 
 from nuat import paper
 from nuat.commands.report import report
+from nuat.recipes import RECIPES
+from nuat.records import to_json
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.search import find_runs
+from nuat.report.page.settings import flatten
 from nuat.report.page.summary import group_sentences, lead
 from nuat.report.page.table import tabulate
 from nuat.report.page.text import csv_text, latex, markdown
@@ -67,7 +70,7 @@ def test_every_number_of_a_real_run_is_that_of_its_records(name: str) -> None:
     assert float(str(cells[f"{end['seconds']:,.0f}"])) == pytest.approx(end["seconds"])
     environment = json.loads((folder / "environment.json").read_text())
     for told in (
-        environment["hardware"],
+        environment["hardware"].replace(" 1 threads", " 1 thread"),
         environment["git"],
         environment["packages"]["torch"],
         environment["command"][1],
@@ -310,6 +313,58 @@ def test_the_summary_names_the_best_and_whom_it_cannot_be_told_from(tmp_path: Pa
     assert "do not tell it from Near." in told
     assert "Far follows with 1.00 % (95 % interval 0.5\u20131.8), a difference that these images show." in told
     assert lead([one], 2).endswith("2 folders could not be read and are left out.")
+
+
+def test_methods_are_ranked_by_the_worst_case_where_it_is_over_the_same_attacks(tmp_path: Path) -> None:
+    # each of two attacks breaks other images, so that the worst case turns the order round
+    for label, recipe, first in (("Holes", "nuat-mnist-small-cnn", 400), ("Firm", "gat-mnist-small-cnn", 0)):
+        counts = {"clean": 990, "pgd-100": 700, "gama-100": 650 if first else 600}
+        folder = campaign_row(tmp_path, recipe, label=label, correct=counts, n=1000)
+        path = folder / "evaluation-main.json"
+        values = json.loads(path.read_text())
+        for result in values["results"]:
+            if result["name"] == "gama-100" and first:
+                result["correct"] = result["correct"][::-1]
+        path.write_text(json.dumps(values))
+    (one,) = group(find_runs([tmp_path]).runs)
+    told = " ".join(group_sentences(one))
+    assert "Under Worst case" not in told
+    assert "In the worst case of all attacks on 1,000 test images Firm is right on 60.00 %" in told
+    for attack in ("fgsm", "square"):
+        folder = campaign_row(
+            tmp_path / attack, "awp-mnist-small-cnn", label=attack, correct={"pgd-20": 70, attack: 60}
+        )
+    groups = group(find_runs([tmp_path]).runs)
+    assert "PGD-20" not in " ".join(group_sentences(groups[0]))  # not all have it
+    assert "orst case" not in " ".join(
+        group_sentences(group(find_runs([tmp_path / "fgsm", tmp_path / "square"]).runs)[0])
+    )
+
+
+def test_a_shorter_recipe_stands_beside_the_papers_row() -> None:
+    (line,) = csv_rows(RESULTS / "nuat-mnist")
+    assert line["paper pgd-500 [%]"] == "96.3"
+    assert line["paper clean [%]"] == "99.36"
+    (one,) = group(find_runs([RESULTS / "nuat-mnist"]).runs)
+    recipe = flatten(to_json(RECIPES["nuat-wa-mnist-mnist-cnn"]()))
+    ours = flatten(json.loads((RESULTS / "nuat-mnist" / "config.json").read_text())["config"])
+    skipped = (
+        "seed",
+        "device",
+        "monitors.",
+        "evaluation.",
+        "checkpoint_every",
+        "data.path",
+        "data.cache",
+        "data.download",
+    )
+    count = sum(
+        name in recipe and recipe[name] != value and not name.startswith(skipped) for name, value in ours.items()
+    )
+    assert count > 1
+    assert any(
+        f"its settings differ in {count} from those of nuat-wa-mnist-mnist-cnn" in n for n in tabulate(one).notes
+    )
 
 
 def test_alarms_failures_and_verdicts_are_said(tmp_path: Path) -> None:

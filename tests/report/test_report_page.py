@@ -1,9 +1,11 @@
 """The page as a whole: nothing hostile gets through, nothing outside is asked for, broken folders are named."""
 
+import errno
 import io
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,23 @@ from report_runs import Page, campaign_row, evaluation, run, write
 from nuat.analysis.training_curves import TrainingCurves, curves_of
 from nuat.commands.report import report
 from nuat.errors import InputError
+from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.search import find_runs
+from nuat.report.page.summary import lead
 from nuat.report.page.table import tabulate
 from nuat.report.page.text import csv_text, escape_latex, latex, markdown
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}|$x_1$ \\input{a}%\n[b](javascript:c)"
 LOADS = ("src", "href", "xlink:href", "srcset", "data", "action", "poster", "background")
+
+
+def failing(error: OSError) -> Callable[..., None]:
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise error
+
+    return fail
 
 
 def references(page: Page) -> list[str]:
@@ -128,8 +139,75 @@ def test_an_analysis_is_drawn_and_a_broken_one_named(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in source.read_text().splitlines()]
     TrainingCurves(runs=(curves_of(lines, "a $\\frac{ name", 0),)).save(folder / "analysis-training.json")
     page = Page(render(find_runs([folder])))
-    assert "Training curves. From" in page.text
+    assert "Training curves. Losses, validation accuracies" in page.text
     assert "analysis-broken.json: not JSON" in page.text
+
+
+def test_analyses_are_found_in_every_folder_that_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    campaign_row(Path("c"), "nuat-mnist-small-cnn", label="NuAT")
+    for folder in ("c", "c/figures/deep", "beside", "c/.hidden"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder, "analysis-x.json").write_text("{")
+    found = find_runs([Path("c"), Path("beside"), tmp_path / "c"])
+    assert [str(path) for path in found.analyses] == [
+        "c/analysis-x.json", "c/figures/deep/analysis-x.json", "beside/analysis-x.json",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="beside: holds no run"):
+        find_runs([Path("beside")])
+
+
+def test_a_new_kind_of_analysis_needs_no_caption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run(tmp_path / "a")
+    source = Path(__file__).parents[2] / "results" / "quickstart" / "metrics.jsonl"
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    TrainingCurves(runs=(curves_of(lines, "a", 0),)).save(folder / "analysis-training.json")
+    assert "catastrophic overfitting. From" in Page(render(find_runs([folder]))).text
+    monkeypatch.setattr("nuat.report.page.figures._SAID", {})
+    assert "Training. From a/analysis-training.json" in Page(render(find_runs([folder]))).text
+
+
+def test_no_path_of_the_machine_is_in_the_page(tmp_path: Path) -> None:
+    folder = run(tmp_path / "one" / "a", settings={"data.cache": str(tmp_path / "cache"), "data.path": "/x/y/m.npz"})
+    environment = json.loads((folder / "environment.json").read_text())
+    command = ["/x/bin/nuat", "train", "quickstart", "--out", "/x/out", "--data.path=/x/y/m.npz"]
+    write(folder / "environment.json", environment | {"command": command})
+    write(folder / "split.json", {"source": "/x/y/m.npz", "train": 10})
+    evaluation(folder / "evaluation-more.json", {"clean": 90})
+    evaluation(run(tmp_path / "two" / "b") / "evaluation.json", {"clean": 90})
+    (folder / "analysis-broken.json").write_text("{")
+    found = find_runs([tmp_path / "one", tmp_path / "two" / "b"])
+    text = render(found)
+    assert str(tmp_path) not in text
+    assert "/x/" not in text
+    assert "nuat train quickstart --out .../out --data.path=.../m.npz" in Page(text).text
+    assert "nuat evaluate one/a --attacks clean" in Page(text).text
+    card = model_card(found.runs[0])
+    assert str(tmp_path) not in card
+    assert "/x/" not in card
+
+
+def test_tuning_comes_last_and_is_told_apart(tmp_path: Path) -> None:
+    alarm = {"monitor": "overfitting", "epoch": 1, "message": "far"}
+    for peak in ("0.1", "0.2"):
+        campaign_row(
+            tmp_path / f"tuning {peak}", "gat-mnist-small-cnn", campaign="tuning", images="validation", alarms=[alarm],
+            label=f"gat-mnist-small-cnn (optimizer.lr.peak {peak})" if peak == "0.1" else "gat-mnist-small-cnn",
+            settings={"optimizer.lr.peak": float(peak)},
+        )  # fmt: skip
+        row = tmp_path / f"tuning {peak}" / "gat-mnist-small-cnn" / "seed-0" / "row.json"
+        write(row, json.loads(row.read_text()) | {"settings": {"optimizer.lr.peak": peak}})
+    campaign_row(tmp_path / "z", "nuat-mnist-small-cnn", label="NuAT", alarms=[alarm])
+    groups = group(find_runs([tmp_path]).runs)
+    assert [one.setting.campaign for one in groups] == ["versus", "tuning"]
+    assert [method.label for method in groups[1].methods] == [
+        "gat-mnist-small-cnn (optimizer.lr.peak 0.1)", "gat-mnist-small-cnn (optimizer.lr.peak 0.2)",
+    ]  # fmt: skip
+    told = lead(groups, 0)
+    assert "2 of the runs only chose settings" in told
+    assert "One run raised the alarm of catastrophic overfitting (and 2 in tuning)." in told
+    page = Page(render(find_runs([tmp_path])))
+    assert next(a["class"] for tag, a in page.elements if tag == "details") == "tuning"
 
 
 def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
@@ -142,18 +220,44 @@ def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
 def test_a_folder_that_is_named_itself_and_broken_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "good")
     broken = run(tmp_path / "broken")
-    (broken / "evaluation.json").write_text('{"format": 2, "results": [')
-    with pytest.raises(InputError, match=r"broken: evaluation\.json: does not hold an evaluation; remove it"):
+    (broken / "metrics.jsonl").write_text("half\n")
+    with pytest.raises(InputError, match=r"broken: metrics\.jsonl is damaged; remove it"):
         find_runs([broken])
     found = find_runs([tmp_path])
     assert [one.path.name for one in found.runs] == ["good"]
-    assert [path for path, _ in found.unreadable] == [str(broken)]
+    named = f"{tmp_path.name}/broken"
+    assert [path for path, _ in found.unreadable] == [named]
     text = Page(render(found)).text
     assert "Could not be read" in text
-    assert f"{broken} : evaluation.json: does not hold an evaluation" in text
+    assert f"{named} : metrics.jsonl is damaged" in text
     assert "One folder could not be read and is left out." in text
-    with pytest.raises(InputError, match="evaluation"):
+    with pytest.raises(InputError, match="metrics"):
         find_runs([tmp_path, broken])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("evaluation.json", '{"format": 2, "results": [', "evaluation.json: does not hold an evaluation; remove it"),
+        ("evaluation-x.json", "{}", "evaluation-x.json: does not hold an evaluation"),
+        ("diagnosis.json", '{"verdicts": [{}]}', "diagnosis.json is damaged"),
+        ("best.safetensors", "cut off", "best.safetensors cannot be read"),
+    ],
+)
+def test_a_run_is_shown_without_a_damaged_finding(name: str, text: str, says: str, tmp_path: Path) -> None:
+    folder = run(tmp_path / "a")
+    evaluation(folder / "evaluation-good.json", {"clean": 90})
+    (folder / name).write_text(text)
+    found = find_runs([folder])
+    assert f"left out: {says}" in Page(render(found)).text
+    assert "left out: " in csv_text([tabulate(one) for one in group(found.runs)])
+    assert [measured.percent for measured in found.runs[0].measurements] == [90]
+
+
+def test_a_rows_numbers_of_a_damaged_evaluation_are_not_shown(tmp_path: Path) -> None:
+    folder = campaign_row(tmp_path, "nuat-mnist-small-cnn", label="NuAT")
+    (folder / "evaluation-main.json").write_text("{")
+    assert find_runs([folder]).runs[0].measurements == ()
 
 
 @pytest.mark.parametrize(
@@ -164,8 +268,7 @@ def test_a_folder_that_is_named_itself_and_broken_is_refused(tmp_path: Path) -> 
         ("environment.json", "nothing"), ("environment.json", '{"packages": [1]}'), ("split.json", '{"train": "many"}'),
         ("metrics.jsonl", "{}\n"), ("metrics.jsonl", '{"kind": "epoch"}\n'), ("metrics.jsonl", '{"kind": "end"}\n'),
         ("metrics.jsonl", "half\n"), ("row.json", "[1]"), ("row.json", '{"status": "done"}'),
-        ("row.json", '{"suites": {"main": {}}}'), ("diagnosis.json", '{"verdicts": [{}]}'),
-        ("evaluation-x.json", "{}"), ("best.safetensors", "cut off"),
+        ("row.json", '{"suites": {"main": {}}}'),
     ],
 )  # fmt: skip
 def test_a_damaged_record_is_named(name: str, text: str, tmp_path: Path) -> None:
@@ -182,8 +285,9 @@ def test_an_accuracy_that_its_verdicts_belie_is_refused(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     path = evaluation(folder / "evaluation.json", {"clean": 40})
     path.write_text(path.read_text().replace('"accuracy": 0.4', '"accuracy": 0.9'))
-    with pytest.raises(InputError, match="accuracy written for clean is not that of its verdicts"):
-        find_runs([folder])
+    (found,) = find_runs([folder]).runs
+    assert "accuracy written for clean is not that of its verdicts" in found.damaged[0]
+    assert found.measurements == ()
 
 
 def test_a_run_that_is_under_way_is_shown_with_what_it_has(tmp_path: Path) -> None:
@@ -244,6 +348,33 @@ def test_the_same_records_give_the_same_page(tmp_path: Path) -> None:
     assert render(find_runs([tmp_path])) == render(find_runs([tmp_path]))
 
 
+@pytest.mark.parametrize("name", ["t.md", "t.csv", "t.tex", "t.html", "report.html"])
+def test_a_file_of_the_users_is_not_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "runs" / "a")
+    Path(name).write_text("mine")
+    words = ["runs"] if name == "report.html" else ["runs", "--out", name]
+    with pytest.raises(InputError, match="exists; choose another --out, or replace it with --force true"):
+        report(words)
+    assert Path(name).read_text() == "mine"
+    assert report([*words, "--force", "true"]) == 0
+    assert Path(name).read_text() != "mine"
+    if name.endswith(".html"):
+        assert report(words) == 0  # a page of ours
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "a")
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "x.html", tmp_path / f"{'x' * 300}.html"):
+        with pytest.raises(InputError, match=r"--out .*(no file can be written in|cannot be written)"):
+            report([str(tmp_path / "a"), "--out", str(out)])
+    for number, refused in ((errno.EACCES, InputError), (errno.ENOSPC, OSError)):
+        monkeypatch.setattr("tempfile.mkstemp", failing(OSError(number, "no")))
+        with pytest.raises(refused):
+            report([str(tmp_path / "a"), "--out", str(tmp_path / "x.html")])
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     evaluation(run(tmp_path / "runs" / "a") / "evaluation.json", {"clean": 90})
@@ -265,6 +396,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         (["runs", "--out", "runs"], "is a folder"), (["runs", "--format", "word"], "word"),
         (["runs", "--out", "runs/a/config.json", "--format", "csv"], "ends like a record"),
         (["runs", "--format", "model-card"], "of one run, and there are 2"),
+        (["runs", "--format", "csv", "--out", "a.html"], "its ending says html, and --format says csv"),
+        (["runs", "--format", "model-card", "--out", "a.tex"], "its ending says latex"),
+        (["runs", "--format", "csv", "--force", "true"], "no effect on the screen"),
     ],
 )  # fmt: skip
 def test_what_the_command_refuses(

@@ -136,6 +136,8 @@ def confusion(
     """
     alpha = eps / 2 if alpha is None else alpha
     check_eps("alpha", alpha)
+    if alpha > eps:
+        raise InputError(f"alpha={alpha:g} is more than eps={eps:g}: the start would lie outside the ball; give less.")
     planned = same_class_batches(images.labels.cpu(), classes, batch_size, batches)
     device, model = named.device, named.model
     used = images.select(torch.cat([chosen for _, chosen in planned]))

@@ -6,16 +6,20 @@ record with none in that place.
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nuat.analysis.record import Record
-from nuat.analysis.runs import FinishedRun, check_same_data
+from nuat.analysis.runs import WORST_CASE, FinishedRun, check_same_data
 from nuat.errors import InputError
 from nuat.results import wilson_interval
 
-STRONGEST_FIRST = ("autoattack", "autoattack-v1", "gama-100", "pgd-500", "pgd-100", "pgd-20", "worst-case")
-"""The attack that is taken when none is named: the first of these that every run has, else the first that any has."""
+STRONGEST_FIRST = ("autoattack", "worst-case", "autoattack-v1", "gama-100", "pgd-500", "pgd-100", "pgd-20")
+"""The attack that is taken when none is named: the first of these that every run has, else every method, else any.
+
+A worst case is at most each of the attacks that it is over, so it comes before all but AutoAttack; it counts only where
+it is over the same attacks in all runs.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,9 @@ class Method:
 
     name: str
     seeds: int
+    """Runs that the numbers are of: those that were attacked, or all where none was."""
+    runs: int
+    """All runs of the method."""
     accuracy: float | None
     """Mean over the seeds."""
     interval: tuple[float, float] | None
@@ -79,21 +86,23 @@ class Cost(Record):
 def cost(runs: Sequence[FinishedRun], attack: str | None = None) -> Cost:
     """Return the record of ``runs`` under ``attack``; none: see ``STRONGEST_FIRST``.
 
+    Runs that were attacked on validation images alone, such as those of a search for settings, are left out beside
+    runs that were attacked on test images.
+
     Raises:
-        InputError: no run was attacked so, or they are of different data, eps or images.
+        InputError: no run was attacked so, or they are of different data, networks or balls.
     """
     check_same_data(runs)
-    chosen = attack or _strongest(runs)
+    runs = of_one_part(runs)
+    chosen = attack or strongest(runs)
     measured = [run for run in runs if chosen in run.accuracies]
     if not measured:
         there = sorted({name for run in runs for name in run.accuracies})
         raise InputError(f"no run has {chosen!r}; measured were: {', '.join(there) or 'none'}. Give another --attack.")
-    images = sorted({run.accuracies[chosen].images for run in measured})
-    if len(images) > 1:
-        raise InputError(f"{chosen} was measured on {' and '.join(images)} images; give runs of one kind.")
+    check_same_line_up(runs, chosen)
     return Cost(
         attack=chosen,
-        images=images[0],
+        images=measured[0].accuracies[chosen].images,
         eps=next((run.eps for run in runs if run.eps is not None), None),
         points=tuple(_point(run, chosen) for run in runs),
     )
@@ -112,13 +121,57 @@ def pareto(costs: Sequence[float], values: Sequence[float]) -> list[int]:
     return front
 
 
-def _strongest(runs: Sequence[FinishedRun]) -> str:
+def of_one_part(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """Return the runs but those attacked on validation images alone, where others were attacked on test images."""
+    tested = [run for run in runs if any(found.images == "test" for found in run.accuracies.values())]
+    if not tested:
+        return list(runs)
+    return [
+        replace(run, accuracies={name: found for name, found in run.accuracies.items() if found.images == "test"})
+        for run in runs
+        if run in tested or not run.accuracies
+    ]
+
+
+def check_same_line_up(runs: Sequence[FinishedRun], attack: str) -> None:
+    """Refuse worst cases over different attacks.
+
+    Raises:
+        InputError: two that differ are named.
+    """
+    told: dict[frozenset[str], FinishedRun] = {}
+    for run in runs:
+        if attack in run.accuracies:
+            told.setdefault(frozenset(run.accuracies[attack].attacks), run)
+    if len(told) > 1:
+        (a, one), (b, other) = list(told.items())[:2]
+        raise InputError(
+            f"the worst cases of {one.folder} and {other.folder} are over different attacks ({', '.join(sorted(a))}; "
+            f"{', '.join(sorted(b))}); give an --attack that both have."
+        )
+
+
+def strongest(runs: Sequence[FinishedRun]) -> str:
+    """Return the attack that is taken when none is named, see ``STRONGEST_FIRST``.
+
+    Raises:
+        InputError: no run has one of them.
+    """
     attacked = [run for run in runs if run.accuracies]
-    for every in (all, any):
+    methods = {run.name: [other for other in attacked if other.name == run.name] for run in attacked}
+
+    def every_run(name: str) -> bool:
+        return all(name in run.accuracies for run in attacked)
+
+    def every_method(name: str) -> bool:
+        return all(any(name in run.accuracies for run in found) for found in methods.values())
+
+    for has in (every_run, every_method, lambda _: True):
         for name in STRONGEST_FIRST:
-            if attacked and every(name in run.accuracies for run in attacked):
+            over = {frozenset(run.accuracies[name].attacks) for run in attacked if name in run.accuracies}
+            if len(over) == 1 and has(name):
                 return name
-    there = sorted({name for run in runs for name in run.accuracies})
+    there = sorted({name for run in runs for name in run.accuracies} - {WORST_CASE})
     raise InputError(
         f"none of the runs was attacked in a usual way ({', '.join(there) or 'no attack'}); give --attack."
     )
@@ -139,7 +192,8 @@ def _point(run: FinishedRun, attack: str) -> CostPoint:
 
 
 def _method(name: str, points: Sequence[CostPoint]) -> Method:
-    measured = [(p.accuracy, p.n) for p in points if p.accuracy is not None and p.n is not None]
+    attacked = [point for point in points if point.accuracy is not None and point.n is not None]
+    measured = [(p.accuracy, p.n) for p in attacked if p.accuracy is not None and p.n is not None]
     accuracy, interval = None, None
     if measured:
         accuracy = statistics.fmean(value for value, _ in measured)
@@ -147,13 +201,16 @@ def _method(name: str, points: Sequence[CostPoint]) -> Method:
         spread = statistics.stdev(value for value, _ in measured) if len(measured) > 1 else 0.0
         several = (max(0.0, accuracy - spread), min(1.0, accuracy + spread))
         interval = several if len(measured) > 1 else wilson_interval(round(value * n), n)
+    # cost and accuracy of the same runs, or a point of the figure is of none
+    counted = attacked or points
     return Method(
         name=name,
-        seeds=len(points),
+        seeds=len(counted),
+        runs=len(points),
         accuracy=accuracy,
         interval=interval,
-        seconds=_mean([p.seconds for p in points]),
-        passes=_mean([p.passes for p in points]),
+        seconds=_mean([p.seconds for p in counted]),
+        passes=_mean([p.passes for p in counted]),
     )
 
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nuat.analysis.models import NamedModel, Progress
+from nuat.analysis.models import NamedModel, Progress, check_all
 from nuat.analysis.record import Subject
 from nuat.attacks import eval_mode
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
-from nuat.inspection import check_logits
 from nuat.results import flags_to_text, wilson_interval
 
 Attacked = Callable[[NamedModel, Tensor, Tensor, int], list[Tensor]]
@@ -50,11 +49,11 @@ def curves(
     if batch_size < 1 or len(images) == 0:
         raise InputError(f"batch_size={batch_size}, {len(images)} images: expected at least 1 of each.")
     images = images.to(models[0].device)
+    check_all(models, images)
     found = []
     for named in models:
         flags: list[list[Tensor]] = []
         with eval_mode(named.model), full_precision(), torch.inference_mode(False):
-            check_logits(named.model, to_float(images.images[:1]), int(images.labels.max()) + 1)
             for start in range(0, len(images), batch_size):
                 x, y = to_float(images.images[start : start + batch_size]), images.labels[start : start + batch_size]
                 points = attacked(named, x, y, start)

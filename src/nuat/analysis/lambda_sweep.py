@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nuat.analysis.cost import STRONGEST_FIRST
+from nuat.analysis.cost import check_same_line_up, of_one_part, strongest
 from nuat.analysis.record import Record
 from nuat.analysis.runs import FinishedRun, check_same_data
+from nuat.analysis.settings import differences
 from nuat.errors import InputError
-
-_OTHERWISE = ("seed", "defense.lam.", "device", "data.path", "data.cache", "data.download")
-"""Settings that do not part two series of runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,7 @@ def lambda_sweep(runs: Sequence[FinishedRun], attack: str | None = None) -> Lamb
     """Return the record of ``runs``, all with a lambda, under ``attack``; none: the strongest that every run has.
 
     Raises:
-        InputError: no runs, one without a lambda, of different data, or no attack in common.
+        InputError: no runs, one without a lambda, of different data, or not attacked.
     """
     for run in runs:
         if not has_lambda(run):
@@ -73,30 +71,20 @@ def lambda_sweep(runs: Sequence[FinishedRun], attack: str | None = None) -> Lamb
     if not runs:
         raise InputError("no run of NuAT with its metrics was given, so there is no lambda to plot.")
     check_same_data(runs)
-    shared = set.intersection(*(set(run.accuracies) for run in runs))
-    chosen = attack or next((name for name in STRONGEST_FIRST if name in shared), None)
-    if chosen is None or not any(chosen in run.accuracies for run in runs):
-        raise InputError(f"the runs have no robust accuracy {chosen or 'in common'}; give another --attack.")
-    images = sorted({run.accuracies[chosen].images for run in runs if chosen in run.accuracies})
-    if len(images) > 1:
-        raise InputError(f"{chosen} was measured on {' and '.join(images)} images; give runs of one kind.")
-    names = series([run.config for run in runs])
+    runs = of_one_part(runs)
+    chosen = attack or strongest(runs)
+    measured = [run for run in runs if chosen in run.accuracies]
+    if not measured:
+        raise InputError(f"the runs have no robust accuracy {chosen}; give another --attack.")
+    check_same_line_up(runs, chosen)
+    names = differences([run.config for run in runs], ("defense.lam.",))
     points = [_point(run, name, chosen) for run, name in zip(runs, names, strict=True)]
     return LambdaSweep(
         attack=chosen,
-        images=images[0],
+        images=measured[0].accuracies[chosen].images,
         eps=next((run.eps for run in runs if run.eps is not None), None),
         points=tuple(sorted(points, key=lambda point: (point.series, point.lam, point.seed or 0))),
     )
-
-
-def series(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return, for each settings object, those in which they differ besides lambda and seed, as text."""
-    flat = [_flat(config) for config in configs]
-    names = [name for name in dict.fromkeys(n for one in flat for n in one) if not name.startswith(_OTHERWISE)]
-    differing = [name for name in names if len({str(one.get(name)) for one in flat}) > 1]
-    short = {name: ".".join(name.split(".")[-2:]) for name in differing}
-    return [", ".join(f"{short[name]} {one.get(name)}" for name in differing) for one in flat]
 
 
 def _defense(run: FinishedRun) -> Mapping[str, Any]:
@@ -116,10 +104,3 @@ def _point(run: FinishedRun, name: str, attack: str) -> LambdaPoint:
         n_clean=clean.n if clean else None,
         n_robust=robust.n if robust else None,
     )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found

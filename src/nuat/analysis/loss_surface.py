@@ -1,4 +1,4 @@
-"""The loss around an image (Figure 1, section 6.3), and how rough it is.
+"""The loss around an image (Figure 1, section 6.3), and beside it how rough the model is there.
 
 | paper | here |
 |---|---|
@@ -8,10 +8,10 @@
 
 Figure 1 does not say how far its axes reach. Here they reach to eps by default: at d1 = eps, d2 = 0 stands the FGSM
 example. Where both signs agree the pixels of a corner move by 2 eps. The plane is not clipped to [0, 1] unless asked:
-the box would fold it, and the folds would count as roughness of the model.
+the box would fold it. Of several images the surface is the mean, and since random directions differ, the mean is
+smoother than each of them: models are ranked by ``nuat.analysis.roughness``, which is measured image by image.
 """
 
-import math
 import statistics
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,14 +19,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nuat.analysis.models import NamedModel, Progress, generator, measured, numbers
+from nuat.analysis.models import NamedModel, Progress, check_all, generator, measured, numbers
 from nuat.analysis.record import Measured, Subject
+from nuat.analysis.roughness import WITHIN, grid_axis, orthogonal_signs, roughness
 from nuat.attacks import eval_mode
 from nuat.attacks.base import input_gradient
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
-from nuat.inspection import check_logits
 from nuat.losses import cross_entropy_sum, wide
 from nuat.threat import check_eps
 
@@ -40,25 +40,20 @@ class ModelSurface:
     loss: tuple[tuple[float, ...], ...]
     """[K][K] nats: cross-entropy, mean over the images; row d1, column d2."""
     roughness: tuple[float, ...]
-    """[n] of each image, see ``roughness``."""
-    deviation: tuple[float, ...]
-    """[n] nats: root mean square deviation of each image's surface from the plane at the origin."""
+    """[n] of each image: deviation of the margin from its tangent plane, see ``nuat.analysis.roughness``."""
 
     @property
-    def mean_roughness(self) -> float:
-        """What models are ranked by: the mean over the images."""
-        return sum(self.roughness) / len(self.roughness)
+    def median_roughness(self) -> float:
+        """What models are ranked by."""
+        return statistics.median(self.roughness)
 
     @property
-    def standard_error(self) -> float | None:
-        """Of the mean roughness over images drawn like these; none of a single image."""
-        n = len(self.roughness)
-        return statistics.stdev(self.roughness) / math.sqrt(n) if n > 1 else None
-
-    @property
-    def mean_deviation(self) -> float:
-        """nats: mean over the images."""
-        return sum(self.deviation) / len(self.deviation)
+    def quartiles(self) -> tuple[float, float] | None:
+        """Roughness that a quarter of the images stays below, and that a quarter exceeds; none of a single image."""
+        if len(self.roughness) < 2:
+            return None
+        low, _, high = statistics.quantiles(self.roughness, n=4, method="inclusive")
+        return low, high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +67,9 @@ class LossSurface(Measured):
     distances: tuple[float, ...]
     """[K] the values of d1, and of d2, in pixels of [0, 1], ascending, 0 in the middle."""
     clip: bool
-    """Whether the images were clipped to [0, 1]."""
+    """Whether the images of the surface were clipped to [0, 1]."""
+    within: float
+    """Half the side of the grid that the roughness is of, in pixels of [0, 1]; never clipped."""
     models: tuple[ModelSurface, ...]
     """In the order asked for."""
 
@@ -99,7 +96,7 @@ def loss_surface(
         eps: radius of the Linf ball.
         extent: how far the axes reach, as a multiple of eps.
         resolution: points K of an axis, odd so that the image itself is one.
-        clip: whether to clip the images to [0, 1].
+        clip: whether to clip the images of the surface to [0, 1]; those of the roughness never are.
         seed: of the orthogonal directions; the models share the draws.
         batch_size: points passed forward at once.
         progress: called after each image.
@@ -112,28 +109,26 @@ def loss_surface(
         raise InputError(f"resolution={resolution}: expected an odd number of points, at least 3.")
     if not extent > 0:
         raise InputError(f"extent={extent:g}: expected a multiple of eps > 0.")
-    axis = torch.linspace(-extent * eps, extent * eps, resolution, dtype=torch.float64)
-    axis[resolution // 2] = 0.0
+    axis = grid_axis(extent * eps, resolution)
     chosen = images.select(positions).to(models[0].device)
     x, y = to_float(chosen.images), chosen.labels
+    check_all(models, images)
     found = []
     for named in models:
         with eval_mode(named.model), full_precision(), torch.inference_mode(False):
-            check_logits(named.model, x[:1], int(images.labels.max()) + 1)
-            each = []
+            losses, rough = [], []
             for i in range(len(x)):
-                draws = generator(seed, int(positions[i]))
-                each.append(surface(named.model, x[i], y[i], axis, draws, clip=clip, batch_size=batch_size))
+                # the same seed for both: where both gradients have the same signs, so have the directions
+                draws = [generator(seed, int(positions[i])) for _ in range(2)]
+                losses.append(surface(named.model, x[i], y[i], axis, draws[0], clip=clip, batch_size=batch_size))
+                rough.append(roughness(named.model, x[i], y[i], eps, draws[1]))
                 if progress is not None:
                     progress(named.subject.name, i + 1, len(x))
-        loss = torch.stack([one for one, _ in each])
-        rough = [roughness(one, slope, axis) for one, slope in each]
         found.append(
             ModelSurface(
                 subject=named.subject,
-                loss=numbers(loss.mean(dim=0)),
-                roughness=numbers(torch.tensor([relative for relative, _ in rough])),
-                deviation=numbers(torch.tensor([nats for _, nats in rough])),
+                loss=numbers(torch.stack(losses).mean(dim=0)),
+                roughness=numbers(torch.tensor(rough)),
             )
         )
     return LossSurface(
@@ -141,6 +136,7 @@ def loss_surface(
         positions=tuple(positions.tolist()),
         distances=numbers(axis),
         clip=clip,
+        within=WITHIN * eps,
         models=tuple(found),
     )
 
@@ -154,15 +150,13 @@ def surface(
     *,
     clip: bool = False,
     batch_size: int = 250,
-) -> tuple[Tensor, Tensor]:
-    """Return the cross-entropy [K, K] of an image ``x`` [C, H, W] over ``axis`` x ``axis``, and its slopes [2] there.
+) -> Tensor:
+    """Return the cross-entropy [K, K] of an image ``x`` [C, H, W] over ``axis`` x ``axis``, float64 on the CPU.
 
-    Both in float64 on the CPU; ``y`` is the label, a scalar; ``draws`` is a generator of the CPU.
+    ``y`` is the label, a scalar; ``draws`` is a generator of the CPU.
     """
-    gradient = input_gradient(lambda z: cross_entropy_sum(model(z), y[None]), x[None])[0]
-    g = gradient.sign()
+    g = input_gradient(lambda z: cross_entropy_sum(model(z), y[None]), x[None])[0].sign()
     g_perp = orthogonal_signs(g, draws)
-    slopes = torch.stack([(gradient.double() * g).sum(), (gradient.double() * g_perp).sum()]).cpu()
     grid = torch.cartesian_prod(axis, axis).to(x.device)
     losses = []
     for start in range(0, len(grid), batch_size):
@@ -175,37 +169,4 @@ def surface(
     loss = torch.cat(losses).double().cpu().view(len(axis), len(axis))
     if not bool(torch.isfinite(loss).all()):
         raise InputError("the loss is infinite or NaN near a test image, so its surface cannot be drawn.")
-    return loss, slopes
-
-
-def orthogonal_signs(g: Tensor, draws: torch.Generator) -> Tensor:
-    """Return a random direction of signs that is exactly orthogonal to the signs ``g`` [C, H, W], of that shape.
-
-    Of the pixels where g is not 0, a random half agrees with it and half does not; where their number is odd, one is
-    left at 0. Elsewhere the sign is random. Among the sign vectors that are orthogonal to g each is as likely.
-    """
-    flat = g.flatten().cpu()
-    moved = flat.nonzero().squeeze(1)
-    moved = moved[torch.randperm(len(moved), generator=draws)]
-    half = len(moved) // 2
-    found = (2 * torch.randint(0, 2, flat.shape, generator=draws) - 1).to(flat.dtype)
-    found[moved] = 0.0
-    found[moved[:half]] = flat[moved[:half]]
-    found[moved[half : 2 * half]] = -flat[moved[half : 2 * half]]
-    return found.view_as(g).to(g.device)
-
-
-def roughness(loss: Tensor, slopes: Tensor, axis: Tensor) -> tuple[float, float]:
-    """Return how far a surface [K, K] is from the plane at its origin: relative, and in nats.
-
-    The plane is the first-order forecast that a single-step attack trusts: the loss at the origin plus ``slopes`` [2]
-    times the distances. In nats, the root mean square of the surface's deviation from it; relative, that divided by
-    the root mean square of the loss's own change from the origin. 0: a plane; 1: as far off as a forecast of no
-    change; above 1: the gradient misleads. The relative one ranks models: in nats a model that is merely bad, whose
-    loss rises steeply, is far from its plane, and a masked one, whose loss hardly follows its large gradient, is not.
-    """
-    change = loss - loss[len(axis) // 2, len(axis) // 2]
-    forecast = slopes[0] * axis[:, None] + slopes[1] * axis[None, :]
-    nats = float((change - forecast).square().mean().sqrt())
-    scale = float(change.square().mean().sqrt())
-    return (nats / scale if scale > 0 else float(nats > 0)), nats
+    return loss

@@ -1,7 +1,7 @@
 """What the analyses that run a model share: models with their names, and what a record says of the measurement."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 import nuat
 from nuat import digest
 from nuat.analysis.record import Subject
-from nuat.data import ImageSet
-from nuat.hardware import describe
+from nuat.attacks import eval_mode
+from nuat.data import ImageSet, to_float
+from nuat.errors import InputError
+from nuat.hardware import describe, full_precision
+from nuat.inspection import check_logits
 from nuat.records import versions
 
 Progress = Callable[[str, int, int], None]
@@ -31,6 +34,21 @@ class NamedModel:
     def device(self) -> torch.device:
         """Where it computes."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+
+def check_all(models: Sequence[NamedModel], images: ImageSet) -> None:
+    """Refuse a model that the images or their classes do not fit, before any is measured.
+
+    Raises:
+        InputError: the first such model; it is named.
+    """
+    first, classes = images.images[:1], int(images.labels.max()) + 1
+    for named in models:
+        with eval_mode(named.model), full_precision(), torch.inference_mode(False):
+            try:
+                check_logits(named.model, to_float(first.to(named.device)), classes)
+            except InputError as error:
+                raise InputError(f"{named.subject.name}: {error}") from None
 
 
 def measured(images: ImageSet, device: torch.device, *, seed: int, eps: float) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 The paper shows that lower norms go with robust samples, and says neither which attack nor which batches. Here an image
 is robust if the model still predicts its label under PGD (section 2: an image that is misclassified as it comes is not
-robust). Batches of equal size are drawn at random, without replacement, out of the robust images and out of the others;
-each is attacked as in training (Eq. 1, one step from a Bernoulli start of eps / 2, lambda 1), and the norm of
-f(X~) - f(X) is divided by its size. A group that is smaller than a batch gives no norms: it was not measured.
+robust). The robust images and the others are each dealt at random into batches of equal size, so that no image is in
+two and what is left over is in none; each batch is attacked as in training (Eq. 1, one step from a Bernoulli start of
+eps / 2, lambda 1), and the norm of f(X~) - f(X) is divided by its size. A group that is smaller than a batch gives no
+norms: it was not measured.
 """
 
 from dataclasses import dataclass
@@ -13,13 +14,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nuat.analysis.models import NamedModel, Progress, generator, measured, numbers
+from nuat.analysis.models import NamedModel, Progress, check_all, generator, measured, numbers
 from nuat.analysis.record import Measured, Subject
 from nuat.attacks import PGD, NuclearNormAttack, eval_mode
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
-from nuat.inspection import check_logits
 from nuat.losses import nuclear_term
 
 
@@ -67,7 +67,7 @@ def nuclear_profile(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> NuclearProfile:
-    """Return the norms of ``models`` on ``images``; ``batches`` are drawn of each group.
+    """Return the norms of ``models`` on ``images``; at most ``batches`` of each group.
 
     Raises:
         InputError: a setting that cannot be, or fewer images than a batch.
@@ -78,18 +78,18 @@ def nuclear_profile(
         raise InputError(f"{len(images)} images are fewer than a batch of {batch_size}; give more, or --batch-size.")
     device = models[0].device
     images = images.to(device)
+    check_all(models, images)
     found = []
     for named in models:
         with eval_mode(named.model), full_precision(), torch.inference_mode(False):
-            check_logits(named.model, to_float(images.images[:1]), int(images.labels.max()) + 1)
             robust = _robust(named, images, eps, pgd_alpha, steps, seed, progress)
             norms = []
             for group, members in enumerate((robust.nonzero().squeeze(1), (~robust).nonzero().squeeze(1))):
-                draws = generator(seed, group)
-                of_group: list[float] = []
-                for _ in range(batches if len(members) >= batch_size else 0):
-                    batch = members[torch.randperm(len(members), generator=draws)[:batch_size]]
-                    of_group.append(_norm(named, images.select(batch), eps, generator(seed, len(of_group), group)))
+                order = members[torch.randperm(len(members), generator=generator(seed, group))]
+                of_group = []
+                for k in range(min(batches, len(members) // batch_size)):
+                    batch = images.select(order[k * batch_size : (k + 1) * batch_size])
+                    of_group.append(_norm(named, batch, eps, generator(seed, k, group, device=device)))
                 norms.append(of_group)
         found.append(
             ModelProfile(
@@ -132,9 +132,8 @@ def _robust(
     return torch.cat(flags)
 
 
-def _norm(named: NamedModel, batch: ImageSet, eps: float, seeds: torch.Generator) -> float:
+def _norm(named: NamedModel, batch: ImageSet, eps: float, draws: torch.Generator) -> float:
     """Return ||f(X~) - f(X)||_* / M of a batch under the attack of training."""
-    draws = torch.Generator(named.device).manual_seed(seeds.initial_seed())
     x = to_float(batch.images)
     x_adv = NuclearNormAttack(named.model, eps=eps, generator=draws)(x, batch.labels)
     with torch.no_grad():

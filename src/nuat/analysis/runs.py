@@ -1,15 +1,18 @@
 """Runs that are finished, read off their folders: what was trained, at what cost, and what it withstands."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nuat.analysis.settings import told_apart
 from nuat.errors import InputError
 from nuat.records import RunFolder
 from nuat.results import Evaluation
+
+WORST_CASE = "worst-case"
+"""Over all attacks of one evaluation, image by image."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Accuracy:
     """Images."""
     images: str
     """test or validation."""
+    attacks: tuple[str, ...]
+    """Those that a worst case is over; else the attack alone."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class FinishedRun:
     folder: Path
     """Where it lies."""
     name: str
-    """The method: the row's label in a campaign, else the recipe."""
+    """The method: the row's label in a campaign, else the recipe; runs of one name differ in their seeds alone."""
     seed: int | None
     """Of the training; none where the record does not say."""
     config: Mapping[str, Any]
@@ -39,9 +44,11 @@ class FinishedRun:
     metrics: Sequence[Mapping[str, Any]]
     """The lines of its metrics; none: they were not kept."""
     accuracies: Mapping[str, Accuracy]
-    """By attack; the worst case is that of the first suite."""
+    """By attack, within the run's own ball: on test images if there are any, and of these on the most."""
+    norm: str
+    """Linf or L2."""
     eps: float | None
-    """Radius that it was attacked at."""
+    """Radius of the ball that it was trained and attacked in; none: its records do not say."""
     hardware: str | None
     """What it was trained on."""
     seconds: float | None
@@ -59,6 +66,15 @@ class FinishedRun:
             return None
         return Path(values["path"]).name if values.get("path") else str(values.get("name"))
 
+    @property
+    def network(self) -> str | None:
+        """Name and width of the model."""
+        values = self.config.get("model")
+        if not isinstance(values, Mapping):
+            return None
+        width = values.get("width")
+        return str(values.get("name")) + ("" if width is None else f" of width {width}")
+
 
 def find_runs(paths: Sequence[Path]) -> tuple[FinishedRun, ...]:
     """Return the runs that ``paths`` name: folders of runs or of campaigns, row.json files, or evaluations' files.
@@ -74,30 +90,19 @@ def find_runs(paths: Sequence[Path]) -> tuple[FinishedRun, ...]:
     for path in paths:
         for run in _runs_of(path):
             found.setdefault(run.folder.resolve(), run)
-    return _told_apart(list(found.values()))
-
-
-def _told_apart(runs: Sequence[FinishedRun]) -> tuple[FinishedRun, ...]:
-    """Return the runs with the folder beside the name of those that one name and one seed do not tell apart."""
-    counts = Counter((run.name, run.seed) for run in runs)
-    told = [
-        replace(run, name=f"{run.name} ({run.folder.name})") if counts[run.name, run.seed] > 1 else run for run in runs
-    ]
-    places: dict[tuple[str, int | None], FinishedRun] = {}
-    for run in told:
-        other = places.setdefault((run.name, run.seed), run)
-        if other is not run:
-            raise InputError(f"{other.folder} and {run.folder} are both {run.name}, seed {run.seed}; give one of them.")
-    return tuple(told)
+    runs = list(found.values())
+    columns = ([run.name for run in runs], [run.config for run in runs], [run.seed for run in runs])
+    names = told_apart(*columns, [run.folder for run in runs])
+    return tuple(replace(run, name=name) for run, name in zip(runs, names, strict=True))
 
 
 def check_same_data(runs: Sequence[FinishedRun]) -> None:
-    """Refuse runs of different images or eps: their accuracies do not belong into one figure.
+    """Refuse runs of different images, networks or balls: their accuracies do not belong into one figure.
 
     Raises:
         InputError: two that differ are named.
     """
-    for what in ("data", "eps"):
+    for what in ("data", "network", "norm", "eps"):
         told: dict[object, FinishedRun] = {}
         for run in runs:
             if getattr(run, what) is not None:
@@ -111,14 +116,13 @@ def _runs_of(path: Path) -> list[FinishedRun]:
     if path.is_file():
         if path.name == "row.json":
             return [_from_row(path)]
-        return [_from_folder(path.parent, [path])]
+        return [_from_folder(path.parent, path)]
     if not path.is_dir():
         raise InputError(f"{path}: no such run or file.")
     if (path / "row.json").is_file():
         return [_from_row(path / "row.json")]
     if RunFolder(path).config.is_file():
-        evaluations = [file for file in sorted(path.glob("evaluation*.json")) if ".partial" not in file.name]
-        return [_from_folder(path, evaluations)]
+        return [_from_folder(path)]
     rows = sorted(path.rglob("row.json"))
     if not rows:
         raise InputError(f"{path}: neither the folder of a run nor that of a campaign (no config.json, no row.json).")
@@ -132,19 +136,29 @@ def _from_row(path: Path) -> FinishedRun:
     row = _json(path)
     if row.get("status") != "done":
         raise InputError(f"{path}: this row is not done ({row.get('reason', 'no reason given')}).")
+    folder = path.parent
+    config = _config(folder)
+    norm = _ball(config)[0] or "Linf"
     try:
-        accuracies: dict[str, Accuracy] = {}
-        for suite in row["suites"].values():
-            for attack, value in suite["accuracies"].items():
-                accuracies.setdefault(attack, Accuracy(float(value), int(suite["n"]), str(suite["images"])))
+        eps = float(row["eps"])
+        parts = {f"evaluation-{name}.json": str(suite["images"]) for name, suite in row["suites"].items()}
+        files = _evaluations(folder, parts)
+        found = [one for _, evaluation, images in files for one in _of(evaluation, images, norm, eps)]
+        there = {file.name for file, _, _ in files}
+        for name, suite in row["suites"].items():
+            if f"evaluation-{name}.json" not in there:
+                attacks = tuple(attack for attack in suite["accuracies"] if attack != WORST_CASE)
+                values = {attack: float(value) for attack, value in suite["accuracies"].items()}
+                found += _accuracies(attacks, values, int(suite["n"]), str(suite["images"]))
         return FinishedRun(
-            folder=path.parent,
-            name=str(row["label"]),
+            folder=folder,
+            name=_label(row),
             seed=row["seed"],
-            config=_config(path.parent),
-            metrics=_metrics(path.parent),
-            accuracies=accuracies,
-            eps=row["eps"],
+            config=config,
+            metrics=_metrics(folder),
+            accuracies=_best(found),
+            norm=norm,
+            eps=eps,
             hardware=row["hardware"],
             seconds=row["seconds"]["training"],
             forwards=row["forwards"],
@@ -154,37 +168,105 @@ def _from_row(path: Path) -> FinishedRun:
         raise InputError(f"{path}: damaged; it does not hold a finished row of a campaign.") from None
 
 
-def _from_folder(folder: Path, evaluations: Sequence[Path]) -> FinishedRun:
+def _label(row: Mapping[str, Any]) -> str:
+    """Return how a campaign calls a row; the recipe where it only lists settings, which ``told_apart`` does as well."""
+    label, recipe = str(row["label"]), str(row.get("recipe"))
+    listed = row.get("settings") and label.startswith(f"{recipe} (") and label.endswith(")")
+    return recipe if listed else label
+
+
+def _from_folder(folder: Path, only: Path | None = None) -> FinishedRun:
+    """Return the run in a folder with all its evaluations, or with one ``only``."""
     if not RunFolder(folder).config.is_file():
         raise InputError(f"{folder}: not the folder of a run (no config.json), so nothing says what was trained there.")
-    accuracies: dict[str, Accuracy] = {}
-    eps = None
-    for path in evaluations:
-        values = _json(path)
-        try:
-            found = Evaluation.from_json(values)
-            for name in (*(result.name for result in found.results), "worst-case"):
-                accuracies.setdefault(name, Accuracy(found.accuracy(name), found.n, "test"))
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):  # RuntimeError: of an empty line-up
-            raise InputError(f"{path}: does not hold an evaluation.") from None
-        eps = eps if eps is not None else found.eps
+    row = _json(folder / "row.json") if (folder / "row.json").is_file() else {}
+    suites = row.get("suites", {})
+    parts = {f"evaluation-{name}.json": str(suite.get("images", "test")) for name, suite in suites.items()}
+    files = _evaluations(folder, parts, only)
+    config = _config(folder)
+    norm, eps = _ball(config)
+    if norm is None or eps is None:  # settings that do not say; then it is as it was attacked
+        norm, eps = (files[0][1].norm, files[0][1].eps) if files else ("Linf", None)
+    for file, evaluation, _ in files:
+        if only is not None and (evaluation.norm, evaluation.eps) != (norm, eps):
+            raise InputError(
+                f"{file}: attacked within {evaluation.norm} {evaluation.eps:g}, but the run was trained for {norm} "
+                f"{eps:g}; give an evaluation within that."
+            )
+    found = [one for _, evaluation, images in files for one in _of(evaluation, images, norm, eps)]
     metrics = _metrics(folder)
     last: Mapping[str, Any] = next((line for line in reversed(metrics) if line.get("kind") in ("end", "epoch")), {})
-    config = _json(RunFolder(folder).config)
     environment = RunFolder(folder).environment
     return FinishedRun(
         folder=folder,
-        name=str(config.get("recipe", folder.name)),
-        seed=_config(folder).get("seed"),
-        config=_config(folder),
+        name=str(_json(RunFolder(folder).config).get("recipe", folder.name)),
+        seed=config.get("seed"),
+        config=config,
         metrics=metrics,
-        accuracies=accuracies,
+        accuracies=_best(found),
+        norm=norm,
         eps=eps,
         hardware=_json(environment).get("hardware") if environment.is_file() else None,
         seconds=last.get("seconds"),
         forwards=last.get("forwards"),
         backwards=last.get("backwards"),
     )
+
+
+def _evaluations(
+    folder: Path, parts: Mapping[str, str], only: Path | None = None
+) -> list[tuple[Path, Evaluation, str]]:
+    """Return (file, evaluation, test or validation), the one that ended the run first; ``parts`` is by file's name."""
+    paths = [path for path in sorted(folder.glob("evaluation*.json")) if not path.name.endswith(".partial.json")]
+    paths.sort(key=lambda path: path.name != "evaluation.json")
+    found = []
+    for path in [only] if only is not None else paths:
+        values = _json(path)
+        try:
+            # the first files said no norm
+            evaluation = Evaluation.from_json({"norm": "Linf", **values})
+            if not evaluation.results or any(len(result.correct) != evaluation.n for result in evaluation.results):
+                raise ValueError(path.name)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+            raise InputError(f"{path}: does not hold an evaluation.") from None
+        found.append((path, evaluation, parts.get(path.name, "test")))
+    return found
+
+
+def _of(found: Evaluation, images: str, norm: str, eps: float | None) -> list[tuple[str, Accuracy]]:
+    """Return the accuracies of an evaluation within the ball of the run; none of one within another."""
+    if (found.norm, found.eps) != (norm, eps):
+        return []
+    attacks = tuple(result.name for result in found.results)
+    return _accuracies(attacks, {name: found.accuracy(name) for name in (*attacks, WORST_CASE)}, found.n, images)
+
+
+def _accuracies(
+    attacks: tuple[str, ...], values: Mapping[str, float], n: int, images: str
+) -> list[tuple[str, Accuracy]]:
+    """Return an accuracy for each attack, and the worst case where several attacks make one."""
+    found = [(name, Accuracy(values[name], n, images, (name,))) for name in attacks]
+    if WORST_CASE in values and len([name for name in attacks if name != "clean"]) > 1:
+        found.append((WORST_CASE, Accuracy(values[WORST_CASE], n, images, attacks)))
+    return found
+
+
+def _best(found: Sequence[tuple[str, Accuracy]]) -> dict[str, Accuracy]:
+    """Return, of each attack, what was measured on test images if anything was, and of that on the most images."""
+    best: dict[str, Accuracy] = {}
+    for name, one in found:
+        known = best.get(name)
+        if known is None or (one.images == "test", one.n) > (known.images == "test", known.n):
+            best[name] = one
+    return best
+
+
+def _ball(config: Mapping[str, Any]) -> tuple[str | None, float | None]:
+    """Return norm and radius that a run was trained for, none where its settings do not say."""
+    threat = config.get("threat")
+    if not isinstance(threat, Mapping) or not isinstance(threat.get("eps"), (int, float)):
+        return None, None
+    return str(threat.get("norm", "Linf")), float(threat["eps"])
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -59,9 +59,11 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def _verdict(attack: str, is_real: bool, p_value: float, interval: tuple[float, float]) -> str:
     low, high = (100 * end for end in interval)
+    better = "A" if low + high > 0 else "B"
     if is_real:
-        better = "A" if low + high > 0 else "B"
         return f"{attack}: {better} is better, a real difference (p = {p_value:.2g})."
+    if low > 0 or high < 0:  # an approximate interval may exclude 0 where the exact test does not
+        return f"{attack}: {better} seems better, but p = {p_value:.2g}: not shown at the 5 % level. Use more images."
     return (
         f"{attack}: these images do not tell A from B (p = {p_value:.2g}); the difference lies between {low:+.1f} and "
         f"{high:+.1f} points. More images narrow that."

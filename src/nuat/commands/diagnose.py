@@ -1,6 +1,7 @@
 """``nuat diagnose``."""
 
 import json as jsonlib
+import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from torch import nn
 
 from nuat import checkpoints, data, hardware
 from nuat.arguments import parse
-from nuat.commands.evaluate import check_fits, check_target, find_subject, settle_threat
+from nuat.commands.subject import check_fits, check_target, find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
 from nuat.diagnostics import Status, Surrogate, examine
 from nuat.errors import InputError
@@ -21,6 +22,9 @@ from nuat.inspection import inspect
 from nuat.models import external
 from nuat.progress import TerminalReporter, progress_bars
 from nuat.report.tables import verdict_table
+from nuat.signals import Interrupted
+
+_STATES = "diagnose-*.partial.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,8 @@ class _Diagnose:
     """Seed of the random starts, and of that network."""
     batch_size: int = 250
     """Images attacked at once."""
+    resume: bool = True
+    """Go on with what an examination of the same model and settings had finished when it was cut off; false: afresh."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
     threat: Annotated[ThreatConfig, tyro.conf.arg(name="")] = field(default_factory=ThreatConfig)
@@ -69,19 +75,25 @@ def diagnose(arguments: list[str]) -> int:
     surrogate = None if asked.surrogate is None else Surrogate(_load(asked.surrogate, dataset, device), asked.surrogate)
     for warning in inspect(model, dataset.test):
         reporter.message(f"warning: {warning}", style="bold yellow")
-    with progress_bars(reporter) as progress:
-        found = examine(
-            model,
-            dataset.test,
-            threat=asked.threat,
-            n=n,
-            seed=asked.seed,
-            batch_size=asked.batch_size,
-            training=dataset.train,
-            surrogate=surrogate,
-            state_folder=subject.folder,
-            progress=progress,
-        )
+    if not asked.resume:
+        for state in subject.folder.glob(_STATES):
+            state.unlink(missing_ok=True)
+    try:
+        with progress_bars(reporter) as progress:
+            found = examine(
+                model,
+                dataset.test,
+                threat=asked.threat,
+                n=n,
+                seed=asked.seed,
+                batch_size=asked.batch_size,
+                training=dataset.train,
+                surrogate=surrogate,
+                state_folder=subject.folder,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise _interrupted(subject.folder, asked.resume) from None
     write_text(target, jsonlib.dumps(found.to_json(), indent=1) + "\n")
     console.print(verdict_table(found.verdicts))
     for line in found.left_out:
@@ -89,6 +101,16 @@ def diagnose(arguments: list[str]) -> int:
     counts = [f"{sum(v.status is s for v in found.verdicts)} {s.value}" for s in Status]
     console.print(f"{', '.join(counts)}; written to {target}", highlight=False, soft_wrap=True)
     return 1 if found.failed else 0
+
+
+def _interrupted(folder: Path, resume: bool) -> Interrupted:
+    """Return what says where the attack under way has left what it finished."""
+    kept = sorted(folder.glob(_STATES))
+    finished = (
+        f"what the attack under way has finished is kept in {', '.join(map(str, kept))}" if kept else "nothing is kept"
+    )
+    again = "the same command" if resume else "the same command, but --resume true"
+    return Interrupted(signal.SIGINT, f"stopped; {finished}. Continue with: {again}")
 
 
 def _load(named: str, dataset: data.Dataset, device: torch.device) -> nn.Module:

@@ -1,5 +1,6 @@
 """``nuat export``: a trained model in a form that others read."""
 
+import errno
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -52,8 +53,11 @@ def export(arguments: list[str]) -> int:
                 said = to_onnx(source, target)
             case "robustbench":
                 said = to_robustbench(source, target, asked.robustbench)
-    except PermissionError as error:
-        raise InputError(f"--out {target}: nothing can be written there ({error.strerror}).") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise  # a full disk is no mistake in --out
+        named = "" if error.filename is None else f": {error.filename}"
+        raise InputError(f"--out {target}: nothing can be written there ({error.strerror}{named}).") from None
     console = Console()
     console.print(said, highlight=False, markup=False, soft_wrap=True)
     console.print(f"written to {target}", highlight=False, markup=False, soft_wrap=True)

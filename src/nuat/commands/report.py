@@ -1,5 +1,7 @@
 """``nuat report``."""
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +20,10 @@ from nuat.report.page.table import tabulate
 from nuat.report.page.text import csv_text, latex, markdown
 
 _BY_SUFFIX = {".html": "html", ".htm": "html", ".md": "markdown", ".csv": "csv", ".tex": "latex"}
+_MADE_BY = b'<meta name="generator" content="nuat '
+"""What a page of ours holds in its head."""
+_HEAD = 2000
+"""Bytes in which that stands."""
 _RECORDS = (".json", ".jsonl", ".safetensors", ".pt", ".toml", ".png")
 """Endings of what lies in the folders of runs: a report never takes its place."""
 
@@ -33,15 +39,21 @@ class _Report:
     format: Literal["auto", "html", "markdown", "csv", "latex", "model-card"] = "auto"
     """html: one page with everything in it, which needs no network. markdown, csv, latex: the tables. model-card: what
     a user of one run's weights must know, in Markdown. auto: as the ending of --out says (.html, .md, .csv, .tex)."""
+    force: bool = False
+    """Replace a file that is there. A page that this command wrote is replaced without it."""
 
 
 def report(arguments: list[str]) -> int:
     """``nuat report RUNS... [--out FILE] [--format html|markdown|csv|latex|model-card]``."""
     asked = parse(_Report, arguments, prog="nuat report")
     if asked.out is not None:
-        _check_target(asked.out)
+        _check_target(asked.out, force=asked.force)
     kind = _kind(asked)
     out = Path("report.html") if asked.out is None and kind == "html" else asked.out
+    if asked.out is None and out is not None:
+        _check_target(out, force=asked.force)
+    if out is None and asked.force:
+        raise InputError("--force has no effect on the screen; give --out, or leave it out.")
     found = find_runs(asked.runs)
     text = _text(found, kind)
     console = Console(stderr=True)
@@ -52,7 +64,12 @@ def report(arguments: list[str]) -> int:
     if out is None:
         print(text, end="")
         return 0
-    write_text(out, text)
+    try:
+        write_text(out, text)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise  # a full disk is no mistake in --out
+        raise InputError(f"--out {out}: cannot be written ({error.strerror}); choose another --out.") from None
     count = len(found.runs)
     told = f"{out}: {count} run{'' if count == 1 else 's'}, {len(text.encode()) / 1e6:.2f} MB"
     Console().print(told, highlight=False, markup=False, soft_wrap=True)
@@ -61,6 +78,11 @@ def report(arguments: list[str]) -> int:
 
 def _kind(asked: _Report) -> str:
     if asked.format != "auto":
+        implied = None if asked.out is None else _BY_SUFFIX.get(asked.out.suffix.lower())
+        if implied not in (None, asked.format, "markdown" if asked.format == "model-card" else None):
+            raise InputError(
+                f"--out {asked.out}: its ending says {implied}, and --format says {asked.format}; change one of them."
+            )
         return asked.format
     if asked.out is None:
         return "html"
@@ -72,11 +94,25 @@ def _kind(asked: _Report) -> str:
     return kind
 
 
-def _check_target(out: Path) -> None:
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder; name a file in it.")
+def _check_target(out: Path, *, force: bool) -> None:
+    """Refuse a place that cannot be written to, or that another's file has, before the records are read."""
     if out.suffix.lower() in _RECORDS:
         raise InputError(f"--out {out}: ends like a record of a run; choose another name.")
+    try:
+        if out.is_dir():
+            raise InputError(f"--out {out}: is a folder; name a file in it.")
+        above = next(parent for parent in out.absolute().parents if parent.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise InputError(f"--out {out}: no file can be written in {above}; choose another --out.")
+        if out.exists() and not force and not _is_ours(out):
+            raise InputError(f"--out {out}: exists; choose another --out, or replace it with --force true.")
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise InputError(f"--out {out}: cannot be written ({error.strerror}); choose another --out.") from None
+
+
+def _is_ours(out: Path) -> bool:
+    with out.open("rb") as file:
+        return _MADE_BY in file.read(_HEAD)
 
 
 def _text(found: Found, kind: str) -> str:

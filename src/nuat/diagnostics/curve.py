@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from torch import Size, Tensor
 
-from nuat.diagnostics.verdict import Gap, Status, Verdict, fewest
-from nuat.results import wilson_interval
+from nuat.diagnostics.share import Share
+from nuat.diagnostics.verdict import Gap, Status, Verdict, excluding, worst
 from nuat.threat import Norm
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Multiples of eps that are attacked, as far as they are below the radius that holds every image."""
-_NEAR_ZERO = 0.05
+_NEAR_ZERO, _NOT_NEAR = 0.05, 0.10
+_MATTERS = 0.01
 
 
 def unbounded(norm: Norm, shape: Size) -> float:
@@ -21,48 +22,65 @@ def unbounded(norm: Norm, shape: Size) -> float:
 
 
 def judge_curve(curve: Mapping[float, Tensor]) -> Verdict:
-    """Return whether accuracy under PGD falls from each radius to the next; ``curve``: eps to withstood, bool [n]."""
+    """Return whether accuracy under PGD never rises with eps, and falls from the smallest radius to the largest.
+
+    ``curve``: eps to withstood, bool [n]. A model that withstands (almost) nothing has no further to fall.
+    """
     radii = sorted(curve)
     gaps = [Gap.of(curve[small], curve[large]) for small, large in itertools.pairwise(radii)]
-    states = [gap.judge(allowed=0.0, matters=0.01) for gap in gaps]
-    status = next((s for s in (Status.FAIL, Status.INCONCLUSIVE) if s in states), Status.PASS)
-    meanings = {
-        Status.PASS: "a larger ball is always more dangerous, as it must be.",
-        Status.FAIL: "a larger ball contains the smaller, yet PGD breaks fewer images in it: PGD is misled.",
-        Status.INCONCLUSIVE: f"{gaps[0].n} images cannot tell whether accuracy ever rises with eps; use more.",
-    }
+    rises = worst(*(gap.judge(allowed=0.0, matters=_MATTERS) for gap in gaps))
+    fall = Gap.of(curve[radii[-1]], curve[radii[0]])
+    falls = _falls(fall, Share(int(curve[radii[0]].sum()), fall.n))
+    n = fall.n
+    if rises is Status.FAIL:
+        meaning = "a larger ball contains the smaller, yet PGD breaks fewer images in it: PGD is misled."
+    elif falls is Status.FAIL:
+        meaning = "a ball many times larger is no more dangerous: PGD stands still, or every radius is far too small."
+    elif rises is Status.INCONCLUSIVE:
+        meaning = f"{n} images cannot tell whether accuracy ever rises with eps; use more."
+    elif falls is Status.INCONCLUSIVE:
+        meaning = f"{n} images cannot tell whether accuracy falls with eps at all; use more."
+    else:
+        meaning = "a larger ball is always more dangerous, as it must be."
+    never = excluding("at no radius is accuracy under PGD higher than at a smaller one", _MATTERS)
     return Verdict(
         check="accuracy falls with eps",
-        status=status,
-        measured={"accuracy_by_eps": {f"{eps:.4g}": float(curve[eps].double().mean()) for eps in radii}},
-        threshold="at no radius is accuracy under PGD higher than at a smaller one",
-        meaning=meanings[status],
+        status=worst(rises, falls),
+        measured={
+            "accuracy_by_eps": {f"{eps:.4g}": float(curve[eps].double().mean()) for eps in radii},
+            "fall_points": round(100 * fall.value, 3),
+            "fall_interval_points": [round(100 * end, 3) for end in fall.interval],
+        },
+        threshold=f"{never}; from the smallest to the largest it falls (PASS: no fall is excluded)",
+        meaning=meaning,
     )
+
+
+def _falls(fall: Gap, standing: Share) -> Status:
+    """Return whether accuracy falls from the smallest radius, at which ``standing`` withstand, to the largest."""
+    low, high = fall.interval
+    left = standing.judge(allowed=_NEAR_ZERO, excluded=_NOT_NEAR)
+    if low > 0 or left is Status.PASS:
+        return Status.PASS
+    flat = fall.value <= 0 and high < _MATTERS
+    return Status.FAIL if flat and left is Status.FAIL else Status.INCONCLUSIVE
 
 
 def judge_unbounded(withstood: Tensor, eps: float = 1.0) -> Verdict:
     """Return whether PGD with every image allowed breaks (almost) all; ``withstood`` at that ``eps``, bool [n]."""
-    n, survivors = len(withstood), int(withstood.sum())
-    status = _near_zero(survivors, n)
-    low, high = wilson_interval(survivors, n)
+    survivors = Share(int(withstood.sum()), len(withstood))
+    status = survivors.judge(allowed=_NEAR_ZERO, excluded=_NOT_NEAR)
     if status is Status.FAIL:
         meaning = "PGD cannot break images although it may change them at will: it is blind."
     elif status is Status.PASS:
         meaning = "with every image allowed the attack succeeds, so it works."
     else:
-        needed = fewest(n, lambda m: _near_zero(round(survivors * m / n), m) is not Status.INCONCLUSIVE)
-        meaning = f"{n} images cannot tell; about {needed:,} would."
+        needed = survivors.images_needed(allowed=_NEAR_ZERO, excluded=_NOT_NEAR)
+        meaning = f"{survivors.n} images cannot tell; about {needed:,} would."
     return Verdict(
         check="an unbounded attack succeeds",
         status=status,
-        measured={"accuracy": survivors / n, "interval": [low, high], "n": n},
-        threshold=f"accuracy under PGD at eps = {eps:.4g} is at most {_NEAR_ZERO:.0%}",
+        measured={"accuracy": survivors.value, "interval": list(survivors.interval), "n": survivors.n},
+        threshold=excluding(f"accuracy under PGD at eps = {eps:.4g} is at most {_NEAR_ZERO:.0%}", _NOT_NEAR, "%"),
         meaning=meaning,
     )
-
-
-def _near_zero(survivors: int, n: int) -> Status:
-    low, high = wilson_interval(survivors, n)
-    if low > _NEAR_ZERO:
-        return Status.FAIL
-    return Status.PASS if high < 2 * _NEAR_ZERO else Status.INCONCLUSIVE

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
-from nuat.diagnostics.verdict import Status, Verdict, in_parts
+from nuat.diagnostics.share import Share
+from nuat.diagnostics.verdict import Status, Verdict, excluding, in_parts
 from nuat.losses import cross_entropy_sum
-from nuat.results import wilson_interval
 from nuat.threat import Threat
 
-_ZERO_SHARE = 0.01
+_ZERO_SHARE, _TOO_MANY = 0.01, 0.05
 _ALIGNED = 0.2
 
 
@@ -20,30 +20,32 @@ def judge_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
     gradient = _gradient(model, x, y)
     norms = gradient.flatten(1).abs().amax(dim=1)
     broken = ~torch.isfinite(norms)
-    dead = int((norms == 0).sum())
     finite = norms[~broken]
-    n = len(x)
-    low, high = wilson_interval(dead, n)
+    dead = Share(int((norms == 0).sum()), len(x))
+    decided = dead.judge(allowed=_ZERO_SHARE, excluded=_TOO_MANY)
     if bool(broken.any()):
         status, meaning = Status.FAIL, "the gradient explodes: no attack can follow it."
-    elif low > _ZERO_SHARE:
+    elif decided is Status.FAIL:
         status = Status.FAIL
         meaning = "the gradient vanishes exactly: attacks that follow it stand still, and the model only seems robust."
-    elif high < 5 * _ZERO_SHARE:
+    elif decided is Status.PASS:
         status, meaning = Status.PASS, "there is a gradient to follow."
     else:
-        status, meaning = Status.INCONCLUSIVE, f"{n} images cannot tell; about 400 would."
+        needed = dead.images_needed(allowed=_ZERO_SHARE, excluded=_TOO_MANY)
+        status, meaning = Status.INCONCLUSIVE, f"{dead.n} images cannot tell; about {needed:,} would."
     return Verdict(
         check="gradients neither vanish nor explode",
         status=status,
         measured={
-            "zero_share": dead / n,
-            "interval": [low, high],
+            "zero_share": dead.value,
+            "interval": list(dead.interval),
             "not_finite": int(broken.sum()),
             "median_largest_component": float(finite.median()) if len(finite) else None,
-            "n": n,
+            "n": dead.n,
         },
-        threshold=f"the gradient is finite, and exactly 0 for at most {_ZERO_SHARE:.0%} of the images",
+        threshold=excluding(
+            f"the gradient is finite, and exactly 0 for at most {_ZERO_SHARE:.0%} of the images", _TOO_MANY, "%"
+        ),
         meaning=meaning,
     )
 
@@ -84,7 +86,7 @@ def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, ball: Threat, gen
             "curvature": _curvature(model, x, y, here, ball),
             "n": len(x),
         },
-        threshold=f"gradient alignment of at least {_ALIGNED} (ours)",
+        threshold=f"gradient alignment of at least {_ALIGNED} (ours; PASS: less is excluded)",
         meaning=meaning,
     )
 

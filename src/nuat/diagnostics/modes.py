@@ -7,25 +7,27 @@ from torch import Tensor, nn
 
 from nuat.attacks import PGD, eval_mode
 from nuat.config import ThreatConfig
-from nuat.diagnostics.verdict import Status, Verdict, in_parts
+from nuat.diagnostics.verdict import Gap, Status, Verdict, excluding, in_parts, worst
 
-_MODES_GAP = 0.10
+_MODES_GAP, _MODES_MATTERS = 0.10, 0.05
+_ROUNDING = 16
+"""Units in the last place of a logit that the order of a sum may change."""
 _PASSES, _STEPS = 10, 20
 
 
 def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
     """Return whether repeated forward passes in evaluation mode agree, on ``x`` [n, C, H, W]."""
     with eval_mode(model), torch.no_grad():
-        first, *others = (_logits(model, x) for _ in range(4))
-    spread = max(float((other - first).abs().max()) for other in others)
-    changed = max(float((other.argmax(1) != first.argmax(1)).double().mean()) for other in others)
-    # kernels that sum in another order each time differ in the last bits
-    random = spread > 1e-3 * max(1.0, float(first.abs().max()))
+        first, *more = (_logits(model, x) for _ in range(4))
+    others = torch.stack(more)
+    spread = float((others - first).abs().max())
+    changed = float((others.argmax(2) != first.argmax(1)).double().mean(dim=1).max())
+    random = bool(_beyond_rounding(first, others).any())
     return Verdict(
         check="repeated forward passes agree",
         status=Status.FAIL if random else Status.PASS,
         measured={"largest_difference": spread, "predictions_changed": changed, "n": len(x)},
-        threshold="logits differ by rounding alone",
+        threshold="logits differ by rounding alone, and predictions only where two classes tie within it",
         meaning=(
             "the model is random: the other verdicts are of single draws, whose gradients mislead. Attack the "
             "expectation over its draws (AutoAttack's 'rand' version)."
@@ -33,6 +35,29 @@ def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
             else "the model is one function."
         ),
     )
+
+
+def _beyond_rounding(first: Tensor, others: Tensor) -> Tensor:
+    """Return the images, bool [n], on which logits ``others`` [passes, n, N] differ in substance from ``first`` [n, N].
+
+    Kernels that sum in another order each time differ in the last bits. Every logit is held to its own size, as one of
+    -20,000 beside others of 5 says nothing of their rounding; and, unless the prediction changes, a thousandth of the
+    lead of the first class over the second is let pass, at least of the median lead, as a lead may be 0.
+    """
+    moved = others - first
+    rounding = _ROUNDING * torch.finfo(first.dtype).eps * torch.maximum(first.abs(), others.abs())
+    best = first.topk(2, dim=1).values
+    lead = best[:, 0] - best[:, 1]
+    slack = 1e-3 * lead.clamp(min=float(lead.median()))
+    apart = (moved.abs() > rounding + slack[:, None]).any(dim=2)
+
+    before, after = first.argmax(1).expand(len(others), -1), others.argmax(2)
+
+    def of(values: Tensor, classes: Tensor) -> Tensor:
+        return values.gather(2, classes[..., None]).squeeze(2)
+
+    turned = of(moved, after) - of(moved, before) > of(rounding, after) + of(rounding, before)
+    return (apart | ((before != after) & turned)).any(dim=0)
 
 
 def changed_by_draws(
@@ -55,24 +80,41 @@ def changed_by_draws(
 
 
 def judge_modes(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
-    """Return whether clean accuracy in training mode is near that in evaluation mode."""
+    """Return whether clean accuracy in training mode is near that in evaluation mode; ``x`` [n, C, H, W], ``y`` [n]."""
+    check = "training and evaluation mode agree"
+    threshold = excluding(f"clean accuracies within {100 * _MODES_GAP:g} points (ours)", _MODES_GAP + _MODES_MATTERS)
+    if len(x) < 2:  # batch norm in training mode refuses a single image
+        meaning = "one image cannot tell: batch norm in training mode needs several."
+        measured = {"n": len(x)}
+        return Verdict(check=check, status=Status.INCONCLUSIVE, measured=measured, threshold=threshold, meaning=meaning)
     trained = copy.deepcopy(model).train()  # a copy: batch norm's running statistics would move
     with torch.no_grad():
-        in_training = float((_logits(trained, x).argmax(1) == y).double().mean())
+        in_training = _logits(trained, x).argmax(1) == y
         with eval_mode(model):
-            in_evaluation = float((_logits(model, x).argmax(1) == y).double().mean())
-    gap = abs(in_training - in_evaluation)
-    apart = gap > _MODES_GAP + 2 * (0.25 / len(x)) ** 0.5
-    return Verdict(
-        check="training and evaluation mode agree",
-        status=Status.FAIL if apart else Status.PASS,
-        measured={"accuracy_in_training_mode": in_training, "accuracy_in_evaluation_mode": in_evaluation, "n": len(x)},
-        threshold=f"clean accuracies within {_MODES_GAP:.0%}, beyond chance (ours)",
-        meaning=(
+            in_evaluation = _logits(model, x).argmax(1) == y
+    gap = Gap.of(in_training, in_evaluation)
+    either_way = (gap, Gap(gap.stronger_only, gap.weaker_only, gap.n))
+    status = worst(*(one.judge(allowed=_MODES_GAP, matters=_MODES_MATTERS) for one in either_way))
+    if status is Status.FAIL:
+        meaning = (
             "the mode changes what the model says: it is attacked in evaluation mode, so make sure it is used in it."
-            if apart
-            else "the mode does not matter much."
-        ),
+        )
+    elif status is Status.PASS:
+        meaning = "the mode does not matter much."
+    else:
+        needed = max(one.images_needed(allowed=_MODES_GAP, matters=_MODES_MATTERS) for one in either_way)
+        meaning = f"{gap.n} images cannot tell; about {needed:,} would, if their shares stayed as they are."
+    return Verdict(
+        check=check,
+        status=status,
+        measured={
+            "accuracy_in_training_mode": float(in_training.double().mean()),
+            "accuracy_in_evaluation_mode": float(in_evaluation.double().mean()),
+            "interval_points": [round(100 * end, 3) for end in gap.interval],
+            "n": gap.n,
+        },
+        threshold=threshold,
+        meaning=meaning,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nuat.diagnostics.verdict import Gap, Status, Verdict, doubted, judge_gap
+from nuat.diagnostics.verdict import Gap, Status, Verdict, doubted, excluding, judge_gap
 
 Flags = Callable[[str], Tensor]
 """Name of an attack to the images that withstood it, bool [n]."""
@@ -72,7 +72,8 @@ class Comparison:
 
     def undecided(self, because: str) -> Verdict:
         """Return the verdict where nothing could be measured."""
-        return Verdict(check=self.check, status=Status.INCONCLUSIVE, threshold=self.asks, meaning=because)
+        threshold = excluding(self.asks, self.allowed + self.matters)
+        return Verdict(check=self.check, status=Status.INCONCLUSIVE, threshold=threshold, meaning=because)
 
 
 def withstood(flags: Flags, names: Sequence[str]) -> Tensor:

@@ -38,7 +38,7 @@ COMPARISONS = (
         weaker=("pgd-500",),
         stronger=("pgd-100",),
         allowed=0.003,
-        asks="PGD-500 lowers PGD-100's accuracy by less than 0.3 points",
+        asks="PGD-500 lowers PGD-100's accuracy by at most 0.3 points",
         passes="PGD has converged at 100 steps.",
         fails="PGD has not converged at 100 steps: report more, and do not believe attacks of few steps.",
     ),

@@ -1,8 +1,8 @@
 """A verdict: what was measured, against which threshold, and what to believe.
 
 A gap between two attacks is judged as a test, not as a bare difference: FAIL needs a gap above what is allowed that the
-images can show (the whole 95 % interval lies above it), PASS needs that a gap which matters is excluded (the interval
-ends below it); anything between is INCONCLUSIVE, with the number of images that would decide it.
+images can show (the whole 95 % interval lies above it), PASS needs a gap that is allowed, and that one which matters is
+excluded (the interval ends below it); anything between is INCONCLUSIVE, with the number of images that would decide it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -79,19 +79,19 @@ class Gap:
         return paired_interval(self.weaker_only, self.stronger_only, self.n)
 
     def judge(self, *, allowed: float, matters: float) -> Status:
-        """Return FAIL above ``allowed`` beyond doubt, PASS if ``allowed + matters`` is excluded, else INCONCLUSIVE."""
-        low, high = self.interval
-        if low > allowed:
-            return Status.FAIL
-        return Status.PASS if high < allowed + matters else Status.INCONCLUSIVE
+        """Return FAIL above ``allowed`` beyond doubt, PASS if at most that and ``allowed + matters`` is excluded."""
+        return decide(self.value, self.interval, allowed=allowed, excluded=allowed + matters)
 
     def images_needed(self, *, allowed: float, matters: float) -> int:
-        """Return how many images would decide it if their shares stayed as they are; at least n."""
+        """Return how many images would decide it if their shares stayed as they are; at least n.
+
+        There always is such a number: a gap that is allowed ends as PASS, and any above as FAIL.
+        """
 
         def decides(n: int) -> bool:
-            scale = n / self.n
-            grown = Gap(round(self.weaker_only * scale), round(self.stronger_only * scale), n)
-            return grown.judge(allowed=allowed, matters=matters) is not Status.INCONCLUSIVE
+            scale = n / self.n  # whole images would move a gap that is close to what is allowed to its other side
+            grown = paired_interval(self.weaker_only * scale, self.stronger_only * scale, n)
+            return decide(self.value, grown, allowed=allowed, excluded=allowed + matters) is not Status.INCONCLUSIVE
 
         return fewest(self.n, decides)
 
@@ -107,6 +107,24 @@ class Gap:
         }
 
 
+def decide(value: float, interval: tuple[float, float], *, allowed: float, excluded: float) -> Status:
+    """Return FAIL if ``interval`` is above ``allowed``; PASS if ``value`` is not, and it ends below ``excluded``."""
+    low, high = interval
+    if low > allowed:
+        return Status.FAIL
+    return Status.PASS if value <= allowed and high < excluded else Status.INCONCLUSIVE
+
+
+def worst(*statuses: Status) -> Status:
+    """Return FAIL if any is, else INCONCLUSIVE if any is, else PASS."""
+    return next((status for status in (Status.FAIL, Status.INCONCLUSIVE) if status in statuses), Status.PASS)
+
+
+def excluding(asks: str, excluded: float, unit: str = " points") -> str:
+    """Return a threshold in words with what a PASS excludes, ``excluded`` in [0, 1]."""
+    return f"{asks} (PASS: more than {100 * excluded:g}{unit} is excluded)"
+
+
 def doubted(verdict: Verdict, because: str | None, grounds: Mapping[str, Any]) -> Verdict:
     """Return ``verdict`` with more of what was measured; given a reason, INCONCLUSIVE for it instead of as it was."""
     grown = replace(verdict, measured={**verdict.measured, **grounds})
@@ -115,7 +133,7 @@ def doubted(verdict: Verdict, because: str | None, grounds: Mapping[str, Any]) -
 
 def fewest(n: int, decides: Callable[[int], bool]) -> int:
     """Return a number of images from ``n`` that decides, up to a quarter more than the fewest."""
-    while n < 10_000_000 and not decides(n):
+    while n < 10**18 and not decides(n):
         n = n * 5 // 4 + 1
     return n
 
@@ -144,4 +162,5 @@ def judge_gap(check: str, gap: Gap, *, allowed: float, matters: float, asks: str
         meaning = f"{gap.n} images cannot tell; about {needed:,} would, if their shares stayed as they are."
     else:
         meaning = passes if status is Status.PASS else fails
-    return Verdict(check=check, status=status, measured=gap.measured(), threshold=asks, meaning=meaning)
+    threshold = excluding(asks, allowed + matters)
+    return Verdict(check=check, status=status, measured=gap.measured(), threshold=threshold, meaning=meaning)

@@ -6,8 +6,11 @@ RobustBench (Croce et al. 2021) ranks by AutoAttack v2: on the whole test set of
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from nuat import checkpoints, digest
 from nuat.attacks.lineups import STANDARD
@@ -24,7 +27,6 @@ LEADERBOARDS: dict[str, tuple[float, int]] = {
 }
 """Data set to the radius and the number of test images of its Linf leaderboard."""
 
-_NEEDED = {"clean", "autoattack"}
 _SAME = 1e-9
 _COMPARED = 200
 _STRAY = 0.02
@@ -41,6 +43,8 @@ class Claim:
     """Its content."""
     dataset: str
     """RobustBench's name of the data set, or ours where it has none."""
+    clean_file: Path
+    """The JSON file of the clean verdicts: the same one, or another evaluation of the run on the same images."""
     notes: tuple[str, ...]
     """Where the claim departs from the leaderboard, one sentence each; none is the good case."""
 
@@ -61,7 +65,8 @@ def make_claim(source: Source, dataset: str, chosen: Path | None) -> Claim:
     Where the evaluated images are on this machine, the clean verdicts on the first 200 must be those of the weights.
 
     Args:
-        source: the model; evaluation*.json in the folder of its weights are read.
+        source: the model; evaluation*.json in the folder of its weights are read. Where AutoAttack's file has no clean
+            verdicts, as in a campaign, those of the same images are taken from another file.
         dataset: RobustBench's name of the data set, or ours.
         chosen: the evaluation to take; none: of those with AutoAttack v2 and clean accuracy the one at the
             leaderboard's eps (elsewhere the trained one), then of most images, then the last by name.
@@ -70,9 +75,23 @@ def make_claim(source: Source, dataset: str, chosen: Path | None) -> Claim:
         InputError: no such evaluation, or one of other weights.
     """
     folder = source.weights.parent
-    files = [chosen] if chosen is not None else sorted(folder.glob("evaluation*.json"))
-    found = {file: _read(file) for file in files if not file.name.endswith(".partial.json")}
-    usable = {file: e for file, e in found.items() if e.norm == "Linf" and {r.name for r in e.results} >= _NEEDED}
+    elsewhere = _not_on_test(folder)
+    beside = [
+        file
+        for file in sorted(folder.glob("evaluation*.json"))
+        if not file.name.endswith(".partial.json") and file.name not in elsewhere
+    ]
+    files = [chosen] if chosen is not None else beside
+    found = {file: _read(file) for file in files}
+    attacked = {file: e for file, e in found.items() if e.norm == "Linf" and _has(e, "autoattack")}
+    others = found if chosen is None or not attacked else {**{file: _read(file) for file in beside}, **found}
+    pairs = {file: pair for file, e in attacked.items() if (pair := _with_clean(file, e, others, source.test))}
+    usable = {file: evaluation for file, (evaluation, _) in pairs.items()}
+    if attacked and not usable:
+        raise InputError(
+            f"{', '.join(file.name for file in attacked)}: clean and autoattack are not in one evaluation, and clean "
+            f"of these images is in no other in {folder}. Run: {_command(source.weights)}"
+        )
     if not usable:
         held = ", ".join(sorted({r.name for e in found.values() for r in e.results})) or "no evaluation"
         raise InputError(
@@ -81,11 +100,58 @@ def make_claim(source: Source, dataset: str, chosen: Path | None) -> Claim:
         )
     eps, whole = LEADERBOARDS.get(dataset, (source.info.threat.eps, None))
     file = max(usable, key=lambda name: (abs(usable[name].eps - eps) < _SAME, usable[name].n, name.name))
-    claim = Claim(file, usable[file], dataset, tuple(_departures(usable[file], dataset, eps, whole)))
+    claim = Claim(file, usable[file], dataset, pairs[file][1], tuple(_departures(usable[file], dataset, eps, whole)))
     unchecked = _unchecked(claim.evaluation, source.test)
     if source.test is not None and not unchecked:
         _check_weights(claim, source, source.test)
     return replace(claim, notes=(*claim.notes, unchecked)) if unchecked else claim
+
+
+def _not_on_test(folder: Path) -> set[str]:
+    """Return the names of a campaign row's evaluations on validation images."""
+    try:
+        suites = json.loads((folder / "row.json").read_text(encoding="utf-8")).get("suites", {})
+        return {f"evaluation-{name}.json" for name, suite in suites.items() if suite["images"] != "test"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
+
+def _with_clean(
+    file: Path, evaluation: Evaluation, others: Mapping[Path, Evaluation], test: ImageSet | None
+) -> tuple[Evaluation, Path] | None:
+    """Return an evaluation with clean verdicts on its images, and the file that they are from; none: in no file."""
+    if _has(evaluation, "clean"):
+        return evaluation, file
+    for name, other in others.items():
+        if not _has(other, "clean"):
+            continue
+        places = {index: place for place, index in enumerate(other.indices.tolist())}
+        wanted = evaluation.indices.tolist()
+        if not places.keys() >= set(wanted) or not _of_one_set(evaluation, other, test):
+            continue
+        chosen = torch.tensor([places[index] for index in wanted])
+        # what the clean pass cost is of the other file's images, so it is not carried over
+        clean = AttackResult("clean", {}, _result(other, "clean").correct[chosen], None, None, None)
+        if bool((_result(evaluation, "autoattack").correct & ~clean.correct).double().mean() <= _STRAY):
+            return replace(evaluation, results=(clean, *evaluation.results)), name
+    return None
+
+
+def _of_one_set(a: Evaluation, b: Evaluation, test: ImageSet | None) -> bool:
+    """Return whether two evaluations are of images of one test set, as far as their digests say."""
+    if a.images is None or b.images is None:
+        return False  # of format 1, which does not say
+    if torch.equal(a.indices, b.indices):
+        return a.images == b.images
+    if test is None or max(int(a.indices.max()), int(b.indices.max())) >= len(test):
+        return True  # of different selections the digests differ, and the images that would tell are not here
+    parts = [test.select(one.indices) for one in (a, b)]
+    known = [digest.of_tensors(part.images, part.labels) for part in parts]
+    return [a.images == known[0], b.images == known[1]] in ([True, True], [False, False])
+
+
+def _has(evaluation: Evaluation, name: str) -> bool:
+    return any(result.name == name for result in evaluation.results)
 
 
 def _read(file: Path) -> Evaluation:

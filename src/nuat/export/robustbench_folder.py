@@ -90,7 +90,8 @@ def to_robustbench(source: Source, target: Path, submission: Submission) -> str:
         claim.evaluation.save(folder / "evaluation.json")
         write_text(folder / "submission.md", texts.form(info, paper, claim, key, additional_data=extra, sha256=sha256))
     found = f"{key}: {architecture(info)}, clean {100 * claim.clean.accuracy:.2f}, AutoAttack "
-    return "\n".join([f"{found}{100 * claim.robust.accuracy:.2f}, from {claim.file}", *claim.notes])
+    clean = "" if claim.clean_file == claim.file else f", clean of the same images from {claim.clean_file.name}"
+    return "\n".join([f"{found}{100 * claim.robust.accuracy:.2f}, from {claim.file}{clean}", *claim.notes])
 
 
 def _paper(source: Source, submission: Submission) -> Paper:

@@ -19,6 +19,13 @@ def check_free(target: Path, *, folder: bool) -> None:
     Raises:
         InputError: it is not free.
     """
+    try:
+        _check_free(target, folder=folder)
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise InputError(f"--out {target}: cannot be written ({error.strerror}); choose another --out.") from None
+
+
+def _check_free(target: Path, *, folder: bool) -> None:
     if folder and target.is_dir():
         if any(target.iterdir()):
             raise InputError(f"--out {target}: exists and is not empty; remove it or choose another --out.")

@@ -36,8 +36,7 @@ def run(arguments: list[str]) -> int:
             model, dataset.test, dataset.classes, eps=asked.threat.eps, alpha=asked.alpha, batch_size=asked.batch_size,
             batches=asked.batches, seed=asked.seed, progress=progress,
         )  # fmt: skip
-    console.print(_table(record))
-    finish(record, asked, folder, console)
+    finish(record, asked, folder, console, _table(record))
     return 0
 
 

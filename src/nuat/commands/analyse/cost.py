@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from nuat.analysis.cost import Cost, cost
@@ -27,23 +28,26 @@ def run(arguments: list[str]) -> int:
     asked = parse_paths(_Cost, arguments, "nuat analyse cost", "which runs")
     first = asked.records[0]
     folder = target(asked, first if first.is_dir() else first.parent)
-    record = cost(find_runs(asked.records), asked.attack)
+    runs = find_runs(asked.records)
+    record = cost(runs, asked.attack)
     console = Console()
-    console.print(_table(record))
-    finish(record, asked, folder, console)
+    if len(record.points) < len(runs):
+        left = f"{len(runs) - len(record.points)} of {len(runs)} runs, attacked on validation images alone"
+        console.print(f"left out: {left}", highlight=False)
+    finish(record, asked, folder, console, _table(record))
     return 0
 
 
 def _table(record: Cost) -> Table:
-    table = Table(title=f"Accuracy under {record.attack}, {record.images} images", title_justify="left")
-    table.add_column("method")
+    table = Table(title=escape(f"Accuracy under {record.attack}, {record.images} images"), title_justify="left")
+    table.add_column("method", overflow="fold")
     for name in ("seeds", "accuracy %", "interval", "training (s)", "passes (M)"):
         table.add_column(name, justify="right")
     for method in record.methods:
         interval = method.interval
         table.add_row(
-            method.name,
-            str(method.seeds),
+            escape(method.name),
+            str(method.runs) if method.seeds == method.runs else f"{method.seeds} of {method.runs}",
             "-" if method.accuracy is None else f"{100 * method.accuracy:.2f}",
             "-" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}",
             "-" if method.seconds is None else f"{method.seconds:.0f}",

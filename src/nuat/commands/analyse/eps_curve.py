@@ -51,6 +51,5 @@ def run(arguments: list[str]) -> int:
         )  # fmt: skip
     in_steps = "/" in eps_text(eps)  # 8/255, not 0.3
     places = [eps_text(radius) if in_steps else f"{radius:.4g}" for radius in record.radii]
-    console.print(curve_table("radius", places, record.models))
-    finish(record, asked, folder, console)
+    finish(record, asked, folder, console, curve_table("radius", places, record.models))
     return 0

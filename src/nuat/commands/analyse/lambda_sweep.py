@@ -30,7 +30,11 @@ def run(arguments: list[str]) -> int:
     kept = [one for one in runs if has_lambda(one)]
     console = Console()
     record = lambda_sweep(kept or runs, asked.attack)
-    if len(kept) < len(runs):
-        console.print(f"left out: {len(runs) - len(kept)} of {len(runs)} runs, which have no lambda", highlight=False)
+    for left, why in (
+        (len(runs) - len(kept), "which have no lambda"),
+        (len(kept) - len(record.points), "attacked on validation images alone"),
+    ):
+        if left:
+            console.print(f"left out: {left} of {len(runs)} runs, {why}", highlight=False)
     finish(record, asked, folder, console)
     return 0

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 import torch
 import tyro
 from rich.console import Console
+from rich.table import Table
 
 from nuat import checkpoints, data, digest, hardware
 from nuat.analysis.models import NamedModel
@@ -16,7 +17,7 @@ from nuat.analysis.record import Record, Subject
 from nuat.arguments import parse
 from nuat.commands.analyse.names import model_name
 from nuat.commands.subject import Subject as Found
-from nuat.commands.subject import check_fits, find_subject
+from nuat.commands.subject import check_fits, find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
 from nuat.data import Dataset, ImageSet, class_balanced
 from nuat.errors import InputError
@@ -79,8 +80,17 @@ def parse_paths(kind: type[P], arguments: list[str], prog: str, needed: str) -> 
     return parse(kind, arguments, prog=prog)
 
 
-def parse_models(kind: type[M], arguments: list[str], prog: str, *, single: bool = False) -> tuple[M, list[Found]]:
+def given(arguments: list[str], option: str) -> bool:
+    """Return whether ``option``, such as --pgd-alpha, is among the arguments, however it is written."""
+    return any(word.split("=")[0].replace("_", "-") == option for word in arguments)
+
+
+def parse_models(
+    kind: type[M], arguments: list[str], prog: str, *, single: bool = False, steps_of_pgd: bool = False
+) -> tuple[M, list[Found]]:
     """Return the options of an analysis of models, with what each model is.
+
+    ``single`` analyses take one model; to those with ``steps_of_pgd`` the step of the perturbation set matters.
 
     Raises:
         InputError: no models, models of different data or eps where none was chosen, or a wrong option.
@@ -95,7 +105,7 @@ def parse_models(kind: type[M], arguments: list[str], prog: str, *, single: bool
     found = [find_subject([word, *rest]) for word in words]
     # a stranger's model says nothing; those that do must agree
     ours = [subject for subject in found if subject.weights is not None]
-    if not any(word.split("=")[0] == "--eps" for word in rest) and len({s.threat.eps for s in ours}) > 1:
+    if not given(rest, "--eps") and len({s.threat.eps for s in ours}) > 1:
         told = ", ".join(f"{s.weights}: {s.threat.eps:.4g}" for s in ours)
         raise InputError(f"the models were trained for different eps ({told}); give --eps.")
     chosen = any(word.startswith(("--data.name", "--data.path")) for word in rest)
@@ -105,6 +115,11 @@ def parse_models(kind: type[M], arguments: list[str], prog: str, *, single: bool
     first = ours[0] if ours else found[0]
     default = kind(models=tuple(map(Path, words)), threat=first.threat, data=first.data)
     asked = parse(kind, arguments, prog=prog, default=default)
+    if asked.threat.norm != "Linf":
+        raise InputError(f"--norm {asked.threat.norm}: 'nuat analyse' measures within Linf balls alone; leave it out.")
+    if not steps_of_pgd and given(rest, "--pgd-alpha"):
+        raise InputError(f"--pgd-alpha has no effect in {prog}; leave it out.")
+    asked = replace(asked, threat=settle_threat(asked.threat, first.threat, arguments))
     if asked.names and len(asked.names) != len(words):
         raise InputError(f"--names gives {len(asked.names)} names for {len(words)} models.")
     if asked.batch_size < 1:
@@ -172,14 +187,24 @@ def target(asked: OutputOptions, beside: Path) -> Path:
     return folder
 
 
-def finish(record: Record, asked: OutputOptions, folder: Path, console: Console) -> None:
-    """Write a record and its figure, and say where."""
+def finish(record: Record, asked: OutputOptions, folder: Path, console: Console, *tables: Table) -> None:
+    """Write a record and its figure, print tables, and say where the files are.
+
+    The record comes first: it may be of hours, and nothing that is drawn or printed of it may lose it.
+    """
+    stem = f"analysis-{record.kind}" + (f"-{asked.suffix}" if asked.suffix else "")
+    file, figure = folder / f"{stem}.json", folder / f"{stem}.{asked.format}"
+    record.save(file)
     # drawing libraries take a second to import, which a refusal need not wait for
     from nuat.report import plots
     from nuat.report.plots import style
 
-    stem = f"analysis-{record.kind}" + (f"-{asked.suffix}" if asked.suffix else "")
-    file, figure = folder / f"{stem}.json", folder / f"{stem}.{asked.format}"
-    record.save(file)
     style.save(plots.draw([record]), figure)
-    console.print(f"written to {file} and {figure}", highlight=False, soft_wrap=True)
+    for table in tables:
+        console.print(table)
+    say_written(console, file, figure)
+
+
+def say_written(console: Console, *files: Path) -> None:
+    """Print where files were written; a path may hold what rich would take for markup."""
+    console.print(f"written to {' and '.join(map(str, files))}", highlight=False, soft_wrap=True, markup=False)

@@ -7,7 +7,7 @@ import tyro
 from rich.console import Console
 
 from nuat.analysis import read
-from nuat.commands.analyse.options import OutputOptions, parse_paths, target
+from nuat.commands.analyse.options import OutputOptions, parse_paths, say_written, target
 from nuat.errors import InputError
 
 
@@ -42,5 +42,5 @@ def run(arguments: list[str]) -> int:
         ]
     for figure_file, figure in drawn:
         style.save(figure, figure_file)
-        console.print(f"written to {figure_file}", highlight=False, soft_wrap=True)
+        say_written(console, figure_file)
     return 0

@@ -30,18 +30,24 @@ class _StepsCurve(ModelOptions):
 
 def run(arguments: list[str]) -> int:
     """``nuat analyse steps-curve MODELS... [--steps N,M,...]``."""
-    asked, found = parse_models(_StepsCurve, arguments, "nuat analyse steps-curve")
+    asked, found = parse_models(_StepsCurve, arguments, "nuat analyse steps-curve", steps_of_pgd=True)
     folder = target(asked, found[0].folder)
     dataset = read_dataset(asked.data)
     images = test_images(dataset, asked.n, 1000)
     console = Console()
     reporter = TerminalReporter(console)
+    eps, alpha, most = asked.threat.eps, asked.threat.pgd_alpha, max(asked.steps, default=0)
+    if most * alpha < eps:
+        reporter.message(
+            f"warning: {most} steps move at most {most * alpha:.3g} from their start, less than eps {eps:.3g}; give "
+            "more steps or a larger --pgd-alpha.",
+            style="bold yellow",
+        )
     models = load_models(asked, found, dataset, reporter)
     with progress_bars(reporter) as progress:
         record = steps_curve(
-            models, images, asked.steps, eps=asked.threat.eps, pgd_alpha=asked.threat.pgd_alpha, seed=asked.seed,
+            models, images, asked.steps, eps=eps, pgd_alpha=alpha, seed=asked.seed,
             batch_size=asked.batch_size, progress=progress,
         )  # fmt: skip
-    console.print(curve_table("steps", [str(count) for count in record.steps], record.models))
-    finish(record, asked, folder, console)
+    finish(record, asked, folder, console, curve_table("steps", [str(count) for count in record.steps], record.models))
     return 0

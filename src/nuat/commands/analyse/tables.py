@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from nuat.analysis.curves import Curve
@@ -12,7 +13,7 @@ def curve_table(head: str, places: Sequence[str], curves: Sequence[Curve]) -> Ta
     table = Table(title="Accuracy in % under PGD, with 95 % intervals", title_justify="left")
     table.add_column(head, justify="right")
     for curve in curves:
-        table.add_column(curve.subject.name, justify="right")
+        table.add_column(escape(curve.subject.name), justify="right")
     for i, place in enumerate(places):
         cells = []
         for curve in curves:

@@ -1,9 +1,12 @@
 """A model card: what somebody who uses a run's weights must know, from its records."""
 
+from pathlib import PurePath
+
+from nuat.report.attack_names import attack_name
 from nuat.report.campaigns import duration
-from nuat.report.page.groups import attack_name
+from nuat.report.page.measurements import WORST_CASE
 from nuat.report.page.runs import Run
-from nuat.report.page.settings import changes, commands, show
+from nuat.report.page.settings import changes, commands, local, show
 from nuat.report.page.text import escape_markdown as plain
 from nuat.report.tables import eps_text
 
@@ -20,6 +23,8 @@ def model_card(run: Run) -> str:
     parts = [
         f"# Model card: {plain(run.label or run.recipe)}",
         _what(run),
+        "## What it is for",
+        _purpose(run),
         "## Data",
         _data(run),
         "## Threat model",
@@ -57,17 +62,28 @@ def _what(run: Run) -> str:
     return said
 
 
+def _purpose(run: Run) -> str:
+    """Return the use that the records speak for, and how little they say beyond it."""
+    threat = "" if run.eps is None else f" under changes within {run.norm} eps {eps_text(run.eps)}"
+    return (
+        f"To classify images like those of its data{threat}, to compare defenses, and to try attacks on. Where a wrong "
+        "answer does harm, the accuracies below, not the word robust, say how often it gives one."
+    )
+
+
 def _data(run: Run) -> str:
     if not run.config:
         return "Not recorded."
     data, source = run.config["data"], run.source
     name = source.get("source") or data.get("path") or data["name"]
-    said = f"Trained on {plain(str(name))}"
+    said = f"Trained on {plain(local(str(name)))}"
     count = source.get("train") or data.get("train_limit")
     said += f", {count:,} training images" if count else ""
     said += f"; {data['validation']:,} images held out of them chose the best epoch." if data.get("validation") else "."
     own = data.get("path") and not str(data["path"]).rsplit("/", 1)[-1].startswith(str(data["name"]))
     licence = None if own else _LICENCES.get(str(data["name"]))
+    if source.get("test"):
+        said += f" There are {source['test']:,} test images, none of them trained on."
     return said + "\n\nLicence of the data: " + (licence or "that of the images given; it is not recorded.")
 
 
@@ -87,7 +103,7 @@ def _training(run: Run) -> str:
     if config:
         lines.append(f"- {config['epochs']} epochs, batches of {config.get('batch_size', 'unknown')}, seed {run.seed}")
         averaging = (config.get("averaging") or {}).get("tau")
-        lines.append(f"- weights: {'live' if averaging is None else f'average, decay {averaging}'}")
+        lines.append(f"- weights: {'as trained' if averaging is None else f'their running average, decay {averaging}'}")
     if end:
         lines.append(
             f"- {duration(end['seconds'])} of training, {end['forwards']:,} images forward and {end['backwards']:,} "
@@ -128,7 +144,11 @@ def _results(run: Run) -> list[str]:
             hardware,
         ]
         lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
+    worst = [found.attacks for found in run.measurements if found.attack == WORST_CASE]
     said = ["\n".join(lines)]
+    if worst:
+        over = ", ".join(attack_name(name) for name in worst[0] if name != "clean")
+        said.append(f"Worst case: images that are right without an attack and under each of {plain(over)}.")
     if run.diagnosis is not None:
         counts = ", ".join(f"{run.diagnosis.count(status)} {status}" for status in ("PASS", "FAIL", "INCONCLUSIVE"))
         checks = [
@@ -139,7 +159,7 @@ def _results(run: Run) -> list[str]:
         said.append(f"`nuat diagnose` on {run.diagnosis.n:,} images: {counts}.")
         said += ["\n".join(checks)] if checks else []
     else:
-        said.append("It was not examined with `nuat diagnose`.")
+        said.append("It was not examined with `nuat diagnose`, which looks for signs of gradient masking.")
     return said
 
 
@@ -153,6 +173,11 @@ def _limits(run: Run) -> str:
         said.append(f"- Some results rest on as few as {min(few):,} images; see their intervals.")
     if not few:
         said.append("- No result is on test images.")
+    else:
+        said.append(
+            "- Whether settings of the recipe were chosen by accuracies on these test images is not recorded; where "
+            "they were, the accuracies are a little optimistic."
+        )
     said.append("- One training run: how much the numbers change with the seed is not in this card.")
     said.append("- Nothing is known of images unlike those of the data above.")
     return "\n".join(said)
@@ -163,7 +188,7 @@ def _loading(run: Run) -> str:
         return "The weights are not in this folder; train it again as below."
     return (
         "```python\nimport nuat\n\n# a torch.nn.Module in evaluation mode; no pickle is read\n"
-        f"model = nuat.load({str(run.path / 'best.safetensors')!r})\n"
+        f"model = nuat.load({str(PurePath(run.called) / 'best.safetensors')!r})\n"
         "logits = model(x)  # x: float32 [B, C, H, W] in [0, 1]\n```"
     )
 

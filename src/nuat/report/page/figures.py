@@ -14,10 +14,11 @@ from nuat.analysis.training_curves import TrainingCurves, curves_of
 from nuat.errors import InputError
 from nuat.report import plots
 from nuat.report.page.drawing import inline
-from nuat.report.page.groups import Group, attack_name, best
+from nuat.report.page.groups import Group, best
+from nuat.report.page.measurements import hardware_text
 from nuat.report.page.runs import Run
-from nuat.report.page.search import Found
-from nuat.report.page.summary import strongest
+from nuat.report.page.search import Found, shown
+from nuat.report.page.summary import strongest, under
 
 MOST_CURVES = 12
 """Runs of a page up to which each has its training curves drawn: a drawing costs some tenths of a second and 40 kB."""
@@ -26,16 +27,48 @@ _MOST_COSTS = 6
 _MOST_METHODS = 24
 _MOST_ANALYSES = 16
 
-_CAPTIONS = {
-    "loss-surface": "Loss surface",
-    "confusion": "Confusion under single-step attacks",
-    "nuclear-profile": "Nuclear norm of logit differences",
-    "cost": "Robust accuracy against cost",
-    "lambda-sweep": "Lambda sweep",
-    "eps-curve": "Accuracy against eps",
-    "steps-curve": "Accuracy against attack steps",
-    "training": "Training curves",
+_SAID = {
+    "loss-surface": (
+        "Loss surface",
+        "The loss around images, along the sign of its gradient and along a random direction across it: smooth is "
+        "good, hills and folds hide adversarial images from attacks of few steps.",
+    ),
+    "confusion": (
+        "Confusion under single-step attacks",
+        "How often images of a class (row) are taken for each class (column) under attacks that maximise two norms: "
+        "for the model a full diagonal is good, and the attack that empties it more is the stronger one.",
+    ),
+    "nuclear-profile": (
+        "Nuclear norm of logit differences",
+        "How far an attack moves the logits of a batch, for examples that withstood it and for those that did not: "
+        "small is smooth, and a robust model keeps both small.",
+    ),
+    "cost": (
+        "Robust accuracy against cost",
+        "Accuracy under attack against what training cost: to the upper left is better.",
+    ),
+    "lambda-sweep": (
+        "Lambda sweep",
+        "Accuracy with and without an attack over the weight of the regulariser: high is good, and a broad top says "
+        "that the choice matters little.",
+    ),
+    "eps-curve": (
+        "Accuracy against eps",
+        "Accuracy under attacks of growing radius: higher is better, and a curve that does not fall to 0 at large "
+        "radii says that the attack fails, not that the model withstands.",
+    ),
+    "steps-curve": (
+        "Accuracy against attack steps",
+        "Accuracy under attacks of growing length: higher is better, and a curve that still falls at its end says "
+        "that the attack is too short.",
+    ),
+    "training": (
+        "Training curves",
+        "Losses, validation accuracies and schedules over the epochs: accuracy under PGD that drops while that under "
+        "FGSM rises is catastrophic overfitting.",
+    ),
 }
+"""Title of each kind of analysis, and what is drawn and which way is good; a kind without is named after itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +85,10 @@ def of_page(found: Found, groups: Sequence[Group]) -> tuple[Picture, ...]:
     """Return the costs of each group, then the analyses' records, in the order of their files."""
     pictures = [_cost(one, f"cost-{i}") for i, one in enumerate(groups, 1) if _has_costs(one)][:_MOST_COSTS]
     paths = dict.fromkeys([*found.analyses, *(path for run in found.runs for path in run.analyses)])
-    pictures += [_analysis(path, f"analysis-{i}", draw=i <= _MOST_ANALYSES) for i, path in enumerate(paths, 1)]
+    pictures += [
+        _analysis(path, shown(path, found.base), f"analysis-{i}", draw=i <= _MOST_ANALYSES)
+        for i, path in enumerate(paths, 1)
+    ]
     return tuple(pictures)
 
 
@@ -103,23 +139,25 @@ def _cost(group: Group, prefix: str) -> Picture:
     record = Cost(attack=attack, images=part, eps=group.setting.eps, points=tuple(points))
     title = f"Robust accuracy against the cost of training: {group.setting.title}"
     caption = (
-        f"Accuracy under {attack_name(attack)} against training time, and against the images that training passed "
+        f"{under(attack)}, accuracy against training time, and against the images that training passed "
         "forward and backward, which does not depend on the machine. To the upper left is better."
     )
     return Picture(title=title, caption=caption, drawing=_draw(record, prefix, title))
 
 
-def _analysis(path: Path, prefix: str, *, draw: bool) -> Picture:
+def _analysis(path: Path, called: str, prefix: str, *, draw: bool) -> Picture:
     """Return the figure of a record of ``nuat analyse``; one that cannot be read is named with the reason."""
     try:
         record = analysis.read(path)
-        title = _CAPTIONS[record.kind]
+        title, said = _SAID.get(record.kind, (record.kind.replace("-", " ").capitalize(), ""))
         drawing = _draw(record, prefix, title) if draw else None
     except InputError as error:
-        return Picture(title=path.name, caption=f"Not drawn: {error}", drawing=None)
-    told = [f"{name} {getattr(record, name)}" for name in ("n", "seed", "hardware") if hasattr(record, name)]
+        return Picture(title=path.name, caption=f"Not drawn: {str(error).replace(str(path), called)}", drawing=None)
+    told = [
+        f"{name} {hardware_text(getattr(record, name))}" for name in ("n", "seed", "hardware") if hasattr(record, name)
+    ]
     caption = (
-        f"From {path}"
+        f"{said} From {called}".lstrip()
         + (f" ({', '.join(told)})" if told else "")
         + ("." if draw else "; not drawn: too many for a page.")
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nuat import paper
 from nuat.recipes import RECIPES
+from nuat.report.attack_names import attack_name as attack_name
 from nuat.report.page.measurements import Measurement
 from nuat.report.page.runs import Run
 from nuat.report.page.settings import identity
@@ -19,26 +20,10 @@ _DATA = {
     "cifar100": "CIFAR-100",
     "imagenet100": "ImageNet-100",
 }
-_ATTACKS = {
-    "clean": "Clean",
-    "fgsm": "FGSM",
-    "rfgsm": "R-FGSM",
-    "square": "Square",
-    "autoattack": "AutoAttack",
-    "autoattack-v1": "AutoAttack v1",
-    "worst-case": "Worst case",
-}
-_FAMILIES = {"pgd-": "PGD-", "gama-": "GAMA-PGD-"}
+_SHORTER = {"nuat-mnist": "nuat-wa-mnist-mnist-cnn"}
+"""Recipes that train as a row of the paper does, with other settings, to the recipe of that row."""
 Column = tuple[str, str]
 """Part (test or validation) and attack."""
-
-
-def attack_name(attack: str) -> str:
-    """Return an attack as the paper writes it; one that it does not have as the command line does."""
-    for prefix, name in _FAMILIES.items():
-        if attack.startswith(prefix) and attack.removeprefix(prefix).isdigit():
-            return name + attack.removeprefix(prefix)
-    return _ATTACKS.get(attack, attack)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +90,22 @@ class Group:
         names = dict.fromkeys(quantity for row in rows for quantity in row.values)
         return tuple(name for name in names if not name.startswith("#") and not name.endswith("epochs"))
 
+    @property
+    def tuning(self) -> bool:
+        """Whether its runs were scored on validation images alone: trials that chose settings, and no results."""
+        return {found.part for run in self.runs for found in run.measurements} == {"validation"}
+
     def theirs(self, method: Method) -> paper.Row | None:
         """Return the paper's row for a method; none where it has none."""
         if self.table is None:
             return None
-        return next(
-            (row for row in paper.table(self.table) if row.recipe and row.recipe == method.runs[0].recipe), None
-        )
+        recipe = row_recipe(method.runs[0])
+        return next((row for row in paper.table(self.table) if row.recipe and row.recipe == recipe), None)
+
+
+def row_recipe(run: Run) -> str:
+    """Return the recipe of the paper's row that a run is to be held beside: its own, or the one it is shorter than."""
+    return _SHORTER.get(run.recipe, run.recipe)
 
 
 def _order(column: Column) -> tuple[bool, int, int, str]:
@@ -144,11 +138,12 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def group(runs: Sequence[Run]) -> tuple[Group, ...]:
-    """Return the runs in groups, in the order in which the groups first come; methods in the order of the recipes."""
+    """Return the runs in groups: the largest first, those of tuning last; methods in the order of the recipes."""
     groups: dict[Setting, list[Run]] = {}
     for run in runs:
         groups.setdefault(_setting(run), []).append(run)
-    return tuple(_group(setting, found) for setting, found in groups.items())
+    made = (_group(setting, found) for setting, found in groups.items())
+    return tuple(sorted(made, key=lambda one: (one.tuning, -len(one.runs))))
 
 
 def _group(setting: Setting, runs: Sequence[Run]) -> Group:
@@ -181,7 +176,7 @@ def _named(method: Method, namesakes: Sequence[Method]) -> Method:
     own = dict(identity(method.runs[0]))
     names = [name for name, value in own.items() if any(other.get(name) != value for other in settings)]
     alone = sum(other == own for other in settings) == 1
-    told = ", ".join(f"{name} {own[name]}" for name in names) if alone and names else str(method.runs[0].path)
+    told = ", ".join(f"{name} {own[name]}" for name in names) if alone and names else method.runs[0].called
     return replace(method, label=f"{method.label} ({told})")
 
 
@@ -211,7 +206,7 @@ def _setting(run: Run) -> Setting:
 
 def _table(setting: Setting, runs: Sequence[Run]) -> str | None:
     """Return the paper's table that has a row for one of the runs' recipes, on the same data and at the same eps."""
-    recipes = {run.recipe for run in runs}
+    recipes = {row_recipe(run) for run in runs}
     for name in paper.TABLES:
         numbers = paper.of_table(name)
         same = (numbers[0].dataset, "Linf", numbers[0].eps) == (setting.dataset, setting.norm, setting.eps)

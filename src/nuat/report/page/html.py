@@ -12,12 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import nuat
+from nuat.report.attack_names import attack_name
 from nuat.report.campaigns import duration
 from nuat.report.page import figures, pictures, sparkline
-from nuat.report.page.groups import Group, Method, attack_name, best, group
+from nuat.report.page.groups import Group, Method, best, group
 from nuat.report.page.runs import Run
 from nuat.report.page.search import Found
-from nuat.report.page.settings import Change, changes, commands, common, own
+from nuat.report.page.settings import Change, changes, commands, common, local, own
 from nuat.report.page.summary import finding, group_sentences, lead, strongest
 from nuat.report.page.table import MISSING, Column, Table, remarks, tabulate
 from nuat.report.tables import eps_text
@@ -194,7 +195,7 @@ def _facts(run: Run) -> Facts:
         ("Started", environment.get("started")),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions if value)),
         ("Resumed", f"{run.resumed} times" if run.resumed else None),
-        ("Folder", str(run.path)),
+        ("Folder", run.called),
     ]
     return tuple((name, str(value)) for name, value in facts if value not in (None, ""))
 
@@ -210,7 +211,7 @@ def _data(run: Run) -> str:
         told.append(f"{limit:,} training images")
     if source.get("test"):
         told.append(f"{source['test']:,} test images")
-    return ", ".join([str(name), *told])
+    return ", ".join([local(str(name)), *told])
 
 
 def _network(run: Run) -> str:

@@ -1,8 +1,9 @@
 """What a run's weights withstood, read from its folder."""
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,23 +89,33 @@ class EvaluationFile:
         )
 
 
-def read_evaluations(folder: Path, row: Mapping[str, Any]) -> tuple[EvaluationFile, ...]:
-    """Return the evaluations in a run's folder, the one that ended the run first.
+def hardware_text(hardware: object) -> str:
+    """Return the name of a machine as people write it; records say "1 threads"."""
+    return re.sub(r"\b1 threads\b", "1 thread", str(hardware))
+
+
+def read_evaluations(folder: Path, row: Mapping[str, Any]) -> tuple[tuple[EvaluationFile, ...], dict[str, str]]:
+    """Return the evaluations in a run's folder, the one that ended the run first, and why others cannot be read.
 
     Args:
         folder: of the run.
         row: its record in a campaign, which says what images each suite attacked; empty without one.
 
-    Raises:
-        ValueError: one of them is damaged; the message begins with its name.
+    Returns:
+        The evaluations; and of the files that are damaged, name to reason, which begins with the name.
     """
     paths = sorted(path for path in folder.glob("evaluation*.json") if not path.name.endswith(".partial.json"))
     paths.sort(key=lambda path: path.name != "evaluation.json")
     parts = {f"evaluation-{name}.json": str(suite["images"]) for name, suite in row.get("suites", {}).items()}
-    return tuple(
-        EvaluationFile(file=path.name, part=parts.get(path.name, "test"), evaluation=_evaluation(path))
-        for path in paths
-    )
+    found, broken = [], {}
+    for path in paths:
+        try:
+            evaluation = _evaluation(path)
+        except ValueError as error:
+            broken[path.name] = f"{error}; remove it, or make it again"
+        else:
+            found.append(EvaluationFile(file=path.name, part=parts.get(path.name, "test"), evaluation=evaluation))
+    return tuple(found), broken
 
 
 def _evaluation(path: Path) -> Evaluation:
@@ -120,7 +131,7 @@ def _evaluation(path: Path) -> Evaluation:
     for result in found.results:
         if abs(result.accuracy - float(written[result.name])) > 1e-6:
             raise ValueError(f"{path.name}: the accuracy written for {result.name} is not that of its verdicts")
-    return found
+    return replace(found, hardware=hardware_text(found.hardware))
 
 
 def of_row(row: Mapping[str, Any], files: tuple[str, ...], norm: str) -> tuple[Measurement, ...]:

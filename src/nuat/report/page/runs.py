@@ -10,9 +10,12 @@ from nuat.checkpoints import WeightsInfo, read_info
 from nuat.errors import InputError
 from nuat.recipes import RECIPES
 from nuat.records import RunFolder, to_json
-from nuat.report.page.measurements import EvaluationFile, Measurement, of_row, read_evaluations
+from nuat.report.page.measurements import EvaluationFile, Measurement, hardware_text, of_row, read_evaluations
 
 ROW = "row.json"
+ANALYSES = "analysis-*.json"
+"""Records of ``nuat analyse``."""
+_REMEDY = "; remove it, or make it again"
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, ZeroDivisionError)
 
 
@@ -56,6 +59,8 @@ class Run:
     """A run's records."""
 
     path: Path
+    called: str
+    """Its folder as the report names it: never by where the reader's disk has it."""
     recipe: str
     label: str | None
     """How its campaign calls it."""
@@ -73,6 +78,8 @@ class Run:
     end: Mapping[str, Any]
     """Seconds, passes and best epoch of the whole training; empty where it has not ended."""
     alarms: tuple[Mapping[str, Any], ...]
+    damaged: tuple[str, ...]
+    """Records that could not be read and are left out, each with the reason."""
     resumed: int
     """How often it went on after it was cut off."""
     failure: str | None
@@ -131,8 +138,10 @@ def is_run(folder: Path) -> bool:
 def read_run(folder: Path) -> Run:
     """Return the run in a folder.
 
+    A damaged evaluation, diagnosis or weights file is left out and named in ``damaged``: the rest still says something.
+
     Raises:
-        InputError: it is not the folder of a run, or a record in it is damaged; which one is said.
+        InputError: it is not the folder of a run, or another record in it is damaged; which one is said.
     """
     if not is_run(folder):
         raise InputError(f"{folder}: is not the folder of a run; it holds no config.json.")
@@ -144,9 +153,7 @@ def read_run(folder: Path) -> Run:
         where = "config.json"
         recipe, config = _settings(files.config, row)
         where = "environment.json"
-        environment = _json(files.environment)
-        if not isinstance(environment.get("packages", {}), dict):
-            raise TypeError("packages")
+        environment = _environment(files.environment)
         where = "split.json"
         source = {name: value for name, value in _json(files.split).items() if name != "validation_indices"}
         int(source.get("train", 0)), int(source.get("test", 0))
@@ -157,16 +164,19 @@ def read_run(folder: Path) -> Run:
         alarms = [line for line in lines if line["kind"] == "alarm"] or row.get("alarms", [])
         alarms = [{**alarm, "epoch": int(alarm["epoch"]), "monitor": str(alarm["monitor"])} for alarm in alarms]
         where = "evaluation"
-        evaluations = read_evaluations(folder, row)
+        evaluations, broken = read_evaluations(folder, row)
         measured = [m for found in evaluations for m in found.measurements()]
-        measured += of_row(row, tuple(found.file for found in evaluations), _norm(config))
+        # what a row says of a file that is damaged now cannot be held against it
+        measured += of_row(row, (*(found.file for found in evaluations), *broken), _norm(config))
         where = "diagnosis.json"
-        diagnosis = _diagnosis(folder / where)
+        diagnosis, undiagnosed = _diagnosis(folder / where)
+        weights, unloaded = _weights(files.best)
         seed = row.get("seed", config.get("seed"))
         return Run(
             path=folder,
+            called=str(folder),
             recipe=recipe,
-            label=None if "label" not in row else str(row["label"]),
+            label=_label(row),
             campaign=None if "campaign" not in row else str(row["campaign"]),
             seed=None if seed is None else int(seed),
             config=config,
@@ -176,22 +186,22 @@ def read_run(folder: Path) -> Run:
             epochs=epochs,
             end=end,
             alarms=tuple(alarms),
+            damaged=(*broken.values(), *undiagnosed, *unloaded),
             resumed=sum(line["kind"] == "resume" for line in lines),
             failure=str(row["reason"]) if row.get("status") == "failed" else None,
             evaluations=evaluations,
             measurements=tuple(measured),
             diagnosis=diagnosis,
-            analyses=tuple(sorted(folder.glob("analysis-*.json"))),
+            analyses=tuple(sorted(folder.glob(ANALYSES))),
             examples=files.examples if files.examples.is_file() else None,
-            weights=read_info(files.best) if files.best.is_file() else None,
+            weights=weights,
         )
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"{folder}: {where} cannot be read ({error.strerror}).") from None
-    except _DAMAGED as error:
-        said = str(error) if str(error).startswith("evaluation") else f"{where} is damaged"
-        raise InputError(f"{folder}: {said}; remove it, or make it again.") from None
+    except _DAMAGED:
+        raise InputError(f"{folder}: {where} is damaged{_REMEDY}.") from None
 
 
 def _norm(config: Mapping[str, Any]) -> str:
@@ -207,6 +217,32 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise TypeError(path.name)
     return values
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    values = _json(path)
+    if not isinstance(values.get("packages", {}), dict):
+        raise TypeError("packages")
+    return values | {"hardware": hardware_text(values["hardware"])} if "hardware" in values else values
+
+
+def _label(row: Mapping[str, Any]) -> str | None:
+    """Return how a campaign calls a row; none but the recipe where it only lists the settings, as the report does."""
+    if "label" not in row:
+        return None
+    label, recipe = str(row["label"]), str(row.get("recipe"))
+    listed = row.get("settings") and label.startswith(f"{recipe} (") and label.endswith(")")
+    return recipe if listed else label
+
+
+def _weights(path: Path) -> tuple[WeightsInfo | None, tuple[str, ...]]:
+    """Return what a weights file says of itself, or why it cannot be read."""
+    if not path.is_file():
+        return None, ()
+    try:
+        return read_info(path), ()
+    except InputError as error:
+        return None, (f"{path.name} cannot be read: {str(error).removeprefix(f'{path}: ').rstrip('.')}",)
 
 
 def _row(path: Path) -> dict[str, Any]:
@@ -269,11 +305,16 @@ def _end(lines: list[dict[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _diagnosis(path: Path) -> Diagnosis | None:
-    values = _json(path)
-    if not values:
-        return None
-    names = ("check", "status", "threshold", "meaning")
-    checks = tuple(Check(**{name: str(verdict[name]) for name in names}) for verdict in values["verdicts"])
-    left_out = tuple(str(text) for text in values.get("left_out", []))
-    return Diagnosis(file=path.name, n=int(values["evaluation"]["n"]), checks=checks, left_out=left_out)
+def _diagnosis(path: Path) -> tuple[Diagnosis | None, tuple[str, ...]]:
+    """Return the verdicts, or why they cannot be read."""
+    try:
+        values = _json(path)
+        if not values:
+            return None, ()
+        names = ("check", "status", "threshold", "meaning")
+        checks = tuple(Check(**{name: str(verdict[name]) for name in names}) for verdict in values["verdicts"])
+        left_out = tuple(str(text) for text in values.get("left_out", []))
+        n = int(values["evaluation"]["n"])
+    except _DAMAGED:
+        return None, (f"{path.name} is damaged{_REMEDY}",)
+    return Diagnosis(file=path.name, n=n, checks=checks, left_out=left_out), ()

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuat.errors import InputError
-from nuat.report.page.runs import Run, is_run, read_run
+from nuat.report.page.runs import ANALYSES, Run, is_run, read_run
+
+_NO_RUN = "{}: holds no run; a run's folder has a config.json, as 'nuat train' writes it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,8 @@ class Found:
     """Folders that were found by searching and could not be read, each with the reason."""
     analyses: tuple[Path, ...]
     """Records of ``nuat analyse`` that lie outside the runs' folders."""
+    base: Path
+    """What absolute paths are told from: the folder that holds every absolute path that was named."""
 
 
 def find_runs(paths: Sequence[Path]) -> Found:
@@ -33,28 +37,44 @@ def find_runs(paths: Sequence[Path]) -> Found:
     """
     if not paths:
         raise InputError("say which runs: nuat report RUNS..., folders of runs or of campaigns.")
+    base = _base(paths)
     folders: dict[Path, tuple[Path, bool]] = {}  # by its real path: as it is called, and whether it was named itself
-    analyses: dict[Path, None] = {}
+    analyses: dict[Path, Path] = {}
     for path in paths:
-        found = _below(path)
-        if not found:
-            raise InputError(f"{path}: holds no run; a run's folder has a config.json, as 'nuat train' writes it.")
+        found, records = _below(path)
+        if not found and not records:
+            raise InputError(_NO_RUN.format(path))
         for folder in found:
             called, named = folders.get(folder.resolve(), (folder, False))
             folders[folder.resolve()] = called, named or folder == path
-        if not is_run(path):
-            analyses |= dict.fromkeys(sorted(path.glob("analysis-*.json")))
+        # by its real path, so that a folder named twice is drawn once
+        analyses |= {record.resolve(): record for record in records if record.resolve() not in analyses}
     runs, unreadable = [], []
     for folder, named in folders.values():
         try:
-            runs.append(read_run(folder))
+            runs.append(replace(read_run(folder), called=shown(folder, base)))
         except InputError as error:
             if named:
                 raise
-            unreadable.append((str(folder), str(error).removeprefix(f"{folder}: ")))
+            unreadable.append((shown(folder, base), str(error).removeprefix(f"{folder}: ")))
+    if not folders:
+        raise InputError(_NO_RUN.format(paths[0]))
     if not runs:
         raise InputError(f"no run can be read; the first, {unreadable[0][0]}: {unreadable[0][1]}")
-    return Found(runs=_with_campaigns(runs), unreadable=tuple(unreadable), analyses=tuple(analyses))
+    return Found(runs=_with_campaigns(runs), unreadable=tuple(unreadable), analyses=tuple(analyses.values()), base=base)
+
+
+def shown(path: Path, base: Path) -> str:
+    """Return a path as the report names it: as it was given, and an absolute one from ``base`` on."""
+    if not path.is_absolute():
+        return str(path)
+    absolute = Path(os.path.normpath(path))
+    return str(absolute.relative_to(base)) if absolute.is_relative_to(base) else f".../{absolute.name}"
+
+
+def _base(paths: Sequence[Path]) -> Path:
+    parents = [Path(os.path.normpath(path)).parent for path in paths if path.is_absolute()]
+    return Path(os.path.commonpath(parents) if parents else os.sep)
 
 
 def _with_campaigns(runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -73,17 +93,19 @@ def _with_campaigns(runs: Sequence[Run]) -> tuple[Run, ...]:
     )
 
 
-def _below(path: Path) -> list[Path]:
-    """Return the folders of runs at or under ``path``, in the order of their names."""
+def _below(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders of runs at or under ``path``, and the records of analyses outside them, each by name."""
     if not path.exists():
         raise InputError(f"{path}: no such folder.")
     if not path.is_dir():
         raise InputError(f"{path}: is a file; name the folder of a run, or one that holds runs.")
     found: list[Path] = []
+    records: list[Path] = []
     for name, inner, _ in os.walk(path):
         if is_run(Path(name)):
             found.append(Path(name))
             inner.clear()  # nothing inside a run is another run
         else:
+            records += sorted(Path(name).glob(ANALYSES))
             inner[:] = sorted(folder for folder in inner if not folder.startswith("."))
-    return found
+    return found, records

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from nuat.recipes import RECIPES
@@ -46,14 +47,24 @@ def show(value: Any) -> str:
         steps = round(value * 255)
         # 8/255 rather than 0.03137254901960784, which is the same number
         return f"{steps}/255" if steps / 255 == value and len(repr(value)) > 8 else repr(value)
-    return ",".join(show(item) for item in value) if isinstance(value, list) else str(value)
+    return ",".join(show(item) for item in value) if isinstance(value, list) else local(str(value))
+
+
+def local(text: str) -> str:
+    """Return text as it is, an absolute path without where it lay on the disk of the machine that wrote it."""
+    option, sign, value = text.partition("=") if text.startswith("--") else ("", "", text)
+    path = PurePath(value)
+    return f"{option}{sign}.../{path.name}" if path.is_absolute() and path.name else text
 
 
 def changes(run: Run) -> tuple[Change, ...]:
     """Return what changes the training against the recipe, but for the seed; fields of other versions are left out."""
-    return tuple(
-        change for change in _all_changes(run) if change.name != "seed" and not change.name.startswith(_NO_EFFECT)
-    )
+    return beside(run, run.recipe)
+
+
+def beside(run: Run, recipe: str) -> tuple[Change, ...]:
+    """Return what changes the training of a run against another recipe, but for the seed."""
+    return tuple(change for change in _against(run, recipe) if _counts(change.name))
 
 
 def common(runs: Sequence[Run]) -> dict[str, str]:
@@ -76,11 +87,7 @@ def own(run: Run, shared: Iterable[str]) -> dict[str, str]:
 def identity(run: Run) -> tuple[tuple[str, str], ...]:
     """Return what runs of one method have in common: every setting that counts, but for the seed."""
     flat = flatten(run.config)
-    return tuple(
-        (name, show(value))
-        for name, value in sorted(flat.items())
-        if name != "seed" and not name.startswith(_NO_EFFECT)
-    )
+    return tuple((name, show(value)) for name, value in sorted(flat.items()) if _counts(name))
 
 
 def commands(run: Run) -> tuple[tuple[str, str], ...]:
@@ -88,30 +95,47 @@ def commands(run: Run) -> tuple[tuple[str, str], ...]:
     found = []
     recorded = run.environment.get("command")
     if isinstance(recorded, list) and recorded:
-        found.append(("As it was started", shlex.join(map(str, recorded))))
+        found.append(("As it was started", _joined([_program(str(recorded[0])), *map(str, recorded[1:])])))
     if run.recipe in RECIPES and run.config:
         words = ["nuat", "train", run.recipe]
         for change in _all_changes(run):
             if change.name.endswith(".class"):  # another defense than the recipe's: no setting says that
                 return tuple(found)
             words += [f"--{change.name.replace('_', '-')}", change.value]
-        found.append(("This run alone", shlex.join(words)))
+        found.append(("This run alone", _joined(words)))
     for file in run.evaluations:
         if file.file == "evaluation.json" or file.part != "test":
             continue  # the training's own; and the validation images are attacked by campaigns alone
         evaluation = file.evaluation
-        words = ["nuat", "evaluate", str(run.path), "--attacks", ",".join(r.name for r in evaluation.results)]
+        words = ["nuat", "evaluate", run.called, "--attacks", ",".join(r.name for r in evaluation.results)]
         words += ["--n", str(evaluation.n), "--seed", str(evaluation.seed), "--batch-size", str(evaluation.batch_size)]
         words += [] if evaluation.norm == run.norm else ["--norm", evaluation.norm]
         words += [] if evaluation.eps == run.eps else ["--eps", show(evaluation.eps)]
-        found.append((f"{file.file}, from its weights", shlex.join(words)))
+        found.append((f"{file.file}, from its weights", _joined(words)))
     return tuple(found)
 
 
+def _joined(words: Sequence[str]) -> str:
+    return shlex.join(local(word) for word in words)
+
+
+def _program(word: str) -> str:
+    """Return ``nuat`` for whatever file started it."""
+    return "nuat" if PurePath(word).name in ("nuat", "__main__.py") else word
+
+
+def _counts(name: str) -> bool:
+    return name != "seed" and not name.startswith(_NO_EFFECT)
+
+
 def _all_changes(run: Run) -> tuple[Change, ...]:
-    if run.recipe not in RECIPES:
+    return _against(run, run.recipe)
+
+
+def _against(run: Run, recipe: str) -> tuple[Change, ...]:
+    if recipe not in RECIPES:
         return ()
-    theirs, ours = flatten(to_json(RECIPES[run.recipe]())), flatten(run.config)
+    theirs, ours = flatten(to_json(RECIPES[recipe]())), flatten(run.config)
     return tuple(
         Change(name=name, value=show(value), default=show(theirs[name]))
         for name, value in ours.items()

@@ -1,15 +1,20 @@
 """What was found, in sentences, from the records alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from nuat.analysis.cost import STRONGEST_FIRST
 from nuat.comparison import compare
 from nuat.errors import InputError
-from nuat.report.page.groups import Column, Group, Method, attack_name, best, mean_and_deviation
-from nuat.report.page.measurements import Measurement
+from nuat.report.attack_names import attack_name
+from nuat.report.page.groups import Column, Group, Method, best, mean_and_deviation, row_recipe
+from nuat.report.page.measurements import WORST_CASE, Measurement
 from nuat.report.page.runs import Run
-from nuat.report.page.settings import changes
+from nuat.report.page.settings import beside
 
+_STANDARD = tuple(name for name in STRONGEST_FIRST if name.startswith("autoattack"))
+_RANKED_BY = tuple(dict.fromkeys((*_STANDARD, WORST_CASE, *STRONGEST_FIRST)))
+"""The strongest first: after AutoAttack the worst case, which is below each attack in it."""
 _ALARMS = {
     "overfitting": "catastrophic overfitting",
     "collapse": "a collapse to a constant",
@@ -23,18 +28,29 @@ def strongest(group: Group) -> Column | None:
     An attack on one of several seeds alone would rank a method by that seed. Runs that nothing attacked do not count.
     """
     robust = [column for column in group.columns if column[1] != "clean"]
-    order = {name: place for place, name in enumerate(STRONGEST_FIRST)}
+    order = {name: place for place, name in enumerate(_RANKED_BY)}
     robust.sort(key=lambda column: (column[0] != "test", order.get(column[1], len(order))))
     runs = [run for run in group.runs if any(best(run, column) for column in group.columns)]
     methods = [method for method in group.methods if any(method.measured(column) for column in group.columns)]
     for column in robust:
-        if runs and all(best(run, column) for run in runs):
+        if runs and all(best(run, column) for run in runs) and _alike(runs, column):
             return column
     for every in (all, any):
         for column in robust:
-            if methods and every(bool(method.measured(column)) for method in methods):
+            has = every(bool(method.measured(column)) for method in methods)
+            if methods and has and _alike(runs, column):
                 return column
     return None
+
+
+def _alike(runs: Sequence[Run], column: Column) -> bool:
+    """Return whether the runs mean the same by an accuracy: a worst case over other attacks is another one."""
+    return len({frozenset(found.attacks) for run in runs if (found := best(run, column))}) == 1
+
+
+def under(attack: str) -> str:
+    """Return an attack as the beginning of a sentence."""
+    return "In the worst case of all attacks" if attack == WORST_CASE else f"Under {attack_name(attack)}"
 
 
 def ranking(group: Group, column: Column) -> list[tuple[Method, float]]:
@@ -53,7 +69,10 @@ def lead(groups: Sequence[Group], unreadable: int) -> str:
     if len(groups) == 1:
         said = group_sentences(groups[0])
     else:
-        said = [f"{len(runs)} runs in {len(groups)} settings, each with its own table.", *_events(groups, names=False)]
+        tuning = sum(len(group.runs) for group in groups if group.tuning)
+        trials = f" {tuning} of the runs only chose settings, on validation images." if tuning else ""
+        said = [f"{len(runs)} runs in {len(groups)} settings, each with its own table.{trials}"]
+        said += _events(groups, names=False)
     said += _checks(runs)
     if unreadable:
         folders = (
@@ -96,11 +115,11 @@ def _first(group: Group, column: Column) -> str:
     """Return the sentence on the method that withstands most."""
     method = ranking(group, column)[0][0]
     found, clean = method.measured(column), method.measured((column[0], "clean"))
-    said = f"Under {attack_name(column[1])} on {_images(found)} {method.label} is right on {_figure(found)}"
+    said = f"{under(column[1])} on {_images(found)} {method.label} is right on {_figure(found)}"
     said += f", without an attack on {_figure(clean, interval=False)}" if clean else ""
     row = group.theirs(method)
     if row is not None and column[0] == "test" and column[1] in row.values:
-        changed = len(changes(method.runs[0]))
+        changed = len(beside(method.runs[0], row_recipe(method.runs[0])))
         recipe = f", for a recipe from which this run differs in {_count(changed, 'setting')}" if changed else ""
         said += f"; the paper has {row.values[column[1]]:.2f} %{recipe}"
     return said + "."
@@ -167,23 +186,29 @@ def _apart(a: Method, b: Method, column: Column) -> bool | None:
 
 def _events(groups: Sequence[Group], *, names: bool) -> list[str]:
     """Return the sentences on what went wrong, with the names of the methods if asked for."""
-    pairs = [(method.label, run) for group in groups for method in group.methods for run in method.runs]
-    found = [
-        ("failed", [label for label, run in pairs if run.failure is not None]),
-        (
-            "did not come to the end of training",
-            [label for label, run in pairs if run.failure is None and run.state != "done"],
-        ),
+    pairs = [(method.label, run, one.tuning) for one in groups for method in one.methods for run in method.runs]
+    hits: list[tuple[str, Callable[[Run], bool]]] = [
+        ("failed", lambda run: run.failure is not None),
+        ("did not come to the end of training", lambda run: run.failure is None and run.state != "done"),
     ]
     for monitor, text in _ALARMS.items():
-        hit = [label for label, run in pairs if any(alarm["monitor"] == monitor for alarm in run.alarms)]
-        found.append((f"raised the alarm of {text}", hit))
-    return [
-        f"{'One run' if len(labels) == 1 else f'{len(labels)} runs'} {text}"
-        + (f": {_listed(list(dict.fromkeys(labels)))}." if names else ".")
-        for text, labels in found
-        if labels
-    ]
+        hits.append((f"raised the alarm of {text}", partial(_raised, monitor)))
+    said = []
+    for text, hit in hits:
+        # settings that were tried and not taken say little of the methods
+        tried = sum(hit(run) for _, run, tuning in pairs if tuning)
+        labels = [label for label, run, tuning in pairs if hit(run) and not tuning]
+        if labels:
+            also = f" (and {tried} in tuning)" if tried else ""
+            listed = f": {_listed(list(dict.fromkeys(labels)))}" if names else ""
+            said.append(f"{'One run' if len(labels) == 1 else f'{len(labels)} runs'} {text}{also}{listed}.")
+        elif tried:
+            said.append(f"{'One tuning run' if tried == 1 else f'{tried} tuning runs'} {text}.")
+    return said
+
+
+def _raised(monitor: str, run: Run) -> bool:
+    return any(alarm["monitor"] == monitor for alarm in run.alarms)
 
 
 def _checks(runs: Sequence[Run]) -> list[str]:

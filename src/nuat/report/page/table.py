@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nuat import paper
+from nuat.report.attack_names import attack_name
 from nuat.report.page.groups import Column as Measured
-from nuat.report.page.groups import Group, Method, attack_name, mean_and_deviation
+from nuat.report.page.groups import Group, Method, mean_and_deviation, row_recipe
 from nuat.report.page.measurements import DASH
-from nuat.report.page.settings import changes
+from nuat.report.page.settings import beside, changes
 
 MISSING = DASH
 Value = float | int | str | None
@@ -122,6 +123,7 @@ def remarks(method: Method) -> tuple[str, ...]:
     found = []
     for run in method.runs:
         seed = f", seed {run.seed}" if several else ""
+        found += [f"left out{seed}: {reason}" for reason in run.damaged]
         if run.failure is not None:
             found.append(f"failed{seed}: {run.failure}")
         elif run.state != "done":
@@ -265,6 +267,13 @@ def _notes(group: Group) -> tuple[str, ...]:
             f"Columns as in Table {group.table} of the paper (Sriramanan et al., NeurIPS 2021), whose numbers stand "
             "beside ours; they are of its own training runs."
         )
+        for run in (method.runs[0] for method in group.methods if group.theirs(method)):
+            if row_recipe(run) != run.recipe:
+                count = len(beside(run, row_recipe(run)))
+                notes.append(
+                    f"{run.recipe} is not the paper's row but a shorter training of it: its settings differ in {count} "
+                    f"from those of {row_recipe(run)}, the recipe of the row beside which it stands."
+                )
     machines = _listed([str(run.environment.get("hardware", "")) for run in runs])
     if machines:
         notes.append(f"Training ran on: {machines}. Seconds compare within one machine only, passes everywhere.")

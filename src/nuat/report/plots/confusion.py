@@ -68,13 +68,13 @@ def _entropies(axis: Any, record: Confusion) -> None:
     axis.set_xlim(0, np.log(len(places)) * 1.02)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("entropy (nats)")
-    axis.set_title(f"entropy of each class\n(at most {np.log(len(places)):.2f})", fontsize=8)
+    axis.set_title(f"entropy by class\n(at most {np.log(len(places)):.2f})", fontsize=7)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
 
 
 def _small_print(record: Confusion) -> str:
     return (
         f"{record.subject.name}: {record.n:,} test images in same-class batches of {record.batch_size}, clean accuracy "
-        f"{100 * record.clean_accuracy:.1f} %; one step of Linf eps {eps_text(record.eps)}\nfrom Bernoulli noise of "
+        f"{100 * record.clean_accuracy:.1f} %; one step of Linf eps {eps_text(record.eps)} from Bernoulli noise of "
         f"{eps_text(record.alpha)} on the norm alone. Dashed: mean over the classes."
     )

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from nuat.analysis.cost import Cost, Method, pareto
 from nuat.errors import InputError
 from nuat.report.plots import labels, style
+from nuat.report.plots.attacks import under
 from nuat.report.tables import eps_text
 
 
@@ -27,7 +28,7 @@ def draw(records: Sequence[Cost]) -> Figure:
     with mpl.rc_context(style.RC):
         figure = Figure(figsize=(style.WIDTH, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        left.set_ylabel(f"accuracy under {first.attack} (%)")
+        left.set_ylabel(f"accuracy {under(first.attack)} (%)")
         hardware = sorted(
             {p.hardware for r in records for p in r.points if p.hardware is not None and p.seconds is not None}
         )
@@ -111,11 +112,13 @@ def _small_print(record: Cost, methods: Sequence[Method], hardware: Sequence[str
     eps = "" if record.eps is None else f", Linf eps {eps_text(record.eps)}"
     several = "; of several seeds, the standard deviation" if any(method.seeds > 1 for method in methods) else ""
     missing = [method.name for method in methods if method.accuracy is None]
+    some = [f"{m.name} {m.seeds} of {m.runs} seeds" for m in methods if m.accuracy is not None and m.seeds < m.runs]
     uncounted = [method.name for method in methods if method.seconds is None or method.passes is None]
     lines = [
         f"{record.images.capitalize()} images{eps}. Bars: 95 % over images{several}.",
         "Blue dots: the Pareto front, which no method beats at its cost or below.",
         f"Trained on: {'; '.join(hardware) or 'unknown'}{'; times of different machines' * (len(hardware) > 1)}.",
     ]
-    lines += [f"Not measured under {record.attack}: {', '.join(missing)}."] if missing else []
+    lines += [f"Cost and accuracy of the seeds that were attacked so: {', '.join(some)}."] if some else []
+    lines += [f"Not measured {under(record.attack)}: {', '.join(missing)}."] if missing else []
     return lines + ([f"Time or passes not recorded: {', '.join(uncounted)}."] if uncounted else [])

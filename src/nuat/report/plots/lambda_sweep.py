@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from nuat.analysis.lambda_sweep import LambdaPoint, LambdaSweep
 from nuat.errors import InputError
+from nuat.report.attack_names import attack_name
 from nuat.report.plots import style
 from nuat.report.tables import eps_text
 from nuat.results import wilson_interval
@@ -37,7 +38,7 @@ def draw(records: Sequence[LambdaSweep]) -> Figure:
         axis.set_xlabel("lambda in the last epoch")
         handles: list[Any] = [
             Line2D([], [], color=style.BLUE, label="clean"),
-            Line2D([], [], color=style.VERMILION, label=first.attack),
+            Line2D([], [], color=style.VERMILION, label=attack_name(first.attack)),
         ]
         if names != [""]:
             handles += [

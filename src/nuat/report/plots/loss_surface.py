@@ -14,6 +14,8 @@ from nuat.report.plots import style
 from nuat.report.tables import eps_text
 
 _COLUMNS = 4
+_LINE = 0.13
+"""inches: height of a line of small print."""
 
 
 def draw(records: Sequence[LossSurface]) -> Figure:
@@ -24,9 +26,12 @@ def draw(records: Sequence[LossSurface]) -> Figure:
     columns = min(_COLUMNS, len(panels))
     blocks = -(-len(panels) // columns)
     with mpl.rc_context(style.RC):
-        width, height = max(3.4, style.WIDTH * columns / _COLUMNS + 0.5), 3.6 * blocks + 0.6
+        width = max(3.4, style.WIDTH * columns / _COLUMNS + 0.5)
+        told = style.wrapped(_small_print(records), width)
+        below = 0.06 + _LINE * len(told)
+        height = 3.6 * blocks + 0.2 + below
         figure = Figure(figsize=(width, height))
-        left, right, top, bottom = 0.55 / width, 1 - 0.75 / width, 1 - 0.35 / height, 0.85 / height
+        left, right, top, bottom = 0.55 / width, 1 - 0.75 / width, 1 - 0.35 / height, (0.42 + below) / height
         grid = figure.add_gridspec(
             2 * blocks, columns, height_ratios=[1.15, 1.0] * blocks, left=left, right=right, top=top, bottom=bottom,
             wspace=0.12, hspace=0.1,
@@ -39,7 +44,7 @@ def draw(records: Sequence[LossSurface]) -> Figure:
         bar = figure.add_axes((right + 0.12 / width, bottom, 0.1 / width, (top - bottom) * 0.45))
         figure.colorbar(ScalarMappable(norm, style.MAP), cax=bar, label="cross-entropy (nats)")
         bar.grid(visible=False)
-        figure.text(0.01, 0.06 / height, _small_print(records), fontsize=6.5, color=style.GREY, va="bottom")
+        figure.text(0.01, 0.06 / height, "\n".join(told), fontsize=style.SMALL, color=style.GREY, va="bottom")
     return figure
 
 
@@ -59,10 +64,10 @@ def _surface(axis: Any, record: LossSurface, model: ModelSurface, norm: Normaliz
     axis.tick_params(labelsize=6, pad=-3)
     axis.set_xlabel("d1", labelpad=-9, fontsize=7)
     axis.set_ylabel("d2", labelpad=-9, fontsize=7)
-    error = "" if model.standard_error is None else f" \u00b1 {model.standard_error:.2f}"
+    ends = "" if model.quartiles is None else f" ({model.quartiles[0]:.2f}\u2013{model.quartiles[1]:.2f})"
     middle = {"transform": axis.transAxes, "ha": "center", "va": "bottom"}
     axis.text2D(0.5, 1.1, style.shorten(model.subject.name, 24), fontsize=8.5, fontweight="bold", **middle)
-    axis.text2D(0.5, 1.0, f"roughness {model.mean_roughness:.2f}{error}", fontsize=7, **middle)
+    axis.text2D(0.5, 1.0, f"roughness {model.median_roughness:.2f}{ends}", fontsize=7, **middle)
 
 
 def _contours(axis: Any, record: LossSurface, model: ModelSurface, norm: Normalize, *, first: bool) -> None:
@@ -84,12 +89,15 @@ def _contours(axis: Any, record: LossSurface, model: ModelSurface, norm: Normali
         axis.set_ylabel("d2 / eps")
 
 
-def _small_print(records: Sequence[LossSurface]) -> str:
+def _small_print(records: Sequence[LossSurface]) -> list[str]:
     record = records[0]
-    images = "one test image" if record.n == 1 else f"mean of {record.n} test images"
+    several = record.n > 1
+    images = f"the mean surface of {record.n} test images" if several else "the surface of one test image"
     box = "clipped to [0, 1]" if record.clip else "not clipped to [0, 1]"
-    return (
+    median = "median over the images (quartiles) of the" if several else "the"
+    return [
         f"Along d1 the sign of the gradient, along d2 random signs orthogonal to it; Linf eps {eps_text(record.eps)}; "
-        f"{images}, {box}.\nDot: the image, cross: FGSM. Lines: six levels of each panel's own.\n"
-        "Roughness: RMS deviation from the plane at the image, over the RMS change of the loss."
-    )
+        f"{images}, {box}. Dot: the image, cross: FGSM. Lines: six levels of each panel's own.",
+        f"Roughness: {median} RMS deviation of the margin (largest other logit minus the label's) from its tangent "
+        f"plane within {eps_text(record.within)}, over its RMS change. Smooth does not mean robust.",
+    ]

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nuat.analysis.nuclear_profile import NuclearProfile
 from nuat.errors import InputError
@@ -29,22 +29,30 @@ def draw(records: Sequence[NuclearProfile]) -> Figure:
         axis = figure.subplots()
         for i, (record, model) in enumerate(models):
             others = record.n - model.robust_images
+            for place, norms, images in (
+                (i - 0.2, model.robust, model.robust_images),
+                (i + 0.2, model.non_robust, others),
+            ):
+                if norms:
+                    _count(axis, place, images)
             _box(axis, model.robust, i - 0.2, style.BLUE, model.robust_images)
             _box(axis, model.non_robust, i + 0.2, style.VERMILION, others)
         names = [style.shorten(model.subject.name, 18) for _, model in models]
         upright = len(models) > 4 or max(map(len, names)) > 10
         axis.set_xticks(range(len(models)), names, rotation=30 if upright else 0, ha="right" if upright else "center")
         axis.set_xlim(-0.5, len(models) - 0.5)
-        norms = [norm for _, model in models for norm in (*model.robust, *model.non_robust)]
-        if norms and min(norms) > 0 and max(norms) > 10 * min(norms):
+        every = [norm for _, model in models for norm in (*model.robust, *model.non_robust)]
+        if every and min(every) > 0 and max(every) > 10 * min(every):
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_minor_formatter(NullFormatter())
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         else:
             axis.set_ylim(bottom=0)
         axis.grid(axis="x", visible=False)
         axis.set_ylabel("nuclear norm per image")
         handles = [Patch(facecolor=style.BLUE, label="robust"), Patch(facecolor=style.VERMILION, label="not robust")]
-        axis.legend(handles=handles, loc="upper left", ncols=2, bbox_to_anchor=(0, 1.13), borderaxespad=0)
+        axis.legend(handles=handles, loc="upper left", ncols=2, bbox_to_anchor=(0, 1.2), borderaxespad=0)
         style.note(figure, _small_print(records[0]))
     return figure
 
@@ -63,9 +71,17 @@ def _box(axis: Any, norms: Sequence[float], place: float, shade: str, images: in
     )  # fmt: skip
 
 
+def _count(axis: Any, place: float, images: int) -> None:
+    """Write how many images the group under a place has."""
+    axis.text(
+        place, 1.01, f"{images:,}", transform=axis.get_xaxis_transform(), ha="center", va="bottom", fontsize=6,
+        color=style.GREY,
+    )  # fmt: skip
+
+
 def _small_print(record: NuclearProfile) -> list[str]:
     return [
         f"{record.n:,} test images, Linf eps {eps_text(record.eps)}. Robust: still right under PGD-{record.steps}.",
         f"Norm of f(X\u0303) \u2212 f(X) under the attack of training (Eq. 1), in batches of {record.batch_size}.",
-        "Box: quartiles; line: median; whiskers: 5-95 % of the batches.",
+        "Box: quartiles; line: median; whiskers: 5-95 % of the batches. Numbers on top: images of the group.",
     ]

@@ -12,6 +12,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from nuat.files import atomic_write
 
@@ -24,6 +26,9 @@ MAP = "viridis"
 
 WIDTH = 7.0
 """inches: the text width of a page; halved it is still readable in a column."""
+
+SMALL = 6.5
+"""points: of small print."""
 
 RC: Any = {
     "font.size": 8.0,
@@ -73,10 +78,32 @@ def percent(axis: Axes, text: str) -> None:
 
 
 def note(figure: Figure, lines: Sequence[str]) -> None:
-    """Write small print under a figure of constrained layout."""
-    text = "\n".join(lines)
+    """Write small print under a figure of constrained layout, wrapped at its width."""
+    text = "\n".join(wrapped(lines, figure.get_figwidth()))
     if text:
-        figure.supxlabel(text, fontsize=6.5, color=GREY, x=0.01, ha="left")
+        figure.supxlabel(text, fontsize=SMALL, color=GREY, x=0.01, ha="left")
+
+
+def wrapped(lines: Sequence[str], inches: float) -> list[str]:
+    """Return small print in lines that fit between the edges of a figure that is so many inches wide."""
+    font = FontProperties(family=RC["font.family"], size=SMALL)
+    room = 72 * inches * 0.94  # the margin at the left, and the pixels that a raster rounds letters up to
+
+    def width(text: str) -> float:
+        return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
+
+    found = []
+    for line in lines:
+        words = line.split(" ")
+        current = words[0]
+        for word in words[1:]:
+            if width(f"{current} {word}") > room:
+                found.append(current)
+                current = word
+            else:
+                current = f"{current} {word}"
+        found.append(current)
+    return found
 
 
 def shorten(text: str, most: int = 28) -> str:

@@ -32,6 +32,16 @@ function sort(table, heads, head) {
   body.append(...rows);
 }
 
+const boxes = [...document.querySelectorAll(".scroll")];
+function fade(box) {
+  box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 4);
+}
+const sizes = new ResizeObserver((changed) => changed.forEach((one) => fade(one.target)));
+for (const box of boxes) {
+  box.addEventListener("scroll", () => fade(box), { passive: true });
+  sizes.observe(box);  // unfolding a box gives it a size, too
+}
+
 function reveal() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const folded = target && target.closest("details:not([open])");

@@ -1,0 +1,37 @@
+"""A share of the images as a test, as ``verdict`` judges a gap."""
+
+from dataclasses import dataclass
+
+from nuat.diagnostics.verdict import Status, decide, fewest
+from nuat.results import wilson_interval
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of n images have a property that few should have."""
+
+    count: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The share, in [0, 1]."""
+        return self.count / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the value."""
+        return wilson_interval(self.count, self.n)
+
+    def judge(self, *, allowed: float, excluded: float) -> Status:
+        """Return FAIL above ``allowed`` beyond doubt, PASS if at most that and ``excluded`` is ruled out."""
+        return decide(self.value, self.interval, allowed=allowed, excluded=excluded)
+
+    def images_needed(self, *, allowed: float, excluded: float) -> int:
+        """Return how many images would decide it if the share stayed as it is, about; at least n."""
+
+        def decides(n: int) -> bool:
+            grown = wilson_interval(round(self.count * n / self.n), n)
+            return decide(self.value, grown, allowed=allowed, excluded=excluded) is not Status.INCONCLUSIVE
+
+        return fewest(self.n, decides)
