@@ -1,6 +1,7 @@
 """Roughness against closed forms, and on a model that collapsed beside one that did not."""
 
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,15 @@ import torch
 from analysis_models import Linear, images
 from torch import Tensor, nn
 
-from nuat import checkpoints, data, models
+from nuat import checkpoints, data, digest
+from nuat.analysis import read
+from nuat.analysis.loss_surface import LossSurface
 from nuat.analysis.models import generator
 from nuat.analysis.roughness import from_plane, grid_axis, orthogonal_signs, roughness
 from nuat.attacks import eval_mode
-from nuat.attacks.base import input_gradient
-from nuat.config import DataConfig, ModelConfig
-from nuat.data import class_balanced, to_float
+from nuat.config import DataConfig
+from nuat.data import to_float
 from nuat.errors import InputError
-from nuat.losses import cross_entropy
 
 QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart" / "best.safetensors"
 
@@ -106,38 +107,21 @@ def test_the_second_direction_is_orthogonal_signs(moved: int) -> None:
         assert not torch.equal(g_perp, orthogonal_signs(g.view(3, 4, 4), generator(4)))
 
 
-def median(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    with eval_mode(model):
-        found = [
-            roughness(model, x, y, 0.3, generator(0, i)) for i, (x, y) in enumerate(zip(images, labels, strict=True))
-        ]
-    return float(torch.tensor(found).median())
-
-
 def test_a_model_that_collapsed_is_rougher_than_nuat() -> None:
-    digits = data.load(DataConfig())
-    train, test = (
-        part.select(class_balanced(part.labels, n, seed=0)) for part, n in ((digits.train, 1000), (digits.test, 20))
-    )
-    torch.manual_seed(0)
-    model = models.build(ModelConfig(name="small-cnn"), channels=1, classes=10, image_size=digits.image_size)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    x_all, y_all = to_float(train.images), train.labels
-    correct = 0
-    epochs = 12
-    for epoch in range(epochs):
-        correct = 0
-        eps = 0.3 * min(1.0, (epoch + 1) / 6)  # from the start on the whole of it, nothing is learnt
-        for chosen in torch.randperm(len(x_all)).split(50):
-            x, y = x_all[chosen], y_all[chosen]
-            x_adv = (x + eps * input_gradient(lambda z, y=y: cross_entropy(model(z), y), x).sign()).clamp(0, 1)
-            logits = model(x_adv)
-            correct += int((logits.argmax(dim=1) == y).sum())
-            optimizer.zero_grad()
-            cross_entropy(logits, y).backward()
-            optimizer.step()
-    x, y = to_float(test.images), test.labels
-    collapsed, nuat = median(model, x, y), median(checkpoints.load(QUICKSTART), x, y)
-    print(correct / len(x_all), collapsed, nuat)
-    assert collapsed > 2 * nuat
-    assert nuat < 0.6
+    # FGSM-AT's quickstart, which overfitted catastrophically (0.2 % robust), takes minutes to train
+    record = read(Path(__file__).with_name("quickstart-surfaces.json"))
+    assert isinstance(record, LossSurface)
+    collapsed, nuat = record.models
+    assert (collapsed.subject.name, nuat.subject.name) == ("FGSM-AT", "NuAT")
+    assert collapsed.median_roughness > 2 * nuat.median_roughness
+    assert nuat.subject.weights_sha256 == digest.of_file(QUICKSTART)
+    # the record is of this code
+    chosen = data.load(DataConfig()).test.select(torch.tensor(record.positions))
+    model = checkpoints.load(QUICKSTART)
+    with eval_mode(model):
+        again = [
+            roughness(model, x, y, record.eps, generator(record.seed, position))
+            for x, y, position in zip(to_float(chosen.images), chosen.labels, record.positions, strict=True)
+        ]
+    # on another machine a unit of the network may switch on the other side of an image
+    assert statistics.median(again) == pytest.approx(nuat.median_roughness, abs=0.02)

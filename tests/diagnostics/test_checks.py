@@ -346,6 +346,7 @@ class Spoken(nn.Module):
 
 
 LOGITS = torch.tensor([[3.0, 1.0, -1.0], [0.0, 2.0, 1.0], [0.5, 0.0, 4.0]]).repeat(20, 1)
+CANCELLED = torch.tensor([[1e-6, 0.0, -1.0]])
 TIE = torch.tensor([[5.0, 5.000001, 4.999998]])
 NOISE = 2.0 * torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
 
@@ -364,6 +365,7 @@ def beside(logits: Tensor, value: float) -> Tensor:
         (LOGITS + 2e4, LOGITS + NOISE + 2e4),  # softmax does not see it
         (1e-4 * LOGITS, 1e-4 * (LOGITS + NOISE)),  # small logits
         (LOGITS, LOGITS + 0.01 * NOISE.abs()),  # although no prediction changes
+        (beside(LOGITS, -2e4), beside(LOGITS + 0.01 * NOISE.abs(), -2e4)),
         # half of the images are far from any other class, the others change
         (torch.cat([1e5 * LOGITS, LOGITS]), torch.cat([1e5 * LOGITS, LOGITS.roll(1, dims=1)])),
         (torch.tensor([[1e5, 0.0]] * 59 + [[0.1, 0.0]]), torch.tensor([[1e5, 0.0]] * 59 + [[0.0, 0.1]])),
@@ -383,6 +385,8 @@ def test_logits_that_change_in_substance(passes: tuple[Tensor, ...]) -> None:
         (LOGITS + 2e4, LOGITS + 2e4 + 0.004),
         (torch.zeros(60, 3), torch.zeros(60, 3)),
         (1e4 * LOGITS, 1e4 * LOGITS * (1 + 2e-7)),
+        # logits that nearly cancel keep the rounding of what they were summed from
+        (torch.cat([LOGITS, CANCELLED]), torch.cat([LOGITS, CANCELLED * torch.tensor([[3.0, 1.0, 1.0]])])),
         # a tie between two classes may turn on the last bit
         (torch.cat([LOGITS, TIE]), torch.cat([LOGITS, TIE.roll(1, dims=1)])),
     ],
