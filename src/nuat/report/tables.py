@@ -9,7 +9,7 @@ from rich.text import Text
 from nuat import paper
 from nuat.comparison import Difference
 from nuat.diagnostics.verdict import Status, Verdict
-from nuat.results import Evaluation, wilson_interval
+from nuat.results import AttackResult, Evaluation, wilson_interval
 from nuat.threat import Norm
 
 _STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
@@ -31,20 +31,25 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             cost = [f"{result.seconds:.1f}", f"{result.forwards:,}", f"{result.backwards:,}"]
         else:
             cost = [f"in {result.shared_with}", "", ""]
-        name = f"{result.name} *" if result.settings.get("after") else result.name
+        name = f"{result.name} *" if _takes_survivors(result) else result.name
         table.add_row(name, f"{100 * result.accuracy:.2f}", _interval(result.interval), *cost)
     worst = evaluation.worst_case
     interval = wilson_interval(int(worst.sum()), evaluation.n)
     table.add_section()
     table.add_row("worst case", f"{100 * evaluation.accuracy('worst-case'):.2f}", _interval(interval), "", "", "")
     notes = []
-    if any(result.settings.get("after") for result in evaluation.results):
+    if any(map(_takes_survivors, evaluation.results)):
         notes.append("* on what the attacks above it left standing: its accuracy is that of all of them together")
     if any(result.settings.get("version") == "fast" for result in evaluation.results):
         notes.append("autoattack-fast stops early: an upper bound of AutoAttack's accuracy, not AutoAttack's")
     if notes:
         table.caption, table.caption_justify = "\n".join(notes), "left"
     return table
+
+
+def _takes_survivors(result: AttackResult) -> bool:
+    """Return whether an attack took what others left standing: they are in its accuracy, too."""
+    return any(name != "clean" for name in result.settings.get("after", ()))
 
 
 def comparison_table(differences: Sequence[Difference], a: str, b: str) -> Table:
