@@ -188,7 +188,7 @@ def _loading(run: Run) -> str:
         return "The weights are not in this folder; train it again as below."
     return (
         "```python\nimport nuat\n\n# a torch.nn.Module in evaluation mode; no pickle is read\n"
-        f"model = nuat.load({str(PurePath(run.called) / 'best.safetensors')!r})\n"
+        f'model = nuat.load("{PurePath(run.called) / "best.safetensors"}")\n'
         "logits = model(x)  # x: float32 [B, C, H, W] in [0, 1]\n```"
     )
 
