@@ -1,14 +1,19 @@
-"""What surrounds the steps of a run: validation, monitors, the best weights, the record, the checkpoints."""
+"""What surrounds the steps of a run: validation, monitors, the best weights, the record, the checkpoints.
+
+On several devices every process goes through it, since validation is shared and alarms end the run for all; the first
+one alone writes.
+"""
 
 import copy
 import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import nuat
-from nuat import averaging, digest, monitors
+from nuat import averaging, monitors
 from nuat.checkpoints import WeightsInfo, save_checkpoint, save_weights
 from nuat.config import TrainConfig
 from nuat.curves import Curves
@@ -21,6 +26,7 @@ from nuat.progress import Reporter
 from nuat.records import RunFolder, environment, write_config
 from nuat.state import TrainingState
 from nuat.validation import validate
+from nuat.world import ALONE, World, launched
 
 
 class Bookkeeper:
@@ -34,9 +40,10 @@ class Bookkeeper:
         dataset: Dataset,
         state: TrainingState,
         reporter: Reporter,
+        world: World = ALONE,
     ) -> None:
         self._config, self._folder, self._dataset = config, folder, dataset
-        self._state, self._reporter = state, reporter
+        self._state, self._reporter, self._world = state, reporter, world
         # a model of its own for the average, because validation and shipping want a module
         self._averaged: nn.Module | None = None if state.average is None else copy.deepcopy(state.model)
         self._recipe = recipe
@@ -44,10 +51,17 @@ class Bookkeeper:
         """What the monitors saw last, for the progress bar."""
 
     def start(self) -> None:
-        """Write the settings, the environment and the split of a new run."""
+        """Make the folder of a new run, and write its settings, environment and split."""
+        if self._world.leads:
+            self._folder.create()
+            self._write_start()
+        if launched():  # whatever dies from here on is started again from this checkpoint
+            self.checkpoint()
+
+    def _write_start(self) -> None:
         write_config(self._folder.config, self._config, self._recipe)
         device = self._state.generator.device
-        write_text(self._folder.environment, json.dumps(environment(device), indent=1) + "\n")
+        write_text(self._folder.environment, json.dumps(self._environment(device), indent=1) + "\n")
         split = {
             "source": self._dataset.source,
             "train": len(self._dataset.train),
@@ -65,6 +79,8 @@ class Bookkeeper:
         Raises:
             InputError: the training images are not those that the run began with.
         """
+        if not self._world.leads:  # the first process holds the same images, and the others hear of a refusal
+            return
         began_with = json.loads(self._folder.split.read_text()) if self._folder.split.is_file() else {}
         if began_with.get("train_sha256") != self._train_digest():
             raise InputError(
@@ -72,16 +88,20 @@ class Bookkeeper:
             )
         self._folder.truncate_metrics(self._state.metrics_bytes)
         where = {"epoch": self._state.epoch, "batch": self._state.batch}
-        self.record({"kind": "resume", **where, "environment": environment(self._state.generator.device)})
+        self.record({"kind": "resume", **where, "environment": self._environment(self._state.generator.device)})
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Add a line to the metrics."""
-        self._state.metrics_bytes = self._folder.append(dict(line))
+        if self._world.leads:
+            self._state.metrics_bytes = self._folder.append(dict(line))
 
-    def finish_epoch(self, curves: Curves) -> None:
+    def _environment(self, device: torch.device) -> dict[str, Any]:
+        return environment(device) | ({"processes": self._world.size} if self._world.size > 1 else {})
+
+    def finish_epoch(self, curves: Curves | None) -> None:
         """Validate, record the epoch, raise its alarms, and keep its weights where they are the best."""
         state = self._state
-        train = state.means() if state.images else {}
+        train = self._train_means()
         shipped = self._shipped()
         validation = self._validate()
         state.epoch, state.batch, state.sums, state.images = state.epoch + 1, 0, {}, 0
@@ -97,14 +117,25 @@ class Bookkeeper:
             "backwards": state.backwards,
         }
         self.record(record)
-        curves.add(record)
+        if curves is not None:
+            curves.add(record)
         self._tell(record)
         self._check(train, validation or {})
         # the weights that the run is for come last; of equals the later epoch, trained for longer
         accuracy = list(validation.values())[-1][self._config.defense.judged_by] if validation else -1.0
         if validation is not None and accuracy >= state.best_accuracy:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
-            save_weights(self._folder.best, shipped, self._info())
+            if self._world.leads:
+                save_weights(self._folder.best, shipped, self._info())
+
+    def _train_means(self) -> dict[str, float]:
+        """Return the means of the metrics over this epoch's images so far, those of all processes."""
+        state = self._state
+        if self._config.distributed.statistics == "device" and self._world.size > 1:
+            told = self._world.objects((state.images, state.means() if state.images else {}))
+            images = sum(n for n, _ in told)
+            return {name: sum(n * means[name] for n, means in told) / images for name in told[0][1]}
+        return state.means() if state.images else {}
 
     def alarm(self, alarm: Alarm | None, epoch: int) -> None:
         """Say and record an alarm of ``epoch`` (from 1, as in the epochs' records), if there is one.
@@ -121,9 +152,11 @@ class Bookkeeper:
 
     def checkpoint(self) -> None:
         """Write the full state and the last weights."""
-        # the checkpoint comes last: whatever is cut off before it is done again on resuming
-        save_weights(self._folder.last, self._shipped(), self._info())
-        save_checkpoint(self._folder.checkpoint, self._state.to_dict())
+        values = self._state.to_dict(self._world)
+        if self._world.leads:
+            # the checkpoint comes last: whatever is cut off before it is done again on resuming
+            save_weights(self._folder.last, self._shipped(), self._info())
+            save_checkpoint(self._folder.checkpoint, values)
 
     def finish(self, batches: int) -> dict[str, Any]:
         """Record the end of the run, once, and return its figures; ``batches`` is those of an epoch."""
@@ -151,7 +184,7 @@ class Bookkeeper:
 
     def _train_digest(self) -> str:
         """Return a digest of the training images and labels, in order."""
-        return digest.of_tensors(self._dataset.train.images, self._dataset.train.labels)
+        return self._dataset.train.fingerprint()
 
     def _validate(self) -> dict[str, dict[str, float]] | None:
         """Return the validation of the live weights and of the average, by name; empty without images.
@@ -166,7 +199,10 @@ class Bookkeeper:
             candidates["averaged"] = self._averaged
         eps, batch_size = self._config.threat.eps, self._config.evaluation.batch_size
         try:
-            return {name: validate(model, images, eps=eps, batch_size=batch_size) for name, model in candidates.items()}
+            return {
+                name: validate(model, images, eps=eps, batch_size=batch_size, world=self._world)
+                for name, model in candidates.items()
+            }
         except NonFiniteError as error:
             self.alarm(monitors.diverged(self._config.monitors, str(error)), self._state.epoch + 1)
             return None

@@ -194,6 +194,18 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """What several devices share. With one device these settings have no effect."""
+
+    statistics: Literal["global", "device"] = "global"
+    """global: the loss is that of the whole batch, as on one device: the nuclear norm is of the logits of all devices'
+    images together. device: each takes the loss of its own images; lambda then means what it does at that batch."""
+    batch_norm: Literal["device", "sync"] = "device"
+    """device: each device normalises by its own images' statistics; running statistics are averaged after each update.
+    sync: by those of all devices' images."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that a run depends on."""
 
@@ -213,10 +225,15 @@ class TrainConfig:
     """Alarms."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Evaluation after training."""
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    """Training on several devices."""
     epochs: int = 30
     """Passes over the training images, >= 1."""
     batch_size: int = 64
-    """Images a batch, >= 2."""
+    """Images a batch, on all devices together, >= 2."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged in one update, >= 1. Batch norm and the nuclear norm see a batch at a time,
+    so lambda keeps its meaning."""
     eps_warmup: float = 0.0
     """Fraction of the run over which training's eps grows linearly from 0, step by step, in [0, 1). Validation and
     evaluation take threat.eps throughout. From scratch at a large eps (MNIST's 0.3), attacks of many steps may
@@ -231,6 +248,8 @@ class TrainConfig:
     """Store images and convolution weights with the channels innermost (faster; the same function)."""
     checkpoint_every: int = 1
     """Epochs between checkpoints of the full state, >= 1."""
+    checkpoint_batches: int | None = None
+    """Also a checkpoint after every so many batches of an epoch, >= 1; none: at the ends of epochs alone."""
 
     def __post_init__(self) -> None:
         _at_least("epochs", self.epochs, 1)
@@ -239,7 +258,15 @@ class TrainConfig:
                 f"batch_size={self.batch_size}: batch norm in training and the joint statistics of the nuclear norm "
                 "need at least 2 images a batch."
             )
+        _at_least("accumulate", self.accumulate, 1)
+        if self.accumulate > 1 and self.defense.updates_per_batch > 1:
+            raise InputError(
+                f"accumulate={self.accumulate}: {type(self.defense).__name__} updates the weights "
+                f"{self.defense.updates_per_batch} times with each batch; set accumulate to 1."
+            )
         _at_least("checkpoint_every", self.checkpoint_every, 1)
+        if self.checkpoint_batches is not None:
+            _at_least("checkpoint_batches", self.checkpoint_batches, 1)
         if self.threat.norm != "Linf":
             raise InputError(f"threat.norm={self.threat.norm}: the defenses train for Linf; evaluate with --norm L2.")
         if not 0.0 <= self.eps_warmup < 1.0:

@@ -13,21 +13,23 @@ import torch
 from nuat.errors import InputError
 
 
-def resolve(name: str) -> torch.device:
+def resolve(name: str, gpu: int | None = None) -> torch.device:
     """Return the device called ``name``: auto (a GPU if there is one), cpu, cuda or cuda:<index>.
+
+    ``gpu`` is the index that auto and cuda mean, for one of several processes; none: the current one.
 
     Raises:
         InputError: another name, or a GPU that is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return resolve("cuda" if torch.cuda.is_available() else "cpu", gpu)
     if name == "cpu":
         return torch.device("cpu")
     if not re.fullmatch(r"cuda(:\d+)?", name):
         raise InputError(f"device={name!r}: expected auto, cpu, cuda or cuda:<index>.")
     if not torch.cuda.is_available():
         raise InputError(f"device={name}: no CUDA GPU is available here; use --device cpu or auto.")
-    device = torch.device(name)
+    device = torch.device(name) if gpu is None or ":" in name else torch.device("cuda", gpu)
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise InputError(f"device={name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0.")
     return device

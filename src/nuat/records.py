@@ -39,7 +39,7 @@ from nuat.schedules import Schedule
 
 T = TypeVar("T")
 
-_FREE_ON_RESUME = ("device", "monitors.", "evaluation.", "checkpoint_every")
+_FREE_ON_RESUME = ("device", "monitors.", "evaluation.", "checkpoint_")
 """Settings that do not change the weights: a run that an alarm ended may go on with the alarm set to warn."""
 
 
@@ -155,7 +155,7 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
     Raises:
         InputError: a setting differs; the first is named.
     """
-    theirs, ours = _flat(_complete(config, _read(path)[1])), _flat(to_json(config))
+    theirs, ours = flat(_complete(config, _read(path)[1])), flat(to_json(config))
     for name in {**theirs, **ours}:
         if not name.startswith(_FREE_ON_RESUME) and theirs.get(name) != ours.get(name):
             raise InputError(
@@ -164,11 +164,12 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
             )
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted names."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return flat
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return found
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:

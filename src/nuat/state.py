@@ -10,6 +10,7 @@ from nuat import averaging
 from nuat.config import OptimizerConfig, TrainConfig
 from nuat.defenses import State
 from nuat.errors import InputError
+from nuat.world import ALONE, World
 
 _COUNTERS = (
     "epoch",
@@ -38,6 +39,8 @@ class TrainingState:
     """The weight average, if the settings want one."""
     defense: State
     """What the defense remembers."""
+    per_image: tuple[str, ...] = ()
+    """Names of what it remembers per image of the batch: of this process's images alone."""
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -67,6 +70,7 @@ class TrainingState:
             generator=torch.Generator(device).manual_seed(config.seed),
             average=None if config.averaging.tau is None else averaging.start(model),
             defense=config.defense.init_state(model),
+            per_image=config.defense.per_image,
         )
 
     def add(self, metrics: dict[str, Tensor | float], images: int) -> None:
@@ -81,9 +85,13 @@ class TrainingState:
         """Return the means of the metrics over this epoch's images so far."""
         return {name: float(total) / self.images for name, total in self.sums.items()}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state as plain data for a checkpoint."""
+    def to_dict(self, world: World = ALONE) -> dict[str, Any]:
+        """Return the state as plain data for a checkpoint, the same on every process and for any number of them."""
         device = self.generator.device
+        defense = dict(self.defense)
+        for name in self.per_image:
+            if defense[name] is not None:
+                defense[name] = world.gather(defense[name], sum(world.objects(len(defense[name]))))
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -91,26 +99,26 @@ class TrainingState:
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
             "average": self.average,
-            "defense": self.defense,
+            "defense": defense,
             "sums": self.sums,
             **{name: getattr(self, name) for name in _COUNTERS},
         }
 
-    def load(self, values: dict[str, Any], where: str) -> None:
-        """Take the state that ``to_dict`` returned.
+    def load(self, values: dict[str, Any], where: str, world: World = ALONE) -> None:
+        """Take the state that ``to_dict`` returned, perhaps on another number of processes.
 
         Raises:
             InputError: it belongs to another architecture, defense or kind of device (nothing is changed then), or
                 its parts are not those of a state.
         """
         try:
-            self._load(values, where)
+            self._load(values, where, world)
         except InputError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise InputError(f"{where}: damaged; not the state of a run ({type(error).__name__}).") from error
 
-    def _load(self, values: dict[str, Any], where: str) -> None:
+    def _load(self, values: dict[str, Any], where: str, world: World) -> None:
         self._check(values, where)
         device = self.generator.device
         self.model.load_state_dict(values["model"])
@@ -123,6 +131,9 @@ class TrainingState:
             for name, tensor in self.average.items():
                 tensor.copy_(values["average"][name])
         self.defense = _to(values["defense"], device)
+        for name in self.per_image:
+            if self.defense[name] is not None:
+                self.defense[name] = world.rows(self.defense[name]).clone()
         self.sums = _to(values["sums"], device)
         for name in _COUNTERS:
             setattr(self, name, values[name])

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from nuat.draws import Source, integers, normal, uniform
 from nuat.errors import InputError
 
 
@@ -60,7 +61,7 @@ class Threat(Protocol):
         """Return the steepest ascent step of size ``alpha``, [B, C, H, W]."""
         ...
 
-    def uniform(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def uniform(self, x: Tensor, source: Source = None) -> Tensor:
         """Return noise uniform in the ball, like ``x``."""
         ...
 
@@ -104,10 +105,9 @@ class Linf:
         """Return the steepest ascent step of size ``alpha``: alpha * sign(gradient), [B, C, H, W]."""
         return alpha * gradient.sign()
 
-    def uniform(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def uniform(self, x: Tensor, source: Source = None) -> Tensor:
         """Return noise uniform in the ball, of the shape, dtype and device of ``x``."""
-        draw = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        return (2.0 * draw - 1.0) * self.eps
+        return (2.0 * uniform(x.shape, source, x) - 1.0) * self.eps
 
     def holds(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """Return, bool [B], whether |x_adv - x| <= eps and 0 <= x_adv <= 1, exactly (measured in float64)."""
@@ -154,10 +154,10 @@ class L2:
         scaled = gradient / largest.clamp(min=torch.finfo(gradient.dtype).tiny)
         return alpha * scaled / _l2(scaled).clamp(min=1e-12).to(gradient.dtype)
 
-    def uniform(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def uniform(self, x: Tensor, source: Source = None) -> Tensor:
         """Return noise uniform in the ball, of the shape, dtype and device of ``x``."""
-        draw = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        radius = torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)
+        draw = normal(x.shape, source, x)
+        radius = uniform((len(x), 1, 1, 1), source, x)
         return self.eps * radius ** (1.0 / x[0].numel()) * draw / _l2(draw).clamp(min=1e-12).to(x.dtype)
 
     def holds(self, x: Tensor, x_adv: Tensor) -> Tensor:
@@ -182,10 +182,10 @@ def _l2(delta: Tensor) -> Tensor:
     return norm
 
 
-def bernoulli(x: Tensor, alpha: float, generator: torch.Generator | None = None) -> Tensor:
+def bernoulli(x: Tensor, alpha: float, source: Source = None) -> Tensor:
     """Return noise that is -alpha or +alpha with equal chance per pixel, like ``x`` [B, C, H, W].
 
     Source: Alg. 1, line 4, delta ~ Bern(-alpha, alpha).
     """
-    coin = torch.randint(0, 2, x.shape, generator=generator, device=x.device, dtype=torch.int8)
+    coin = integers(2, x.shape, source, x.device, dtype=torch.int8)
     return (2.0 * alpha) * coin.to(x.dtype) - alpha

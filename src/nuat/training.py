@@ -1,11 +1,15 @@
 """Training: ``run(config)`` is the one training loop.
 
 For each batch ``defense.loss`` makes a loss of it, the optimizer follows the gradient, the weight average follows the
-optimizer. After each epoch come validation, monitors, the record and the checkpoint (``nuat.bookkeeping``).
+optimizer (``nuat.update``). After each epoch come validation, monitors, the record and the checkpoint
+(``nuat.bookkeeping``). On several devices every process runs this loop on its images (``nuat.world``), and the first
+one writes.
 """
 
+import itertools
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,22 +17,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from nuat import averaging, data, hardware, models, monitors
+from nuat import agreement, data, hardware, models, monitors
 from nuat.bookkeeping import Bookkeeper
 from nuat.checkpoints import load, read_checkpoint
-from nuat.config import TrainConfig
+from nuat.config import DistributedConfig, TrainConfig
 from nuat.curves import Curves
 from nuat.data import Batch
-from nuat.defenses import BatchLoss, Step
+from nuat.defenses import BatchLoss
 from nuat.errors import InputError
 from nuat.nuclear import NonFiniteError
 from nuat.passes import PassCounter
 from nuat.progress import Reporter
 from nuat.records import RunFolder, check_same_config, no_space_left
-from nuat.schedules import warm_up
 from nuat.signals import Interrupted, StopRequest
 from nuat.state import TrainingState
-from nuat.threat import Linf
+from nuat.update import Updater
+from nuat.world import ALONE, World, peer_lost
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def run(
     recipe: str = "custom",
     resume: bool = False,
     reporter: Reporter | None = None,
+    world: World = ALONE,
 ) -> Run:
     """Train by ``config`` and write the run to the folder ``out``.
 
@@ -62,27 +67,34 @@ def run(
         resume: go on from the folder's checkpoint to the end: bit for bit on the CPU, on a GPU up to its
             non-deterministic kernels.
         reporter: what is told on the way; none: nothing.
+        world: the processes that train together, each calling this; see ``nuat.world.joined``.
 
     Raises:
         InputError: a setting, a file or the data cannot be used, or the disk is full.
         RunStopped: an alarm ended the run.
         Interrupted: SIGINT or SIGTERM; the state is saved.
+        PeerLostError: another process ended.
     """
     folder, reporter = RunFolder(out), reporter or Reporter()
-    device = hardware.resolve(config.device)
+    device = hardware.resolve(config.device, world.local_rank if world.size > 1 else None)
     try:
         if resume:
             check_same_config(folder.config, config)
         else:
             folder.check_new()
-        loop = Loop(config, folder, recipe, device, reporter)
+        loop = Loop(config, folder, recipe, device, reporter, world)
         if resume:
-            loop.state.load(read_checkpoint(folder.checkpoint), str(folder.checkpoint))
+            loop.state.load(read_checkpoint(folder.checkpoint), str(folder.checkpoint), world)
             loop.books.resume()
         else:
-            folder.create()
+            world.wait()  # everybody has seen that the folder is free
             loop.books.start()
         return loop.run()
+    except RuntimeError as error:
+        lost = peer_lost(error) if world.size > 1 else None
+        if lost is None:
+            raise
+        raise lost from error
     except OSError as error:
         if not no_space_left(error):
             raise
@@ -101,62 +113,92 @@ class Loop:
     """The parts of a run, and the steps that they take together."""
 
     def __init__(
-        self, config: TrainConfig, folder: RunFolder, recipe: str, device: torch.device, reporter: Reporter
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        recipe: str,
+        device: torch.device,
+        reporter: Reporter,
+        world: World = ALONE,
     ) -> None:
-        self.config, self.folder, self.device, self.reporter = config, folder, device, reporter
+        self.config, self.folder, self.device, self.world = config, folder, device, world
+        self.reporter = reporter = reporter if world.leads else Reporter()
         dataset = data.load(config.data)
+        agreement.check(world, config, dataset)
         torch.manual_seed(config.seed)
-        model = models.build(
+        model: nn.Module = models.build(
             config.model,
             channels=dataset.channels,
             classes=len(dataset.classes),
             image_size=dataset.image_size,
         )
-        if models.has_batch_norm(model):
-            data.check_batches(len(dataset.train), config.batch_size)
+        self._check_batches(model, len(dataset.train))
         self.dataset = dataset.to(device)
         self.batches = -(-len(self.dataset.train) // config.batch_size)
         self.replays = config.defense.updates_per_batch
         model.to(device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
+        if config.distributed.batch_norm == "sync":
+            model = models.synchronise_batch_norm(model, world)
         self.state = TrainingState.start(config, model.train(), device)
-        self.books = Bookkeeper(config, recipe, folder, self.dataset, self.state, reporter)
-        self.steps = config.epochs * self.batches * self.replays
-        tau, steps = config.averaging.tau, self.steps
+        self.books = Bookkeeper(config, recipe, folder, self.dataset, self.state, reporter, world)
+        self.steps = config.epochs * -(-self.batches // config.accumulate) * self.replays
+        self.updater = Updater(config, self.state, world, steps=self.steps, batches=self.batches)
+        self._warn()
+
+    def _check_batches(self, model: nn.Module, n: int) -> None:
+        config, devices = self.config, self.world.size
+        with_batch_norm = models.has_batch_norm(model)
+        if with_batch_norm:
+            data.check_batches(n, config.batch_size)
+        if devices > 1:
+            alone = with_batch_norm and config.distributed.batch_norm == "device"
+            data.check_shares(n, config.batch_size, devices, 2 if alone else 1)
+
+    def _warn(self) -> None:
+        """Say which settings do little or nothing."""
+        config, (tau, steps) = self.config, (self.config.averaging.tau, self.steps)
         if tau is not None and not config.averaging.warmup and tau**steps > 0.1:
-            reporter.message(
+            self.reporter.message(
                 f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the random "
                 "initialisation; give --averaging.warmup true or a smaller --averaging.tau.",
                 style="bold yellow",
+            )
+        if self.world.size == 1 and config.distributed != DistributedConfig():
+            self.reporter.message(
+                "warning: the settings of distributed have no effect on one device.", style="bold yellow"
             )
 
     def run(self) -> Run:
         """Do the epochs that are left, and return the finished run."""
         state, epochs = self.state, self.config.epochs
-        curves = Curves(self.folder.tensorboard, state.epoch)
+        curves = Curves(self.folder.tensorboard, state.epoch) if self.world.leads else None
         self.reporter.begin("training", self.steps, state.step)
         try:
             with StopRequest() as stop:
                 while state.epoch < epochs:
                     self._train_epoch(stop)
                     self.books.finish_epoch(curves)
-                    stopped = stop.signal_number is not None
+                    stopped = self.world.any(stop.signal_number is not None)
                     if stopped or state.epoch % self.config.checkpoint_every == 0 or state.epoch == epochs:
                         self.books.checkpoint()
                     if stopped:
                         raise self._interrupted(stop)
         finally:
             self.reporter.end()
-            curves.close()
+            if curves is not None:
+                curves.close()
         return Run(self.folder.path, self.books.finish(self.batches))
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """Do the batches of the present epoch that are left."""
         config, state = self.config, self.state
         clock, told = time.perf_counter(), 0.0
-        for batch in self.epoch():
-            terms = self.train_batch(batch)
+        every = config.checkpoint_batches
+        stream = self.epoch()
+        while batches := list(itertools.islice(stream, config.accumulate)):
+            terms = self.train_batches(batches)
             now = time.perf_counter()
             state.seconds, clock = state.seconds + now - clock, now
             if terms is not None:
@@ -165,8 +207,11 @@ class Loop:
                 loss = f"loss {float(terms.loss.detach()):.3f}" if terms is not None else ""
                 self.reporter.advance(state.step, f"epoch {state.epoch + 1}/{config.epochs} {loss} {self.books.status}")
                 told = now
-            if stop.signal_number is not None:
+            stopped = self.world.any(stop.signal_number is not None)
+            if stopped or (every is not None and state.batch // every > (state.batch - len(batches)) // every):
                 self.books.checkpoint()
+                clock = time.perf_counter()
+            if stopped:
                 raise self._interrupted(stop)
 
     def epoch(self) -> Iterator[Batch]:
@@ -183,70 +228,43 @@ class Loop:
             generator=state.generator,
             start=state.batch,
             channels_last=config.channels_last,
+            rank=self.world.rank,
+            ranks=self.world.size,
         )
 
     def _interrupted(self, stop: StopRequest) -> Interrupted:
+        self.world.wait()  # a process that is gone may take the others with it, and the first has just written
         return Interrupted(
-            stop.signal_number or 0,
+            self.world.agree(stop.signal_number or signal.SIGTERM),
             f"stopped after epoch {self.state.epoch}, batch {self.state.batch}; the state is saved. "
             f"Continue with: nuat train --resume {self.folder.path}",
         )
 
-    def train_batch(self, batch: Batch) -> BatchLoss | None:
-        """Do a batch's updates, one but for a defense that replays; return the terms of the last."""
+    def train_batches(self, batches: Sequence[Batch]) -> BatchLoss | None:
+        """Do the updates of the batches that share one, one but for a defense that replays.
+
+        Returns the terms of the last batch, or none where the update was skipped.
+        """
         state = self.state
         with PassCounter(state.model) as passes:
             for _ in range(self.replays):
-                terms = self._step(batch)
+                terms = self._update(batches)
                 state.step += 1
-        state.forwards, state.backwards = state.forwards + passes.forwards, state.backwards + passes.backwards
-        state.batch += 1
+        # passes are counted on this process's images, and every process does the same
+        share = sum(len(b.y) for b in batches) / sum(len(b.x) for b in batches)
+        state.forwards += round(share * passes.forwards)
+        state.backwards += round(share * passes.backwards)
+        state.batch += len(batches)
         return terms
 
-    def _step(self, batch: Batch) -> BatchLoss | None:
-        """Do one update; return its terms, or none where it was skipped."""
-        config, state = self.config, self.state
-        warmup = warm_up(state.step, config.eps_warmup * self.steps)
-        step = Step(
-            threat=Linf(config.threat.eps * warmup),
-            epoch=state.epoch,
-            epochs=config.epochs,
-            batch=state.batch,
-            batches=self.batches,
-            warmup=warmup,
-            generator=state.generator,
-            index=batch.index,
-        )
-        rate = config.optimizer.lr(state.step / self.steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        # a forward pass on bad weights spoils batch norm's running statistics, too
-        buffers = [b.clone() for b in state.model.buffers()] if config.monitors.on_nonfinite == "skip" else []
-        state.optimizer.zero_grad(set_to_none=True)
+    def _update(self, batches: Sequence[Batch]) -> BatchLoss | None:
+        state = self.state
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                terms = config.defense.loss(state.model, batch.x, batch.y, step, state.defense)
-            torch.autograd.backward(terms.loss)
-            self._check_finite(terms)
+            terms = self.updater.update(batches)
         except NonFiniteError as error:
-            alarm = monitors.nonfinite(config.monitors, str(error), state.epoch, state.batch)
+            alarm = monitors.nonfinite(self.config.monitors, str(error), state.epoch, state.batch)
             self.books.alarm(alarm, state.epoch + 1)
-            for buffer, before in zip(state.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
             return None
-        state.optimizer.step()
-        config.defense.after_step(state.model, step, state.defense)
-        if state.average is not None and config.averaging.tau is not None:
-            tau = averaging.decay(config.averaging.tau, state.step, warmup=config.averaging.warmup)
-            averaging.update(state.average, state.model, tau)
-        state.add({"loss": terms.loss.detach(), **terms.metrics}, len(batch.y))
-        for event in terms.events:
+        for event in (event for of_batch in terms for event in of_batch.events):
             self.books.record(event)
-        return terms
-
-    def _check_finite(self, terms: BatchLoss) -> None:
-        """Refuse a loss or gradients that are infinite or NaN, before they reach the weights."""
-        gradients = [p.grad for p in self.state.model.parameters() if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else terms.loss.detach()
-        if not bool(torch.isfinite(norms).all() & torch.isfinite(terms.loss.detach())):
-            raise NonFiniteError("the loss or its gradient is infinite or NaN")
+        return terms[-1]

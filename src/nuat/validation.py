@@ -2,21 +2,45 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from nuat.attacks import FGSM, PGD, eval_mode
 from nuat.data import ImageSet, batches
 from nuat.hardware import full_precision
+from nuat.nuclear import NonFiniteError
+from nuat.world import ALONE, World
 
 PGD_STEPS = 7
 
 
-def validate(model: nn.Module, images: ImageSet, *, eps: float, batch_size: int) -> dict[str, float]:
+def validate(
+    model: nn.Module, images: ImageSet, *, eps: float, batch_size: int, world: World = ALONE
+) -> dict[str, float]:
     """Return the clean loss and the accuracies, in [0, 1], on ``images`` (at least one) in evaluation mode and fp32.
 
     ``clean_loss`` is the mean cross-entropy; ``clean``, ``fgsm`` and ``pgd`` are accuracies, the last under 7 steps
     of I-FGSM of size eps / 7 from the image itself (the authors' scripts choose the best epoch by it).
+
+    Several processes share the images, and each gets the result of all.
+
+    Raises:
+        NonFiniteError: on every process, where the model is infinite or NaN on any.
     """
+    own = images.select(torch.arange(world.rank, len(images), world.size)) if world.size > 1 else images
+    failure: NonFiniteError | None = None
+    totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
+    try:
+        totals = _totals(model, own, eps, batch_size)
+    except NonFiniteError as error:
+        failure = error
+    if world.any(failure is not None):
+        raise failure or NonFiniteError("the model is infinite or NaN on another process's validation images.")
+    mean = (world.sum([totals])[0] / len(images)).tolist()
+    return dict(zip(("clean_loss", "clean", "fgsm", "pgd"), mean, strict=True))
+
+
+def _totals(model: nn.Module, images: ImageSet, eps: float, batch_size: int) -> Tensor:
+    """Return the sum of the clean losses and the numbers of correct predictions, float64 [4]."""
     fgsm = FGSM(model, eps=eps)
     pgd = PGD(model, eps=eps, alpha=eps / PGD_STEPS, steps=PGD_STEPS, random_start=False)
     totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
@@ -26,5 +50,4 @@ def validate(model: nn.Module, images: ImageSet, *, eps: float, batch_size: int)
             correct = [logits.argmax(dim=1) == y, *(model(attack(x, y)).argmax(dim=1) == y for attack in (fgsm, pgd))]
             loss = F.cross_entropy(logits, y, reduction="sum")
             totals += torch.stack([loss, *(flags.sum() for flags in correct)])
-    mean = (totals / len(images)).tolist()
-    return dict(zip(("clean_loss", "clean", "fgsm", "pgd"), mean, strict=True))
+    return totals

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
+from nuat.draws import shared
 from nuat.errors import InputError
 from nuat.losses import cross_entropy, wide
 from nuat.nuclear import nuclear_norm
@@ -92,7 +93,7 @@ class AdaptivePGD(Attack):
         """
         order = torch.arange(len(y), device=y.device)
         if self.regroupings:
-            order = torch.randperm(len(y), generator=self.generator, device=y.device)
+            order = torch.randperm(len(y), generator=shared(self.generator), device=y.device)
         kinds: tuple[Tensor, ...] = (order,)
         if self.same_class:
             order = order[y[order].argsort(stable=True)]

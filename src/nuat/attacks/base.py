@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from nuat.draws import Source
 from nuat.errors import InputError
 from nuat.nuclear import NonFiniteError
 from nuat.threat import Norm, Threat, check_radius, threat
@@ -87,8 +88,8 @@ class Attack:
     """Radius of the ball: Linf, in (0, 1]; L2, > 0."""
     norm: Norm = "Linf"
     """Linf, or L2 for the attacks that have it."""
-    generator: torch.Generator | None = None
-    """Source of the random starts, on the model's device; none: torch's global one."""
+    generator: Source = None
+    """Source of the random starts, on the model's device; none: torch's global generator."""
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf",)
     """Norms that the attack is defined for."""

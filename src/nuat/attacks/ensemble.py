@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack
 from nuat.attacks.worst_case import keep_worst
+from nuat.draws import Source
 from nuat.errors import InputError
 from nuat.threat import Norm
 
@@ -30,7 +30,7 @@ class Ensemble(Attack):
     """The attacks' radius."""
     norm: Norm = field(init=False)
     """The attacks' norm."""
-    generator: torch.Generator | None = field(init=False, default=None)
+    generator: Source = field(init=False, default=None)
     """None: each attack has its own."""
 
     def __post_init__(self) -> None:

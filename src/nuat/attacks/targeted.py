@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack
 from nuat.attacks.pgd import PGD
+from nuat.draws import shared
 from nuat.errors import InputError
 from nuat.losses import cross_entropy_sum, wide
 from nuat.threat import Norm
@@ -106,7 +107,7 @@ class TargetedPGD(TowardsClasses):
             return _checked(self.target, y, logits.shape[1])
         if self.target == "least-likely":
             return ranked[:, -1]
-        draw = torch.randint(ranked.shape[1], (len(y), 1), generator=self.generator, device=y.device)
+        draw = torch.randint(ranked.shape[1], (len(y), 1), generator=shared(self.generator), device=y.device)
         return ranked.gather(1, draw).squeeze(1)
 
 

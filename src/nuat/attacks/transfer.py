@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import Attack, eval_mode
+from nuat.draws import Source
 from nuat.errors import InputError
 from nuat.threat import Norm
 
@@ -32,7 +33,7 @@ class Transfer(Attack):
     """The attack's radius."""
     norm: Norm = field(init=False)
     """The attack's norm."""
-    generator: torch.Generator | None = field(init=False, default=None)
+    generator: Source = field(init=False, default=None)
     """None: the attack has its own."""
 
     def __post_init__(self) -> None:

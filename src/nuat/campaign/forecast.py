@@ -143,15 +143,15 @@ def measure(row: Row) -> Rates:
         loop = Loop(config, RunFolder(Path(folder)), row.recipe, hardware.resolve(config.device), Reporter())
         passes = _attack_pass(loop, row)  # before the steps: an attack cannot climb a model that has diverged
         loop.state.epoch = row.config.epochs - 1
-        loop.state.step = loop.steps - loop.batches * loop.replays
+        loop.state.step = loop.steps - loop.steps // row.config.epochs
         config.defense.expect_most(loop.state.defense, loop.state.epoch)
         batches = itertools.islice(loop.epoch(), 200)
         first = next(batches)
-        loop.train_batch(first)  # what the first call alone costs
+        loop.train_batches([first])  # what the first call alone costs
         _wait(loop.device)
         began, done = time.perf_counter(), 0
         for batch in itertools.chain(batches, (first,)):
-            loop.train_batch(batch)
+            loop.train_batches([batch])
             done += 1
             _wait(loop.device)
             if time.perf_counter() - began > _PROBE_SECONDS:

@@ -2,7 +2,7 @@
 
 from nuat.data.augmentation import random_crop, random_flip
 from nuat.data.images import Dataset, ImageSet, batches, to_float
-from nuat.data.loader import Batch, check_batches, epoch_batches
+from nuat.data.loader import Batch, check_batches, check_shares, epoch_batches
 from nuat.data.sources import cache_folder, load
 from nuat.data.splits import class_balanced, split
 
@@ -13,6 +13,7 @@ __all__ = [
     "batches",
     "cache_folder",
     "check_batches",
+    "check_shares",
     "class_balanced",
     "epoch_batches",
     "load",

@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nuat.draws import Source, integers, uniform
+
 _STRETCH = 4 / 3
 """Most that a resized crop is stretched along one side relative to the other, as usual on ImageNet."""
 
 
-def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+def random_crop(images: Tensor, padding: int, source: Source) -> Tensor:
     """Shift each image by its own random offset of up to ``padding`` pixels; zeros come in from outside.
 
     The same as padding each side with zeros and cutting out a window of the original size at a place drawn uniformly.
@@ -18,7 +20,7 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
     Args:
         images: [B, C, H, W] of any type.
         padding: zeros [pixels] on each side, >= 0; 0 returns the images and draws nothing.
-        generator: on the device of the images; 2 B integers are drawn from it.
+        source: on the device of the images; 2 B integers are drawn from it.
 
     Returns:
         New images [B, C, H, W] of the same type.
@@ -27,14 +29,14 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
         return images
     batch, _, height, width = images.shape
     device = images.device
-    top, left = torch.randint(0, 2 * padding + 1, (2, batch), generator=generator, device=device)
+    top, left = integers(2 * padding + 1, (2, batch), source, device, images=1)
     padded = F.pad(images, [padding] * 4)
     # a view of every window [B, C, 2 padding + 1, 2 padding + 1, H, W]; only the chosen ones are copied
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(batch, device=device), :, top, left]
 
 
-def random_resized_crop(images: Tensor, scale: float, generator: torch.Generator) -> Tensor:
+def random_resized_crop(images: Tensor, scale: float, source: Source) -> Tensor:
     """Cut a random box out of each image and resize it to the image's own size (bilinear).
 
     The box's area is uniform in [scale, 1] of the image's; its sides, relative to the image's, are in a ratio that is
@@ -43,12 +45,12 @@ def random_resized_crop(images: Tensor, scale: float, generator: torch.Generator
     Args:
         images: uint8 [B, C, H, W].
         scale: least area, in (0, 1).
-        generator: on the device of the images; 4 B numbers are drawn from it.
+        source: on the device of the images; 4 B numbers are drawn from it.
 
     Returns:
         New images uint8 [B, C, H, W], rounded.
     """
-    drawn = torch.rand((4, len(images)), generator=generator, device=images.device)
+    drawn = uniform((4, len(images)), source, images.new_empty((), dtype=torch.float32), images=1)
     area = scale + (1.0 - scale) * drawn[0]
     # both sides, sqrt(area * ratio) and sqrt(area / ratio), are at most 1 where the ratio is in [area, 1 / area]
     log_ratio = (2.0 * drawn[1] - 1.0) * torch.minimum(-area.log(), area.new_tensor(math.log(_STRETCH)))
@@ -63,15 +65,15 @@ def random_resized_crop(images: Tensor, scale: float, generator: torch.Generator
     return resized.round().to(torch.uint8)
 
 
-def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+def random_flip(images: Tensor, source: Source) -> Tensor:
     """Mirror each image left to right with probability 1/2.
 
     Args:
         images: [B, C, H, W] of any type.
-        generator: on the device of the images; B numbers are drawn from it.
+        source: on the device of the images; B numbers are drawn from it.
 
     Returns:
         New images [B, C, H, W] of the same type.
     """
-    flipped = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+    flipped = uniform((len(images),), source, images.new_empty((), dtype=torch.float32)) < 0.5
     return torch.where(flipped[:, None, None, None], images.flip(3), images)

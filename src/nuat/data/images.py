@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuat import digest
 from nuat.errors import InputError
 
 _NO_LABELS = (torch.bool, torch.complex64, torch.complex128)
@@ -47,6 +48,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def fingerprint(self) -> str:
+        """Return a digest of the images and labels, in order."""
+        return digest.of_tensors(self.images, self.labels)
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """Return the set on ``device``."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nuat.data.augmentation import random_crop, random_flip, random_resized_crop
 from nuat.data.images import ImageSet, to_float
+from nuat.draws import Rows
 from nuat.errors import InputError
 
 
@@ -17,11 +18,40 @@ class Batch:
     """Images of one training step."""
 
     x: Tensor
-    """float32 [B, C, H, W] in [0, 1], augmented."""
+    """float32 [B, C, H, W] in [0, 1], augmented: the batch's images on this device, with one device all M."""
     y: Tensor
-    """int64 [B], the classes."""
+    """int64 [M], the classes of the whole batch."""
     index: Tensor
-    """int64 [B], positions in the training set."""
+    """int64 [M], positions in the training set of the whole batch."""
+
+
+def check_shares(n: int, batch_size: int, devices: int, least: int) -> None:
+    """Refuse a batch size that does not give each of several devices its images.
+
+    Args:
+        n: training images.
+        batch_size: images a batch, on all devices together.
+        devices: how many share a batch, >= 2.
+        least: images that each needs of every batch: 2 for batch norm per device, otherwise 1.
+
+    Raises:
+        InputError: the batch size does not divide, or some device would get too few of a full or the last batch.
+    """
+    if batch_size % devices:
+        near = max(least * devices, round(batch_size / devices) * devices)
+        raise InputError(
+            f"batch_size={batch_size} does not divide among {devices} devices; it counts the images on all of them: "
+            f"try batch_size={near}."
+        )
+    for images in (batch_size, n % batch_size or batch_size):
+        if images // devices < least:
+            why = (
+                "batch norm per device needs 2 (or give --distributed.batch-norm sync)" if least == 2 else "1 is needed"
+            )
+            raise InputError(
+                f"batch_size={batch_size}: a batch of {images} of the {n} training images leaves some of {devices} "
+                f"devices {images // devices}, and {why}; use fewer devices or another batch size."
+            )
 
 
 def check_batches(n: int, batch_size: int) -> None:
@@ -71,6 +101,8 @@ def epoch_batches(
     crop_scale: float | None = None,
     start: int = 0,
     channels_last: bool = False,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch, every image once, the last batch holding what is left.
 
@@ -88,16 +120,18 @@ def epoch_batches(
         crop_scale: least area of the random resized crop; none: no such crop.
         start: batches to skip, >= 0.
         channels_last: whether x is stored with the channels innermost.
+        rank, ranks: which of several devices this is: x holds rows rank, rank + ranks, ... of each batch.
     """
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     # one transfer an epoch rather than one a batch
     order = epoch_order(len(images), order_seed, epoch).to(images.images.device)
     for first in range(start * batch_size, len(images), batch_size):
         index = order[first : first + batch_size]
-        pixels = random_crop(images.images[index], crop_padding, generator)
+        source = generator if ranks == 1 else Rows(generator, rank, ranks, len(index))
+        pixels = random_crop(images.images[index[rank::ranks]], crop_padding, source)
         if crop_scale is not None:
-            pixels = random_resized_crop(pixels, crop_scale, generator)
+            pixels = random_resized_crop(pixels, crop_scale, source)
         if flip:
-            pixels = random_flip(pixels, generator)
+            pixels = random_flip(pixels, source)
         x = to_float(pixels).contiguous(memory_format=memory_format)
         yield Batch(x=x, y=images.labels[index], index=index)

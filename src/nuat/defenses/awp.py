@@ -23,6 +23,7 @@ from nuat.defenses.base import BatchLoss, State, Step
 from nuat.defenses.pgd_at import PGDAT
 from nuat.defenses.trades import TRADES
 from nuat.errors import InputError
+from nuat.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,9 @@ class _WeightPerturbation(AdversarialTraining):
             x_adv = self.attack(model, x, y, step)
         if step.epoch / step.epochs < self.warmup:
             return self.objective(model, x, x_adv, y)
-        moved = _perturbed_weights(model, lambda forward: self.objective(forward, x, x_adv, y).loss, self.gamma)
+        moved = _perturbed_weights(
+            model, lambda forward: self.objective(forward, x, x_adv, y).loss, self.gamma, step.world
+        )
         return self.objective(_with(model, moved), x, x_adv, y)
 
 
@@ -64,14 +67,16 @@ class TRADESAWP(_WeightPerturbation, TRADES):
     """Size of the weight perturbation relative to each layer's norm, > 0."""
 
 
-def _perturbed_weights(model: nn.Module, objective: Callable[[Forward], Tensor], gamma: float) -> dict[str, Tensor]:
-    """Return w + v by name, each with its graph to the parameter w."""
+def _perturbed_weights(
+    model: nn.Module, objective: Callable[[Forward], Tensor], gamma: float, world: World
+) -> dict[str, Tensor]:
+    """Return w + v by name, each with its graph to the parameter w; v is that of the images of all processes."""
     leaves = {
         name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.dim() > 1 and p.requires_grad
     }
     # copies, so that batch norm's running statistics do not see the batch once more
     buffers = {name: b.clone() for name, b in model.named_buffers()}
-    gradients = torch.autograd.grad(objective(_with(model, {**buffers, **leaves})), list(leaves.values()))
+    gradients = world.sum(torch.autograd.grad(objective(_with(model, {**buffers, **leaves})), list(leaves.values())))
     torch.clear_autocast_cache()  # it holds casts of the copies
     moved = {}
     for (name, w), gradient in zip(leaves.items(), gradients, strict=True):

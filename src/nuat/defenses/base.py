@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
+from nuat.draws import Source
 from nuat.errors import InputError
 from nuat.threat import Linf
+from nuat.world import ALONE, World
 
 State = dict[str, Any]
 
@@ -36,10 +37,14 @@ class Step:
     warmup: float = 1.0
     """Fraction of the full eps that ``threat`` has while eps is warmed up, in (0, 1]: sizes that a defense gives itself
     in pixels shrink with it."""
-    generator: torch.Generator | None = None
-    """Source of every random draw, on the model's device; none: torch's global one."""
+    generator: Source = None
+    """Source of every random draw, on the model's device (``nuat.draws``); none: torch's global generator."""
     index: Tensor | None = None
-    """Positions of the images in the training set, int64 [B], for defenses that remember images."""
+    """Positions of the images in the training set, int64 [M], for defenses that remember images."""
+    world: World = ALONE
+    """The processes that the batch's images are on. With several, x holds this process's images, while y, index and the
+    logits that the model returns are those of all M images (``World.joint``): losses need no change. What else differs
+    by process must be agreed on or summed through it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,10 @@ class Defense:
     judged_by: ClassVar[Literal["pgd", "clean"]] = "pgd"
     """Validation accuracy that chooses the best epoch: under PGD, or on clean images where no robustness is sought."""
 
+    per_image: ClassVar[tuple[str, ...]] = ()
+    """Names of what the state holds per image of the batch, tensors [B, ...] or none; on several devices these are each
+    process's own rows, and a checkpoint holds those of all."""
+
     @property
     def updates_per_batch(self) -> int:
         """Return how often the loop calls ``loss`` and updates the weights with each batch: once, but for replays."""
@@ -82,8 +91,8 @@ class Defense:
 
         Args:
             model: in training mode, and left so.
-            x: images [B, C, H, W] in [0, 1].
-            y: labels, int64 [B].
+            x: images [B, C, H, W] in [0, 1]; on several devices, this process's of the batch.
+            y: labels, int64 [B]; on several devices, of the whole batch.
             step: where the batch stands in the run.
             state: what ``init_state`` returned; may be changed in place.
         """

@@ -12,6 +12,7 @@ and flips.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -25,6 +26,8 @@ from nuat.losses import cross_entropy, cross_entropy_sum, wide
 @dataclass(frozen=True, kw_only=True)
 class FGSMPGI(Defense):
     """One step of eps from the previous batch's perturbation; cross-entropy and a squared distance of logits."""
+
+    per_image: ClassVar[tuple[str, ...]] = ("prior",)
 
     weight: float = 10.0
     """Weight of the distance between the logits at the prior and at the attacked image, >= 0."""

@@ -5,6 +5,7 @@ batch. A run of N epochs' cost has N / m epochs.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,6 +18,8 @@ from nuat.losses import cross_entropy
 @dataclass(frozen=True, kw_only=True)
 class FreeAT(Defense):
     """Free adversarial training. The images are perturbed and the loss is taken in one pass in training mode."""
+
+    per_image: ClassVar[tuple[str, ...]] = ("delta",)
 
     replays: int = 8
     """Updates a batch (m), >= 1."""

@@ -58,7 +58,8 @@ class NuATHybrid(Defense):
         """Return the loss of Alg. 1, line 8, on the single-step or the two-step attack."""
         lam = self.lam(step.epoch, step.epochs)
         logits_clean = clean_pass(model, x, self.passes)
-        clean_loss = float(cross_entropy(logits_clean.detach(), y))  # the switch is a decision of the host
+        # the switch is a decision of the host, and one for all processes
+        clean_loss = step.world.agree(float(cross_entropy(logits_clean.detach(), y)))
         if not math.isfinite(clean_loss):  # before it enters the epoch's mean, which would end the watch
             raise NonFiniteError("the clean loss is infinite or NaN: the model has diverged.")
         switch = self._decide(clean_loss, step, state)

@@ -16,6 +16,7 @@ from nuat.attacks.base import Forward, input_gradient
 from nuat.defenses.adversarial import AdversarialTraining
 from nuat.defenses.base import BatchLoss, Step, check_weight
 from nuat.defenses.pgd_at import check_steps
+from nuat.draws import normal
 from nuat.losses import cross_entropy, kl_divergence
 
 _START = 0.001
@@ -43,7 +44,7 @@ class TRADES(AdversarialTraining):
         with torch.no_grad():
             logits_clean = model(x)
         torch.clear_autocast_cache()  # weights cast without a graph would give the loss none
-        noise = torch.randn(x.shape, generator=step.generator, device=x.device, dtype=x.dtype)
+        noise = normal(x.shape, step.generator, x)
         x_adv = bounds.project(x + _START * noise)
         for _ in range(self.steps):
             # a sum over the images, as in their code: its sign does not depend on the batch

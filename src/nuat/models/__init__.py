@@ -13,6 +13,7 @@ from nuat.models.normalisation import Normalise
 from nuat.models.resnet import ResNet, resnet18, resnet34, resnet50
 from nuat.models.sizes import check_counts
 from nuat.models.small_cnn import SmallCNN
+from nuat.models.synchronised import synchronise_batch_norm
 from nuat.models.usual_names import load_usual_names
 from nuat.models.wide_resnet import WideResNet
 
@@ -31,6 +32,7 @@ __all__ = [
     "resnet18",
     "resnet34",
     "resnet50",
+    "synchronise_batch_norm",
 ]
 
 MODEL_NAMES: tuple[str, ...] = ("small-cnn", "mnist-cnn", "resnet18", "resnet34", "resnet50", "wrn-<depth>-<k>")

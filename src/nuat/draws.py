@@ -1,0 +1,87 @@
+"""Random numbers for the images of a batch: the same ones on one device and on many.
+
+With one device they come from a generator. With several, each device holds some rows of the global batch; every one
+of them draws for the whole global batch from equal generators and keeps its rows (``Rows``). So the noise of an image
+does not depend on the number of devices, and the generators stay equal without being exchanged. What this costs with
+many devices, docs/scale.md says.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The source of a device that holds rows ``rank``, ``rank + ranks``, ... of a global batch of ``total`` images."""
+
+    generator: torch.Generator
+    """Equal on every device, on the device of the images."""
+    rank: int
+    ranks: int
+    total: int
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the generator."""
+        return self.generator.device
+
+
+Source = torch.Generator | Rows | None
+"""Where draws come from; none: torch's global generator."""
+
+
+def uniform(shape: tuple[int, ...], source: Source, like: Tensor, *, images: int = 0) -> Tensor:
+    """Return numbers uniform in [0, 1), of the dtype and on the device of ``like``.
+
+    Args:
+        shape: of this device's draw; its dimension ``images`` counts the device's images.
+        source: where they come from.
+        like: a floating-point tensor.
+        images: the dimension that counts images.
+    """
+    whole, generator = _whole(shape, source, images)
+    drawn = torch.rand(whole, generator=generator, device=like.device, dtype=like.dtype)
+    return _rows(drawn, source, images)
+
+
+def normal(shape: tuple[int, ...], source: Source, like: Tensor) -> Tensor:
+    """Return standard normal numbers of ``shape`` (images first), of the dtype and on the device of ``like``."""
+    whole, generator = _whole(shape, source, 0)
+    return _rows(torch.randn(whole, generator=generator, device=like.device, dtype=like.dtype), source, 0)
+
+
+def integers(
+    below: int,
+    shape: tuple[int, ...],
+    source: Source,
+    device: torch.device,
+    *,
+    dtype: torch.dtype = torch.int64,
+    images: int = 0,
+) -> Tensor:
+    """Return integers uniform in 0 .. ``below`` - 1; the rest as in ``uniform``."""
+    whole, generator = _whole(shape, source, images)
+    return _rows(torch.randint(0, below, whole, generator=generator, device=device, dtype=dtype), source, images)
+
+
+def shared(source: Source) -> torch.Generator | None:
+    """Return the generator behind a source, for a draw that is of the whole global batch on every device."""
+    return source.generator if isinstance(source, Rows) else source
+
+
+def _whole(shape: tuple[int, ...], source: Source, images: int) -> tuple[tuple[int, ...], torch.Generator | None]:
+    """Return the shape of the global batch's draw, and the generator that it comes from."""
+    if not isinstance(source, Rows):
+        return shape, source
+    if shape[images] != len(range(source.rank, source.total, source.ranks)):
+        raise AssertionError(f"{shape[images]} images are not the rows {source} of a batch")
+    return (*shape[:images], source.total, *shape[images + 1 :]), source.generator
+
+
+def _rows(drawn: Tensor, source: Source, images: int) -> Tensor:
+    if not isinstance(source, Rows):
+        return drawn
+    own = torch.arange(source.rank, source.total, source.ranks, device=drawn.device)
+    return drawn.index_select(images, own)

@@ -1,0 +1,91 @@
+"""Batch norm over the images of all devices."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nuat.world import World
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes, whose gradient is the sum of the processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        total = local.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+class _Synchronised(nn.BatchNorm2d):
+    """Batch norm whose statistics in training are those of the images on all processes; for the CPU.
+
+    torch's own SyncBatchNorm runs on GPUs alone. Statistics are taken in two passes, mean and then variance, as on one
+    device.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Normalise [B, C, H, W] by the statistics of all processes' images; in evaluation by the running ones."""
+        if not self.training:
+            evaluated: Tensor = super().forward(input)
+            return evaluated
+        self._check_input_dim(input)
+        x = input if input.dtype == torch.float64 else input.float()
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = _Sum.apply(torch.cat([x.sum(dim=(0, 2, 3)), count]))
+        count, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
+        centred = x - mean[:, None, None]
+        variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            with torch.no_grad():
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+                unbiased = variance * (count / (count - 1))
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        normed = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        if self.affine:
+            normed = normed * self.weight[:, None, None] + self.bias[:, None, None]
+        result: Tensor = normed.to(input.dtype)
+        return result
+
+
+def synchronise_batch_norm(model: nn.Module, world: World) -> nn.Module:
+    """Return ``model`` with every 2-D batch norm replaced by one over all processes, of the same state.
+
+    On GPUs these are torch's SyncBatchNorm. With a single process nothing changes.
+    """
+    if world.size == 1:
+        return model
+    parameter = next(model.parameters(), None)
+    if parameter is not None and parameter.device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return converted
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, _like(child))
+    return model
+
+
+def _like(norm: _BatchNorm) -> _Synchronised:
+    """Return a synchronised batch norm that shares the tensors of ``norm``."""
+    made = _Synchronised(
+        norm.num_features,
+        eps=norm.eps,
+        momentum=norm.momentum,
+        affine=norm.affine,
+        track_running_stats=norm.track_running_stats,
+    )
+    made._parameters, made._buffers = norm._parameters, norm._buffers
+    made.training = norm.training
+    return made
