@@ -59,6 +59,18 @@ def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, defaul
         raise
 
 
+def without(arguments: list[str], *options: str) -> list[str]:
+    """Return the arguments less some options and their values, written ``--name value`` or ``--name=value``."""
+    kept: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word in {f"--{option}" for option in options}:
+            next(words, None)
+        elif not word.startswith(tuple(f"--{option}=" for option in options)):
+            kept.append(word)
+    return kept
+
+
 def _refusal(error: BaseException | None) -> InputError | None:
     """Return the InputError that an error was raised in the wake of, if there is one."""
     while error is not None and not isinstance(error, InputError):

@@ -26,7 +26,7 @@ from nuat.progress import Reporter
 from nuat.records import RunFolder, environment, write_config
 from nuat.state import TrainingState
 from nuat.validation import validate
-from nuat.world import ALONE, World, launched
+from nuat.world import ALONE, World
 
 
 class Bookkeeper:
@@ -55,8 +55,6 @@ class Bookkeeper:
         if self._world.leads:
             self._folder.create()
             self._write_start()
-        if launched():  # whatever dies from here on is started again from this checkpoint
-            self.checkpoint()
 
     def _write_start(self) -> None:
         write_config(self._folder.config, self._config, self._recipe)

@@ -21,6 +21,7 @@ Train image classifiers that withstand adversarial perturbations at single-step 
 commands:
   train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; without a recipe: quickstart
   train --resume RUN                   go on with a run that was cut off
+  train RECIPE --devices N             on several GPUs, or processes of this machine; torchrun works, too
   evaluate RUN|WEIGHTS|FILE.py:FUNC    attack a trained model, ours or anybody's
   diagnose MODEL                       say whether its robustness is to be believed: gradient masking, weak attacks
   compare A B                          say whether two evaluated models differ
@@ -41,17 +42,34 @@ _COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "e
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "RANK" not in os.environ:
+        return _run(arguments)
+    # one of several processes: the first of its machine speaks, and what is over is not begun again
+    from nuat.launch import final_code, note_end
+
+    code = final_code()
+    if code is None:
+        code = _run(arguments)
+        note_end(code)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; say what went wrong, and return the exit code."""
+    speaks = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()  # here rather than at exit, so that a reader who has left is noticed
         return code
     except InputError as error:
-        print(f"nuat: error: {error}", file=sys.stderr)
+        if speaks or getattr(error, "of_this_process", False):
+            print(f"nuat: error: {error}", file=sys.stderr)
         return 2
     except SystemExit as end:  # help was asked for and printed
         return int(end.code or 0)
     except KeyboardInterrupt as error:
-        print(f"\nnuat: {str(error) or 'interrupted'}", file=sys.stderr)
+        if speaks:
+            print(f"\nnuat: {str(error) or 'interrupted'}", file=sys.stderr)
         return 128 + getattr(error, "signal_number", 2)
     except BrokenPipeError:
         with contextlib.suppress(OSError):  # Python flushes once more at exit
@@ -79,6 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 2
+        if type(error).__name__ == "PeerLostError":
+            if speaks:
+                print(f"nuat: {error}", file=sys.stderr)
+            return 1
         traceback.print_exc()
         print("nuat: this is an error of nuat's own; please report it with the lines above.", file=sys.stderr)
         return 1

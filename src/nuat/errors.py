@@ -11,6 +11,9 @@ class InputError(ValueError):
     line prints it without a traceback and exits with code 2; any other exception is our fault (code 1).
     """
 
+    of_this_process = False
+    """Whether, of several processes, this one alone may have met it, so that it must say so itself."""
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" with the nearest of the known names, or nothing where none is near."""

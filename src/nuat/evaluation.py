@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ from nuat.results import AttackResult, Evaluation
 from nuat.suite import Job, Takes, jobs
 from nuat.threat import Threat
 from nuat.threat import threat as ball
+from nuat.world import ALONE, World
 
 Progress = Callable[[str, int, int], None]
 """Called with the attack's name, the images finished, and the images in all."""
@@ -53,6 +55,7 @@ def evaluate(
     batch_size: int = 250,
     state_path: Path | None = None,
     progress: Progress | None = None,
+    world: World = ALONE,
 ) -> Evaluation:
     """Attack a class-balanced part of ``images`` and return what the model withstands.
 
@@ -67,6 +70,7 @@ def evaluate(
         state_path: file that keeps finished batches; a call with the same model, images and settings goes on from
             it, and it is removed at the end. None: nothing is kept.
         progress: called after each batch.
+        world: processes that each call this and share the batches; all get the same result, that of one process.
 
     Raises:
         InputError: an unknown or repeated attack, more images asked for than there are, logits that are not finite
@@ -92,9 +96,13 @@ def evaluate(
             threat=ball(threat.norm, threat.eps),
             seed=seed,
             batch_size=batch_size,
-            partial=PartialResults(state_path, _key(model, chosen, logits, threat, seed, batch_size)),
+            partial=PartialResults(
+                state_path if world.leads else None, _key(model, chosen, logits, threat, seed, batch_size)
+            ),
             progress=progress,
+            world=world,
         )
+        run.partial.share(world)
         with run.partial.kept():
             first = jobs(["clean"], model, threat)[0]
             (clean,) = run.attack(first, first, torch.ones(len(chosen), dtype=torch.bool))
@@ -120,6 +128,16 @@ def evaluate(
     )
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What an attack found on a batch."""
+
+    flags: dict[str, Tensor]
+    """By attack of the job, bool [B] on the host: what withstood it."""
+    cost: dict[str, Any]
+    """Seconds, and images forward and backward."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Evaluating:
     """An evaluation on its way: what every job of it shares."""
@@ -134,23 +152,54 @@ class _Evaluating:
     batch_size: int
     partial: PartialResults
     progress: Progress | None
+    world: World
 
     def attack(self, job: Job, exact: Job, takes: Tensor) -> tuple[AttackResult, ...]:
         """Run a job on the images ``takes``, bool [n], batch by batch, and return the result of each of its attacks.
 
-        ``job`` searches on the copy, ``exact`` is the same on the model itself.
+        ``job`` searches on the copy, ``exact`` is the same on the model itself. Several processes take batches in turn;
+        a batch draws from a seed of its own, so that it does not matter which process takes it.
         """
         positions = takes.nonzero().squeeze(1)
         longest = job.names[-1]
-        for start in range(0, len(positions), self.batch_size):
-            if not self.partial.has(job.key, start):
-                chosen = positions[start : start + self.batch_size].to(self.images.images.device)
-                self._batch(job, exact, start, chosen)
-            if self.progress is not None:
-                self.progress(longest, min(start + self.batch_size, len(positions)), len(positions))
+        starts = range(0, len(positions), self.batch_size)
+        left = [start for start in starts if not self.partial.has(job.key, start)]
+        if len(left) < len(starts):
+            self._tell(longest, len(positions) - len(left) * self.batch_size, len(positions))
+        for first in range(0, len(left), self.world.size):
+            for start, batch in self._round(job, exact, positions, left[first : first + self.world.size]):
+                self.partial.put(job.key, start, batch.flags, **batch.cost)
+            done = len(positions) - (len(left) - first - self.world.size) * self.batch_size
+            self._tell(longest, min(done, len(positions)), len(positions))
         return tuple(self._result(job, name, positions) for name in job.names)
 
-    def _batch(self, job: Job, exact: Job, start: int, positions: Tensor) -> None:
+    def _tell(self, attack: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(attack, max(done, 0), total)
+
+    def _round(self, job: Job, exact: Job, positions: Tensor, starts: list[int]) -> list[tuple[int, "_Batch"]]:
+        """Let every process attack one of the batches that begin at ``starts``, and return what all have found.
+
+        Raises:
+            InputError: on every process, where one of them refuses the model.
+        """
+        mine = starts[self.world.rank] if self.world.rank < len(starts) else None
+        batch, refusal = None, ""
+        if mine is not None:
+            chosen = positions[mine : mine + self.batch_size].to(self.images.images.device)
+            try:
+                batch = self._batch(job, exact, mine, chosen)
+            except InputError as error:
+                if self.world.size == 1:
+                    raise
+                refusal = str(error)
+        told = self.world.objects((mine, batch, refusal))
+        for _, _, why in told:
+            if why:
+                raise InputError(why)
+        return [(start, found) for start, found, _ in told if start is not None and found is not None]
+
+    def _batch(self, job: Job, exact: Job, start: int, positions: Tensor) -> "_Batch":
         x, y = to_float(self.images.images[positions]), self.images.labels[positions]
         began = time.perf_counter()
         with contextlib.ExitStack() as stack, torch.no_grad():
@@ -163,14 +212,12 @@ class _Evaluating:
             if job.leaves_unbroken and self.search is not self.model:
                 (name,) = job.names
                 self._again(exact, x, y, seed, flags[name], (x_adv[name] != x).flatten(1).any(dim=1).cpu())
-        self.partial.put(
-            job.key,
-            start,
-            flags,
-            seconds=time.perf_counter() - began,  # the flags are on the host, so the device has finished
-            forwards=sum(counter.forwards for counter in counters),
-            backwards=sum(counter.backwards for counter in counters),
-        )
+        cost = {
+            "seconds": time.perf_counter() - began,  # the flags are on the host, so the device has finished
+            "forwards": sum(counter.forwards for counter in counters),
+            "backwards": sum(counter.backwards for counter in counters),
+        }
+        return _Batch(flags, cost)
 
     def _again(self, exact: Job, x: Tensor, y: Tensor, seed: int, flags: Tensor, moved: Tensor) -> None:
         """Attack again what the copy takes for broken and the model withstands, and set its ``flags``, bool [B].

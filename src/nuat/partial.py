@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nuat.files import write_text
 from nuat.results import flags_to_text, text_to_flags
+from nuat.world import World
 
 _SECONDS_BETWEEN_SAVES = 5.0
 
@@ -32,6 +33,10 @@ class PartialResults:
                 values = json.loads(path.read_text())
                 if isinstance(values, dict) and values.get("key") == key:
                     self._done = values["jobs"]
+
+    def share(self, world: World) -> None:
+        """Let every process know what the first one has read."""
+        self._done = world.agree(self._done)
 
     def has(self, job: str, start: int) -> bool:
         """Return whether the batch from image ``start`` is finished for a job."""

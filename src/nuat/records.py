@@ -19,6 +19,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import typing
@@ -75,6 +76,13 @@ class RunFolder:
                 )
         except NotADirectoryError:
             raise InputError(f"{self.path}: is a file, not a folder; choose another --out.") from None
+
+    def clear_start(self) -> None:
+        """Remove what a run that ended before its first checkpoint left, so that it can start once more."""
+        if self.config.is_file() and not self.checkpoint.is_file():
+            for file in (self.config, self.environment, self.split, self.metrics, self.best, self.last):
+                file.unlink(missing_ok=True)
+            shutil.rmtree(self.tensorboard, ignore_errors=True)
 
     def create(self) -> None:
         """Make the folder.

@@ -76,7 +76,7 @@ def run(
         PeerLostError: another process ended.
     """
     folder, reporter = RunFolder(out), reporter or Reporter()
-    device = hardware.resolve(config.device, world.local_rank if world.size > 1 else None)
+    device = hardware.resolve(config.device, world.gpu)
     try:
         if resume:
             check_same_config(folder.config, config)
@@ -197,7 +197,7 @@ class Loop:
         clock, told = time.perf_counter(), 0.0
         every = config.checkpoint_batches
         stream = self.epoch()
-        while batches := list(itertools.islice(stream, config.accumulate)):
+        while batches := self._next(stream):
             terms = self.train_batches(batches)
             now = time.perf_counter()
             state.seconds, clock = state.seconds + now - clock, now
@@ -213,6 +213,14 @@ class Loop:
                 clock = time.perf_counter()
             if stopped:
                 raise self._interrupted(stop)
+
+    def _next(self, stream: Iterator[Batch]) -> list[Batch]:
+        """Return the batches of the next update; an image that cannot be read may be this process's alone."""
+        try:
+            return list(itertools.islice(stream, self.config.accumulate))
+        except InputError as error:
+            error.of_this_process = True
+            raise
 
     def epoch(self) -> Iterator[Batch]:
         """Yield the batches of the present epoch that are left."""

@@ -1,6 +1,7 @@
 """One update of the weights: batches become a loss, its gradient moves the weights, the average follows."""
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -50,8 +51,12 @@ class Updater:
         objective = Objective(state.model, config.defense, world, joint=self._joint)
         self._objective: nn.Module = objective
         if world.size > 1:
-            # buffers are ours to keep equal: a broadcast would throw away what the other processes' images say
-            self._objective = DistributedDataParallel(objective, broadcast_buffers=False, gradient_as_bucket_view=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # its new name is not in every version that we run on
+                # buffers are ours to keep equal: a broadcast would throw away what the other processes' images say
+                self._objective = DistributedDataParallel(
+                    objective, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
 
     def update(self, batches: Sequence[Batch]) -> list[BatchLoss]:
         """Do one update on the mean of the batches' gradients; return the terms of each.

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from nuat.draws import Rows, Source
 from nuat.errors import InputError
@@ -46,6 +48,11 @@ class World:
     def leads(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
+
+    @property
+    def gpu(self) -> int | None:
+        """The index of this process's GPU; none where it is alone and takes any."""
+        return self.local_rank if self.size > 1 else None
 
     def share(self, total: int) -> int:
         """Return how many of a global batch's ``total`` images are on this process."""
@@ -234,9 +241,16 @@ def joined(device: str) -> Iterator[World]:
         check_gpus(device, int(os.environ.get("LOCAL_WORLD_SIZE", str(size))))
         torch.cuda.set_device(world.local_rank)
     try:
+        timeout = datetime.timedelta(seconds=timeout_seconds())
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
+        # processes that take the place of dead ones may meet in the same store, which still holds the old addresses
+        attempt = f"nuat/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}"
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpus else "gloo",
-            timeout=datetime.timedelta(seconds=timeout_seconds()),
+            store=PrefixStore(attempt, store),
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
         )
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise InputError(

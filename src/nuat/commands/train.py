@@ -9,8 +9,8 @@ import tyro
 from rich.console import Console
 from torch import nn
 
-from nuat import checkpoints, data, hardware
-from nuat.arguments import parse
+from nuat import checkpoints, data, hardware, launch
+from nuat.arguments import parse, without
 from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.config import TrainConfig
 from nuat.errors import InputError
@@ -21,19 +21,33 @@ from nuat.records import RunFolder, read_config
 from nuat.report.tables import evaluation_table
 from nuat.suite import jobs
 from nuat.training import run
+from nuat.world import World, joined, restarted
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Train:
+class _Devices:
+    """On how many devices."""
+
+    devices: int = 1
+    """Processes on this machine, one a GPU; on a CPU they share its cores. torchrun starts more than one machine's."""
+    restarts: int = 0
+    """How often all processes are started again when one dies; they go on from the last checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Train(_Devices):
     """Train, evaluate and record a model."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     out: Path | None = None
     """Folder of the run, new or empty; none: runs/<recipe>-<time> under the current folder."""
+    auto_resume: bool = False
+    """Go on where the folder holds a run of the same settings, else start: for clusters that give the same command
+    again after a pre-emption."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Resume:
+class _Resume(_Devices):
     """Go on with a run that was cut off, with its own settings."""
 
     resume: Path
@@ -43,21 +57,48 @@ class _Resume:
 def train(arguments: list[str]) -> int:
     """``nuat train [RECIPE] [--any.field VALUE]`` or ``nuat train --resume RUN``."""
     resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
+    again = False
+    asked: _Devices
     if resume:
-        folder = RunFolder(parse(_Resume, arguments, prog="nuat train").resume)
+        asked = parse(_Resume, arguments, prog="nuat train")
+        folder = RunFolder(asked.resume)
         recipe, config = read_config(folder.config, RECIPES)
     else:
         named = bool(arguments) and not arguments[0].startswith("-")
         recipe = arguments[0] if named else DEFAULT
-        given = parse(_Train, arguments[named:], prog=f"nuat train {recipe}", default=_Train(config=find(recipe)()))
-        folder, config = RunFolder(given.out or _new_folder(recipe)), given.config
+        new = parse(_Train, arguments[named:], prog=f"nuat train {recipe}", default=_Train(config=find(recipe)()))
+        asked, folder, config, again = new, RunFolder(new.out or _new_folder(recipe)), new.config, new.auto_resume
+        if again and new.out is None:
+            raise InputError("--auto-resume needs to know the run's folder; give --out.")
     jobs(config.evaluation.attacks, nn.Identity(), config.threat)  # an attack that cannot run is said before hours pass
-    console = Console()
+    if (asked.devices, asked.restarts) != (1, 0):
+        launch.check(asked.devices, asked.restarts, config.device)
+    if asked.devices > 1:
+        data.check_shares(config.batch_size, config.batch_size, asked.devices, 1)
+        if not resume and not again:
+            folder.check_new()
+        where = [] if resume else ["--out", str(folder.path)]
+        rest = without(arguments, "devices", "restarts", "out")
+        return launch.launch(["train", *rest, *where], asked.devices, asked.restarts)
+    with joined(config.device) as world:
+        folder = RunFolder(Path(world.agree(str(folder.path))))
+        again = again or restarted()
+        if again and world.leads:
+            folder.clear_start()
+        resume = world.agree(resume or (again and folder.checkpoint.is_file()))
+        _train(folder, config, recipe, resume, world)
+    return 0
+
+
+def _train(folder: RunFolder, config: TrainConfig, recipe: str, resume: bool, world: World) -> None:
+    """Train, evaluate and picture a run; of several processes the first one speaks and writes."""
+    console = Console(quiet=not world.leads)
     reporter = TerminalReporter(console)
-    device = hardware.resolve(config.device)
-    reporter.message(f"{recipe}: {config.epochs} epochs on {hardware.describe(device)}; writing to {folder.path}")
+    device = hardware.resolve(config.device, world.gpu)
+    on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
+    reporter.message(f"{recipe}: {config.epochs} epochs on {on}; writing to {folder.path}")
     try:
-        finished = run(config, out=folder.path, recipe=recipe, resume=resume, reporter=reporter)
+        finished = run(config, out=folder.path, recipe=recipe, resume=resume, reporter=reporter, world=world)
     except RunStopped as stopped:
         left = f" The last checkpoint is kept in {folder.path}." if folder.checkpoint.is_file() else ""
         raise InputError(f"the run was ended: {stopped}{left}") from None
@@ -69,6 +110,7 @@ def train(arguments: list[str]) -> int:
     dataset = data.load(config.data)
     if config.evaluation.n is not None and config.evaluation.n > len(dataset.test):
         reporter.message(f"evaluating on all {len(dataset.test)} test images; evaluation.n asked for more")
+    world.wait()  # the first process has written the weights
     found = attack_weights(
         folder.best,
         dataset,
@@ -84,7 +126,10 @@ def train(arguments: list[str]) -> int:
         folder.evaluation_state,
         reporter,
         again=f"nuat train --resume {folder.path}",
+        world=world,
     )
+    if not world.leads:
+        return
     found.save(folder.evaluation)
     console.print(evaluation_table(found))
     from nuat.report.figures import adversarial_examples, training_curves  # matplotlib takes a second
@@ -96,7 +141,6 @@ def train(arguments: list[str]) -> int:
         f"weights: {folder.best}\npicture: {folder.examples}\nrecord:  {folder.path}\n"
         f"next:    nuat evaluate {folder.path} --attacks clean,pgd-100,gama-100,autoattack --n 200"
     )
-    return 0
 
 
 def _new_folder(recipe: str) -> Path:

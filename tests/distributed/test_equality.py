@@ -1,0 +1,51 @@
+"""Several Gloo processes against one on the same global batch: losses, perturbations and weights, in float64."""
+
+import pytest
+import torch
+from distributed.engine import DEFENSES, Left, config_of, run_processes, train
+
+from nuat.world import World
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+CASES = [(name, batch_norm) for name in DEFENSES for batch_norm in (False, True)]
+
+
+def all_cases(world: World) -> dict[tuple[str, bool], Left]:
+    return {
+        (name, batch_norm): train(config_of(name, batch_norm=batch_norm), world, batch_norm=batch_norm)
+        for name, batch_norm in CASES
+    }
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    return run_processes(request.param, all_cases, folder=tmp_path_factory.mktemp("processes"))
+
+
+@pytest.mark.parametrize(("name", "batch_norm"), CASES)
+def test_equals_one_process(several: list[dict], name: str, batch_norm: bool) -> None:
+    expected = train(config_of(name, batch_norm=batch_norm), batch_norm=batch_norm)
+    assert len(expected.losses) >= 5
+    for found in (by_case[name, batch_norm] for by_case in several):
+        assert found.losses == pytest.approx(expected.losses, rel=1e-9)
+        for attack, theirs in zip(found.attacks, expected.attacks, strict=True):
+            torch.testing.assert_close(attack, theirs, **CLOSE)
+        for key, tensor in expected.weights.items():
+            torch.testing.assert_close(found.weights[key], tensor, **CLOSE)
+        if expected.average is not None:
+            for key, tensor in expected.average.items():
+                torch.testing.assert_close(found.average[key], tensor, **CLOSE)
+        assert found.defense.keys() == expected.defense.keys()
+        for key, value in expected.defense.items():
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(found.defense[key], value, **CLOSE)
+
+
+def test_the_hybrid_switches_at_the_same_step_on_all(several: list[dict]) -> None:
+    expected = train(config_of("nuat-h", batch_norm=False), batch_norm=False)
+    assert expected.events, "the case is to switch"
+    for by_case in several:
+        found = by_case["nuat-h", False].events
+        assert [(e["epoch"], e["batch"], e["two_step"]) for e in found] == [
+            (e["epoch"], e["batch"], e["two_step"]) for e in expected.events
+        ]

@@ -1,0 +1,164 @@
+"""``nuat train`` in several processes as a user starts it: the same run whatever happens to them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from training.small_runs import write_images
+
+EPOCHS = 4
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "NUAT_TIMEOUT": "60"}
+
+
+def settings(images: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("train", "quickstart", "--data.path", str(images), "--data.validation", "20", "--data.flip", "true"),
+        *("--model.name", "wrn-10-1", "--epochs", str(EPOCHS), "--batch-size", "32", "--threat.eps", "0.1"),
+        *("--defense.alpha", "0.05", "--averaging.tau", "0.9", "--evaluation.attacks", "clean,pgd-5"),
+        *("--evaluation.n", "30", "--evaluation.batch-size", "10", "--device", "cpu", "--out", str(out), *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = run(settings(images, out, "--devices", "2"))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def run(words: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nuat", *words], capture_output=True, text=True, timeout=240, env=QUIET | env
+    )
+
+
+def start(words: list[str], launcher: tuple[str, ...] = ("-m", "nuat")) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=QUIET
+    )
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+def epochs_done(out: Path) -> int:
+    file = out / "metrics.jsonl"
+    return sum(json.loads(line)["kind"] == "epoch" for line in file.read_text().splitlines()) if file.is_file() else 0
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(status.parent.name))
+    return sorted(found)
+
+
+def assert_same_run(out: Path, expected: Path) -> None:
+    for name in ("best.safetensors", "last.safetensors"):
+        ours, theirs = (safetensors.torch.load_file(folder / name) for folder in (out, expected))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    ours, theirs = (json.loads((folder / "evaluation.json").read_text()) for folder in (out, expected))
+    assert [r["correct"] for r in ours["results"]] == [r["correct"] for r in theirs["results"]]
+    assert epochs_done(out) == epochs_done(expected) == EPOCHS
+    assert not list(out.glob(".*.tmp")), "nothing is half-written"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find the processes")
+def test_a_killed_process_is_started_again_and_changes_nothing(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    going = start(settings(images, out, "--devices", "2", "--restarts", "2", "--checkpoint-batches", "3"))
+    wait_for(lambda: epochs_done(out) >= 1 and (out / "checkpoint.pt").is_file())
+    workers = children(going.pid)
+    assert len(workers) == 2
+    os.kill(workers[1], signal.SIGKILL)
+    told = going.communicate(timeout=240)[0]
+    assert going.returncode == 0, told
+    assert "resume" in {json.loads(line)["kind"] for line in (out / "metrics.jsonl").read_text().splitlines()}
+    assert_same_run(out, undisturbed)
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = settings(images, out, "--devices", "2", "--auto-resume", "true")
+    going = start(command)
+    wait_for(lambda: epochs_done(out) >= 1)
+    workers = children(going.pid)
+    going.send_signal(signal.SIGTERM)
+    told = going.communicate(timeout=240)[0]
+    assert going.returncode == 128 + signal.SIGTERM, told
+    assert told.count("the state is saved") == 1
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(out, undisturbed)
+
+
+def test_torchrun_starts_it_too(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "nuat")
+    going = start(settings(images, out), torchrun)
+    told = going.communicate(timeout=240)[0]
+    assert going.returncode == 0, told
+    assert told.count("trained in") == 1
+    assert_same_run(out, undisturbed)
+
+
+def test_evaluation_by_several_gives_the_verdicts_of_one(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(settings(images, out)).returncode == 0
+    done = run(["evaluate", str(out), "--attacks", "clean,pgd-5", "--n", "30", "--batch-size", "10", "--devices", "3"])
+    assert done.returncode == 0, done.stderr
+    (found,) = out.glob("evaluation-*.json")
+    ours, theirs = (json.loads(file.read_text())["results"] for file in (found, out / "evaluation.json"))
+    assert [r["correct"] for r in ours] == [r["correct"] for r in theirs]
+
+
+def test_mistakes_are_said_once_and_left_at_that(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(settings(images, out, "--devices", "3", "--restarts", "3"))
+    assert done.returncode == 2
+    assert done.stderr.count("batch_size=32 does not divide among 3 devices") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--devices", "0"], "devices=0: expected at least 1"),
+        (["--devices", "2", "--restarts", "-1"], "restarts=-1"),
+        (["--restarts", "1"], "no effect with one device"),
+        (["--auto-resume", "true"], "give --out"),
+    ],
+)
+def test_refuses(words: list[str], said: str) -> None:
+    done = run(["train", "quickstart", *words])
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,240 @@
+"""What processes exchange, what they must agree on, and what is said where one is gone."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributed.engine import Left, config_of, run_processes, train
+from oracles import TinyConv, images, labels
+from torch import nn
+from training.small_runs import small_config, write_images
+
+from nuat import agreement, data
+from nuat.config import ThreatConfig
+from nuat.data import ImageSet, check_shares
+from nuat.draws import Rows, integers, normal, uniform
+from nuat.errors import InputError
+from nuat.evaluation import evaluate
+from nuat.models import synchronise_batch_norm
+from nuat.state import TrainingState
+from nuat.validation import validate
+from nuat.world import ALONE, World, check_gpus, joined, peer_lost, timeout_seconds
+
+
+def test_draws_are_those_of_one_device() -> None:
+    whole, like = (5, 2), torch.empty(())
+
+    def rows(rank: int) -> Rows:
+        return Rows(torch.Generator().manual_seed(3), rank, 2, 5)
+
+    for draw in (
+        lambda shape, source: uniform(shape, source, like),
+        lambda shape, source: normal(shape, source, like),
+        lambda shape, source: integers(9, shape, source, like.device),
+    ):
+        expected = draw(whole, torch.Generator().manual_seed(3))
+        for rank in range(2):
+            assert torch.equal(draw((3 - rank, 2), rows(rank)), expected[rank::2])
+    offsets = integers(9, (2, 5), torch.Generator().manual_seed(3), like.device, images=1)
+    assert torch.equal(integers(9, (2, 2), rows(1), like.device, images=1), offsets[:, 1::2])
+    with pytest.raises(AssertionError, match="not the rows"):
+        uniform((4, 2), rows(0), like)
+
+
+def exchanges(world: World) -> dict[str, Any]:
+    mine = torch.full((world.share(5), 2), float(world.rank), requires_grad=True)
+    gathered = world.gather(mine, 5)
+    (gathered * torch.arange(5.0)[:, None]).sum().backward()
+    network = nn.Sequential(nn.BatchNorm2d(2))
+    network[0].running_mean.fill_(float(world.rank))
+    world.average_buffers(network)
+    return {
+        "gathered": gathered.detach(),
+        "gradient": mine.grad,
+        "sum": world.sum([torch.tensor(1.0 + world.rank), torch.ones(2)]),
+        "any": (world.any(world.rank == 1), world.any(False)),
+        "agree": world.agree({"rank": world.rank}),
+        "objects": world.objects(world.rank),
+        "buffer": network[0].running_mean,
+    }
+
+
+def test_exchanges(tmp_path: Path) -> None:
+    for rank, found in enumerate(run_processes(2, exchanges, folder=tmp_path)):
+        assert found["gathered"][:, 0].tolist() == [0, 1, 0, 1, 0]
+        assert found["gradient"][:, 0].tolist() == list(range(rank, 5, 2))
+        assert found["sum"][0] == 3.0
+        assert found["sum"][1].tolist() == [2.0, 2.0]
+        assert found["any"] == (True, False)
+        assert found["agree"] == {"rank": 0}
+        assert found["objects"] == [0, 1]
+        assert found["buffer"].tolist() == [0.5, 0.5]
+
+
+def kept_per_image(world: World) -> dict[str, Any]:
+    """Save on the processes what one of them remembers per image, and take it back on one and on all."""
+    config = config_of("free-at", batch_norm=False)
+    model = TinyConv(classes=4, batch_norm=False)
+    state = TrainingState.start(config, model, torch.device("cpu"))
+    whole = torch.arange(8.0)[:, None]
+    state.defense["delta"] = world.rows(whole).clone()
+    values = state.to_dict(world)
+    alone, together = (TrainingState.start(config, model, torch.device("cpu")) for _ in range(2))
+    alone.load(values, "checkpoint")
+    together.load(values, "checkpoint", world)
+    return {"saved": values["defense"]["delta"], "one": alone.defense["delta"], "own": together.defense["delta"]}
+
+
+def test_a_checkpoint_is_for_any_number_of_processes(tmp_path: Path) -> None:
+    whole = torch.arange(8.0)[:, None]
+    for rank, found in enumerate(run_processes(2, kept_per_image, folder=tmp_path)):
+        assert torch.equal(found["saved"], whole)
+        assert torch.equal(found["one"], whole)
+        assert torch.equal(found["own"], whole[rank::2])
+
+
+def other_statistics(world: World) -> tuple[Left, Left]:
+    return (
+        train(config_of("nuat", batch_norm=False, statistics="device"), world, batch_norm=False),
+        train(config_of("nuat", batch_norm=True, accumulate=2), world, batch_norm=True),
+    )
+
+
+def test_statistics_per_device_and_accumulation(tmp_path: Path) -> None:
+    per_device, accumulated = zip(*run_processes(2, other_statistics, folder=tmp_path), strict=True)
+    alone = train(config_of("nuat", batch_norm=False), batch_norm=False)
+    name = next(iter(alone.weights))
+    assert torch.equal(per_device[0].weights[name], per_device[1].weights[name])
+    assert not torch.allclose(per_device[0].weights[name], alone.weights[name], rtol=1e-9, atol=1e-9)
+    assert per_device[0].losses != per_device[1].losses  # each of its own images
+    together = train(config_of("nuat", batch_norm=True, accumulate=2), batch_norm=True)
+    for found in accumulated:
+        for key, tensor in together.weights.items():
+            torch.testing.assert_close(found.weights[key], tensor, rtol=1e-9, atol=1e-9)
+
+
+def test_accumulated_gradients_are_those_of_the_mean_over_images() -> None:
+    """Without batch norm and nuclear norm, two batches in one update are one batch of both."""
+    config = config_of("standard", batch_norm=False, accumulate=3)
+    found = train(config, batch_norm=False)
+    model = TinyConv(classes=4, batch_norm=False, dropout=0.0).double()
+    with torch.no_grad():
+        model.linear.weight.mul_(0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0003, momentum=0.9, weight_decay=5e-4)
+    for epoch in range(2):
+        parts = [(m, 10 * epoch + b) for b, m in enumerate((8, 8, 6))]
+        x = torch.cat([images(m, 3, 6, torch.float64, 0.1, seed) for m, seed in parts])
+        y = torch.cat([labels(m, 4, seed) for m, seed in parts])
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    for key, tensor in model.state_dict().items():
+        torch.testing.assert_close(found.weights[key], tensor, rtol=1e-9, atol=1e-12)
+
+
+def shared_work(world: World) -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = TinyConv(classes=4, dropout=0.0).eval()
+    some = ImageSet((255 * images(23, 3, 6)).to(torch.uint8), labels(23, 4, 1))
+    found = evaluate(
+        model, some, ("clean", "pgd-3", "square-5"), threat=ThreatConfig(eps=0.05), batch_size=4, world=world
+    )
+    return {
+        "verdicts": {result.name: result.correct for result in found.results},
+        "costs": [(result.forwards, result.backwards) for result in found.results],
+        "validation": validate(model, some, eps=0.05, batch_size=4, world=world),
+    }
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_evaluation_and_validation_are_shared_and_exact(tmp_path: Path, size: int) -> None:
+    expected = shared_work(ALONE)
+    for found in run_processes(size, shared_work, folder=tmp_path):
+        assert found["verdicts"].keys() == expected["verdicts"].keys()
+        for name, verdict in expected["verdicts"].items():
+            assert torch.equal(found["verdicts"][name], verdict)
+        assert found["costs"] == expected["costs"]
+        # accuracies are exact; a mean loss of other batches is one to rounding
+        assert {**found["validation"], "clean_loss": 0} == {**expected["validation"], "clean_loss": 0}
+        assert found["validation"] == pytest.approx(expected["validation"], rel=1e-6)
+
+
+def disagree(world: World, path: str, other: str, kind: str) -> str:
+    config = small_config(Path(other if kind == "images" and world.rank else path))
+    if kind == "settings" and world.rank:
+        config = small_config(Path(path), epochs=3)
+    try:
+        agreement.check(world, config, data.load(config.data))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("settings", "epochs is 2 on process 0 and 3 on process 1"), ("images", "the training images is"), ("", "")],
+)
+def test_different_settings_or_images_are_refused_on_all(tmp_path: Path, kind: str, said: str) -> None:
+    (tmp_path / "other").mkdir()
+    one, other = write_images(tmp_path), write_images(tmp_path / "other", seed=1)
+    for found in run_processes(2, disagree, str(one), str(other), kind, folder=tmp_path):
+        assert said in found
+        assert bool(found) == bool(kind)
+
+
+def one_leaves(world: World) -> str:
+    if world.rank == 1:
+        return "left"
+    try:
+        world.wait()
+    except RuntimeError as error:
+        return type(error).__name__
+    return "stayed"
+
+
+def test_a_process_that_is_gone_is_noticed(tmp_path: Path) -> None:
+    assert run_processes(2, one_leaves, folder=tmp_path) == ["PeerLostError", "left"]
+
+
+def test_a_batch_is_shared_out_or_refused() -> None:
+    check_shares(100, 32, 2, 2)
+    with pytest.raises(InputError, match=r"does not divide among 3 devices.*try batch_size=33"):
+        check_shares(100, 32, 3, 1)
+    with pytest.raises(InputError, match="a batch of 4 of the 100 training images leaves some of 4 devices 1"):
+        check_shares(100, 32, 4, 2)
+    with pytest.raises(InputError, match="leaves some of 8 devices 0"):
+        check_shares(100, 32, 8, 1)
+
+
+def test_gpus_and_timeouts_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_gpus("auto", 2)
+    check_gpus("cpu", 5)
+    with pytest.raises(InputError, match="devices=3: this machine has 2 GPU"):
+        check_gpus("cuda", 3)
+    with pytest.raises(InputError, match="give --device cuda"):
+        check_gpus("cuda:1", 2)
+    monkeypatch.setenv("NUAT_TIMEOUT", "soon")
+    with pytest.raises(InputError, match="NUAT_TIMEOUT='soon'"):
+        timeout_seconds()
+
+
+def test_alone_where_nothing_started_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with joined("cpu") as world:
+        assert world == ALONE
+    assert "MASTER_ADDR" not in os.environ
+
+
+def test_only_lost_peers_are_called_so() -> None:
+    assert peer_lost(RuntimeError("Connection closed by peer [127.0.0.1]:1")) is not None
+    assert peer_lost(RuntimeError("size mismatch")) is None
+
+
+def test_one_process_needs_no_synchronised_batch_norm() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2))
+    assert type(synchronise_batch_norm(model, ALONE)[0]) is nn.BatchNorm2d
