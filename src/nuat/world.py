@@ -17,8 +17,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from nuat.draws import Rows, Source
 from nuat.errors import InputError
@@ -242,12 +240,12 @@ def joined(device: str) -> Iterator[World]:
         torch.cuda.set_device(world.local_rank)
     try:
         timeout = datetime.timedelta(seconds=timeout_seconds())
-        store, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
+        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=timeout))  # type: ignore[attr-defined]
         # processes that take the place of dead ones may meet in the same store, which still holds the old addresses
         attempt = f"nuat/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}"
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpus else "gloo",
-            store=PrefixStore(attempt, store),
+            store=dist.PrefixStore(attempt, store),  # type: ignore[attr-defined]
             rank=rank,
             world_size=size,
             timeout=timeout,

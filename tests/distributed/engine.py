@@ -1,6 +1,7 @@
 """Five updates of a defense on one process or several, in float64: what each leaves behind."""
 
 import dataclasses
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +132,21 @@ def batch_of(epoch: int, number: int, world: World) -> Batch:
     return Batch(x=world.rows(x).contiguous(), y=y, index=torch.arange(m))
 
 
-def run_processes(size: int, task: Any, *arguments: Any, folder: Path) -> list[Any]:
+def run_processes(size: int, task: Any, *arguments: Any, folder: Path, timeout: float = 120.0) -> list[Any]:
     """Call ``task(world, *arguments)`` in ``size`` processes joined by Gloo; return what each returned, by rank."""
-    torch.multiprocessing.spawn(_process, args=(size, task, arguments, str(folder)), nprocs=size, join=True)
+    torch.multiprocessing.spawn(_process, args=(size, task, arguments, str(folder), timeout), nprocs=size, join=True)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
-def _process(rank: int, size: int, task: Any, arguments: Any, folder: str) -> None:
+def _process(rank: int, size: int, task: Any, arguments: Any, folder: str, timeout: float) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=size,
+        timeout=datetime.timedelta(seconds=timeout),
+    )
     try:
         torch.save(task(World(rank, size, rank), *arguments), Path(folder) / f"{rank}.pt")
     finally:

@@ -1,6 +1,7 @@
 """What processes exchange, what they must agree on, and what is said where one is gone."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,21 @@ def one_leaves(world: World) -> str:
 
 def test_a_process_that_is_gone_is_noticed(tmp_path: Path) -> None:
     assert run_processes(2, one_leaves, folder=tmp_path) == ["PeerLostError", "left"]
+
+
+def one_sleeps(world: World) -> str:
+    if world.rank == 1:
+        time.sleep(8.0)
+        return "slept"
+    try:
+        world.wait()
+    except RuntimeError as error:
+        return type(error).__name__
+    return "stayed"
+
+
+def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    assert run_processes(2, one_sleeps, folder=tmp_path, timeout=3.0) == ["PeerLostError", "slept"]
 
 
 def test_a_batch_is_shared_out_or_refused() -> None:
