@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import nuat
-from nuat import averaging, digest, monitors
+from nuat import averaging, monitors
 from nuat.checkpoints import WeightsInfo, save_checkpoint, save_weights
 from nuat.config import TrainConfig
 from nuat.curves import Curves
@@ -55,6 +55,8 @@ class Bookkeeper:
             "validation": len(self._dataset.validation),
             "validation_indices": self._dataset.validation_indices.tolist(),
             "train_sha256": self._train_digest(),
+            "skipped": self._dataset.skipped,
+            "skipped_names": list(self._dataset.skipped_names),
         }
         write_text(self._folder.split, json.dumps(split) + "\n")
         self.record({"kind": "start", "recipe": self._recipe, "seed": self._config.seed})
@@ -151,7 +153,7 @@ class Bookkeeper:
 
     def _train_digest(self) -> str:
         """Return a digest of the training images and labels, in order."""
-        return digest.of_tensors(self._dataset.train.images, self._dataset.train.labels)
+        return self._dataset.train.fingerprint()
 
     def _validate(self) -> dict[str, dict[str, float]] | None:
         """Return the validation of the live weights and of the average, by name; empty without images.

@@ -112,6 +112,7 @@ class Loop:
             classes=len(dataset.classes),
             image_size=dataset.image_size,
         )
+        data.check_sizes(model, config.data, dataset.channels)
         if models.has_batch_norm(model):
             data.check_batches(len(dataset.train), config.batch_size)
         self.dataset = dataset.to(device)
@@ -181,6 +182,7 @@ class Loop:
             crop_scale=config.data.crop_scale,
             flip=config.data.flip,
             generator=state.generator,
+            size=config.data.size_at(state.epoch, config.epochs),
             start=state.batch,
             channels_last=config.channels_last,
         )

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nuat.data.decoding import decode
+from nuat.data import decoding
 from nuat.errors import InputError
 
 GREY = (np.arange(20) * 12).astype(np.uint8).reshape(4, 5)
 COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
+
+
+def decode(path, size):
+    return decoding.decode(path.read_bytes(), str(path), size)
 
 
 def save(path, pixels, mode=None, **options):
