@@ -112,6 +112,8 @@ class StreamedSet:
         self.labels = torch.from_numpy(samples.labels)
         self._requests = _Requests()
         self._loader: DataLoader[Tensor | str] | None = None
+        # an attribute, because an error's traceback would keep what is local to a generator, and the workers with it
+        self._making: Iterator[Tensor | str] = iter(())
         self._processes: set[multiprocessing.process.BaseProcess] = set()
         self._turn = 0
 
@@ -174,8 +176,7 @@ class StreamedSet:
 
     def close(self) -> None:
         """End the worker processes; the next batch starts new ones."""
-        self._loader = None
-        self._processes = set()
+        self._loader, self._making, self._processes = None, iter(()), set()
 
     def _like(self, samples: Samples, sums: NDArray[np.uint32], device: torch.device) -> "StreamedSet":
         return StreamedSet(
@@ -192,35 +193,40 @@ class StreamedSet:
         """Yield what the requests ask for, in order."""
         self._turn += 1
         turn = self._turn
-        made = self._begin(requests)
+        self._begin(requests)
         for request in requests:
             if self._turn != turn:
                 raise RuntimeError("the batches of another epoch of this set were begun in the meantime")
-            try:
-                images = next(made)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                asked_to_end = any(process.exitcode == -signal.SIGTERM for process in self._processes)
-                del made
+            images, died = self._next()
+            if died and any(process.exitcode == -signal.SIGTERM for process in self._processes):
+                # the whole group of processes was asked to end: with this batch the run comes to where it saves
+                images = _Decoder(self.samples, self.channels)[request]
+            if isinstance(images, str):
                 self.close()
-                if asked_to_end:
-                    # so was the whole group of processes: with this last batch the run comes to where it saves
-                    yield self._checked(_Decoder(self.samples, self.channels)[request])
-                raise InputError(f"a process that decodes images has died ({_first_line(error)}); {_REMEDY}") from error
-            yield self._checked(images)
+                raise InputError(images)
+            if died:
+                self.close()
+            yield images
+            if died:
+                raise InputError(died)
 
-    def _checked(self, images: Tensor | str) -> Tensor:
-        if isinstance(images, str):
-            self.close()
-            raise InputError(images)
-        return images
+    def _next(self) -> tuple[Tensor | str, str]:
+        """Return the next batch, or what is wrong, and why a worker died, or nothing."""
+        try:
+            return next(self._making), ""
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+        died = f"a process that decodes images has died ({reason}); {_REMEDY}"
+        return died, died
 
-    def _begin(self, requests: list[_Request]) -> Iterator[Tensor | str]:
+    def _begin(self, requests: list[_Request]) -> None:
         """Start on the requests, with the workers of the epoch before if there are any."""
         self._requests.now = iter(requests)
         if self._loader is not None:
-            return iter(self._loader)
+            self._making = iter(self._loader)
+            return
         self._loader = DataLoader(
             _Decoder(self.samples, self.channels),
             sampler=self._requests,
@@ -234,9 +240,8 @@ class StreamedSet:
         )
         before = set(multiprocessing.active_children())
         with _own_child_signals():
-            made = iter(self._loader)
+            self._making = iter(self._loader)
         self._processes = set(multiprocessing.active_children()) - before
-        return made
 
 
 def default_workers() -> int:
@@ -300,10 +305,6 @@ _REMEDY = (
     "it may have run out of memory or of shared memory (/dev/shm): give fewer --data.workers or a smaller batch. What "
     "was saved can be gone on with by --resume"
 )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _as_it_is(made: Any) -> Any:
