@@ -39,7 +39,7 @@ from nuat.schedules import Schedule
 
 T = TypeVar("T")
 
-_FREE_ON_RESUME = ("device", "monitors.", "evaluation.", "checkpoint_every")
+_FREE_ON_RESUME = ("device", "data.workers", "monitors.", "evaluation.", "checkpoint_every")
 """Settings that do not change the weights: a run that an alarm ended may go on with the alarm set to warn."""
 
 

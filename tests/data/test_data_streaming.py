@@ -193,7 +193,7 @@ def test_an_image_that_vanishes_is_named_and_no_process_stays(tmp_path, kind, wo
     root = {"files": write_folder, "shards": write_shards}[kind](tmp_path / "set", n)
     streamed = read({kind: root, "cache": tmp_path / "c"}, kind, workers).train
     run(streamed)
-    victim = root / "train" / ("b/0010.png" if kind == "files" else "set-000002.tar")
+    victim = root / "train" / ("b/0010.jpg" if kind == "files" else "set-000002.tar")
     victim.unlink()
     with pytest.raises(InputError) as caught:
         run(streamed, epoch=1)
