@@ -218,6 +218,8 @@ class StreamedSet:
             if "DataLoader worker" not in str(error):
                 raise
             reason = str(error).strip().partition("\n")[0]
+        except (OSError, EOFError) as error:  # it was killed while it handed its batch over
+            reason = str(error) or type(error).__name__
         died = f"a process that decodes images has died ({reason}); {_REMEDY}"
         return died, died
 
