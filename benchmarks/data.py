@@ -5,7 +5,7 @@
 It generates its own images: JPEG of 500 x 375 pixels and about 100 KB, as ImageNet's are, for the loader and the step,
 and many small ones for the memory. What is printed:
 
-loader: images/s of random resized crops to 224 pixels and flips, out of a folder and out of tar shards, by the number of
+loader: images/s of random resized crops to 224 pixels and flips, out of a folder and of tar shards, by the number of
 worker processes, and of images that lie decoded in memory; medians of interleaved rounds.
 
 step: NuAT steps of ResNet-18 at 224 pixels in the training loop itself, streamed by workers: how much of the time the

@@ -98,7 +98,7 @@ def test_a_missing_shard_is_named(tree, cache, number):
 def test_several_missing_shards_are_counted(tree, cache):
     for number in (1, 2):
         (tree / "train" / f"set-{number:06d}.tar").unlink()
-    assert "shard set-000001.tar is missing, and so are 1 others of 4" in failure(tree, cache)
+    assert "shard set-000001.tar is missing (and 1 more) of 4" in failure(tree, cache)
 
 
 def test_names_that_are_not_of_shards_or_not_of_one_set_are_refused(tree, cache):

@@ -79,7 +79,9 @@ def test_a_run_on_files_of_every_mode_learns(roots: dict[str, Path], tmp_path: P
 def test_bad_files_end_a_run_before_it_begins_or_are_left_out_and_recorded(
     roots: dict[str, Path], tmp_path: Path, loading: str
 ) -> None:
-    with pytest.raises(InputError, match=r"0012\.png cannot be read .*So are 2 others of 75: .*0028\.jpg, .*0014\.png"):
+    with pytest.raises(
+        InputError, match=r"0012\.png cannot be read .*And so for 2 more of 75 images: .*0028\.jpg, .*0014\.png"
+    ):
         train(config(roots, "bad", loading=loading), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.warns(RuntimeWarning, match=r"3 of 75 images cannot be decoded and are left out"):

@@ -24,7 +24,8 @@ _UNREADABLE = (
     Image.DecompressionBombError,
 )
 _GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
-_ORIENTATION = 0x0112  # the EXIF tag; from 5 on the camera lay on its side
+_ORIENTATION = 0x0112  # the EXIF tag
+_SIDEWAYS = (5, 6, 7, 8)  # its values where the camera lay on its side
 _SHRINKABLE = ("JPEG", "MPO")
 
 
@@ -87,7 +88,7 @@ def upright_size(file: Image.Image) -> tuple[int, int] | None:
     if file.format not in _SHRINKABLE:
         return None
     width, height = file.size
-    return (height, width) if file.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
+    return (height, width) if file.getexif().get(_ORIENTATION) in _SIDEWAYS else (width, height)
 
 
 def shrink(file: Image.Image, factor: float) -> float:

@@ -70,7 +70,7 @@ def _class_names(part: Path, kept: frozenset[str] | None) -> tuple[str, ...]:
     if missing:
         raise InputError(
             f"{part} has no class folder {missing[0]}"
-            + (f" nor {len(missing) - 1} others" if len(missing) > 1 else "")
+            + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else "")
             + f" of the {len(kept)} of data.subset=imagenet100; add the images, or leave the subset out."
         )
     return tuple(name for name in found if name in kept)

@@ -89,7 +89,7 @@ def _shards(root: Path, part: str) -> tuple[str, ...]:
         digits = len(next(iter(files.values()))) - len(f"{name}-.tar")
         raise InputError(
             f"{folder}: shard {name}-{missing[0]:0{digits}d}.tar is missing"
-            + (f", and so are {len(missing) - 1} others" if len(missing) > 1 else "")
+            + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else "")
             + f" of {max(files) + 1}; copy it there, or number the shards from 0 without a gap."
         )
     return tuple(f"{part}/{files[number]}" for number in sorted(files))

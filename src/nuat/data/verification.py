@@ -103,10 +103,11 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
     if not bad:
         return
     if on_bad == "refuse":
-        more = f" So are {len(bad) - 1} others of {n}: " if len(bad) > 1 else ""
-        others = ", ".join(names[1:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-        remedy = " Give --data.on-bad skip to train without them." if more else " Or give --data.on-bad skip."
-        raise InputError(f"{bad[0].reason}{more}{others + '.' if more else ''}{remedy}")
+        more = ""
+        if len(bad) > 1:
+            others = ", ".join(names[1:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            more = f" And so for {len(bad) - 1} more of {n} images: {others}."
+        raise InputError(f"{bad[0].reason}{more} Or give --data.on-bad skip, which leaves out what cannot be read.")
     if len(bad) == n:
         raise InputError(f"none of the {n} images can be decoded; the first: {bad[0].reason}")
     told = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
