@@ -67,6 +67,8 @@ class Bookkeeper:
             "validation": len(self._dataset.validation),
             "validation_indices": self._dataset.validation_indices.tolist(),
             "train_sha256": self._train_digest(),
+            "skipped": self._dataset.skipped,
+            "skipped_names": list(self._dataset.skipped_names),
         }
         write_text(self._folder.split, json.dumps(split) + "\n")
         self.record({"kind": "start", "recipe": self._recipe, "seed": self._config.seed})

@@ -26,7 +26,7 @@ import nuat
 from nuat import digest
 from nuat.attacks import eval_mode
 from nuat.config import ThreatConfig
-from nuat.data import ImageSet, class_balanced, to_float
+from nuat.data import Images, ImageSet, class_balanced, to_float
 from nuat.errors import InputError
 from nuat.hardware import describe, full_precision
 from nuat.inspection import check_logits
@@ -46,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 
 def evaluate(
     model: nn.Module,
-    images: ImageSet,
+    images: Images,
     attacks: Sequence[str] = ("clean", "pgd-100", "gama-100"),
     *,
     threat: ThreatConfig,
@@ -61,7 +61,7 @@ def evaluate(
 
     Args:
         model: images [B, C, H, W] in [0, 1] to logits [B, N]; every module's mode is restored.
-        images: uint8 images with their labels, of any integer type.
+        images: with their labels; of a ``StreamedSet`` only those that are attacked are decoded.
         attacks: names as in ``nuat.suite.ATTACK_NAMES``.
         threat: norm and radius of the ball, and step of PGD.
         n: images, class-balanced and the same for every call; none: all.
@@ -83,7 +83,7 @@ def evaluate(
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
     if n is not None and not 1 <= n <= len(images):
         raise InputError(f"n={n}: expected 1 to {len(images)}, the number of test images; none takes all.")
-    device = next((p.device for p in model.parameters()), images.images.device)
+    device = next((p.device for p in model.parameters()), images.device)
     indices = torch.arange(len(images)) if n is None else class_balanced(images.labels.cpu(), n, seed=0)
     chosen = images.select(indices).to(device)
     found: dict[str, AttackResult] = {}

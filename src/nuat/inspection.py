@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
-from nuat.data import ImageSet, to_float
+from nuat.data import Images, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
 from nuat.losses import cross_entropy_sum
@@ -28,7 +28,7 @@ _SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-def inspect(model: nn.Module, images: ImageSet) -> list[str]:
+def inspect(model: nn.Module, images: Images) -> list[str]:
     """Return warnings about ``model`` on the first of ``images``, in evaluation mode; none is the good answer.
 
     Raises:

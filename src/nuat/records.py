@@ -4,7 +4,7 @@
 |---|---|
 | config.json | recipe and every setting |
 | environment.json | versions, hardware, git revision, command |
-| split.json | the validation images' positions in the source's training part |
+| split.json | the validation images' positions in the source's training part; files left out |
 | metrics.jsonl | one JSON object a line: epochs, alarms, switches, starts, the end |
 | checkpoint.pt | full state, to resume from |
 | best.safetensors, last.safetensors | weights to ship |
@@ -40,7 +40,7 @@ from nuat.schedules import Schedule
 
 T = TypeVar("T")
 
-_FREE_ON_RESUME = ("device", "monitors.", "evaluation.", "checkpoint_")
+_FREE_ON_RESUME = ("device", "data.workers", "monitors.", "evaluation.", "checkpoint_")
 """Settings that do not change the weights: a run that an alarm ended may go on with the alarm set to warn."""
 
 

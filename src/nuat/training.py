@@ -132,6 +132,7 @@ class Loop:
             classes=len(dataset.classes),
             image_size=dataset.image_size,
         )
+        data.check_sizes(model, config.data, dataset.channels)
         self._check_batches(model, len(dataset.train))
         self.dataset = dataset.to(device)
         self.batches = -(-len(self.dataset.train) // config.batch_size)
@@ -234,6 +235,7 @@ class Loop:
             crop_scale=config.data.crop_scale,
             flip=config.data.flip,
             generator=state.generator,
+            size=config.data.size_at(state.epoch, config.epochs),
             start=state.batch,
             channels_last=config.channels_last,
             rank=self.world.rank,

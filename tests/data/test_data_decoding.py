@@ -1,16 +1,23 @@
 """Image files of every mode and format, resizing, orientation, and damage."""
 
+import io
 import warnings
 
 import numpy as np
 import pytest
+from image_files import KINDS, encoded
 from PIL import Image
+from torchvision import transforms
 
-from nuat.data.decoding import decode
+from nuat.data import decoding
 from nuat.errors import InputError
 
 GREY = (np.arange(20) * 12).astype(np.uint8).reshape(4, 5)
 COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
+
+
+def decode(path, size):
+    return decoding.decode(path.read_bytes(), str(path), size)
 
 
 def save(path, pixels, mode=None, **options):
@@ -111,3 +118,47 @@ def test_a_text_file_with_the_name_of_an_image_is_named(tmp_path):
     (tmp_path / "a.png").write_text("not an image")
     with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
         decode(tmp_path / "a.png", None)
+
+
+@pytest.mark.parametrize("shape", [(70, 50), (50, 70), (64, 64), (301, 40)])
+def test_eval_resize_is_torchvisions_resize_and_centre_crop(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    bicubic = transforms.InterpolationMode.BICUBIC
+    theirs = transforms.Compose([transforms.Resize(32, bicubic), transforms.CenterCrop(28)])
+    expected = np.asarray(theirs(Image.fromarray(pixels))).transpose(2, 0, 1)
+    assert np.array_equal(decoding.decode(file.getvalue(), "a.png", 28, 32), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_check_tells_whether_an_image_is_grey(kind):
+    content = encoded(kind)
+    assert decoding.check(content, kind) is (decoding.decode(content, kind, None).shape[0] == 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+def test_a_check_finds_what_decoding_finds(kind, kept):
+    content = encoded(kind, seed=1)
+    content = content[: int(len(content) * kept)]
+    outcomes = []
+    for look in (decoding.check, lambda content, name: decoding.decode(content, name, None)):
+        try:
+            look(content, "a")
+            outcomes.append("good")
+        except InputError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+    if kept <= 0.5 or kind != "pixel.png":  # of which the last tenth is the mark of the end, which Pillow does not need
+        assert outcomes[0] != "good"
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_other_files_are_not():
+    for suffix, by in (("JPEG", 4.0), ("PNG", 1.0)):
+        file = io.BytesIO()
+        Image.new("RGB", (403, 301)).save(file, suffix)
+        with decoding.opened(file.getvalue(), "a") as image:
+            assert decoding.shrink(image, 5.9) == by
+            image.load()
+            assert image.size == ((101, 76) if by > 1 else (403, 301))

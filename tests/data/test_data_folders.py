@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nuat.data import folders
-from nuat.data.folders import read
+from nuat.data import folders, memory, verification
+from nuat.data.images import Source
 from nuat.errors import InputError
+
+
+def read(root: Path, image_size: int | None, cache: Path) -> Source:
+    return memory.read(folders.scan(root), image_size, cache)
 
 
 def save(path: Path, value: int, size: tuple[int, int] = (4, 4), mode: str = "RGB") -> None:
@@ -146,7 +150,7 @@ def cached(cache: Path) -> list[Path]:
 def test_a_second_read_decodes_nothing(tree, cache, monkeypatch):
     first = read(tree, None, cache)
     assert [path.suffix for path in cached(cache)] == [".npz"]
-    monkeypatch.setattr(folders, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(memory, "decode", lambda *_: pytest.fail("decoded again"))
     again = read(tree, None, cache)
     assert np.array_equal(first.train.images.numpy(), again.train.images.numpy())
     assert again.test.labels.tolist() == [0, 1]
@@ -199,7 +203,7 @@ def test_a_full_disk_leaves_no_part_of_a_cache_and_the_images_are_still_read(tre
 
 
 def test_more_images_than_one_chunk_keep_their_order(tree, cache, monkeypatch):
-    monkeypatch.setattr(folders, "_CHUNK", 3)
+    monkeypatch.setattr(verification, "_CHUNK", 3)
     for i in range(8):
         save(tree / "train" / "dog" / f"n{i}.png", 100 + i)
     values = read(tree, None, cache).train.images[:, 0, 0, 0].tolist()

@@ -22,7 +22,7 @@ from nuat.analysis.models import NamedModel, Progress, generator, measured, numb
 from nuat.analysis.record import Measured, Subject
 from nuat.attacks import eval_mode
 from nuat.attacks.base import Forward, input_gradient
-from nuat.data import ImageSet, to_float
+from nuat.data import Images, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
 from nuat.inspection import check_logits
@@ -108,7 +108,7 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 def confusion(
     named: NamedModel,
-    images: ImageSet,
+    images: Images,
     classes: tuple[str, ...],
     *,
     eps: float,
@@ -146,9 +146,8 @@ def confusion(
     softmax = {name: torch.zeros(n_classes, n_classes, dtype=torch.float64) for name in NORMS}
     correct = 0
     with eval_mode(model), full_precision(), torch.inference_mode(False):
-        for done, (label, chosen) in enumerate(planned):
-            part = images.select(chosen).to(device)
-            x = to_float(part.images)
+        for done, (label, _) in enumerate(planned):
+            x = to_float(used.images[done * batch_size : (done + 1) * batch_size].to(device))
             reference = check_logits(model, x, n_classes).float()
             if reference.shape[1] != n_classes:
                 raise InputError(f"the model returns {reference.shape[1]} logits, but there are {n_classes} classes.")

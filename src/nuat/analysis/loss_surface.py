@@ -24,7 +24,7 @@ from nuat.analysis.record import Measured, Subject
 from nuat.analysis.roughness import WITHIN, grid_axis, orthogonal_signs, roughness
 from nuat.attacks import eval_mode
 from nuat.attacks.base import input_gradient
-from nuat.data import ImageSet, to_float
+from nuat.data import Images, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
 from nuat.losses import cross_entropy_sum, wide
@@ -76,7 +76,7 @@ class LossSurface(Measured):
 
 def loss_surface(
     models: list[NamedModel],
-    images: ImageSet,
+    images: Images,
     positions: Tensor,
     *,
     eps: float,

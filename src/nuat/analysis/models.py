@@ -12,7 +12,7 @@ import nuat
 from nuat import digest
 from nuat.analysis.record import Subject
 from nuat.attacks import eval_mode
-from nuat.data import ImageSet, to_float
+from nuat.data import Images, ImageSet, to_float
 from nuat.errors import InputError
 from nuat.hardware import describe, full_precision
 from nuat.inspection import check_logits
@@ -36,13 +36,13 @@ class NamedModel:
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
 
-def check_all(models: Sequence[NamedModel], images: ImageSet) -> None:
+def check_all(models: Sequence[NamedModel], images: Images) -> None:
     """Refuse a model that the images or their classes do not fit, before any is measured.
 
     Raises:
         InputError: the first such model; it is named.
     """
-    first, classes = images.images[:1], int(images.labels.max()) + 1
+    first, classes = images.select(torch.arange(1)).images, int(images.labels.max()) + 1
     for named in models:
         with eval_mode(named.model), full_precision(), torch.inference_mode(False):
             try:

@@ -1,19 +1,24 @@
-"""Data sets: reading, splitting, augmenting and batching images that lie whole on one device."""
+"""Data sets: reading, splitting, augmenting and batching images, whole on one device or streamed from the disk."""
 
 from nuat.data.augmentation import random_crop, random_flip
-from nuat.data.images import Dataset, ImageSet, batches, to_float
+from nuat.data.images import Dataset, Images, ImageSet, batches, to_float
 from nuat.data.loader import Batch, check_batches, check_shares, epoch_batches
+from nuat.data.phases import check_sizes
 from nuat.data.sources import cache_folder, load
 from nuat.data.splits import class_balanced, split
+from nuat.data.streaming import StreamedSet
 
 __all__ = [
     "Batch",
     "Dataset",
     "ImageSet",
+    "Images",
+    "StreamedSet",
     "batches",
     "cache_folder",
     "check_batches",
     "check_shares",
+    "check_sizes",
     "class_balanced",
     "epoch_batches",
     "load",

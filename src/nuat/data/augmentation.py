@@ -77,3 +77,22 @@ def random_flip(images: Tensor, source: Source) -> Tensor:
     """
     flipped = uniform((len(images),), source, images.new_empty((), dtype=torch.float32)) < 0.5
     return torch.where(flipped[:, None, None, None], images.flip(3), images)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resize the shorter side to ``size`` [pixels], the other in proportion (bilinear, antialiased).
+
+    Args:
+        images: uint8 [B, C, H, W].
+        size: >= 1.
+
+    Returns:
+        Images uint8 [B, C, h, w], rounded; the same ones where they have that size.
+    """
+    height, width = images.shape[2:]
+    short = min(height, width)
+    if short == size:
+        return images
+    shape = max(1, round(height * size / short)), max(1, round(width * size / short))
+    resized = F.interpolate(images.float(), shape, mode="bilinear", antialias=True, align_corners=False)
+    return resized.round().clamp(0, 255).to(torch.uint8)

@@ -1,7 +1,8 @@
 """Labelled images as two tensors: what every part of the package trains on and evaluates with."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -10,6 +11,40 @@ from nuat import digest
 from nuat.errors import InputError
 
 _NO_LABELS = (torch.bool, torch.complex64, torch.complex128)
+
+
+class Images(Protocol):
+    """Labelled images of one shape: whole on a device (``ImageSet``), or decoded when asked for (``StreamedSet``)."""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [N], classes from 0."""
+
+    @property
+    def channels(self) -> int:
+        """Channels C of every image."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width [pixels] of every image."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where images are when they are used."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the set for use on ``device``."""
+
+    def subset(self, indices: Tensor) -> Self:
+        """Return a set of the same kind of the images at ``indices`` (int64 [n]) in that order."""
+
+    def select(self, indices: Tensor) -> "ImageSet":
+        """Return the images at ``indices`` (int64 [n]) in that order as evaluations see them, on the set's device."""
+
+    def fingerprint(self) -> str:
+        """Return a digest of the images and labels, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +84,6 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def fingerprint(self) -> str:
-        """Return a digest of the images and labels, in order."""
-        return digest.of_tensors(self.images, self.labels)
-
     def to(self, device: torch.device | str) -> "ImageSet":
         """Return the set on ``device``."""
         return ImageSet(self.images.to(device), self.labels.to(device))
@@ -62,32 +93,61 @@ class ImageSet:
         indices = indices.to(self.images.device)
         return ImageSet(self.images[indices], self.labels[indices])
 
+    def subset(self, indices: Tensor) -> "ImageSet":
+        """Return ``select(indices)``."""
+        return self.select(indices)
+
+    @property
+    def channels(self) -> int:
+        """Channels C of every image."""
+        return self.images.shape[1]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width [pixels] of every image."""
+        return self.images.shape[2], self.images.shape[3]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self.images.device
+
+    def fingerprint(self) -> str:
+        """Return a digest of the images and labels, in order."""
+        return digest.of_tensors(self.images, self.labels)
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """What a reader (``npz``, ``folders``, torchvision) returns, before the split. All on the CPU."""
 
-    train: ImageSet
+    train: Images
     """The source's whole training part."""
-    test: ImageSet
+    test: Images
     """The source's evaluation part."""
     classes: tuple[str, ...]
     """Name of each class, in the order of the labels."""
     description: str
     """Where the images come from, for people."""
-    validation: ImageSet | None = None
+    validation: Images | None = None
     """The source's own validation part, if it has one."""
+    held_out: Callable[[Tensor], ImageSet] | None = None
+    """Returns training images, by their positions int64 [n], as evaluations see them; none: ``train.select`` does."""
+    skipped: int = 0
+    """Files left out because they cannot be decoded."""
+    skipped_names: tuple[str, ...] = ()
+    """Their names, or those of the first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """The three sets of a run."""
 
-    train: ImageSet
+    train: Images
     """Images to train on."""
     validation: ImageSet
     """Images that choose the best epoch; may be empty."""
-    test: ImageSet
+    test: Images
     """Images of the final evaluation; nothing is chosen on them."""
     classes: tuple[str, ...]
     """Name of each class, in the order of the labels."""
@@ -96,26 +156,25 @@ class Dataset:
     validation_indices: Tensor
     """int64 [len(validation)], sorted, on the CPU: positions of the validation images in the source's training part,
     or in its validation part where it has one."""
+    skipped: int = 0
+    """Files left out because they cannot be decoded."""
+    skipped_names: tuple[str, ...] = ()
+    """Their names, or those of the first."""
 
     @property
     def channels(self) -> int:
         """Channels C of every image."""
-        return self.train.images.shape[1]
+        return self.train.channels
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width [pixels] of every image."""
-        return self.train.images.shape[2], self.train.images.shape[3]
+        return self.train.image_size
 
     def to(self, device: torch.device | str) -> "Dataset":
         """Return the dataset with its three sets on ``device``."""
-        return Dataset(
-            train=self.train.to(device),
-            validation=self.validation.to(device),
-            test=self.test.to(device),
-            classes=self.classes,
-            source=self.source,
-            validation_indices=self.validation_indices,
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
         )
 
 

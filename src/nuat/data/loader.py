@@ -1,14 +1,16 @@
 """The batches of an epoch: order, augmentation, conversion to float."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nuat.data.augmentation import random_crop, random_flip, random_resized_crop
-from nuat.data.images import ImageSet, to_float
+from nuat.data.augmentation import random_crop, random_flip, random_resized_crop, resize
+from nuat.data.images import Images, ImageSet, to_float
+from nuat.data.order import epoch_order
+from nuat.data.streaming import StreamedSet
+from nuat.data.transforms import TrainingView
 from nuat.draws import Rows
 from nuat.errors import InputError
 
@@ -80,17 +82,8 @@ def check_batches(n: int, batch_size: int) -> None:
         )
 
 
-def epoch_order(n: int, order_seed: int, epoch: int) -> Tensor:
-    """Return the order of an epoch, a permutation int64 [n] on the CPU that depends on nothing but the arguments."""
-    # a hash, so that (seed 0, epoch 1) and (seed 1, epoch 0) differ, and no seeds in a row give related orders
-    digest = hashlib.sha256(f"{order_seed}:{epoch}".encode()).digest()
-    # four bytes: the CPU's generator (Mersenne twister) takes 32 bits of a seed
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
-    return torch.randperm(n, generator=generator)
-
-
 def epoch_batches(
-    images: ImageSet,
+    images: Images,
     batch_size: int,
     *,
     order_seed: int,
@@ -99,6 +92,7 @@ def epoch_batches(
     flip: bool,
     generator: torch.Generator,
     crop_scale: float | None = None,
+    size: int | None = None,
     start: int = 0,
     channels_last: bool = False,
     rank: int = 0,
@@ -110,19 +104,36 @@ def epoch_batches(
     it had then: the skipped batches draw nothing.
 
     Args:
-        images: the training set, on the device of the run.
+        images: the training set, for the device of the run: an ``ImageSet`` or a ``StreamedSet``.
         batch_size: images a batch; see ``check_batches``.
-        order_seed: of the order of the images.
+        order_seed: of the order of the images, and of the augmentation of streamed ones.
         epoch: number of the epoch, >= 0; each has its own order.
         crop_padding: zeros [pixels] on each side before the random crop; 0: no crop.
         flip: whether images are mirrored at random.
-        generator: of the augmentation, on the device of the images.
+        generator: of the augmentation of an ``ImageSet``, on its device.
         crop_scale: least area of the random resized crop; none: no such crop.
+        size: shorter side [pixels] of x; none: as the images are.
         start: batches to skip, >= 0.
         channels_last: whether x is stored with the channels innermost.
-        rank, ranks: which of several devices this is: x holds rows rank, rank + ranks, ... of each batch.
+        rank: of this device among ``ranks``: x holds rows rank, rank + ranks, ... of a batch, y and index are the whole
+            batch's.
+        ranks: devices that share each batch.
+
+    Raises:
+        InputError: while it goes on, a streamed image cannot be read any more, or a process that decodes died.
     """
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    if isinstance(images, StreamedSet):
+        view = TrainingView(size or images.image_size[0], crop_scale, crop_padding, flip)
+        labels = images.labels
+        for pixels, index in images.batches(
+            batch_size, view, order_seed=order_seed, epoch=epoch, start=start, rank=rank, ranks=ranks
+        ):
+            x = to_float(pixels).contiguous(memory_format=memory_format)
+            yield Batch(x=x, y=labels[index].to(images.device), index=index.to(images.device))
+        return
+    if not isinstance(images, ImageSet):
+        raise TypeError(f"{type(images).__name__}: expected an ImageSet or a StreamedSet")
     # one transfer an epoch rather than one a batch
     order = epoch_order(len(images), order_seed, epoch).to(images.images.device)
     for first in range(start * batch_size, len(images), batch_size):
@@ -133,5 +144,7 @@ def epoch_batches(
             pixels = random_resized_crop(pixels, crop_scale, source)
         if flip:
             pixels = random_flip(pixels, source)
+        if size is not None:
+            pixels = resize(pixels, size)
         x = to_float(pixels).contiguous(memory_format=memory_format)
         yield Batch(x=x, y=images.labels[index], index=index)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 
 from nuat.config import DataConfig
-from nuat.data import folders, npz
-from nuat.data.images import Dataset, ImageSet, Source
+from nuat.data import folders, memory, npz, shards, streaming
+from nuat.data.images import Dataset, Images, ImageSet, Source
 from nuat.data.splits import class_balanced, split
 from nuat.errors import InputError
 
@@ -49,7 +49,7 @@ def load(config: DataConfig) -> Dataset:
                 f"hold out fewer, such as --data.validation {len(labels) // 10}."
             )
         train_indices, validation_indices = split(labels, config.validation, config.split_seed)
-        validation = source.train.select(validation_indices)
+        validation = (source.held_out or source.train.select)(validation_indices)
     else:
         train_indices = torch.arange(len(labels))
         validation_indices = _from_validation_part(source.validation, config)
@@ -64,19 +64,25 @@ def load(config: DataConfig) -> Dataset:
         train_indices = train_indices[class_balanced(labels[train_indices], config.train_limit, config.split_seed)]
         _check_classes(source, train_indices, f"data.train_limit={config.train_limit}", "raise the limit")
     return Dataset(
-        train=source.train.select(train_indices),
+        train=source.train.subset(train_indices),
         validation=validation,
         test=source.test,
         classes=source.classes,
         source=source.description,
         validation_indices=validation_indices,
+        skipped=source.skipped,
+        skipped_names=source.skipped_names,
     )
 
 
 def _read(config: DataConfig) -> Source:
     path = config.path.expanduser() if config.path is not None else None
     if path is not None and path.is_dir():
-        return folders.read(path, config.image_size, cache_folder(config))
+        return _read_folder(path, config)
+    if path is not None:
+        for name, value in (("loading", "stream"), ("on_bad", "skip"), ("subset", "imagenet100")):
+            if getattr(config, name) == value:
+                raise InputError(f"data.{name}={value} has no effect on {path}, which is no folder; leave it out.")
     if config.image_size is not None:
         raise InputError(
             f"data.image_size={config.image_size} has no effect on {path or config.name}: only image folders are "
@@ -91,7 +97,28 @@ def _read(config: DataConfig) -> Source:
     return _named(config.name, cache_folder(config), config.download)
 
 
-def _from_validation_part(part: ImageSet, config: DataConfig) -> torch.Tensor:
+def _read_folder(path: Path, config: DataConfig) -> Source:
+    """Read image files or shards, into memory or to be streamed."""
+    cache = cache_folder(config)
+    if shards.are_shards(path):
+        if config.subset is not None:
+            raise InputError(f"data.subset={config.subset} has no effect on the shards in {path}; leave it out.")
+        parts = shards.scan(path, cache)
+    else:
+        parts = folders.scan(path, config.subset)
+    if config.loading == "stream" and config.image_size is not None:
+        return streaming.read(
+            parts,
+            config.image_size,
+            cache,
+            eval_resize=config.eval_resize,
+            workers=config.workers,
+            on_bad=config.on_bad,
+        )
+    return memory.read(parts, config.image_size, cache, eval_resize=config.eval_resize, on_bad=config.on_bad)
+
+
+def _from_validation_part(part: Images, config: DataConfig) -> torch.Tensor:
     n = config.validation
     if n > len(part):
         # the class attribute is the default: a number that the user did not choose is a cap, not a demand

@@ -28,6 +28,7 @@ class FGSMPGI(Defense):
     """One step of eps from the previous batch's perturbation; cross-entropy and a squared distance of logits."""
 
     per_image: ClassVar[tuple[str, ...]] = ("prior",)
+    """The perturbation."""
 
     weight: float = 10.0
     """Weight of the distance between the logits at the prior and at the attacked image, >= 0."""

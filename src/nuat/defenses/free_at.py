@@ -20,6 +20,7 @@ class FreeAT(Defense):
     """Free adversarial training. The images are perturbed and the loss is taken in one pass in training mode."""
 
     per_image: ClassVar[tuple[str, ...]] = ("delta",)
+    """The perturbation."""
 
     replays: int = 8
     """Updates a batch (m), >= 1."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nuat.attacks import eval_mode
 from nuat.attacks.climbable import Climbable
 from nuat.config import ThreatConfig
-from nuat.data import ImageSet, to_float
+from nuat.data import Images, to_float
 from nuat.diagnostics import curve, gradients, modes, strength, substitute
 from nuat.diagnostics.plan import plan
 from nuat.diagnostics.ranking import Comparison
@@ -54,13 +54,13 @@ class Examination:
 
 def examine(
     model: nn.Module,
-    images: ImageSet,
+    images: Images,
     *,
     threat: ThreatConfig,
     n: int | None = 200,
     seed: int = 0,
     batch_size: int = 250,
-    training: ImageSet | None = None,
+    training: Images | None = None,
     surrogate: Surrogate | None = None,
     state_folder: Path | None = None,
     progress: Progress | None = None,
@@ -84,7 +84,7 @@ def examine(
         InputError: as ``nuat.evaluation.evaluate``; or a surrogate for other images or fewer classes.
     """
     climbable = Climbable(model)  # a model without a gradient is a finding, not an error
-    largest = curve.unbounded(threat.norm, images.images.shape[1:])
+    largest = curve.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))
 
     def attack(names: tuple[str, ...], radius: float, start: int) -> Evaluation:
         # PGD must be able to cross the ball several times, whatever its radius

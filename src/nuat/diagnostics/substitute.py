@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nuat.attacks import eval_mode
 from nuat.attacks.base import input_gradient
 from nuat.config import ModelConfig, ThreatConfig
-from nuat.data import ImageSet, class_balanced, to_float
+from nuat.data import Images, class_balanced, to_float
 from nuat.diagnostics.transfer import Surrogate
 from nuat.evaluation import Progress
 from nuat.losses import cross_entropy, cross_entropy_sum
@@ -38,7 +38,7 @@ _LEAST_SIDE = 4
 
 def learn(
     model: nn.Module,
-    images: ImageSet | None,
+    images: Images | None,
     *,
     threat: ThreatConfig,
     classes: int,
@@ -56,18 +56,17 @@ def learn(
         seed: of the weights, the order and the noise.
         progress: called with the number of updates.
     """
-    if images is None or len(images) == 0 or min(images.images.shape[2:]) < _LEAST_SIDE:
+    if images is None or len(images) == 0 or min(images.image_size) < _LEAST_SIDE:
         return None
     ball = ball_of(threat.norm, threat.eps)
-    device = next((p.device for p in model.parameters()), images.images.device)
-    size = (images.images.shape[2], images.images.shape[3])
+    device = next((p.device for p in model.parameters()), images.device)
     order = torch.Generator().manual_seed(seed)  # the CPU's, as the images' indices are there
     noise = torch.Generator(device).manual_seed(seed)
-    chosen = class_balanced(images.labels, min(len(images), BATCHES * _BATCH), seed=0).to(images.images.device)
+    chosen = class_balanced(images.labels, min(len(images), BATCHES * _BATCH), seed=0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = build(
-            ModelConfig(name="small-cnn"), channels=images.images.shape[1], classes=classes, image_size=size
+            ModelConfig(name="small-cnn"), channels=images.channels, classes=classes, image_size=images.image_size
         )
     network = network.to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
@@ -77,7 +76,7 @@ def learn(
         if len(left) == 0:
             left = torch.randperm(len(chosen), generator=order)
         drawn, left = left[:_BATCH], left[_BATCH:]
-        x = to_float(images.images[chosen[drawn.to(chosen.device)]]).to(device)
+        x = to_float(images.select(chosen[drawn]).images).to(device)
         moved, answers = _answered(model, network, x, ball, noise)
         optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():

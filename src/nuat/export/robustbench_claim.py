@@ -14,7 +14,7 @@ import torch
 
 from nuat import checkpoints, digest
 from nuat.attacks.lineups import STANDARD
-from nuat.data import ImageSet, to_float
+from nuat.data import Images, to_float
 from nuat.errors import InputError
 from nuat.export.source import Source, logits
 from nuat.records import RunFolder
@@ -117,7 +117,7 @@ def _not_on_test(folder: Path) -> set[str]:
 
 
 def _with_clean(
-    file: Path, evaluation: Evaluation, others: Mapping[Path, Evaluation], test: ImageSet | None
+    file: Path, evaluation: Evaluation, others: Mapping[Path, Evaluation], test: Images | None
 ) -> tuple[Evaluation, Path] | None:
     """Return an evaluation with clean verdicts on its images, and the file that they are from; none: in no file."""
     if _has(evaluation, "clean"):
@@ -137,7 +137,7 @@ def _with_clean(
     return None
 
 
-def _of_one_set(a: Evaluation, b: Evaluation, test: ImageSet | None) -> bool:
+def _of_one_set(a: Evaluation, b: Evaluation, test: Images | None) -> bool:
     """Return whether two evaluations are of images of one test set, as far as their digests say."""
     if a.images is None or b.images is None:
         return False  # of format 1, which does not say
@@ -202,7 +202,7 @@ def _departures(evaluation: Evaluation, dataset: str, eps: float, whole: int | N
     return notes
 
 
-def _unchecked(evaluation: Evaluation, test: ImageSet | None) -> str:
+def _unchecked(evaluation: Evaluation, test: Images | None) -> str:
     """Return why the evaluation cannot be held against the weights' own predictions, or nothing where it can."""
     if test is None or (len(evaluation.indices) and int(evaluation.indices.max()) >= len(test)):
         return "The evaluated images are not on this machine: not checked that they were given to these very weights."
@@ -212,7 +212,7 @@ def _unchecked(evaluation: Evaluation, test: ImageSet | None) -> str:
     return ""
 
 
-def _check_weights(claim: Claim, source: Source, test: ImageSet) -> None:
+def _check_weights(claim: Claim, source: Source, test: Images) -> None:
     """Refuse an evaluation whose clean verdicts on its first 200 images are not those of the weights."""
     part = test.select(claim.evaluation.indices[:_COMPARED])
     now = logits(checkpoints.load(source.weights), to_float(part.images)).argmax(dim=1) == part.labels

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nuat import checkpoints, data
 from nuat.attacks import eval_mode
 from nuat.checkpoints import WeightsInfo
-from nuat.data import Dataset, ImageSet, to_float
+from nuat.data import Dataset, Images, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
 from nuat.records import RunFolder, read_data_config
@@ -25,7 +25,7 @@ class Source:
     """The .safetensors file."""
     info: WeightsInfo
     """Its metadata."""
-    test: ImageSet | None
+    test: Images | None
     """The run's test images; none where they are not on this machine or fit another model."""
 
     @property
@@ -36,7 +36,7 @@ class Source:
     def probe(self, n: int) -> Tensor:
         """Return at most ``n`` >= 1 test images, or exactly n random ones: float32 [B, C, H, W] in [0, 1]."""
         if self.test is not None:
-            return to_float(self.test.images[:n])
+            return to_float(self.test.select(torch.arange(min(n, len(self.test)))).images)
         draw = torch.Generator().manual_seed(_SEED)
         return torch.rand((n, self.info.channels, *self.info.image_size), generator=draw)
 
@@ -59,7 +59,7 @@ def logits(model: nn.Module, x: Tensor) -> Tensor:
     return found
 
 
-def _test_images(weights: Path, info: WeightsInfo) -> ImageSet | None:
+def _test_images(weights: Path, info: WeightsInfo) -> Images | None:
     config = RunFolder(weights.parent).config
     if not config.is_file():
         return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nuat.analysis.training_curves import TrainingCurves, curves_of
 from nuat.attacks import PGD, eval_mode
 from nuat.config import ThreatConfig
-from nuat.data import ImageSet, class_balanced, to_float
+from nuat.data import Images, class_balanced, to_float
 from nuat.report.plots import style, training
 from nuat.report.tables import eps_text
 
@@ -30,7 +30,7 @@ def training_curves(metrics: Sequence[dict[str, Any]], path: Path) -> None:
 
 def adversarial_examples(
     model: nn.Module,
-    images: ImageSet,
+    images: Images,
     classes: Sequence[str],
     threat: ThreatConfig,
     path: Path,

@@ -165,7 +165,7 @@ def test_images(dataset: Dataset, n: int | None, default: int) -> ImageSet:
     if n == default:
         n = min(default, there)
     if n is None or n == there:
-        return dataset.test
+        return dataset.test.select(torch.arange(there))
     if not 1 <= n <= there:
         raise InputError(f"--n {n}: expected 1 to {there}, the number of test images; none takes all.")
     return dataset.test.select(class_balanced(dataset.test.labels, n, seed=0))

@@ -1,0 +1,181 @@
+"""All images of a folder or of shards, decoded once into memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nuat.data.decoding import decode
+from nuat.data.images import ImageSet, Source
+from nuat.data.npz import UNREADABLE
+from nuat.data.samples import Parts, Samples
+from nuat.data.verification import (
+    KEPT_NAMES,
+    Bad,
+    OnBad,
+    bad_names,
+    cache_key,
+    check_classes,
+    each,
+    settle,
+    write_cache,
+)
+from nuat.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """The pixels of N files of which some are bad."""
+
+    images: NDArray[np.uint8]
+    """[N - bad, C, H, W]."""
+    bad: tuple[Bad, ...]
+
+
+def read(
+    parts: Parts, image_size: int | None, cache: Path, *, eval_resize: int | None = None, on_bad: OnBad = "refuse"
+) -> Source:
+    """Decode all parts.
+
+    The images have one channel if all of them are greyscale, otherwise three. Decoded pixels are kept in
+    ``cache/folders`` under a name made from the files' relative paths, sizes, times and the settings; delete that
+    folder to free the space.
+
+    Args:
+        parts: what the folder holds.
+        image_size: side [pixels] of the square images to resize and crop to; None: all images are of one size.
+        cache: folder of the decoded images.
+        eval_resize: see ``DataConfig``; training images are not affected.
+        on_bad: see ``DataConfig``.
+
+    Raises:
+        InputError: files are damaged and refused, or the sizes differ and no image_size is given.
+    """
+    decoded = _decoded(parts, image_size, eval_resize, cache, on_bad)
+    good = np.ones(sum(map(len, parts.all)), dtype=np.bool_)
+    good[[one.position for one in decoded.bad]] = False
+    check_classes(parts, good[: len(parts.train)])
+    sets, kept, start = [], 0, 0
+    for samples in parts.all:
+        of_part = good[start : start + len(samples)]
+        stop = kept + int(of_part.sum())
+        labels = torch.from_numpy(samples.labels[of_part])
+        sets.append(ImageSet(torch.from_numpy(decoded.images[kept:stop]), labels))
+        start, kept = start + len(samples), stop
+    held_out = None
+    if image_size is not None and eval_resize is not None:
+        train = parts.train.take(good[: len(parts.train)])
+        held_out = _evaluated(train, sets[0].channels, image_size, eval_resize)
+    return Source(
+        train=sets[0],
+        test=sets[-1],
+        classes=parts.classes,
+        description=parts.description,
+        validation=sets[1] if len(sets) == 3 else None,
+        held_out=held_out,
+        skipped=len(decoded.bad),
+        skipped_names=bad_names(parts, decoded.bad)[:KEPT_NAMES],
+    )
+
+
+def decode_evaluated(samples: Samples, channels: int, size: int, resize: int | None) -> ImageSet:
+    """Decode samples as evaluations see them, in parallel.
+
+    Args:
+        samples: all are decoded.
+        channels: C of the images.
+        size: side [pixels].
+        resize: see ``DataConfig.eval_resize``.
+
+    Raises:
+        InputError: one cannot be read or decoded.
+    """
+    images = np.empty((len(samples), channels, size, size), dtype=np.uint8)
+    decoded = each([samples], lambda part, i: decode(part.read(i), part.name(i), size, resize), "Decoding images")
+    for i, pixels in enumerate(decoded):
+        if isinstance(pixels, InputError):
+            raise pixels
+        place(pixels, images[i], samples.name(i))
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(samples.labels))
+
+
+def place(pixels: NDArray[np.uint8], into: NDArray[np.uint8], name: str) -> None:
+    """Copy an image [1 or C, H, W] into its place [C, H, W]; one channel spreads to all three.
+
+    Raises:
+        InputError: it has colours where no image had.
+    """
+    if len(pixels) > len(into):
+        raise InputError(f"{name} has colours, but all images were grey when they were looked at; start again.")
+    into[:] = pixels
+
+
+def _evaluated(train: Samples, channels: int, size: int, resize: int) -> Callable[[Tensor], ImageSet]:
+    return lambda indices: decode_evaluated(train.take(indices.numpy()), channels, size, resize)
+
+
+def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cache: Path, on_bad: OnBad) -> _Decoded:
+    """Return the pixels of all files, from the cache if they are there."""
+    n = sum(map(len, parts.all))
+    key = cache_key(parts.kind, f"{image_size}" if eval_resize is None else f"{image_size} {eval_resize}", parts.all)
+    path = cache / "folders" / f"{key}.npz"
+    decoded = _from_cache(path, n)
+    if decoded is not None:
+        settle(decoded.bad, bad_names(parts, decoded.bad), n, on_bad)
+        return decoded
+    decoded = _decode_all(parts, image_size, eval_resize)
+    settle(decoded.bad, bad_names(parts, decoded.bad), n, on_bad)
+    arrays: dict[str, NDArray[Any]] = {"images": decoded.images}
+    if decoded.bad:
+        arrays["bad"] = np.array([one.position for one in decoded.bad])
+        arrays["reasons"] = np.array([one.reason for one in decoded.bad], dtype=np.str_)
+    write_cache(path, **arrays)
+    return decoded
+
+
+def _from_cache(path: Path, n: int) -> _Decoded | None:
+    """Return what was decoded before, or None where there is no whole file of it (it is then made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images: NDArray[np.uint8] = file["images"]
+            bad = file["bad"].tolist() if "bad" in file.files else []
+            reasons = file["reasons"].tolist() if "bad" in file.files else []
+    except (*UNREADABLE, AttributeError, TypeError):  # the last two: a file that is no .npz loads as a bare array
+        return None
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) + len(bad) != n or len(bad) != len(reasons):
+        return None
+    return _Decoded(images, tuple(Bad(at, why) for at, why in zip(bad, reasons, strict=True)))
+
+
+def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -> _Decoded:
+    def view(samples: Samples, i: int) -> NDArray[np.uint8]:
+        resize = None if samples is parts.train else eval_resize
+        return decode(samples.read(i), samples.name(i), image_size, resize)
+
+    n = sum(map(len, parts.all))
+    images: NDArray[np.uint8] = np.empty((0, 3, 0, 0), dtype=np.uint8)
+    good, first = np.ones(n, dtype=np.bool_), -1
+    bad: list[Bad] = []
+    greyscale = True
+    for i, pixels in enumerate(each(parts.all, view, "Decoding images")):
+        if isinstance(pixels, InputError):
+            good[i] = False
+            bad.append(Bad(i, str(pixels)))
+            continue
+        if first < 0:
+            first, images = i, np.empty((n, 3, *pixels.shape[1:]), dtype=np.uint8)
+        if pixels.shape[1:] != images.shape[2:]:
+            one, other = parts.names([first, i])
+            raise InputError(
+                f"{one} is {images.shape[3]}x{images.shape[2]} pixels but {other} is "
+                f"{pixels.shape[2]}x{pixels.shape[1]}; give --data.image-size to resize and crop all of them."
+            )
+        images[i] = pixels  # one channel spreads to all three
+        greyscale = greyscale and len(pixels) == 1
+    kept = images[good[: len(images)]] if bad else images
+    return _Decoded(np.ascontiguousarray(kept[:, :1]) if greyscale else kept, tuple(bad))

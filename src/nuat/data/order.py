@@ -1,0 +1,45 @@
+"""The order of an epoch: a pure function of the seed and the epoch."""
+
+import hashlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+WINDOW = 16
+"""Shards whose samples are shuffled together."""
+
+
+def epoch_order(n: int, order_seed: int, epoch: int) -> Tensor:
+    """Return the order of an epoch, a permutation int64 [n] on the CPU that depends on nothing but the arguments."""
+    return torch.randperm(n, generator=_generator(order_seed, epoch))
+
+
+def shard_order(shards: NDArray[np.int32], order_seed: int, epoch: int) -> Tensor:
+    """Return an order in which samples that lie together on the disk are read at about the same time.
+
+    The shards are permuted, and the samples are shuffled within each window of ``WINDOW`` shards in that order. A batch
+    thus draws from 16 shards rather than from all: samples must have been shuffled before they were put into shards.
+
+    Args:
+        shards: int32 [n], the shard of each sample.
+        order_seed: of the order.
+        epoch: number of the epoch, >= 0.
+
+    Returns:
+        A permutation int64 [n] on the CPU that depends on nothing but the arguments.
+    """
+    if len(shards) == 0:
+        return torch.empty(0, dtype=torch.int64)
+    generator = _generator(order_seed, epoch)
+    place = torch.randperm(int(shards.max()) + 1, generator=generator).numpy()
+    drawn = torch.randperm(len(shards), generator=generator).numpy()
+    return torch.from_numpy(np.lexsort((drawn, place[shards] // WINDOW)))
+
+
+def _generator(order_seed: int, epoch: int) -> torch.Generator:
+    # a hash, so that (seed 0, epoch 1) and (seed 1, epoch 0) differ, and no seeds in a row give related orders
+    digest = hashlib.sha256(f"{order_seed}:{epoch}".encode()).digest()
+    # four bytes: the CPU's generator (Mersenne twister) takes 32 bits of a seed
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))

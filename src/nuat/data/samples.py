@@ -1,0 +1,204 @@
+"""Encoded images with their labels, read one by one at random.
+
+Millions of them are held in a few arrays rather than in Python objects: worker processes share the pages of an array
+for good, while counting the references to an object copies its page into every process that looks at it.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nuat.data.order import epoch_order, shard_order
+from nuat.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """M names as two arrays."""
+
+    text: NDArray[np.uint8]
+    """All names, one after the other."""
+    ends: NDArray[np.int64]
+    """[M], where each ends."""
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Names":
+        """Pack names."""
+        encoded = [os.fsencode(name) for name in names]
+        text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        return cls(text, np.cumsum([len(name) for name in encoded], dtype=np.int64))
+
+    def __getitem__(self, i: int) -> str:
+        start = int(self.ends[i - 1]) if i else 0
+        return os.fsdecode(self.text[start : int(self.ends[i])].tobytes())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Samples(ABC):
+    """N encoded images: ``rows`` of the M that a source holds."""
+
+    root: Path
+    """Folder of the source."""
+    names: Names
+    """Of all M."""
+    sizes: NDArray[np.int64]
+    """[M], bytes of the encoded image."""
+    all_labels: NDArray[np.int64]
+    """[M], classes from 0."""
+    rows: NDArray[np.int64]
+    """[N], which of the M these are."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """[N], classes from 0."""
+        return self.all_labels[self.rows]
+
+    def take(self, indices: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
+        """Return the samples at ``indices`` in that order, or those that a mask bool [N] marks."""
+        return replace(self, rows=self.rows[indices])
+
+    @abstractmethod
+    def name(self, i: int) -> str:
+        """Return what sample ``i`` is called in errors."""
+
+    @abstractmethod
+    def read(self, i: int) -> bytes:
+        """Return the encoded image ``i``.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+
+    @abstractmethod
+    def stamps(self) -> Iterator[bytes]:
+        """Yield what changes when the samples do: names, sizes, times."""
+
+    @abstractmethod
+    def order(self, order_seed: int, epoch: int) -> Tensor:
+        """Return the order of an epoch, a permutation int64 [N] that depends on nothing but the arguments."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FileSamples(Samples):
+    """Image files below ``root``; their names are paths relative to it."""
+
+    times: NDArray[np.int64]
+    """[M], of the last change [ns]."""
+
+    def name(self, i: int) -> str:
+        """Return the path of file ``i``."""
+        return str(self._path(i))
+
+    def read(self, i: int) -> bytes:
+        """Return the bytes of file ``i``."""
+        try:
+            return self._path(i).read_bytes()
+        except OSError as error:
+            raise unreadable(self.name(i), error) from error
+
+    def stamps(self) -> Iterator[bytes]:
+        """Yield name, size and time of each file."""
+        for row in self.rows.tolist():
+            yield b"\0" + os.fsencode(self.names[row]) + f"\0{self.sizes[row]}\0{self.times[row]}".encode()
+
+    def order(self, order_seed: int, epoch: int) -> Tensor:
+        """Return ``epoch_order``: any image may come at any time."""
+        return epoch_order(len(self), order_seed, epoch)
+
+    def _path(self, i: int) -> Path:
+        return self.root / self.names[int(self.rows[i])]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ShardSamples(Samples):
+    """Members of uncompressed tar files below ``root``; their names are those in the tar file."""
+
+    shards: tuple[str, ...]
+    """Paths of the tar files relative to root."""
+    shard_stamps: tuple[str, ...]
+    """Size and time of each."""
+    shard: NDArray[np.int32]
+    """[M], which shard each sample lies in."""
+    offsets: NDArray[np.int64]
+    """[M], where its image begins there [bytes]."""
+
+    def name(self, i: int) -> str:
+        """Return the shard and the member of sample ``i``."""
+        row = int(self.rows[i])
+        return f"{self._path(row)}: {self.names[row]}"
+
+    def read(self, i: int) -> bytes:
+        """Return the bytes of image ``i``."""
+        row = int(self.rows[i])
+        wanted = int(self.sizes[row])
+        try:
+            with self._path(row).open("rb", buffering=0) as file:
+                file.seek(int(self.offsets[row]))
+                content = file.read(wanted)
+        except OSError as error:
+            raise unreadable(self.name(i), error) from error
+        if len(content) != wanted:
+            raise unreadable(self.name(i), OSError("the shard is shorter than it was"))
+        return content
+
+    def stamps(self) -> Iterator[bytes]:
+        """Yield name, size and time of each shard, and which samples are taken."""
+        for shard, stamp in zip(self.shards, self.shard_stamps, strict=True):
+            yield b"\0" + os.fsencode(shard) + f"\0{stamp}".encode()
+        if len(self.rows) != len(self.sizes):
+            yield self.rows.tobytes()
+
+    def order(self, order_seed: int, epoch: int) -> Tensor:
+        """Return ``shard_order``: samples of a few shards come at about the same time."""
+        return shard_order(self.shard[self.rows], order_seed, epoch)
+
+    def _path(self, row: int) -> Path:
+        return self.root / self.shards[int(self.shard[row])]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a folder holds before anything is decoded."""
+
+    train: Samples
+    """The training part."""
+    test: Samples
+    """The evaluation part."""
+    validation: Samples | None
+    """A validation part of its own, if there is one."""
+    classes: tuple[str, ...]
+    """Name of each class, in the order of the labels."""
+    description: str
+    """Where the images come from, for people."""
+    kind: str
+    """Of the source, with the version of how it is read; part of every cache's key."""
+
+    @property
+    def all(self) -> list[Samples]:
+        """The parts in a fixed order: train, then val and test, as far as there are."""
+        return [self.train, *([] if self.validation is None else [self.validation]), self.test]
+
+    def names(self, positions: Iterable[int]) -> tuple[str, ...]:
+        """Return the names of samples by their positions in all parts together."""
+        ends = np.cumsum([len(part) for part in self.all])
+        found = []
+        for at in positions:
+            part = int(np.searchsorted(ends, at, side="right"))
+            found.append(self.all[part].name(at - int(ends[part]) + len(self.all[part])))
+        return tuple(found)
+
+
+def unreadable(name: str, error: OSError) -> InputError:
+    """Return the error that a file which was there cannot be read."""
+    reason = error.strerror or str(error)
+    return InputError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")

@@ -1,0 +1,333 @@
+"""Training images that worker processes decode and augment while training.
+
+What a batch holds is a pure function of (seed, epoch, positions): a run that goes on in the middle of an epoch asks for
+the batches that are left and nothing else, and neither the number of workers nor of devices changes a pixel.
+"""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from nuat import digest
+from nuat.data.images import ImageSet, Source
+from nuat.data.memory import decode_evaluated, place
+from nuat.data.samples import Parts, Samples
+from nuat.data.transforms import Draws, TrainingView, training_view
+from nuat.data.verification import KEPT_NAMES, OnBad, Verified, check_classes, cores, settle, verify
+from nuat.errors import InputError
+
+_MOST_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A batch that a worker is to make."""
+
+    positions: NDArray[np.int64]
+    """[b], in the set."""
+    seed: int
+    epoch: int
+    view: TrainingView
+
+
+class _Decoder(Dataset[Tensor | str]):
+    """What the workers hold: a request in, uint8 [b, C, size, size] out, or what is wrong as a text.
+
+    An exception would come out of a worker with a traceback around its message.
+    """
+
+    def __init__(self, samples: Samples, channels: int) -> None:
+        self.samples, self.channels = samples, channels
+
+    def __getitem__(self, request: _Request) -> Tensor | str:
+        size = request.view.size
+        try:
+            images = torch.empty((len(request.positions), self.channels, size, size), dtype=torch.uint8)
+            if get_worker_info() is not None:
+                # here rather than when it is sent, where a failure would leave the training process waiting
+                images.share_memory_()  # type: ignore[no-untyped-call]
+            for into, position in zip(images.numpy(), request.positions.tolist(), strict=True):
+                name = self.samples.name(position)
+                draws = Draws(request.seed, request.epoch, position)
+                place(training_view(self.samples.read(position), name, request.view, draws), into, name)
+        except InputError as error:
+            return str(error)
+        except (RuntimeError, MemoryError) as error:
+            return f"a batch of {len(request.positions)} images could not be made ({error}); {_REMEDY}"
+        return images
+
+
+class _Requests(Sampler[_Request]):
+    """What the workers are asked for next."""
+
+    def __init__(self) -> None:
+        self.now: Iterator[_Request] = iter(())
+
+    def __iter__(self) -> Iterator[_Request]:
+        return self.now
+
+
+class StreamedSet:
+    """Labelled images that stay encoded, on the disk, until they are asked for.
+
+    Args:
+        samples: that can be decoded, all of them.
+        sums: uint32 [N], checksum of each.
+        channels: C of the images, 1 or 3.
+        size: side [pixels] of the images.
+        eval_resize: see ``DataConfig``.
+        workers: processes that decode training images; none: ``default_workers``; 0: this process.
+        device: where batches go.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        sums: NDArray[np.uint32],
+        *,
+        channels: int,
+        size: int,
+        eval_resize: int | None = None,
+        workers: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.samples, self._sums = samples, sums
+        self.channels, self._size, self._eval_resize = channels, size, eval_resize
+        self.workers = default_workers() if workers is None else workers
+        self.device = torch.device(device)
+        self.labels = torch.from_numpy(samples.labels)
+        self._requests = _Requests()
+        self._loader: DataLoader[Tensor | str] | None = None
+        # an attribute, because an error's traceback would keep what is local to a generator, and the workers with it
+        self._making: Iterator[Tensor | str] = iter(())
+        self._processes: set[multiprocessing.process.BaseProcess] = set()
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width [pixels] of every image."""
+        return self._size, self._size
+
+    def to(self, device: torch.device | str) -> "StreamedSet":
+        """Return the set with ``device`` as the place where batches and selected images go; the labels stay here."""
+        return self._like(self.samples, self._sums, torch.device(device))
+
+    def subset(self, indices: Tensor) -> "StreamedSet":
+        """Return the set of the images at ``indices`` (int64 [n]) in that order."""
+        chosen = indices.cpu().numpy()
+        return self._like(self.samples.take(chosen), self._sums[chosen], self.device)
+
+    def select(self, indices: Tensor) -> ImageSet:
+        """Decode the images at ``indices`` (int64 [n]) as evaluations see them, in parallel.
+
+        Raises:
+            InputError: one cannot be read or decoded any more.
+        """
+        samples = self.samples.take(indices.cpu().numpy())
+        return decode_evaluated(samples, self.channels, self._size, self._eval_resize).to(self.device)
+
+    def fingerprint(self) -> str:
+        """Return a digest of the encoded images and labels, in order."""
+        sizes = self.samples.sizes[self.samples.rows]
+        return digest.of_tensors(*map(torch.from_numpy, (self._sums.view(np.int32), sizes, self.samples.labels)))
+
+    def batches(
+        self,
+        batch_size: int,
+        view: TrainingView,
+        *,
+        order_seed: int,
+        epoch: int,
+        start: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of an epoch that ``start`` does not skip, as (images, positions).
+
+        Images are uint8 [b, C, size, size] on the set's device, rows rank::ranks of the batch; positions are those of
+        the whole batch, int64 [B] on the CPU. What is skipped, and other ranks' rows, is not decoded. The batches of
+        one epoch at a time: asking for those of another ends them.
+
+        Raises:
+            InputError: an image cannot be read any more, or a worker died.
+        """
+        order = self.samples.order(order_seed, epoch)
+        parts = [order[first : first + batch_size] for first in range(start * batch_size, len(self), batch_size)]
+        requests = [_Request(part[rank::ranks].numpy(), order_seed, epoch, view) for part in parts]
+        for images, positions in zip(self._made(requests), parts, strict=True):
+            yield images.to(self.device, non_blocking=True), positions
+
+    def close(self) -> None:
+        """End the worker processes; the next batch starts new ones."""
+        self._loader, self._making, self._processes = None, iter(()), set()
+
+    def _like(self, samples: Samples, sums: NDArray[np.uint32], device: torch.device) -> "StreamedSet":
+        return StreamedSet(
+            samples,
+            sums,
+            channels=self.channels,
+            size=self._size,
+            eval_resize=self._eval_resize,
+            workers=self.workers,
+            device=device,
+        )
+
+    def _made(self, requests: list[_Request]) -> Iterator[Tensor]:
+        """Yield what the requests ask for, in order."""
+        self._turn += 1
+        turn = self._turn
+        self._begin(requests)
+        for request in requests:
+            if self._turn != turn:
+                raise RuntimeError("the batches of another epoch of this set were begun in the meantime")
+            images, died = self._next()
+            if died and any(process.exitcode == -signal.SIGTERM for process in self._processes):
+                # the whole group of processes was asked to end: with this batch the run comes to where it saves
+                images = _Decoder(self.samples, self.channels)[request]
+            if isinstance(images, str):
+                self.close()
+                raise InputError(images)
+            if died:
+                self.close()
+            yield images
+            if died:
+                raise InputError(died)
+
+    def _next(self) -> tuple[Tensor | str, str]:
+        """Return the next batch, or what is wrong, and why a worker died, or nothing."""
+        try:
+            return next(self._making), ""
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+        except (OSError, EOFError) as error:  # it was killed while it handed its batch over
+            reason = str(error) or type(error).__name__
+        died = f"a process that decodes images has died ({reason}); {_REMEDY}"
+        return died, died
+
+    def _begin(self, requests: list[_Request]) -> None:
+        """Start on the requests, with the workers of the epoch before if there are any."""
+        self._requests.now = iter(requests)
+        if self._loader is not None:
+            self._making = iter(self._loader)
+            return
+        self._loader = DataLoader(
+            _Decoder(self.samples, self.channels),
+            sampler=self._requests,
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_begin_worker,
+            persistent_workers=self.workers > 0,
+            generator=torch.Generator(),  # its own, because it draws a number that would come out of the run's
+        )
+        before = set(multiprocessing.active_children())
+        with _own_child_signals():
+            self._making = iter(self._loader)
+        self._processes = set(multiprocessing.active_children()) - before
+
+
+def default_workers() -> int:
+    """Return the number of processes that decode where the settings give none: the cores less one, at most 16.
+
+    Processes of one run on this machine (torchrun's LOCAL_WORLD_SIZE) share the cores.
+    """
+    sharing = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, min(_MOST_WORKERS, cores() // sharing - 1))
+
+
+def read(
+    parts: Parts, image_size: int, cache: Path, *, eval_resize: int | None, workers: int | None, on_bad: OnBad
+) -> Source:
+    """Look at every image once and return sets that decode them when they are asked for.
+
+    Args:
+        parts: what the folder holds.
+        image_size: side [pixels] of the images.
+        cache: folder that keeps what was found.
+        eval_resize: see ``DataConfig``.
+        workers: see ``DataConfig``.
+        on_bad: see ``DataConfig``.
+
+    Raises:
+        InputError: files are damaged and refused, or no training image of a class can be decoded.
+    """
+    found = verify(parts, cache)
+    bad, start = [], 0
+    for samples, verified in zip(parts.all, found, strict=True):
+        bad += [dataclasses.replace(one, position=one.position + start) for one in verified.bad]
+        start += len(samples)
+    names = parts.names(one.position for one in bad)
+    settle(bad, names, start, on_bad)
+    check_classes(parts, found[0].good)
+    channels = 1 if all(bool(v.grey[v.good].all()) for v in found) else 3
+
+    def streamed(samples: Samples, verified: Verified) -> StreamedSet:
+        return StreamedSet(
+            samples.take(verified.good),
+            verified.sums[verified.good],
+            channels=channels,
+            size=image_size,
+            eval_resize=eval_resize,
+            workers=workers,
+        )
+
+    sets = [streamed(samples, verified) for samples, verified in zip(parts.all, found, strict=True)]
+    return Source(
+        train=sets[0],
+        test=sets[-1],
+        classes=parts.classes,
+        description=parts.description,
+        validation=sets[1] if len(sets) == 3 else None,
+        skipped=len(bad),
+        skipped_names=names[:KEPT_NAMES],
+    )
+
+
+_REMEDY = (
+    "it may have run out of memory or of shared memory (/dev/shm): give fewer --data.workers or a smaller batch. What "
+    "was saved can be gone on with by --resume"
+)
+
+
+def _as_it_is(made: Any) -> Any:
+    return made
+
+
+def _begin_worker(_: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the training process answers it, after the step it is in
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _own_child_signals() -> Iterator[None]:
+    """Keep torch from raising about a dead worker wherever the training process happens to be.
+
+    It is noticed when the next batch is waited for, where it can be told in a sentence.
+    """
+    there = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if there else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)

@@ -1,0 +1,213 @@
+"""Every encoded image is decoded once before it is relied on; what cannot be is refused or left out by name."""
+
+import hashlib
+import os
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from nuat.data import decoding
+from nuat.data.npz import UNREADABLE
+from nuat.data.samples import Parts, Samples
+from nuat.errors import InputError
+from nuat.files import atomic_write
+
+T = TypeVar("T")
+
+OnBad = Literal["refuse", "skip"]
+_CHUNK = 256  # images read ahead, which bounds memory and the wait after an error
+_NAMED = 3
+KEPT_NAMES = 20
+"""Names of files left out that a record keeps at most."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file that cannot be decoded."""
+
+    position: int
+    """Among the samples."""
+    reason: str
+    """One sentence that names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """What a look at every one of N samples found."""
+
+    good: NDArray[np.bool_]
+    """[N], whether it can be decoded."""
+    grey: NDArray[np.bool_]
+    """[N], whether it is greyscale; false where it cannot be decoded."""
+    sums: NDArray[np.uint32]
+    """[N], checksum (CRC-32) of its bytes; 0 where they cannot be read."""
+    bad: tuple[Bad, ...]
+    """Those that cannot be decoded, in order."""
+
+
+def verify(parts: Parts, cache: Path) -> list[Verified]:
+    """Decode every image of every part once; return what was found, part by part.
+
+    It is kept in ``cache/verified`` under a name made from the files' names, sizes and times, so that it is done again
+    only for files that changed.
+    """
+    key = cache_key(parts.kind, "verified", parts.all)
+    path = cache / "verified" / f"{key}.npz"
+    n = sum(map(len, parts.all))
+    found = _from_cache(path, n)
+    if found is None:
+        found = _look(parts.all, n)
+        write_cache(
+            path,
+            good=found.good,
+            grey=found.grey,
+            sums=found.sums,
+            reasons=np.array([one.reason for one in found.bad], dtype=np.str_),
+        )
+    result, start = [], 0
+    for samples in parts.all:
+        stop = start + len(samples)
+        bad = tuple(Bad(b.position - start, b.reason) for b in found.bad if start <= b.position < stop)
+        result.append(Verified(found.good[start:stop], found.grey[start:stop], found.sums[start:stop], bad))
+        start = stop
+    return result
+
+
+def bad_names(parts: Parts, bad: Sequence[Bad]) -> tuple[str, ...]:
+    """Return the names of files that cannot be decoded; their positions are among all parts together."""
+    return parts.names(one.position for one in bad)
+
+
+def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> None:
+    """Refuse the files that cannot be decoded, or say that they are left out, as the settings want it.
+
+    Args:
+        bad: what was found among ``n`` images.
+        names: of the bad ones.
+        n: images looked at.
+        on_bad: what to do.
+
+    Raises:
+        InputError: there are some, and they are refused, or none else is left.
+    """
+    if not bad:
+        return
+    if on_bad == "refuse":
+        more = ""
+        if len(bad) > 1:
+            others = ", ".join(names[1:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            more = f" And so for {len(bad) - 1} more of {n} images: {others}."
+        raise InputError(f"{bad[0].reason}{more} Or give --data.on-bad skip, which leaves out what cannot be read.")
+    if len(bad) == n:
+        raise InputError(f"none of the {n} images can be decoded; the first: {bad[0].reason}")
+    told = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    warnings.warn(f"{len(bad)} of {n} images cannot be decoded and are left out: {told}", RuntimeWarning, stacklevel=2)
+
+
+def check_classes(parts: Parts, good: NDArray[np.bool_]) -> None:
+    """Refuse to leave out every training image of a class; ``good`` [N] marks the training images that stay.
+
+    Raises:
+        InputError: a class that had training images has none left.
+    """
+    classes = len(parts.classes)
+    before = np.bincount(parts.train.labels, minlength=classes)
+    after = np.bincount(parts.train.labels[good], minlength=classes)
+    lost = np.flatnonzero((before > 0) & (after == 0))
+    if len(lost):
+        raise InputError(
+            f"{parts.description}: none of the {before[lost[0]]} training images of class "
+            f"{parts.classes[lost[0]]!r} can be decoded; replace them or remove the class."
+        )
+
+
+def cache_key(kind: str, settings: str, parts: Sequence[Samples]) -> str:
+    """Return a name for what is made by ``settings`` from all samples of a source of ``kind``."""
+    key = hashlib.sha256(f"{kind} {settings} {parts[0].root.resolve()}".encode())
+    for samples in parts:
+        for stamp in samples.stamps():
+            key.update(stamp)
+    return key.hexdigest()[:32]
+
+
+def write_cache(path: Path, **arrays: NDArray[np.generic]) -> None:
+    """Keep arrays in a file, or say why they could not be: the run can go on, only the next one does it again."""
+    try:
+        with atomic_write(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        warnings.warn(f"what was read could not be kept in {path.parent} ({error})", RuntimeWarning, stacklevel=2)
+
+
+def each(samples: Sequence[Samples], function: Callable[[Samples, int], T], title: str) -> Iterator[T | InputError]:
+    """Yield ``function(part, i)`` of every sample of every part, in order and in parallel, with a bar on a terminal.
+
+    An InputError takes the place of what a function that raised it would have returned.
+    """
+
+    def safely(place: tuple[Samples, int]) -> T | InputError:
+        try:
+            return function(*place)
+        except InputError as error:
+            return error
+
+    with (
+        Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress,
+        ThreadPoolExecutor(cores()) as pool,
+    ):
+        task = progress.add_task(title, total=sum(map(len, samples)))
+        for part in samples:
+            for start in range(0, len(part), _CHUNK):
+                chunk = range(start, min(start + _CHUNK, len(part)))
+                yield from pool.map(safely, ((part, i) for i in chunk))
+                progress.advance(task, len(chunk))
+
+
+def cores() -> int:
+    """Return the processor's cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def _look(samples: list[Samples], n: int) -> Verified:
+    good, grey = np.ones(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+    sums = np.zeros(n, dtype=np.uint32)
+    bad = []
+    for position, found in enumerate(each(samples, _checked, "Checking images")):
+        if isinstance(found, InputError):
+            good[position] = False
+            bad.append(Bad(position, str(found)))
+        else:
+            sums[position], grey[position] = found
+    return Verified(good, grey, sums, tuple(bad))
+
+
+def _checked(samples: Samples, i: int) -> tuple[int, bool]:
+    """Return the checksum of a sample's bytes, and whether it is greyscale."""
+    content = samples.read(i)
+    return zlib.crc32(content), decoding.check(content, samples.name(i))
+
+
+def _from_cache(path: Path, n: int) -> Verified | None:
+    """Return what was found before, or None where there is no whole file of it (it is then made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            good, grey, sums, reasons = (file[name] for name in ("good", "grey", "sums", "reasons"))
+    except (*UNREADABLE, AttributeError, TypeError):  # the last two: a file that is no .npz loads as a bare array
+        return None
+    places = np.flatnonzero(~good)
+    if not len(good) == len(grey) == len(sums) == n or len(places) != len(reasons):
+        return None
+    return Verified(good, grey, sums, tuple(Bad(int(at), str(why)) for at, why in zip(places, reasons, strict=True)))

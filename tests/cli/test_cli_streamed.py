@@ -1,0 +1,79 @@
+"""Commands on a run whose images are streamed: each decodes the test images that it needs, and no more."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_runs import CommandLine
+from image_files import write_folder, write_shards
+
+from nuat.data import ImageSet, memory, streaming
+from nuat.data.samples import Samples
+from nuat.results import Evaluation
+
+STREAMED = (
+    "--data.loading", "stream", "--data.workers", "1", "--data.image-size", "12", "--data.eval-resize", "14",
+    "--data.crop-padding", "0", "--data.crop-scale", "0.4", "--data.flip", "true", "--data.validation", "6",
+    "--model.name", "wrn-10-1", "--model.width", "none", "--epochs", "2", "--batch-size", "16", "--precision", "fp32",
+    "--threat.eps", "0.05", "--threat.pgd-alpha", "0.02", "--evaluation.attacks", "clean,pgd-2", "--evaluation.n", "5",
+)  # fmt: skip
+TEST = 240
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_folder(tmp_path / "pets", {"train": 54, "val": TEST})
+    return Path("pets")
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each selection decoded."""
+    counts: list[int] = []
+    original = memory.decode_evaluated
+
+    def counting(samples: Samples, *rest: object) -> ImageSet:
+        counts.append(len(samples))
+        return original(samples, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(streaming, "decode_evaluated", counting)
+    return counts
+
+
+def test_a_streamed_run_is_trained_evaluated_drawn_exported_and_analysed(
+    nuat: CommandLine, folder: Path, decoded: list[int], figures: None
+) -> None:
+    told = nuat.done("train", "nuat-wa-cifar10-resnet18", "--data.path", folder, "--out", "run", *STREAMED).out
+    assert "5 images" in told
+    assert (Path("run") / "examples.png").is_file()
+    # validation twice (the run, and its evaluation), five test images, ten of the figure
+    assert sorted(decoded) == [5, 6, 6, 10]
+    decoded.clear()
+
+    nuat.done("evaluate", "run", "--attacks", "clean", "--n", "7", "--json", "seven.json")
+    assert Evaluation.from_json(json.loads(Path("seven.json").read_text())).n == 7
+    assert sorted(decoded) == [6, 7]
+    decoded.clear()
+
+    nuat.done("analyse", "eps-curve", "run", "--n", "4", "--radii", "0,0.05", "--steps", "2")
+    nuat.done("analyse", "loss-surface", "run", "--images", "2", "--resolution", "3")
+    nuat.done("analyse", "confusion", "run", "--batch-size", "4", "--batches", "1")
+    assert sum(decoded) < TEST / 2
+    decoded.clear()
+
+    nuat.done("export", "run", "--format", "onnx", "--out", "run.onnx")
+    assert sum(decoded) < TEST / 2
+    decoded.clear()
+
+    nuat("diagnose", "run", "--n", "6")
+    # six for the attacks, and training images for a substitute, 64 a batch
+    assert set(decoded) <= {6, 48, 64, 200}
+
+
+def test_a_missing_shard_and_settings_without_effect_are_refused(nuat: CommandLine, folder: Path) -> None:
+    shards = write_shards(Path("shards"), {"train": 20, "val": 6})
+    (shards / "train" / "set-000001.tar").unlink()
+    line = nuat.refused("train", "--data.path", shards, "--data.image-size", "12")
+    assert "shard set-000001.tar is missing of 4" in line
+    assert "data.workers=2 has no effect" in nuat.refused("train", "--data.path", folder, "--data.workers", "2")
+    assert "data.loading=stream has no effect" in nuat.refused("train", "--data.loading", "stream")

@@ -1,0 +1,57 @@
+"""The settings of data: which of them cannot be together, and the image size by epoch."""
+
+from pathlib import Path
+
+import pytest
+
+from nuat.config import DataConfig
+from nuat.errors import InputError
+
+FOLDER = {"path": Path("pets"), "image_size": 224}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"loading": "stream", "image_size": 8}, ("data.loading=stream has no effect on mnist-sample", "data.path")),
+        ({"on_bad": "skip"}, ("data.on_bad=skip has no effect on mnist-sample",)),
+        ({"subset": "imagenet100", "name": "mnist"}, ("data.subset=imagenet100 has no effect on mnist",)),
+        ({"path": Path("pets"), "loading": "stream"}, ("data.loading=stream", "give data.image_size")),
+        ({**FOLDER, "workers": 2}, ("data.workers=2 has no effect on data.loading=memory",)),
+        ({**FOLDER, "loading": "stream", "workers": -1}, ("data.workers=-1", "at least 0")),
+        ({**FOLDER, "eval_resize": 223}, ("data.eval_resize=223", "data.image_size=224", "at least as large")),
+        ({"path": Path("pets"), "eval_resize": 256}, ("data.eval_resize=256", "data.image_size=None")),
+        ({"progressive_sizes": (8, 16)}, ("progressive_sizes has 2 values", "progressive_from 0")),
+        ({"progressive_from": (0.0,)}, ("progressive_sizes has 0 values", "progressive_from 1")),
+        ({"progressive_sizes": (0,), "progressive_from": (0.0,)}, ("progressive_sizes=0", "at least 1")),
+        ({"progressive_sizes": (8, 9), "progressive_from": (0.1, 0.5)}, ("progressive_from=0.1,0.5", "the first 0")),
+        ({"progressive_sizes": (8, 9), "progressive_from": (0.0, 1.0)}, ("progressive_from=0,1", "last below 1")),
+        ({"progressive_sizes": (8, 9), "progressive_from": (0.0, 0.0)}, ("progressive_from=0,0", "increasing")),
+        (
+            {"progressive_sizes": (8, 9), "progressive_from": (0.0, float("nan"))},
+            ("progressive_from=0,nan", "increasing"),
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings, words):
+    with pytest.raises(InputError) as caught:
+        DataConfig(**settings)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_settings_that_can_be():
+    DataConfig(**FOLDER, loading="stream", workers=0, on_bad="skip", eval_resize=224, subset="imagenet100")
+
+
+def test_the_size_of_each_epoch():
+    config = DataConfig(progressive_sizes=(128, 224, 288), progressive_from=(0.0, 0.4, 0.8))
+    assert [config.size_at(epoch, 15) for epoch in range(15)] == [128] * 6 + [224] * 6 + [288] * 3
+    # fractions that are no whole epochs begin with the next one
+    assert [config.size_at(epoch, 4) for epoch in range(4)] == [128, 128, 224, 224]
+    assert DataConfig().size_at(3, 10) is None
+
+
+def test_a_fraction_that_floating_point_rounds_up_begins_in_its_epoch():
+    config = DataConfig(progressive_sizes=(1, 2), progressive_from=(0.0, 0.1))
+    assert [config.size_at(epoch, 30) for epoch in (2, 3)] == [1, 2]

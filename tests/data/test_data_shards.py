@@ -1,0 +1,217 @@
+"""Tar shards: the index, its cache, and every way in which a shard can be wrong."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import encoded, sample, write_folder, write_shard, write_shards
+
+from nuat.data import shards
+from nuat.data.shards import are_shards, scan
+from nuat.errors import InputError
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """17 training samples in four shards, 6 of evaluation in two."""
+    return write_shards(tmp_path / "set", {"train": 17, "val": 6})
+
+
+def failure(root: Path, cache: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        scan(root, cache)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_samples_come_in_the_order_of_the_shards_with_their_bytes_and_labels(tree, tmp_path, cache):
+    parts = scan(tree, cache)
+    files = write_folder(tmp_path / "files", {"train": 17, "val": 6})
+    assert are_shards(tree)
+    assert not are_shards(files)
+    assert parts.classes == ("0", "1", "2")
+    assert parts.train.labels.tolist() == [i % 3 for i in range(17)]
+    for i in range(17):
+        (file,) = (files / "train" / "abc"[i % 3]).glob(f"{i:04d}.*")
+        assert parts.train.read(i) == file.read_bytes()
+    assert parts.train.name(16).startswith(f"{tree}/train/set-000003.tar: 000016.")
+    assert len(parts.test) == 6
+    assert parts.validation is None
+    assert parts.description == f"shards {tree}"
+
+
+def test_val_beside_test_is_the_validation_part(tree, cache):
+    write_shards(tree, {"test": 3})
+    parts = scan(tree, cache)
+    assert parts.validation is not None
+    assert (len(parts.validation), len(parts.test)) == (6, 3)
+
+
+def test_names_come_from_a_file(tree, cache):
+    (tree / "classes.txt").write_text("cat\ndog\n\nemu\nfox\n")
+    assert scan(tree, cache).classes == ("cat", "dog", "emu", "fox")
+    (tree / "classes.txt").write_text("cat\ndog\n")
+    message = failure(tree, cache)
+    for word in (str(tree / "train/set-000000.tar"), "of class 2", "classes.txt names 2 classes"):
+        assert word in message
+    (tree / "classes.txt").write_text("cat\ncat\ndog\n")
+    assert "'cat' twice" in failure(tree, cache)
+
+
+def test_folders_and_other_members_are_passed_over_and_suffixes_may_be_capitals(tmp_path, cache):
+    image = encoded("rgb.jpg")
+    members = [
+        ("some/dir.d/0.json", b"{}"),
+        ("some/dir.d/0.cls", b" 1\n"),
+        ("some/dir.d/0.JPEG", image),
+        ("some/dir.d/1.JPEG", image),
+        ("some/dir.d/1.cls", b"1"),
+        ("0.seg.png", image),  # of type seg.png
+        *sample("0", "grey.jpg", 0, 0),
+    ]
+    for part in ("train", "test"):
+        write_shard(tmp_path / part / "x-0.tar", members)
+    parts = scan(tmp_path, cache)
+    assert parts.train.labels.tolist() == [1, 1, 0]
+    assert [parts.train.name(i).rpartition(" ")[2] for i in range(3)] == [
+        "some/dir.d/0.JPEG",
+        "some/dir.d/1.JPEG",
+        "0.jpg",
+    ]
+    assert parts.train.read(1) == image
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_missing_shard_is_named(tree, cache, number):
+    (tree / "train" / f"set-{number:06d}.tar").unlink()
+    message = failure(tree, cache)
+    assert f"shard set-{number:06d}.tar is missing of 4" in message
+    assert str(tree / "train") in message
+
+
+def test_several_missing_shards_are_counted(tree, cache):
+    for number in (1, 2):
+        (tree / "train" / f"set-{number:06d}.tar").unlink()
+    assert "shard set-000001.tar is missing (and 1 more) of 4" in failure(tree, cache)
+
+
+def test_names_that_are_not_of_shards_or_not_of_one_set_are_refused(tree, cache):
+    first = tree / "train" / "set-000000.tar"
+    for name, word in (("n01440764.tar", "not called as shards are"), ("other-000000.tar", "those of other and set")):
+        copy = first.with_name(name)
+        copy.write_bytes(first.read_bytes())
+        assert word in failure(tree, cache)
+        copy.unlink()
+    (tree / "train" / "set-01.tar").write_bytes(first.read_bytes())
+    assert "has the number of set-000001.tar" in failure(tree, cache)
+
+
+def test_a_folder_without_evaluation_shards_is_refused(tree, cache):
+    for file in (tree / "val").iterdir():
+        file.unlink()
+    assert f"{tree / 'val'}: expected shards NAME-000000.tar" in failure(tree, cache)
+    (tree / "val").rmdir()
+    assert "neither test/ nor val/" in failure(tree, cache)
+
+
+@pytest.mark.parametrize("left", ["a quarter", "a member's data", "no end", "nothing", "text"])
+def test_a_truncated_or_unreadable_shard_is_named(tree, cache, left):
+    path = tree / "train" / "set-000001.tar"
+    whole = path.read_bytes()
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    end = members[-1].offset_data + 512
+    cut = {
+        "a quarter": whole[: len(whole) // 4],
+        "a member's data": whole[: members[4].offset_data + 100],
+        "no end": whole[:end],
+        "nothing": b"",
+        "text": b"no tar file" * 1000,
+    }[left]
+    path.write_bytes(cut)
+    message = failure(tree, cache)
+    assert str(path) in message
+    assert "copy it again" in message
+
+
+def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(tree, cache):
+    path = tree / "train" / "set-000001.tar"
+    with tarfile.open(path) as tar:
+        place = tar.getmembers()[4].offset
+    content = bytearray(path.read_bytes())
+    content[place : place + 100] = b"\xff" * 100
+    path.write_bytes(content)
+    assert f"{path} is damaged after" in failure(tree, cache)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([("7.jpg", b"x")], ("sample 7", "no class (a member .cls)")),
+        ([("7.cls", b"1")], ("sample 7", "no image (.jpg")),
+        ([("7.jpg", b"x"), ("7.cls", b"one")], ("7.cls holds b'one'", "number of the class")),
+        ([("7.jpg", b"x"), ("7.cls", b"")], ("7.cls holds b''",)),
+        ([("7.jpg", b"x"), ("7.png", b"x"), ("7.cls", b"1")], ("sample 7 has two images",)),
+        ([("7.jpg", b"x"), ("7.cls", b"1"), ("7.CLS", b"1")], ("sample 7 has two classes",)),
+        ([("7.jpg", b"x"), ("8.cls", b"1")], ("sample 7", "no class")),
+        ([("7.jpg", b"x"), ("7.cls", b"-1")], ("7.jpg is of class -1",)),
+        ([("7.jpg", b"x"), ("7.cls", b"9")], ("classes up to 9 but no image of class 3",)),
+    ],
+)
+def test_a_sample_that_is_not_whole_is_named_with_its_shard(tree, cache, members, words):
+    write_shard(tree / "train" / "set-000004.tar", [*sample("6", "rgb.jpg", 0, 0), *members])
+    message = failure(tree, cache)
+    for word in words:
+        assert word in message
+    assert str(tree) in message
+    if "up to" not in message:
+        assert "set-000004.tar" in message
+
+
+def test_an_evaluation_class_that_training_lacks_is_named(tree, cache):
+    write_shard(tree / "val" / "set-000002.tar", sample("a", "rgb.jpg", 5, 0))
+    message = failure(tree, cache)
+    for word in (str(tree / "val/set-000002.tar"), "of class 5", "training shards have 3 classes"):
+        assert word in message
+
+
+def test_a_second_scan_reads_no_header(tree, cache, monkeypatch):
+    first = scan(tree, cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_samples", lambda _: pytest.fail("indexed again"))
+        again = scan(tree, cache)
+    assert [again.train.name(i) for i in range(17)] == [first.train.name(i) for i in range(17)]
+    assert again.train.labels.tolist() == first.train.labels.tolist()
+    write_shard(tree / "train" / "set-000004.tar", sample("new", "rgb.jpg", 1, 0))
+    assert len(scan(tree, cache).train) == 18
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "fewer"])
+def test_a_corrupt_index_is_made_again(tree, cache, damage):
+    scan(tree, cache)
+    for path in (cache / "shards").iterdir():
+        if damage == "fewer":
+            with np.load(path) as file:
+                arrays = dict(file)
+            np.savez(path, **{**arrays, "labels": arrays["labels"][:-1]})
+        else:
+            path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"")
+    assert scan(tree, cache).train.labels.tolist() == [i % 3 for i in range(17)]
+
+
+def test_a_shard_that_vanishes_or_shrinks_is_named_when_it_is_read(tree, cache):
+    parts = scan(tree, cache)
+    shard = tree / "train" / "set-000003.tar"
+    shard.write_bytes(b"")
+    with pytest.raises(InputError, match=r"set-000003\.tar: 000016.* shorter than it was"):
+        parts.train.read(16)
+    shard.unlink()
+    with pytest.raises(InputError, match=r"set-000003\.tar: 000015.* cannot be read \(No such file"):
+        parts.train.read(15)
+    assert parts.train.read(0)
