@@ -261,7 +261,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_told(roots, monkeypatch):
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device")
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    with pytest.raises(InputError, match=r"a batch of 7 images could not be made .*No space left.*/dev/shm"):
+    with pytest.raises(InputError, match=r"no room for a batch of 7 images .*No space left.*/dev/shm"):
         run(read(roots, "files", 1).train)
 
 

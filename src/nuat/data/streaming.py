@@ -54,20 +54,21 @@ class _Decoder(Dataset[Tensor | str]):
         self.samples, self.channels = samples, channels
 
     def __getitem__(self, request: _Request) -> Tensor | str:
-        size = request.view.size
+        n, size = len(request.positions), request.view.size
         try:
-            images = torch.empty((len(request.positions), self.channels, size, size), dtype=torch.uint8)
+            images = torch.empty((n, self.channels, size, size), dtype=torch.uint8)
             if get_worker_info() is not None:
                 # here rather than when it is sent, where a failure would leave the training process waiting
                 images.share_memory_()  # type: ignore[no-untyped-call]
+        except (RuntimeError, MemoryError) as error:
+            return f"there is no room for a batch of {n} images ({error}); {_REMEDY}"
+        try:
             for into, position in zip(images.numpy(), request.positions.tolist(), strict=True):
                 name = self.samples.name(position)
                 draws = Draws(request.seed, request.epoch, position)
                 place(training_view(self.samples.read(position), name, request.view, draws), into, name)
         except InputError as error:
             return str(error)
-        except (RuntimeError, MemoryError) as error:
-            return f"a batch of {len(request.positions)} images could not be made ({error}); {_REMEDY}"
         return images
 
 
@@ -215,7 +216,7 @@ class StreamedSet:
         try:
             return next(self._making), ""
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if "DataLoader worker (pid" not in str(error):
                 raise
             reason = str(error).strip().partition("\n")[0]
         except (OSError, EOFError) as error:  # it was killed while it handed its batch over
@@ -304,8 +305,8 @@ def read(
 
 
 _REMEDY = (
-    "it may have run out of memory or of shared memory (/dev/shm): give fewer --data.workers or a smaller batch. What "
-    "was saved can be gone on with by --resume"
+    "the machine may be short of memory or of shared memory (/dev/shm): give fewer --data.workers or a smaller batch. "
+    "What was saved can be gone on with by --resume"
 )
 
 

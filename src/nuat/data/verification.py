@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 OnBad = Literal["refuse", "skip"]
 _CHUNK = 256  # images read ahead, which bounds memory and the wait after an error
+_MANY = 1000  # images that take long enough for a bar
 _NAMED = 3
 KEPT_NAMES = 20
 """Names of files left out that a record keeps at most."""
@@ -150,9 +151,10 @@ def write_cache(path: Path, **arrays: NDArray[np.generic]) -> None:
 
 
 def each(samples: Sequence[Samples], function: Callable[[Samples, int], T], title: str) -> Iterator[T | InputError]:
-    """Yield ``function(part, i)`` of every sample of every part, in order and in parallel, with a bar on a terminal.
+    """Yield ``function(part, i)`` of every sample of every part, in order and in parallel.
 
-    An InputError takes the place of what a function that raised it would have returned.
+    Where they are many and there is a terminal, a bar shows how far it is. An InputError takes the place of what a
+    function that raised it would have returned.
     """
 
     def safely(place: tuple[Samples, int]) -> T | InputError:
@@ -161,11 +163,13 @@ def each(samples: Sequence[Samples], function: Callable[[Samples, int], T], titl
         except InputError as error:
             return error
 
+    total = sum(map(len, samples))
+    quiet = total < _MANY or not sys.stderr.isatty()
     with (
-        Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress,
+        Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress,
         ThreadPoolExecutor(cores()) as pool,
     ):
-        task = progress.add_task(title, total=sum(map(len, samples)))
+        task = progress.add_task(title, total=total)
         for part in samples:
             for start in range(0, len(part), _CHUNK):
                 chunk = range(start, min(start + _CHUNK, len(part)))
