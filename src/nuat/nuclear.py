@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nuat.errors import InputError
 
@@ -66,17 +65,18 @@ def _by_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
     gram = _lower_gram(wide.mT if tall else wide)
     _check_finite(math.isfinite(gram.trace().item()))  # squares of float32 cannot overflow in float64
     eigenvalues, vectors = torch.linalg.eigh(gram)
-    s = eigenvalues.clamp_(min=0.0).sqrt_()
-    largest = s[-1].item()
-    inverse = F.threshold(s, _tolerance(a) * largest, math.inf).reciprocal_()  # 0 for what is 0 to rounding
+    # as Python's numbers: for ten of them each operation on tensors costs more than all of this
+    s = [math.sqrt(max(value, 0.0)) for value in eigenvalues.tolist()]
+    least = _tolerance(a) * s[-1]  # what is not above it is 0 to rounding, and takes no part
+    inverse = torch.tensor([1.0 / value if value > least else 0.0 for value in s], dtype=gram.dtype)
     root = (vectors * inverse) @ vectors.mT
-    if a.numel() < _LARGE or not 1e-30 < largest < 1e30:
+    if a.numel() < _LARGE or not 1e-30 < s[-1] < 1e30:
         polar = (wide @ root if tall else root @ wide).to(a.dtype)
     else:  # half the time in float32, and still nearer to the truth than a decomposition in float32
         root = root.to(a.dtype)
         with torch.autocast(device_type=a.device.type, enabled=False):
             polar = a @ root if tall else root @ a
-    return s.sum().to(a.dtype), polar
+    return torch.tensor(math.fsum(s), dtype=a.dtype), polar
 
 
 _LARGE = 2**15
@@ -177,6 +177,6 @@ def nuclear_norm(a: Tensor) -> Tensor:
         raise InputError(
             f"nuclear_norm takes a non-empty floating-point matrix [M, N]; got {list(a.shape)} of {a.dtype}."
         )
-    wide = a if a.dtype == torch.float64 else a.float()
+    wide = a if a.dtype in (torch.float32, torch.float64) else a.float()
     value: Tensor = _NuclearNorm.apply(wide, _method(a.device.type, wide.dtype))
     return value
