@@ -119,6 +119,10 @@ def _dispatch(arguments: list[str]) -> int:
     # each command imports what it needs: torch takes seconds
     match command:
         case "train":
+            if rest and not rest[0].startswith("-"):
+                from nuat.listing import check_recipe
+
+                check_recipe(rest[0])  # before torch is imported
             from nuat.commands.train import train as run
         case "evaluate":
             from nuat.commands.evaluate import evaluate as run

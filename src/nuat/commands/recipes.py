@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nuat.arguments import parse
+from nuat.listing import summaries
 from nuat.paper import TABLES
-from nuat.recipes import RECIPES
-from nuat.report.tables import paper_table
+from nuat.report.paper_table import paper_table
 
 
 def recipes(arguments: list[str]) -> int:
@@ -21,8 +21,8 @@ def recipes(arguments: list[str]) -> int:
     table = Table(show_header=True, box=None, pad_edge=False)
     table.add_column("recipe", no_wrap=True)
     table.add_column("what it trains")
-    for name, recipe in RECIPES.items():
-        table.add_row(name, (recipe.__doc__ or "").strip().splitlines()[0])
+    for name, line in summaries().items():
+        table.add_row(name, line)
     console.print(table)
     console.print(
         "\n'nuat train RECIPE --help' shows every setting; any can be changed: --epochs 10.\n"

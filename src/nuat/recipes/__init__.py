@@ -1,12 +1,13 @@
 """Recipes: functions without arguments that return a complete ``TrainConfig``.
 
-A new recipe is a function and a line of ``RECIPES``; its docstring's first line is what ``nuat recipes`` prints.
+A new recipe is a function and a line of ``RECIPES``; its docstring's first line is what ``nuat recipes`` prints. That
+reads the lines of ``RECIPES`` as text (``nuat.listing``), so they keep to ``"name": module.function``.
 """
 
 from collections.abc import Callable
 
 from nuat.config import TrainConfig
-from nuat.errors import InputError, did_you_mean
+from nuat.listing import check_recipe
 from nuat.recipes import cifar10_resnet18, cifar10_wrn, imagenet100, mnist, mnist_cnn, mnist_small
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
@@ -98,6 +99,6 @@ def find(name: str) -> Callable[[], TrainConfig]:
     Raises:
         InputError: there is none; the nearest name is given.
     """
-    if name in RECIPES:
-        return RECIPES[name]
-    raise InputError(f"unknown recipe {name!r}.{did_you_mean(name, RECIPES)} 'nuat recipes' lists them all.")
+    if name not in RECIPES:
+        check_recipe(name)
+    return RECIPES[name]

@@ -13,8 +13,8 @@ from nuat.analysis.training_curves import TrainingCurves, curves_of
 from nuat.attacks import PGD, eval_mode
 from nuat.config import ThreatConfig
 from nuat.data import Images, class_balanced, to_float
+from nuat.report.eps import eps_text
 from nuat.report.plots import style, training
-from nuat.report.tables import eps_text
 
 
 def training_curves(metrics: Sequence[dict[str, Any]], path: Path) -> None:

@@ -1,18 +1,15 @@
 """Tables on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nuat import paper
 from nuat.comparison import Difference
 from nuat.diagnostics.verdict import Status, Verdict
+from nuat.report.eps import eps_text
 from nuat.results import AttackResult, Evaluation, wilson_interval
-from nuat.threat import Norm
-
-_STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -76,49 +73,6 @@ def comparison_table(differences: Sequence[Difference], a: str, b: str) -> Table
 
 def _interval(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"
-
-
-def paper_table(name: str) -> Table:
-    """Return one of the paper's tables with our recipe beside each row; "-" where the paper has no number.
-
-    Raises:
-        InputError: there is no such table.
-    """
-    rows, numbers = paper.table(name), paper.of_table(name)
-    eps = numbers[0].eps
-    where = f"{numbers[0].dataset}, {numbers[0].network}" + (f", Linf eps {eps_text(eps)}" if eps is not None else "")
-    title = f"Table {name} of the paper: {where}; accuracy in %"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("method", no_wrap=True)
-    table.add_column("recipe", no_wrap=True)
-    heads = {number.quantity: number.place.rsplit(", ", 1)[1] for number in numbers}
-    heads |= {_STEPS: _STEPS.removeprefix("# ")} if _STEPS in heads else {}
-    quantities = [quantity for quantity in heads if quantity != _SUBSCRIPT]
-    cells = [[_as_printed(row.values, quantity) for quantity in quantities] for row in rows]
-    for quantity, column in zip(quantities, zip(*cells, strict=True), strict=True):
-        # heads wrap at their spaces, numbers never
-        width = max(len(word) for word in (*heads[quantity].split(), *column))
-        table.add_column(heads[quantity], justify="right", width=width)
-    for row, line in zip(rows, cells, strict=True):
-        table.add_row(row.method, row.recipe or "-", *line)
-    return table
-
-
-def _as_printed(values: Mapping[str, float], quantity: str) -> str:
-    value = values.get(quantity)
-    if value is None:
-        return "-"
-    if quantity == "epochs":
-        return f"{value:.0f}" + (f"+{values[_SUBSCRIPT]:.0f}" if _SUBSCRIPT in values else "")
-    return f"{value:.0f}" if quantity == _STEPS else f"{value:.2f}"
-
-
-def eps_text(eps: float, norm: Norm = "Linf") -> str:
-    """Return a perturbation size as people write it: 8/255 in Linf, else 0.3."""
-    steps = eps * 255
-    if norm == "L2":
-        return f"{eps:g}"
-    return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 else f"{eps:g}"
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:

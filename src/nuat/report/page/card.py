@@ -4,11 +4,11 @@ from pathlib import PurePath
 
 from nuat.report.attack_names import attack_name
 from nuat.report.campaigns import duration
+from nuat.report.eps import eps_text
 from nuat.report.page.measurements import WORST_CASE
 from nuat.report.page.runs import Run
 from nuat.report.page.settings import changes, commands, local, show
 from nuat.report.page.text import escape_markdown as plain
-from nuat.report.tables import eps_text
 
 _LICENCES = {
     "mnist-sample": "The digits are MNIST's (Yann LeCun, Corinna Cortes, Christopher J. C. Burges), CC BY-SA 3.0.",

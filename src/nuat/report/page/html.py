@@ -14,6 +14,7 @@ from markupsafe import Markup
 import nuat
 from nuat.report.attack_names import attack_name
 from nuat.report.campaigns import duration
+from nuat.report.eps import eps_text
 from nuat.report.page import figures, pictures, sparkline
 from nuat.report.page.groups import Group, Method, best, group
 from nuat.report.page.runs import Run
@@ -21,7 +22,6 @@ from nuat.report.page.search import Found
 from nuat.report.page.settings import Change, changes, commands, common, local, own
 from nuat.report.page.summary import finding, group_sentences, lead, strongest
 from nuat.report.page.table import MISSING, Column, Table, remarks, tabulate
-from nuat.report.tables import eps_text
 
 _PICTURES = 1_500_000
 """Bytes of all pictures of a page together."""

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nuat.analysis.confusion import AttackConfusion, Confusion
+from nuat.report.eps import eps_text
 from nuat.report.plots import style
-from nuat.report.tables import eps_text
 
 _NAMES = {"nuclear": "nuclear norm", "frobenius": "Frobenius norm"}
 _MOST_NUMBERS = 12

@@ -10,9 +10,9 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from nuat.analysis.cost import Cost, Method, pareto
 from nuat.errors import InputError
+from nuat.report.eps import eps_text
 from nuat.report.plots import labels, style
 from nuat.report.plots.attacks import under
-from nuat.report.tables import eps_text
 
 
 def draw(records: Sequence[Cost]) -> Figure:

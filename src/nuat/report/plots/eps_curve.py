@@ -6,8 +6,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from nuat.analysis.eps_curve import EpsCurve
+from nuat.report.eps import eps_text
 from nuat.report.plots import curves, style
-from nuat.report.tables import eps_text
 
 
 def draw(records: Sequence[EpsCurve]) -> Figure:

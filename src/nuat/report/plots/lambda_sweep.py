@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from nuat.analysis.lambda_sweep import LambdaPoint, LambdaSweep
 from nuat.errors import InputError
 from nuat.report.attack_names import attack_name
+from nuat.report.eps import eps_text
 from nuat.report.plots import style
-from nuat.report.tables import eps_text
 from nuat.results import wilson_interval
 
 

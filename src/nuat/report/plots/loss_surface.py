@@ -10,8 +10,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from nuat.analysis.loss_surface import LossSurface, ModelSurface
+from nuat.report.eps import eps_text
 from nuat.report.plots import style
-from nuat.report.tables import eps_text
 
 _COLUMNS = 4
 _LINE = 0.13

@@ -10,8 +10,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nuat.analysis.nuclear_profile import NuclearProfile
 from nuat.errors import InputError
+from nuat.report.eps import eps_text
 from nuat.report.plots import style
-from nuat.report.tables import eps_text
 
 
 def draw(records: Sequence[NuclearProfile]) -> Figure:

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from nuat.analysis.steps_curve import StepsCurve
+from nuat.report.eps import eps_text
 from nuat.report.plots import curves, style
-from nuat.report.tables import eps_text
 
 
 def draw(records: Sequence[StepsCurve]) -> Figure:

@@ -1,0 +1,47 @@
+"""What is answered without waiting for torch, and what is not imported before it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+_RUN = """
+import sys
+from nuat.cli import main
+code = main(sys.argv[1:])
+print(f"code {code}, imported:", *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+def imported(*arguments: str, code: int = 0) -> set[str]:
+    """Return the packages that a process of the command line has imported by its end."""
+    command = [sys.executable, "-c", _RUN, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    said, _, names = ended.stderr.splitlines()[-1].partition(", imported: ")
+    assert said == f"code {code}", ended.stderr
+    return set(names.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["recipes"], 0),
+        (["recipes", "--table", "1a"], 0),
+        (["recipes", "--help"], 0),
+        (["recipes", "--table", "1c"], 2),
+        (["trian"], 2),
+        (["train", "quickstrt"], 2),
+    ],
+)
+def test_answered_without_torch(arguments: list[str], code: int) -> None:
+    found = imported(*arguments, code=code)
+    assert "nuat" in found
+    assert not found & {"torch", "torchvision", "numpy", "matplotlib"}
+
+
+def test_training_waits_for_nothing_that_its_first_step_does_not_need() -> None:
+    found = imported("train", "quickstart", "--help")
+    assert "torch" in found
+    assert not found & {"matplotlib", "tensorboard", "pyautoattack", "onnx", "torchattacks", "foolbox"}

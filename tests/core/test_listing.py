@@ -1,0 +1,20 @@
+"""The recipes as read from their source are those that Python sees."""
+
+import pytest
+
+from nuat.errors import InputError
+from nuat.listing import check_recipe, summaries
+from nuat.recipes import RECIPES
+
+
+def test_the_listing_is_that_of_the_recipes() -> None:
+    assert list(summaries().items()) == [
+        (name, (recipe.__doc__ or "").strip().splitlines()[0]) for name, recipe in RECIPES.items()
+    ]
+
+
+def test_only_names_of_recipes_pass() -> None:
+    for name in RECIPES:
+        check_recipe(name)
+    with pytest.raises(InputError, match=r"unknown recipe 'quickstrt'. Did you mean 'quickstart'\?"):
+        check_recipe("quickstrt")
