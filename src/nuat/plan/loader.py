@@ -1,0 +1,40 @@
+"""How fast one worker decodes images: measured on a made-up photograph, as none need be there."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nuat.data.decoding import decode
+
+PHOTO = (375, 500)
+"""Height and width [pixels] of the made-up photograph, about those of ImageNet's."""
+_QUALITY = 90
+_GRAIN = 18.0
+"""Standard deviation of the photograph's grain: with it the file is of a size that ImageNet's have (about 110 kB)."""
+
+
+def photograph() -> Image.Image:
+    """Return smooth shades under grain, which compress about as photographs do."""
+    draw = np.random.default_rng(0)
+    height, width = PHOTO
+    coarse = Image.fromarray(draw.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    shades = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    grain = draw.normal(0.0, _GRAIN, (height, width, 1))
+    return Image.fromarray((shades + grain).clip(0, 255).astype(np.uint8))
+
+
+def decode_seconds(size: int, seconds: float = 0.5) -> tuple[float, int]:
+    """Return the seconds in which one process decodes and resizes the photograph to ``size``, and its file's bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photograph.jpg"
+        photograph().save(path, quality=_QUALITY)
+        taken: list[float] = []
+        while sum(taken) < seconds or len(taken) < 3:
+            clock = time.perf_counter()
+            decode(path, size)
+            taken.append(time.perf_counter() - clock)
+        return statistics.median(taken), path.stat().st_size
