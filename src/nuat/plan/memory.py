@@ -65,7 +65,8 @@ class SavedTensors:
         self._hooks.__exit__(kind, error, trace)
 
     def _pack(self, tensor: Tensor) -> _Held:
-        held = _Held(tensor)
+        # without its graph: a node that keeps what it returns would otherwise keep itself
+        held = _Held(tensor.detach())
         storage = tensor.untyped_storage()
         place, count = storage.data_ptr(), storage.nbytes()
         if place not in self._without:

@@ -114,7 +114,8 @@ def count(loop: Loop, epoch: int) -> Count:
     """Take an even and an odd batch of an epoch of a run on the CPU, and count what they do."""
     stand_at(loop, epoch)
     model = loop.state.model
-    with _Passes(model) as passes, OperationCounter() as operations, SavedTensors(model.state_dict()) as saved:
+    kept = [model.state_dict(), loop.state.average, loop.state.defense]
+    with _Passes(model) as passes, OperationCounter() as operations, SavedTensors(kept) as saved:
         for batch in loop.epoch():
             loop.train_batch(batch)
     batches = loop.batches
