@@ -38,8 +38,10 @@ def test_a_plan_is_printed_and_written_and_leaves_nothing_else(capsys: pytest.Ca
     assert four["device_hours"] == pytest.approx(4 * four["hours"])
     assert 0 < one["hours"] < 1
     assert one["sent_bytes"] == 0 < four["gradient_bytes"]
-    # three forward passes of 10 classes in float32, and a label, of the three others' images
-    assert four["logit_bytes"] == 3 * batch / 4 * (3 * 40 + 8)
+    # three forward passes of 10 classes in float32, of the three others' images
+    assert four["logit_bytes"] == 3 * batch / 4 * 3 * 40
+    assert one["drawn"] == four["drawn"] >= batch * 784  # a sign for each pixel of the whole batch
+    assert four["noise_bytes"] == batch * 784
     assert one["operations"] == four["operations"] > 1e5
     assert one["average_bytes"] == one["weights_bytes"]  # the average and its network; the best and the last
     assert one["resident_bytes"] == 784 * (600 + 10 + 10_000)
@@ -96,8 +98,8 @@ def test_images_that_are_read_as_they_are_needed(
         ((*TINY, "--devices", "2,2"), "names a number twice"),
         ((*TINY, "--devices", ""), "--devices: give at least one number"),
         ((*TINY, "--devices", "x"), "--devices"),
-        ((*TINY, "--devices", "7"), "cannot be shared evenly by 7 devices; give --batch-size"),
-        ((*TINY, "--devices", "64"), "leaves a device 1 image of it"),
+        ((*TINY, "--devices", "7"), "does not divide among 7 devices"),
+        ((*TINY, "--devices", "64", "--model.name", "resnet18"), "batch norm per device needs 2"),
         ((*TINY, "--steps", "0"), "--steps 0: expected at least 1."),
         ((*TINY, "--per-device", "1"), "--per-device 1: expected at least 2."),
         ((*TINY, "--per-device", "4", "--batch-size", "8"), "--per-device and --batch-size: give one or the other"),
@@ -109,7 +111,7 @@ def test_images_that_are_read_as_they_are_needed(
         ((*TINY, "--classes", "1"), "--classes 1: expected at least 2."),
         ((*TINY, "--image-size", "0"), "--image-size 0: expected at least 1."),
         ((*TINY, "--json", "."), "--json .: is a folder"),
-        ((*TINY, "--data.path", "nowhere"), "nowhere: not there, so its images are not known; give --classes, --imag"),
+        ((*TINY, "--data.path", "nowhere"), "nowhere: its images are not known; give --classes, --image-size"),
         ((*TINY, "--divices", "8"), "--divices"),
     ],
 )  # fmt: skip

@@ -19,10 +19,9 @@ def sent(**changes: Any) -> Traffic:
 def test_a_ring_of_gradients_and_the_gathered_logits() -> None:
     found = sent()
     assert found.gradients == 2 * 3 / 4 * 4 * PARAMETERS
-    # the rows of the three others, for each pass 100 floats, and a label
-    assert found.logits == 30 * (3 * 400 + 8)
+    assert found.logits == 30 * 3 * 400  # the rows of the three others, for each pass 100 floats
     assert found.batch_norm == 0
-    assert found.calls == 1 + 3 + 1  # one bucket, three gathers, the labels
+    assert found.calls == 1 + 3 + 1  # one bucket, three gathers, whether to stop
     assert found.total == found.gradients + found.logits
 
 
@@ -34,12 +33,18 @@ def test_one_device_sends_nothing() -> None:
 
 def test_statistics_of_a_device_gather_nothing() -> None:
     found = sent(statistics="device")
-    assert (found.logits, found.calls) == (0, 1)
+    assert (found.logits, found.calls) == (0, 2)
     assert found.gradients == sent().gradients
 
 
 def test_rows_are_padded_to_the_longest_share() -> None:
     assert sent(batch=38).logits == sent(batch=40).logits
+
+
+def test_running_statistics_are_averaged_once_an_update() -> None:
+    found = sent(norm_channels=64, norm_layers=2, training_forwards=2)
+    assert found.batch_norm == 2 * 3 / 4 * 4 * 2 * 64
+    assert found.calls == sent().calls + 1
 
 
 def test_synchronised_batch_norm() -> None:
@@ -50,12 +55,12 @@ def test_synchronised_batch_norm() -> None:
     assert found.calls == sent().calls + 4 * 2
 
 
-def test_replays_send_gradients_each_time_and_micro_batches_do_not() -> None:
+def test_replays_send_gradients_each_time_and_batches_of_one_update_once() -> None:
     assert sent(updates=8).gradients == 8 * sent().gradients
-    split = sent(micro_batches=2)
-    assert split.gradients == sent().gradients
-    assert split.logits == sent().logits
-    assert split.calls == 1 + 2 * (3 + 1)
+    fourth = sent(accumulate=4)
+    assert fourth.gradients == sent().gradients / 4
+    assert fourth.logits == sent().logits
+    assert fourth.calls == 3 + 2 / 4
 
 
 def test_large_gradients_go_in_buckets() -> None:

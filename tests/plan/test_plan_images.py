@@ -55,9 +55,7 @@ def test_images_that_nothing_is_known_of_are_made_of_the_given_numbers(tmp_path:
     found = find(config, images=1000, classes=7, image_size=None)
     assert (found.train, found.validation, found.classes, found.size) == (1000, 5, 7, (64, 64))
     assert classes_of(config) is None
-    with pytest.raises(
-        InputError, match=r"photos: not there, so its images are not known; give --images, --classes, or"
-    ):
+    with pytest.raises(InputError, match=r"photos: its images are not known; give --images, --classes, or"):
         find(config, **NOTHING)
     with pytest.raises(InputError, match="give --classes, --image-size, or"):
         find(DataConfig(path=tmp_path / "photos"), images=9, classes=None, image_size=None)
@@ -76,6 +74,11 @@ def test_the_files_of_a_folder_are_counted(tmp_path: Path) -> None:
     files = [file.stat().st_size for file in tmp_path.glob("train/*/[0-9].png")]
     assert found.file_bytes == sum(files) / 18
     assert find(DataConfig(path=tmp_path, validation=4, image_size=16), **NOTHING).size == (16, 16)
+    shards = tmp_path / "shards/train"
+    shards.mkdir(parents=True)
+    (shards / "a-000000.tar").write_bytes(b"")
+    with pytest.raises(InputError, match="its images are not known; give --images"):
+        find(DataConfig(path=tmp_path / "shards"), **NOTHING)
     with pytest.raises(InputError, match="is not an image folder"):
         find(DataConfig(path=tmp_path / "train"), **NOTHING)
 

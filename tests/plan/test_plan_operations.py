@@ -21,6 +21,17 @@ def test_a_linear_layers_forward_and_backward() -> None:
     assert counter.total == one + 2 * two  # weights of both, and the input of the second alone
 
 
+def test_random_numbers_are_counted() -> None:
+    with OperationCounter() as counter:
+        torch.rand(B, 3)
+        torch.randn(7, generator=torch.Generator().manual_seed(0))
+        torch.randint(0, 2, (100,), dtype=torch.int8)
+        torch.zeros(1000)
+        torch.randperm(10_000)  # an order is no noise
+    assert counter.drawn == 3 * B + 7 + 100
+    assert counter.largest_draw == 100
+
+
 def test_an_attack_pays_for_the_inputs_gradient_alone() -> None:
     conv = nn.Conv2d(3, 7, 3, padding=1)
     forward = 2 * B * 7 * 3 * 9 * 36

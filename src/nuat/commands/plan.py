@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 from rich.console import Console
 
-from nuat import hardware
+from nuat import data, hardware, models
 from nuat.arguments import parse
 from nuat.config import TrainConfig
 from nuat.errors import InputError
@@ -77,7 +78,8 @@ def plan(arguments: list[str]) -> int:
         raise InputError(f"--json {asked.json}: is a folder; give a file.")
     config, engine = asked.config, Engine.of(asked.config)
     images = find(config.data, images=asked.images, classes=asked.classes, image_size=asked.image_size)
-    held = [share(batch, n, engine.accumulate) for n, batch in zip(asked.devices, batches, strict=True)]
+    _check_shares(config, images, dict(zip(asked.devices, batches, strict=True)))
+    held = [share(batch, n) for n, batch in zip(asked.devices, batches, strict=True)]
     console = Console()
     reporter = TerminalReporter(console)
     device = hardware.resolve(config.device)
@@ -85,7 +87,7 @@ def plan(arguments: list[str]) -> int:
         f"{recipe}: a few steps on {hardware.describe(device)}; {images.train:,} training images of "
         f"{images.channels} x {images.size[0]} x {images.size[1]}, {images.classes} classes ({images.source})"
     )
-    joint = [batch // engine.accumulate for n, batch in zip(asked.devices, batches, strict=True) if n > 1]
+    joint = [batch for n, batch in zip(asked.devices, batches, strict=True) if n > 1]
     measured = measure(
         config, recipe, images, batches=held, joint=joint if engine.statistics == "global" else (),
         pairs=asked.steps, timed=asked.timed_batch,
@@ -149,6 +151,18 @@ def _check(asked: _Plan, arguments: list[str]) -> list[int]:
             "--per-device and --batch-size: give one or the other; the first sets the batch by the devices."
         )
     return [asked.per_device * n for n in asked.devices]
+
+
+def _check_shares(config: TrainConfig, images: Images, batches: dict[int, int]) -> None:
+    """Refuse batches that so many devices cannot share in training."""
+    with torch.device("meta"):  # its layers alone are looked at
+        model = models.build(config.model, channels=images.channels, classes=images.classes, image_size=images.size)
+    alone = models.has_batch_norm(model) and config.distributed.batch_norm == "device"
+    for devices, batch in batches.items():
+        if devices > 1:
+            data.check_shares(images.train, batch, devices, 2 if alone else 1)
+        elif models.has_batch_norm(model):
+            data.check_batches(images.train, batch)
 
 
 def _question(asked: _Plan, engine: Engine, images: Images, devices: int, batch: int) -> Asked:

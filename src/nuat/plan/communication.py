@@ -1,9 +1,10 @@
 """What the devices of a run send each other in a step, and how long that takes.
 
-Pure functions of explicit arguments. The engine that they describe: one process a device, each with its rows of the
-global batch; the gradients are averaged once per update (a ring: every device sends 2 (N - 1) / N of their bytes); with
-joint statistics the logits of the global batch are gathered after every forward pass; batch norm's statistics are each
-device's own or, where asked, those of the global batch.
+Pure functions of explicit arguments. The engine that they describe (``nuat.world``, ``nuat.update``): one process a
+device, each with its rows of the global batch; the gradients are summed once per update (a ring: every device sends
+2 (N - 1) / N of their bytes); with joint statistics the logits of the global batch are gathered after every forward
+pass; batch norm takes each device's own statistics, whose running means are averaged after every update, or, where
+asked, those of the global batch.
 """
 
 import math
@@ -17,7 +18,6 @@ FLOAT = 4
 """Bytes of a float32, in which gradients, logits and statistics travel."""
 BUCKET = 25 * 2**20
 """Bytes of gradients that are averaged in one call (the default of torch's DistributedDataParallel)."""
-_LABEL = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,10 @@ class Traffic:
     gradients: float
     """Bytes of averaged gradients."""
     logits: float
-    """Bytes of gathered logits and labels."""
+    """Bytes of gathered logits."""
     batch_norm: float
     """Bytes of batch norm's statistics and their gradients."""
-    calls: int
+    calls: float
     """Collective calls, each of which costs the latency of ceil(log2 N) messages."""
 
     @property
@@ -73,13 +73,13 @@ def traffic(
     forwards: float,
     training_forwards: float = 0.0,
     updates: int = 1,
-    micro_batches: int = 1,
+    accumulate: int = 1,
     statistics: Statistics = "global",
     batch_norm: BatchNorm = "device",
     norm_channels: int = 0,
     norm_layers: int = 0,
 ) -> Traffic:
-    """Return what a device sends in a step.
+    """Return what a device sends in a step, which is a batch.
 
     Args:
         devices: N, >= 1; with one device nothing is sent.
@@ -89,26 +89,31 @@ def traffic(
         forwards: forward passes of the batch whose logits are gathered, those of the attack included.
         training_forwards: those of them with batch norm in training mode, over which ``sync`` takes statistics.
         updates: updates of the weights in a step (replays of Free-AT).
-        micro_batches: parts that a device takes its share of the batch in, one after the other.
+        accumulate: batches of an update, over which its communication is spread.
         statistics: global: logits are gathered; device: they are not.
-        batch_norm: device: nothing is sent; sync: mean, inverse deviation and count forward, two sums backward.
+        batch_norm: device: running statistics are averaged; sync: mean, inverse deviation and count are gathered on
+            the way forward, two sums on the way back (torch's SyncBatchNorm).
         norm_channels: channels of all batch-norm layers together.
         norm_layers: number of those layers.
     """
     if devices == 1:
-        return Traffic(gradients=0.0, logits=0.0, batch_norm=0.0, calls=0)
+        return Traffic(gradients=0.0, logits=0.0, batch_norm=0.0, calls=0.0)
     ring = 2.0 * (devices - 1) / devices
     size = FLOAT * parameters
-    calls = updates * math.ceil(size / BUCKET)
+    often = updates / accumulate
+    # gradients in buckets, and one number by which all learn whether the run is to stop
+    calls = often * math.ceil(size / BUCKET) + 1 / accumulate
     logits = norm = 0.0
     if statistics == "global":
-        # rows are padded to the longest share; the labels travel once a step
-        rows = (devices - 1) * micro_batches * math.ceil(batch / (devices * micro_batches))
-        logits = rows * (forwards * FLOAT * classes + _LABEL)
-        calls += micro_batches * (math.ceil(forwards) + 1)
-    if batch_norm == "sync":
+        # rows are padded to the longest share
+        logits = (devices - 1) * math.ceil(batch / devices) * forwards * FLOAT * classes
+        calls += forwards
+    if batch_norm == "device" and norm_layers:
+        norm = often * ring * FLOAT * 2 * norm_channels
+        calls += often
+    elif batch_norm == "sync":
         forward = (devices - 1) * FLOAT * (2 * norm_channels + norm_layers)
         backward = ring * FLOAT * 2 * norm_channels
-        norm = micro_batches * training_forwards * (forward + backward)
-        calls += micro_batches * math.ceil(2 * training_forwards) * norm_layers
-    return Traffic(gradients=updates * ring * size, logits=logits, batch_norm=norm, calls=calls)
+        norm = training_forwards * (forward + backward)
+        calls += 2 * training_forwards * norm_layers
+    return Traffic(gradients=often * ring * size, logits=logits, batch_norm=norm, calls=calls)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nuat.config import TrainConfig
-from nuat.errors import InputError
 from nuat.plan.communication import BatchNorm, Link, Statistics, Traffic, traffic
 from nuat.plan.images import Images
 from nuat.plan.measure import Measured
@@ -24,24 +23,20 @@ JPEG = 110_000
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How the run is spread over devices; the defaults are those of the many-devices engine."""
+    """How the run is spread over devices."""
 
     statistics: Statistics = "global"
     """Whether losses see the logits of the global batch, or of the device's rows."""
     batch_norm: BatchNorm = "device"
     """Whether batch norm takes the statistics of a device's rows, or of the global batch."""
     accumulate: int = 1
-    """Micro-batches of an update."""
+    """Batches of an update."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Engine":
-        """Return what the settings say; where they have no such fields, the defaults."""
-        told = getattr(config, "distributed", None)
-        return cls(
-            statistics=getattr(told, "statistics", cls.statistics),
-            batch_norm=getattr(told, "batch_norm", cls.batch_norm),
-            accumulate=getattr(config, "accumulate", cls.accumulate),
-        )
+        """Return what the settings say."""
+        told = config.distributed
+        return cls(statistics=told.statistics, batch_norm=told.batch_norm, accumulate=config.accumulate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +46,7 @@ class Asked:
     images: Images
     epochs: int
     batch: int
-    """M, images of an update over all devices."""
+    """M, images of a batch over all devices."""
     link: Link
     engine: Engine = field(default_factory=Engine)
     updates: int = 1
@@ -88,37 +83,15 @@ class Forecast:
         return self.figures[name].value
 
 
-def share(batch: int, devices: int, accumulate: int = 1) -> int:
-    """Return the images that a device holds at once.
-
-    Raises:
-        InputError: fewer than one device, a batch that they cannot share evenly, or fewer than 2 images a device.
-    """
-    if devices < 1:
-        raise InputError(f"--devices {devices}: expected at least 1.")
-    parts = devices * accumulate
-    if batch % parts:
-        told = f"{devices} devices" + (f" and {accumulate} micro-batches" if accumulate > 1 else "")
-        raise InputError(
-            f"batch_size={batch}: cannot be shared evenly by {told}; give --batch-size "
-            f"{max(batch // parts + 1, 2) * parts}, or another number of devices."
-        )
-    if batch // parts < 2:
-        raise InputError(
-            f"batch_size={batch}: leaves a device {batch // parts} image of it; batch norm needs 2, so give at most "
-            f"--devices {batch // (2 * accumulate)}, or --batch-size {2 * parts}."
-        )
-    return batch // parts
+def share(batch: int, devices: int) -> int:
+    """Return the images of a global batch of M that a device holds, at most."""
+    return math.ceil(batch / devices)
 
 
 def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
-    """Return the figures of a run on ``devices`` devices of one kind.
-
-    Raises:
-        InputError: they cannot share the batch; see ``share``.
-    """
-    engine, images = asked.engine, asked.images
-    held = share(asked.batch, devices, engine.accumulate)
+    """Return the figures of a run on ``devices`` devices of one kind."""
+    images = asked.images
+    held = share(asked.batch, devices)
     steps = images.train / asked.batch  # the last batch of an epoch costs in proportion
     achieved = max(g.operations * b / s for g in measured.groups for b, s in g.seconds.items())
     faster = 1.0 if asked.rate is None else asked.rate / achieved
@@ -136,6 +109,7 @@ def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
     train_hours = sum(e * steps * s for e, s in zip(epochs, whole, strict=True)) / 3600
     validated = asked.epochs * math.ceil(images.validation / devices) * measured.validation_seconds / faster / 3600
     quickest = min(whole)  # when images are needed fastest
+    drawn = max(g.drawn for g in measured.groups)
     memory = _memory(measured, asked, devices, held)
     disk = _disk(measured, asked)
     largest = max(sent, key=lambda part: part.total)
@@ -162,7 +136,7 @@ def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
             "fraction",
             "computed",
         ),
-        ("steps", "steps an epoch", math.ceil(steps), "numbers", "computed"),
+        ("steps", "batches an epoch", math.ceil(steps), "numbers", "computed"),
         ("training_hours", "training", train_hours, "hours", "computed"),
         ("validation_hours", "validation after each epoch", validated, "hours", "computed"),
         ("hours", "hours", train_hours + validated, "hours", "computed"),
@@ -172,7 +146,7 @@ def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
         ("gradient_bytes", "of it: gradients", largest.gradients, "bytes", "computed"),
         ("logit_bytes", "of it: logits of the global batch", largest.logits, "bytes", "computed"),
         ("norm_bytes", "of it: batch norm", largest.batch_norm, "bytes", "computed"),
-        ("drawn", "random numbers a device draws a step", asked.batch * images.pixels, "numbers", "computed"),
+        ("drawn", "random numbers a device draws a step", asked.batch * drawn, "numbers", "counted"),
         ("images_rate", "images needed, all devices", needed, "images/s", "computed"),
         ("pixel_rate", "of them onto a device, uint8", needed / devices * images.pixels, "bytes/s", "computed"),
     ]
@@ -212,10 +186,10 @@ def warnings(found: Forecast, measured: Measured, asked: Asked) -> list[str]:
             f"{1 - found['efficiency']:.0%} of a step is communication and joint statistics: fewer devices, a larger "
             "batch or a faster link would pay."
         )
-    if found["drawn"] > 1e9:
+    if found.devices > 1 and found["drawn"] > 1e9:
         told.append(
-            f"every device draws the noise of the whole batch, {found['drawn'] / 1e9:.1f} billion numbers a step, so "
-            "that any number of devices gives the same run."
+            f"every device draws the noise of the whole batch, {found['drawn'] / 1e9:.1f} billion numbers a step and "
+            f"{found['noise_bytes'] / 1e9:.1f} GB at once, so that any number of devices gives the same run."
         )
     if found["held"] < 16 and asked.engine.batch_norm == "device" and measured.norm_layers and found.devices > 1:
         told.append(
@@ -245,7 +219,7 @@ def _traffic(measured: Measured, asked: Asked, devices: int, forwards: float, tr
         forwards=forwards,
         training_forwards=training_forwards,
         updates=asked.updates,
-        micro_batches=asked.engine.accumulate,
+        accumulate=asked.engine.accumulate,
         statistics=asked.engine.statistics,
         batch_norm=asked.engine.batch_norm,
         norm_channels=measured.norm_channels,
@@ -256,18 +230,18 @@ def _traffic(measured: Measured, asked: Asked, devices: int, forwards: float, tr
 def _joint(measured: Measured, asked: Asked, devices: int) -> float:
     """Return the seconds by which the norms of the global batch take longer than those of a device's rows."""
     timed = measured.nuclear_seconds
-    rows = asked.batch // asked.engine.accumulate
-    if devices == 1 or asked.engine.statistics == "device" or rows not in timed:
+    if devices == 1 or asked.engine.statistics == "device" or asked.batch not in timed:
         return 0.0
     # at most two a step: one in the loss, one in the attack
-    return 2.0 * asked.engine.accumulate * max(0.0, timed[rows] - timed[min(timed)])
+    return 2.0 * max(0.0, timed[asked.batch] - timed[min(timed)])
 
 
 def _memory(measured: Measured, asked: Asked, devices: int, held: int) -> list[tuple[str, str, float, Unit, How]]:
     fixed = measured.fixed
     averages = fixed["averages"]
     state = fixed["weights"] + fixed["buffers"] + fixed["gradients"] + fixed["optimizer"]
-    buckets = fixed["gradients"] if devices > 1 else 0
+    # with several devices each draws for the whole batch and keeps its rows; with one that is part of the step
+    noise = asked.batch * max(g.largest_draw for g in measured.groups) if devices > 1 else 0.0
     step = _line(measured.varying, held)
     data = 0 if asked.streamed else asked.images.all * asked.images.pixels
     note = ", without workspace" if measured.cpu else ""
@@ -275,10 +249,10 @@ def _memory(measured: Measured, asked: Asked, devices: int, held: int) -> list[t
     return [
         ("state_bytes", "memory: weights, gradients, optimizer", state, "bytes", "counted"),
         ("average_bytes", "memory: weight averages", averages, "bytes", "counted"),
-        ("bucket_bytes", "memory: gradients on their way", buckets, "bytes", "counted"),
+        ("noise_bytes", "memory: noise of the whole batch", noise, "bytes", "counted"),
         ("activation_bytes", f"memory: what a step adds{note}", step, "bytes", exact),
         ("resident_bytes", "memory: images on the device", data, "bytes", "counted"),
-        ("memory_bytes", "memory a device", state + averages + buckets + step + data, "bytes", "computed"),
+        ("memory_bytes", "memory a device", state + averages + noise + step + data, "bytes", "computed"),
     ]
 
 

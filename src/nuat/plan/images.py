@@ -59,8 +59,8 @@ _KNOWN = {
 def find(config: DataConfig, *, images: int | None, classes: int | None, image_size: int | None) -> Images:
     """Return what is known of the images that the settings name, with the given numbers in place of it.
 
-    An .npz and mnist-sample are read; of a folder the files are counted; data sets by name, and folders that are
-    not there but are called like one, have known sizes.
+    An .npz and mnist-sample are read; of a folder the files are counted (of tar shards nothing is known); data sets by
+    name, and folders that are not there but are called like one, have known sizes.
 
     Raises:
         InputError: a number is below 1, or one is neither known nor given.
@@ -80,8 +80,8 @@ def find(config: DataConfig, *, images: int | None, classes: int | None, image_s
         ]  # fmt: skip
         if missing:
             raise InputError(
-                f"data.path={config.path}: not there, so its images are not known; give {', '.join(missing)}, or "
-                f"--data.path of an .npz file or an image folder."
+                f"data.path={config.path}: its images are not known; give {', '.join(missing)}, or --data.path of an "
+                ".npz file or an image folder that is there."
             )
         found = Images(
             train=images or 0, validation=config.validation, test=0, channels=3, size=(0, 0), classes=classes or 0,
@@ -114,7 +114,8 @@ def sizes(config: DataConfig, images: Images, epochs: int) -> list[tuple[int, in
     starts: tuple[float, ...] = getattr(config, "progressive_from", ()) or ()
     found = []
     for epoch in range(epochs):
-        reached = [side for side, start in zip(growing, starts, strict=True) if start <= epoch / epochs]
+        # 0.1 * 30 is a little more than 3 in floating point
+        reached = [side for side, start in zip(growing, starts, strict=True) if start * epochs <= epoch + 1e-6]
         found.append((reached[-1], reached[-1]) if reached else images.size)
     return found
 
@@ -148,7 +149,8 @@ def _look(config: DataConfig) -> Images | None:
     """Return what the settings alone tell of the images, if anything."""
     path = config.path.expanduser() if config.path is not None else None
     if path is not None and path.is_dir():
-        return _folder(path, config)
+        # how many images shards hold, only reading them tells
+        return None if any(path.glob("train/*.tar")) else _folder(path, config)
     if (path is not None and path.exists()) or (path is None and config.name == "mnist-sample"):
         dataset = data.load(config)
         return Images(

@@ -48,6 +48,10 @@ class Group:
     """Those of them in training mode."""
     backwards: float
     """Passes backward from the logits a step."""
+    drawn: float
+    """Random numbers an image and step."""
+    largest_draw: float
+    """Bytes an image of the most that are drawn at once."""
     seconds: Mapping[int, float]
     """Images a batch to seconds of a step on this machine's device."""
 
@@ -91,8 +95,8 @@ class Measured:
 def timed_batch(batch: int, operations: float, device: torch.device) -> int:
     """Return the images that a step is timed with: the device's batch, on a CPU at most what takes a few seconds."""
     if device.type == "cuda":
-        return batch
-    return min(batch, max(4, int(_CPU_OPERATIONS / operations)))
+        return max(batch, _FEW)
+    return min(max(batch, _FEW), max(4, int(_CPU_OPERATIONS / operations)))
 
 
 def measure(
@@ -171,6 +175,8 @@ def measure(
                     forwards=found.forwards,
                     training_forwards=found.training_forwards,
                     backwards=found.backwards,
+                    drawn=found.drawn / _FEW,
+                    largest_draw=found.largest_draw / _FEW,
                     seconds=times[kind],
                 )
                 for kind, found in counts.items()
@@ -199,7 +205,7 @@ def _with_images(
 ) -> TrainConfig:
     """Return the settings of a rehearsal with so many made-up images a batch, two batches an epoch."""
     data = made_up(folder, images, size, batch, config.data)
-    return replace(config, data=data, batch_size=batch, device=device)
+    return replace(config, data=data, batch_size=batch, device=device, accumulate=1)
 
 
 def _facts(loop: Loop) -> dict[str, Any]:

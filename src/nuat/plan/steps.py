@@ -32,7 +32,7 @@ def rehearsal(config: TrainConfig, recipe: str, device: torch.device) -> Iterato
 def stand_at(loop: Loop, epoch: int) -> None:
     """Put a run before the first batch of an epoch (from 0), whose batches will cost the most they can."""
     loop.state.epoch, loop.state.batch = epoch, 0
-    loop.state.step = epoch * loop.batches * loop.replays
+    loop.state.step = epoch * (loop.steps // loop.config.epochs)
     loop.config.defense.expect_most(loop.state.defense, epoch)
 
 
@@ -104,6 +104,10 @@ class Count:
     """Those of them with batch norm in training mode."""
     backwards: float
     """Passes backward from the logits."""
+    drawn: float
+    """Random numbers."""
+    largest_draw: int
+    """Bytes of the most that are drawn at once."""
     saved: int
     """Bytes that autograd holds at most, on a CPU, without weights and buffers."""
     state: dict[str, int]
@@ -117,13 +121,15 @@ def count(loop: Loop, epoch: int) -> Count:
     kept = [model.state_dict(), loop.state.average, loop.state.defense]
     with _Passes(model) as passes, OperationCounter() as operations, SavedTensors(kept) as saved:
         for batch in loop.epoch():
-            loop.train_batch(batch)
+            loop.train_batches([batch])
     batches = loop.batches
     return Count(
         operations=operations.total / batches,
         forwards=(passes.training + passes.evaluating) / batches,
         training_forwards=passes.training / batches,
         backwards=passes.backward / batches,
+        drawn=operations.drawn / batches,
+        largest_draw=operations.largest_draw,
         saved=saved.peak,
         state=resident(loop),
     )
@@ -155,7 +161,7 @@ def seconds(loop: Loop, epoch: int, pairs: int) -> float:
         wait(loop.device)
         clock = time.perf_counter()
         for parity, batch in enumerate(loop.epoch()):
-            loop.train_batch(batch)
+            loop.train_batches([batch])
             wait(loop.device)
             now = time.perf_counter()
             if pair > 0:
@@ -171,6 +177,6 @@ def extra_on_gpu(loop: Loop, epoch: int) -> int:
     torch.cuda.reset_peak_memory_stats(loop.device)
     before = torch.cuda.memory_allocated(loop.device)
     for batch in loop.epoch():
-        loop.train_batch(batch)
+        loop.train_batches([batch])
     wait(loop.device)
     return torch.cuda.max_memory_allocated(loop.device) - before
