@@ -82,7 +82,7 @@ def test_images_that_are_read_as_they_are_needed(
     for module in ("nuat.commands.plan", "nuat.plan.measure", "nuat.plan.images"):
         monkeypatch.setattr(f"{module}.streamed", lambda config: True)
     found = planned(capsys)[0][1]
-    assert found["resident_bytes"] == found["cache_bytes"] == 0
+    assert (found["resident_bytes"], found["cache_bytes"]) == (10 * 784, 0)
     assert found["workers"] >= 1
     assert found["data_bytes"] > 0
 

@@ -54,7 +54,8 @@ class Asked:
     rate: float | None = None
     """Operations a second of the devices that will be used; none: that of the device here."""
     streamed: bool = False
-    """Whether images are read as they are needed; otherwise all of them lie on every device."""
+    """Whether training images are read as they are needed; otherwise all images lie on every device. Those of the
+    validation do in any case."""
     cached: bool = False
     """Whether decoded images are kept on the disk."""
 
@@ -243,7 +244,8 @@ def _memory(measured: Measured, asked: Asked, devices: int, held: int) -> list[t
     # with several devices each draws for the whole batch and keeps its rows; with one that is part of the step
     noise = asked.batch * max(g.largest_draw for g in measured.groups) if devices > 1 else 0.0
     step = _line(measured.varying, held)
-    data = 0 if asked.streamed else asked.images.all * asked.images.pixels
+    # streamed training leaves the validation's images there
+    data = (asked.images.validation if asked.streamed else asked.images.all) * asked.images.pixels
     note = ", without workspace" if measured.cpu else ""
     exact: How = "measured" if held in measured.varying else "computed"
     return [

@@ -148,10 +148,11 @@ def made_up(folder: Path, images: Images, size: tuple[int, int], batch: int, con
 def _look(config: DataConfig) -> Images | None:
     """Return what the settings alone tell of the images, if anything."""
     path = config.path.expanduser() if config.path is not None else None
-    if path is not None and path.is_dir():
+    subset: str | None = getattr(config, "subset", None)
+    if path is not None and path.is_dir() and subset is None:
         # how many images shards hold, only reading them tells
         return None if any(path.glob("train/*.tar")) else _folder(path, config)
-    if (path is not None and path.exists()) or (path is None and config.name == "mnist-sample"):
+    if (path is not None and path.is_file()) or (path is None and config.name == "mnist-sample"):
         dataset = data.load(config)
         return Images(
             train=len(dataset.train),
@@ -162,7 +163,7 @@ def _look(config: DataConfig) -> Images | None:
             classes=len(dataset.classes),
             source=f"read from {dataset.source}",
         )
-    name = config.name if path is None else path.name
+    name = subset or (config.name if path is None else path.name)
     if name not in _KNOWN:
         return None
     train, test, channels, side, classes = _KNOWN[name]
