@@ -115,6 +115,9 @@ def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
     disk = _disk(measured, asked)
     largest = max(sent, key=lambda part: part.total)
     needed = asked.batch / quickest
+    pixels = max(
+        per_device / s * images.channels * math.prod(g.size) for g, s in zip(measured.groups, whole, strict=True)
+    )
     file_bytes = images.file_bytes or (measured.decode_bytes if asked.streamed else None) or JPEG
     rows: list[tuple[str, str, float, Unit, How]] = [
         ("batch", "images a step, all devices", asked.batch, "images", "computed"),
@@ -149,7 +152,7 @@ def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
         ("norm_bytes", "of it: batch norm", largest.batch_norm, "bytes", "computed"),
         ("drawn", "random numbers a device draws a step", asked.batch * drawn, "numbers", "counted"),
         ("images_rate", "images needed, all devices", needed, "images/s", "computed"),
-        ("pixel_rate", "of them onto a device, uint8", needed / devices * images.pixels, "bytes/s", "computed"),
+        ("pixel_rate", "of them onto a device, uint8", pixels, "bytes/s", "computed"),
     ]
     if asked.streamed:
         rows += [

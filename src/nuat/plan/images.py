@@ -28,7 +28,7 @@ class Images:
     """Images of the evaluation after training."""
     channels: int
     size: tuple[int, int]
-    """Height and width [pixels] that the network sees; largest where they grow over the run."""
+    """Height and width [pixels] of evaluations, and of training unless its sizes grow over the run."""
     classes: int
     source: str
     """How these numbers are known, for people."""
