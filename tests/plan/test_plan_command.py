@@ -58,7 +58,7 @@ def test_the_batch_may_grow_with_the_devices(capsys: pytest.CaptureFixture[str])
     assert (plans[64]["batch"], plans[64]["held"]) == (1024, 16)
     assert plans[64]["steps"] == 1
     assert "warning: 64 devices: lambda is not scale-free" in out
-    assert "warning: 1 devices: lambda" in out  # a fourth of the recipe's batch
+    assert "warning: 1 device: lambda" in out  # a fourth of the recipe's batch
     assert "InfiniBand-class" in out
     quiet = planned(capsys, "--devices", "1", "--per-device", "16", "--defense.lam.peak", "3")[1]
     assert "lambda" not in quiet  # somebody has chosen it

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from nuat.plan.memory import SavedTensors, size
+from nuat.plan.memory import SavedTensors, at, size
 
 B, FLOAT = 5, 4
 
@@ -46,6 +46,13 @@ def test_gradients_are_what_they_are_without_the_hooks() -> None:
     with SavedTensors(model.state_dict()):
         watched = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+
+
+def test_bytes_lie_on_the_line_through_two_batches() -> None:
+    assert at({2: 120, 10: 200}, 10) == 200
+    assert at({2: 120, 10: 200}, 4) == 140
+    assert at({2: 120, 10: 200}, 30) == 400
+    assert at({4: 100}, 6) == 150
 
 
 def test_sizes_of_nested_tensors_count_each_storage_once() -> None:

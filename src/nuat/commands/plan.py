@@ -103,7 +103,7 @@ def plan(arguments: list[str]) -> int:
     for line in lines:
         reporter.message(line)
     for n, of_n in told.items():
-        where = f"{n} devices: " if len(told) > 1 else ""
+        where = f"{n} device{'s' if n > 1 else ''}: " if len(told) > 1 else ""
         for line in of_n:
             reporter.message(f"warning: {where}{line}", style="bold yellow")
     if asked.json is not None:
@@ -112,7 +112,7 @@ def plan(arguments: list[str]) -> int:
             "recipe": recipe,
             "hardware": measured.hardware,
             "images": asdict(images),
-            "timed_batches": sorted(measured.groups[0].seconds),
+            "timed_batches": sorted({batch for group in measured.groups for batch in group.seconds}),
             "assumptions": lines,
             "plans": [
                 {

@@ -10,6 +10,7 @@ from nuat.config import TrainConfig
 from nuat.plan.communication import BatchNorm, Link, Statistics, Traffic, traffic
 from nuat.plan.images import Images
 from nuat.plan.measure import Measured
+from nuat.plan.memory import at
 
 How = Literal["measured", "counted", "computed", "assumed"]
 Unit = Literal["images", "operations", "s", "hours", "bytes", "bytes/s", "images/s", "fraction", "processes", "numbers"]
@@ -97,7 +98,7 @@ def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
     achieved = max(g.operations * b / s for g in measured.groups for b, s in g.seconds.items())
     faster = 1.0 if asked.rate is None else asked.rate / achieved
     per_device = asked.batch / devices
-    how: How = "measured" if asked.rate is None and held in measured.groups[0].seconds else "assumed"
+    how: How = "measured" if asked.rate is None and all(held in g.seconds for g in measured.groups) else "assumed"
     sent = [_traffic(measured, asked, devices, g.forwards, g.training_forwards) for g in measured.groups]
     epochs = [g.epochs for g in measured.groups]
     compute = [
@@ -246,7 +247,7 @@ def _memory(measured: Measured, asked: Asked, devices: int, held: int) -> list[t
     state = fixed["weights"] + fixed["buffers"] + fixed["gradients"] + fixed["optimizer"]
     # with several devices each draws for the whole batch and keeps its rows; with one that is part of the step
     noise = asked.batch * max(g.largest_draw for g in measured.groups) if devices > 1 else 0.0
-    step = _line(measured.varying, held)
+    step = at(measured.varying, held)
     # streamed training leaves the validation's images there
     data = (asked.images.validation if asked.streamed else asked.images.all) * asked.images.pixels
     note = ", without workspace" if measured.cpu else ""
@@ -259,18 +260,6 @@ def _memory(measured: Measured, asked: Asked, devices: int, held: int) -> list[t
         ("resident_bytes", "memory: images on the device", data, "bytes", "counted"),
         ("memory_bytes", "memory a device", state + averages + noise + step + data, "bytes", "computed"),
     ]
-
-
-def _line(points: Mapping[int, int], images: int) -> float:
-    """Return the bytes at ``images`` images: measured, or on the line through the two largest batches measured."""
-    if images in points:
-        return points[images]
-    *_, last = known = sorted(points)
-    if len(known) == 1:
-        return points[last] * images / last
-    first = known[0]
-    slope = (points[last] - points[first]) / (last - first)
-    return points[first] + slope * (images - first)
 
 
 def _disk(measured: Measured, asked: Asked) -> list[tuple[str, str, float, Unit, How]]:

@@ -18,6 +18,7 @@ from nuat.defenses import NuAT, NuAT2, NuATHybrid
 from nuat.nuclear import nuclear_norm
 from nuat.plan import loader
 from nuat.plan.images import Images, made_up, sizes, streamed
+from nuat.plan.memory import at
 from nuat.plan.memory import size as bytes_of
 from nuat.plan.steps import Count, count, epoch_kinds, extra_on_gpu, rehearsal, resident, seconds, wait
 from nuat.schedules import Constant
@@ -165,7 +166,8 @@ def measure(
                         points[batch] = max(one.saved + one.state["defense"] for one in found)
                     if batch == max(tried) and images.validation > 0:
                         validation = max(validation, _validation(loop))
-            if not varying or max(points.values()) > max(varying.values()):
+            # the size of image at which a step adds the most
+            if not varying or at(points, max(batches)) > at(varying, max(batches)):
                 varying = points
             groups += [
                 Group(

@@ -33,6 +33,19 @@ def size(value: Any) -> int:
     return sum(storages.values())
 
 
+def at(points: Mapping[int, int], images: int) -> float:
+    """Return the bytes of a batch of ``images`` images, where those of some batches are known.
+
+    Known, or on the line through the smallest and the largest batch; with one alone, in proportion to it.
+    """
+    if images in points:
+        return points[images]
+    first, last = min(points), max(points)
+    if first == last:
+        return points[last] * images / last
+    return points[first] + (points[last] - points[first]) / (last - first) * (images - first)
+
+
 class _Held:
     """A saved tensor, with something that dies with it."""
 
