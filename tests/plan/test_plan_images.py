@@ -13,6 +13,7 @@ from nuat.config import DataConfig
 from nuat.errors import InputError
 from nuat.plan import loader
 from nuat.plan.images import Images, classes_of, find, made_up, sizes, streamed
+from nuat.recipes import RECIPES
 
 NOTHING: dict[str, Any] = {"images": None, "classes": None, "image_size": None}
 
@@ -119,3 +120,14 @@ def test_a_photograph_is_decoded() -> None:
     taken, size = loader.decode_seconds(32, seconds=0.01)
     assert 1e-5 < taken < 10.0
     assert 50_000 < size < 200_000
+
+
+def test_imagenets_recipes_stream_at_the_sizes_of_fbfs_phases() -> None:
+    for name in ("nuat-wa-imagenet-resnet50", "fbf-imagenet-resnet50"):
+        config = RECIPES[name]()
+        assert streamed(config.data)
+        found = sizes(config.data, find(config.data, **NOTHING), config.epochs)
+        assert found == [(128, 128)] * 6 + [(224, 224)] * 6 + [(288, 288)] * 3
+    smaller = RECIPES["nuat-wa-imagenet100-resnet18"]().data
+    assert streamed(smaller)
+    assert find(smaller, **NOTHING).classes == 100

@@ -2,7 +2,8 @@
 
 ImageNet's 1,281,167 training and 50,000 validation images of 1,000 classes cannot be downloaded here: ``data.path`` is
 an image folder with train/ and val/ (torchvision's layout), by default ``imagenet`` in the current folder. val/ is the
-test set; 10,000 images held out of train/ choose the best epoch.
+test set; 10,000 images held out of train/ choose the best epoch. Training images are decoded as they are needed; those
+of validation and test have their short side resized to 256 and the centre of 224 cut out.
 
 Public are, of FBF's row, eps 4/255, a step of 5/255, 15 epochs, weight decay 1e-4 and training at 128, then 224, then
 288 pixels (its authors' code; its checkpoints are those of epochs 6, 12 and 15). The paper says of NuAT-WA's only the
@@ -34,7 +35,17 @@ def _row(defense: Defense, *, tau: float | None = None) -> TrainConfig:
     """Return what the two rows have in common."""
     return TrainConfig(
         defense=defense,
-        data=DataConfig(path=Path("imagenet"), image_size=224, validation=10_000, crop_scale=0.08, flip=True),
+        data=DataConfig(
+            path=Path("imagenet"),
+            loading="stream",
+            image_size=224,
+            eval_resize=256,
+            validation=10_000,
+            crop_scale=0.08,
+            flip=True,
+            progressive_sizes=(128, 224, 288),
+            progressive_from=(0.0, 6 / _EPOCHS, 12 / _EPOCHS),
+        ),
         model=ModelConfig(name="resnet50"),
         threat=ThreatConfig(eps=4 / 255, pgd_alpha=1 / 255),
         # up in the first epoch, as large batches want it, and down to 0
