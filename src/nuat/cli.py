@@ -28,6 +28,7 @@ commands:
   analyse FIGURE MODELS|RUNS           draw a figure of the paper: loss surface, confusion, cost against accuracy, ...
   report RUNS                          one page about runs and campaigns; also Markdown, CSV, LaTeX, model cards
   export RUN --format FORMAT           write a model for others: safetensors, onnx, robustbench
+  plan RECIPE --devices N              say what a training would cost: hours, memory, communication, data rate, disk
   campaign NAME|FILE                   run many recipes and seeds under the same attacks; again: go on
   recipes                              list the recipes
 
@@ -36,7 +37,7 @@ options:
   --version       show the version
 """
 
-_COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "export", "campaign", "recipes")
+_COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign", "recipes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,6 +137,8 @@ def _dispatch(arguments: list[str]) -> int:
             from nuat.commands.report import report as run
         case "export":
             from nuat.commands.export import export as run
+        case "plan":
+            from nuat.commands.plan import plan as run
         case "campaign":
             from nuat.commands.campaign import campaign as run
         case "recipes":

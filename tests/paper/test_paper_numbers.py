@@ -146,8 +146,20 @@ def test_every_row_has_a_recipe_of_its_own_that_fits_it(name: str) -> None:
         assert (config.averaging.tau is not None) == ("-WA" in number.method)
 
 
-def test_numbers_of_the_text_have_no_recipe() -> None:
-    assert {number.recipe for number in paper.numbers() if number.table not in paper.TABLES} == {""}
+def test_of_the_numbers_in_the_text_those_on_imagenet_have_a_recipe_that_quotes_them() -> None:
+    text = [number for number in paper.numbers() if number.table not in paper.TABLES]
+    found: dict[str, dict[str, float]] = {}
+    for number in text:
+        found.setdefault(number.recipe, {})[number.quantity] = number.value
+    assert set(found) == {"", "nuat-wa-imagenet-resnet50", "fbf-imagenet-resnet50"}
+    assert {number.table for number in text if not number.recipe} == {"section-5.1"}
+    for name in set(found) - {""}:
+        config = RECIPES[name]()
+        assert str(config.data.path) == "imagenet"
+        assert (config.model.name, config.threat.eps) == ("resnet50", 4 / 255)
+        line = (RECIPES[name].__doc__ or "").splitlines()[0]
+        assert line.startswith("ImageNet (section 6.1), ")
+        assert quoted(line) == found[name]
 
 
 @pytest.mark.parametrize("name", [name for name in paper.TABLES if name != "2-cifar10"])

@@ -9,10 +9,8 @@ import contextlib
 import hashlib
 import itertools
 import json
-import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +21,8 @@ from nuat.campaign.ledger import Counts, Ledger
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.data import to_float
 from nuat.files import write_text
-from nuat.progress import Reporter
-from nuat.records import RunFolder, to_json
+from nuat.plan.steps import rehearsal, stand_at, wait
+from nuat.records import to_json
 from nuat.training import Loop
 from nuat.validation import PGD_STEPS
 
@@ -139,21 +137,18 @@ def measure(row: Row) -> Rates:
     """
     # weights that have not been trained may diverge at the ramps' end, which is nothing to time
     config = replace(row.config, monitors=replace(row.config.monitors, on_nonfinite="skip"))
-    with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(config, RunFolder(Path(folder)), row.recipe, hardware.resolve(config.device), Reporter())
+    with rehearsal(config, row.recipe, hardware.resolve(config.device)) as loop:
         passes = _attack_pass(loop, row)  # before the steps: an attack cannot climb a model that has diverged
-        loop.state.epoch = row.config.epochs - 1
-        loop.state.step = loop.steps - loop.steps // row.config.epochs
-        config.defense.expect_most(loop.state.defense, loop.state.epoch)
+        stand_at(loop, row.config.epochs - 1)
         batches = itertools.islice(loop.epoch(), 200)
         first = next(batches)
         loop.train_batches([first])  # what the first call alone costs
-        _wait(loop.device)
+        wait(loop.device)
         began, done = time.perf_counter(), 0
         for batch in itertools.chain(batches, (first,)):
             loop.train_batches([batch])
             done += 1
-            _wait(loop.device)
+            wait(loop.device)
             if time.perf_counter() - began > _PROBE_SECONDS:
                 break
         seconds = (time.perf_counter() - began) / done
@@ -168,11 +163,11 @@ def _attack_pass(loop: Loop, row: Row) -> float:
     model = loop.state.model
     with eval_mode(model), hardware.full_precision():
         PGD(model, eps=row.config.threat.eps, alpha=alpha, steps=1).perturb(x, y)
-        _wait(loop.device)
+        wait(loop.device)
         began, steps = time.perf_counter(), 0
         while steps < 1000 and time.perf_counter() - began < _PROBE_SECONDS / 3:
             PGD(model, eps=row.config.threat.eps, alpha=alpha, steps=5).perturb(x, y)
-            _wait(loop.device)
+            wait(loop.device)
             steps += 5
         return (time.perf_counter() - began) / (steps * len(y))
 
@@ -189,8 +184,3 @@ def _passes(suite: Suite, images: int) -> int:
             else:
                 count += _PASSES.get(name, _PASSES["autoattack"])
     return count * (suite.n or images)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from nuat.config import TrainConfig
 from nuat.listing import check_recipe
-from nuat.recipes import cifar10_resnet18, cifar10_wrn, imagenet100, mnist, mnist_cnn, mnist_small
+from nuat.recipes import cifar10_resnet18, cifar10_wrn, imagenet, imagenet100, mnist, mnist_cnn, mnist_small
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "quickstart": mnist.quickstart,
@@ -69,6 +69,8 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "trades-imagenet100-resnet18": imagenet100.trades,
     "pgd-at-imagenet100-resnet18": imagenet100.pgd_at,
     "awp-imagenet100-resnet18": imagenet100.awp,
+    "nuat-wa-imagenet-resnet50": imagenet.nuat_wa,
+    "fbf-imagenet-resnet50": imagenet.fbf,
     "normal-mnist-small-cnn": mnist_small.normal,
     "fgsm-at-mnist-small-cnn": mnist_small.fgsm_at,
     "rfgsm-at-mnist-small-cnn": mnist_small.rfgsm_at,

@@ -1,9 +1,10 @@
 """One recipe per row of the ImageNet-100 part of Table 2, with ResNet-18 at eps = 8/255 (Linf).
 
-ImageNet-100 is 100 classes of ImageNet; which ones, the repository of the GAT authors lists. It cannot be downloaded
-here: ``data.path`` is an image folder with train/ and val/, by default ``imagenet100`` in the current folder. Images
-are 224 x 224; training crops and resizes them at random (from 8 % of the area on) and flips them. All of train/, less
-1,000 images for validation, lies on the device: about 20 GB.
+ImageNet-100 is 100 classes of ImageNet, those that the repository of the GAT authors lists; the package has their
+wordnet ids. It cannot be downloaded here: ``data.path`` is an image folder with train/ and val/, of these classes or of
+all of ImageNet's, by default ``imagenet100`` in the current folder. Training images are decoded as they are needed,
+cropped at random (from 8 % of the area on), resized to 224 x 224 and flipped; of the others the short side is resized
+to 256 and the centre cut out. 1,000 images of train/ are held out for validation.
 
 The only public settings are those of the GAT authors' script: 120 epochs, batches of 64, 0.1, / 10 at epochs 60 and 90,
 weight decay 1e-4. Everything else here is ours and not tuned, also where it follows the method's CIFAR-10 row.
@@ -36,7 +37,16 @@ def _row(
     """Return what the rows have in common; by default the schedule of GAT's script."""
     return TrainConfig(
         defense=defense,
-        data=DataConfig(path=Path("imagenet100"), image_size=224, validation=1000, crop_scale=0.08, flip=True),
+        data=DataConfig(
+            path=Path("imagenet100"),
+            subset="imagenet100",
+            loading="stream",
+            image_size=224,
+            eval_resize=256,
+            validation=1000,
+            crop_scale=0.08,
+            flip=True,
+        ),
         model=ModelConfig(name="resnet18"),
         threat=ThreatConfig(eps=8 / 255, pgd_alpha=2 / 255),
         optimizer=OptimizerConfig(lr=lr, momentum=0.9, weight_decay=1e-4),

@@ -19,6 +19,7 @@ _DATA = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "imagenet100": "ImageNet-100",
+    "imagenet": "ImageNet",
 }
 _SHORTER = {"nuat-mnist": "nuat-wa-mnist-mnist-cnn"}
 """Recipes that train as a row of the paper does, with other settings, to the recipe of that row."""

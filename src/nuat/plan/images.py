@@ -1,0 +1,216 @@
+"""The images that a plan is made for: how many, of which size and classes. None of them need be there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nuat import data
+from nuat.config import DataConfig
+from nuat.data.folders import SUFFIXES
+from nuat.errors import InputError
+
+_SAMPLED = 200
+"""Files of a folder whose bytes are read off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """What a plan must know of the images."""
+
+    train: int
+    """Images of an epoch."""
+    validation: int
+    """Images of the validation that follows it."""
+    test: int
+    """Images of the evaluation after training."""
+    channels: int
+    size: tuple[int, int]
+    """Height and width [pixels] of evaluations, and of training unless its sizes grow over the run."""
+    classes: int
+    source: str
+    """How these numbers are known, for people."""
+    file_bytes: float | None = None
+    """Mean bytes of an image's file; none: not known."""
+
+    @property
+    def pixels(self) -> int:
+        """Bytes of an image as uint8."""
+        return self.channels * self.size[0] * self.size[1]
+
+    @property
+    def all(self) -> int:
+        """Images of the three parts."""
+        return self.train + self.validation + self.test
+
+
+_KNOWN = {
+    # training and test images, channels, side, classes
+    "mnist": (60_000, 10_000, 1, 28, 10),
+    "cifar10": (50_000, 10_000, 3, 32, 10),
+    "cifar100": (50_000, 10_000, 3, 32, 100),
+    "imagenet100": (128_117, 5_000, 3, 224, 100),  # a tenth of ImageNet: which classes, and so how many, may differ
+    "imagenet": (1_281_167, 50_000, 3, 224, 1000),
+}
+
+
+def find(config: DataConfig, *, images: int | None, classes: int | None, image_size: int | None) -> Images:
+    """Return what is known of the images that the settings name, with the given numbers in place of it.
+
+    An .npz and mnist-sample are read; of a folder the files are counted (of tar shards nothing is known); data sets by
+    name, and folders that are not there but are called like one, have known sizes.
+
+    Raises:
+        InputError: a number is below 1, or one is neither known nor given.
+    """
+    for name, value in (("images", images), ("classes", classes), ("image_size", image_size)):
+        least = 1 if name == "image_size" else 2
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}.")
+    found = _look(config)
+    if found is None:
+        missing = [
+            option
+            for option, value in (
+                ("--images", images), ("--classes", classes), ("--image-size", image_size or config.image_size)
+            )
+            if value is None
+        ]  # fmt: skip
+        if missing:
+            raise InputError(
+                f"data.path={config.path}: its images are not known; give {', '.join(missing)}, or --data.path of an "
+                ".npz file or an image folder that is there."
+            )
+        found = Images(
+            train=images or 0, validation=config.validation, test=0, channels=3, size=(0, 0), classes=classes or 0,
+            source="as given, 3 channels",
+        )  # fmt: skip
+    side = image_size or config.image_size
+    given = [f"{value} {name}" for name, value in (("images", images), ("classes", classes)) if value is not None]
+    given += [f"{image_size} pixels"] if image_size is not None else []
+    return Images(
+        train=images if images is not None else found.train,
+        validation=found.validation,
+        test=found.test,
+        channels=found.channels,
+        size=found.size if side is None else (side, side),
+        classes=classes or found.classes,
+        source=f"{found.source}; given: {', '.join(given)}" if given else found.source,
+        file_bytes=found.file_bytes,
+    )
+
+
+def classes_of(config: DataConfig) -> int | None:
+    """Return the classes of the images that the settings name; none where they are not known."""
+    found = _look(config)
+    return None if found is None else found.classes
+
+
+def sizes(config: DataConfig, images: Images, epochs: int) -> list[tuple[int, int]]:
+    """Return the size that each epoch trains at: ``images.size``, but where the settings let it grow over the run."""
+    sides = (config.size_at(epoch, epochs) for epoch in range(epochs))
+    return [images.size if side is None else (side, side) for side in sides]
+
+
+def streamed(config: DataConfig) -> bool:
+    """Return whether the images are read from files as they are needed, rather than lying on the device."""
+    return config.loading == "stream"
+
+
+def made_up(folder: Path, images: Images, size: tuple[int, int], batch: int, config: DataConfig) -> DataConfig:
+    """Write two batches of noise of the images' shape and classes, and return the settings to read them.
+
+    They are augmented where the run augments on its own device, which is where it has the images in memory.
+    """
+    draw = np.random.default_rng(0)
+    count = 2 * batch
+    # channels last, which the reader of such files takes for just that whatever the sides are
+    x = draw.integers(0, 256, (count, *size, images.channels), dtype=np.uint8)
+    y = np.arange(count) % images.classes
+    path = folder / "made-up.npz"
+    names = np.array([f"class {label}" for label in range(images.classes)])
+    np.savez(path, allow_pickle=False, x_train=x, y_train=y, x_test=x[:2], y_test=y[:2], classes=names)
+    if streamed(config):
+        return DataConfig(path=path, validation=0)
+    return DataConfig(
+        path=path, validation=0, crop_padding=config.crop_padding, crop_scale=config.crop_scale, flip=config.flip
+    )
+
+
+def _look(config: DataConfig) -> Images | None:
+    """Return what the settings alone tell of the images, if anything."""
+    path = config.path.expanduser() if config.path is not None else None
+    if path is not None and path.is_dir() and config.subset is None:
+        # how many images shards hold, only reading them tells
+        return None if any(path.glob("train/*.tar")) else _folder(path, config)
+    if (path is not None and path.is_file()) or (path is None and config.name == "mnist-sample"):
+        dataset = data.load(config)
+        return Images(
+            train=len(dataset.train),
+            validation=len(dataset.validation),
+            test=len(dataset.test),
+            channels=dataset.channels,
+            size=dataset.image_size,
+            classes=len(dataset.classes),
+            source=f"read from {dataset.source}",
+        )
+    name = config.subset or (config.name if path is None else path.name)
+    if name not in _KNOWN:
+        return None
+    train, test, channels, side, classes = _KNOWN[name]
+    about = " (a tenth of ImageNet; not known which classes)" if name == "imagenet100" else ""
+    return Images(
+        train=_left(train, config),
+        validation=config.validation,
+        test=test,
+        channels=channels,
+        size=(side, side),
+        classes=classes,
+        source=f"sizes of {name}{about}, no image of it read",
+    )
+
+
+def _left(train: int, config: DataConfig) -> int:
+    """Return the training images that the settings leave."""
+    train -= config.validation
+    if train < 2:
+        raise InputError(f"data.validation={config.validation}: leaves no training images; hold out fewer.")
+    return train if config.train_limit is None else min(train, config.train_limit)
+
+
+def _folder(path: Path, config: DataConfig) -> Images:
+    """Return what the files of an image folder tell without being decoded."""
+    evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
+    if not (path / "train").is_dir() or not evaluation:
+        raise InputError(f"{path} is not an image folder: expected train/<class>/ and test/<class>/ (or val/<class>/).")
+    classes = [entry for entry in (path / "train").iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    parts = {name: list(_files(path / name)) for name in ("train", *evaluation)}
+    files = parts["train"]
+    if not files:
+        raise InputError(f"{path / 'train'} holds no {', '.join(SUFFIXES)} file.")
+    own = len(evaluation) == 2
+    try:
+        with Image.open(files[0]) as first:
+            channels, width, height = (1 if first.mode in ("1", "L", "LA") else 3), *first.size
+    except OSError as error:
+        raise InputError(f"{files[0]} cannot be read as an image; replace or remove the file.") from error
+    sampled = files[:: max(1, len(files) // _SAMPLED)]
+    return Images(
+        train=len(files) if own else _left(len(files), config),
+        validation=min(config.validation, len(parts["val"])) if own else config.validation,
+        test=len(parts[evaluation[-1]]),
+        channels=channels,
+        size=(height, width),
+        classes=len(classes),
+        source=f"counted in {path}" + ("" if config.image_size else f", size of {files[0].name}"),
+        file_bytes=sum(file.stat().st_size for file in sampled) / len(sampled),
+    )
+
+
+def _files(part: Path) -> Iterator[Path]:
+    for file in sorted(part.rglob("*")):
+        hidden = any(piece.startswith(".") for piece in file.relative_to(part).parts)
+        if file.suffix.lower() in SUFFIXES and not hidden and file.is_file():
+            yield file

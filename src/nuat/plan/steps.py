@@ -1,0 +1,182 @@
+"""Steps of a training that is not meant to end: rehearsed in a folder that goes away, to be timed and counted."""
+
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nuat.config import TrainConfig
+from nuat.defenses import Defense, Step
+from nuat.plan.memory import SavedTensors, size
+from nuat.plan.operations import OperationCounter
+from nuat.progress import Reporter
+from nuat.records import RunFolder
+from nuat.threat import Linf
+from nuat.training import Loop
+
+
+@contextlib.contextmanager
+def rehearsal(config: TrainConfig, recipe: str, device: torch.device) -> Iterator[Loop]:
+    """Yield the parts of a run whose folder is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Loop(config, RunFolder(Path(folder)), recipe, device, Reporter())
+
+
+def stand_at(loop: Loop, epoch: int) -> None:
+    """Put a run before the first batch of an epoch (from 0), whose batches will cost the most they can."""
+    loop.state.epoch, loop.state.batch = epoch, 0
+    loop.state.step = epoch * (loop.steps // loop.config.epochs)
+    loop.config.defense.expect_most(loop.state.defense, epoch)
+
+
+def wait(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def epoch_kinds(defense: Defense, epochs: int) -> tuple[tuple[int, ...], ...]:
+    """Return, for each epoch, how many passes its even and its odd batches take: epochs alike cost the same.
+
+    Counted with a network of one layer. A hybrid takes the most it can; AWP without its perturbation takes fewer.
+    """
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).train()
+    x, y = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 1])
+    state = defense.init_state(model)
+    kinds = []
+    for epoch in range(epochs):
+        counted: list[int] = []
+        defense.expect_most(state, epoch)
+        for batch in (0, 1):
+            generator = torch.Generator().manual_seed(0)
+            step = Step(
+                threat=Linf(0.1), epoch=epoch, epochs=epochs, batch=batch, batches=2, generator=generator,
+                index=torch.arange(2),
+            )  # fmt: skip
+            with _Passes(model) as passes:
+                torch.autograd.backward(defense.loss(model, x, y, step, state).loss)
+            counted += [passes.evaluating, passes.training, passes.backward]
+        kinds.append(tuple(counted))
+    return tuple(kinds)
+
+
+class _Passes:
+    """Counts a network's forward passes by its mode, and the passes backward from its logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.evaluating = self.training = self.backward = 0
+        self._model = model
+        self._handle: Any = None
+
+    def __enter__(self) -> "_Passes":
+        self._handle = self._model.register_forward_hook(self._count)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._handle.remove()
+
+    def _count(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self.training += module.training
+        self.evaluating += not module.training
+        if output.requires_grad:
+            output.register_hook(lambda gradient: self._backward())  # type: ignore[no-untyped-call]
+
+    def _backward(self) -> None:
+        self.backward += 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """What a batch does, a mean over an even and an odd one."""
+
+    operations: float
+    """Operations of the whole batch, all its updates included."""
+    forwards: float
+    """Forward passes of the batch, those of the attack included."""
+    training_forwards: float
+    """Those of them with batch norm in training mode."""
+    backwards: float
+    """Passes backward from the logits."""
+    drawn: float
+    """Random numbers."""
+    largest_draw: int
+    """Bytes of the most that are drawn at once."""
+    saved: int
+    """Bytes that autograd holds at most, on a CPU, without weights and buffers."""
+    state: dict[str, int]
+    """Bytes of what stays in memory between steps, by what it is."""
+
+
+def count(loop: Loop, epoch: int) -> Count:
+    """Take an even and an odd batch of an epoch of a run on the CPU, and count what they do."""
+    stand_at(loop, epoch)
+    model = loop.state.model
+    kept = [model.state_dict(), loop.state.average, loop.state.defense]
+    with _Passes(model) as passes, OperationCounter() as operations, SavedTensors(kept) as saved:
+        for batch in loop.epoch():
+            loop.train_batches([batch])
+    batches = loop.batches
+    return Count(
+        operations=operations.total / batches,
+        forwards=(passes.training + passes.evaluating) / batches,
+        training_forwards=passes.training / batches,
+        backwards=passes.backward / batches,
+        drawn=operations.drawn / batches,
+        largest_draw=operations.largest_draw,
+        saved=saved.peak,
+        state=resident(loop),
+    )
+
+
+def resident(loop: Loop) -> dict[str, int]:
+    """Return the bytes of what a run keeps on its device between steps, after at least one step, by what it is."""
+    state = loop.state
+    model = size(state.model.state_dict())
+    return {
+        "weights": size(dict(state.model.named_parameters())),
+        "buffers": size(dict(state.model.named_buffers())),
+        "gradients": size([p.grad for p in state.model.parameters() if p.grad is not None]),
+        "optimizer": size(dict(state.optimizer.state)),
+        # the average itself, and the network that it is loaded into for validation and shipping
+        "averages": 0 if state.average is None else size(state.average) + model,
+        "defense": size(state.defense),
+    }
+
+
+def seconds(loop: Loop, epoch: int, pairs: int) -> float:
+    """Return the seconds of a batch of an epoch: the mean of an even one's and an odd one's median over ``pairs``.
+
+    A first pair, which is not timed, pays for what only first steps cost.
+    """
+    taken: tuple[list[float], list[float]] = ([], [])
+    for pair in range(pairs + 1):
+        stand_at(loop, epoch)
+        wait(loop.device)
+        clock = time.perf_counter()
+        for parity, batch in enumerate(loop.epoch()):
+            loop.train_batches([batch])
+            wait(loop.device)
+            now = time.perf_counter()
+            if pair > 0:
+                taken[parity].append(now - clock)
+            clock = now
+    return statistics.fmean(statistics.median(times) for times in taken)
+
+
+def extra_on_gpu(loop: Loop, epoch: int) -> int:
+    """Return the bytes that an even and an odd batch allocate at most beyond what lies on the GPU between steps."""
+    stand_at(loop, epoch)
+    wait(loop.device)
+    torch.cuda.reset_peak_memory_stats(loop.device)
+    before = torch.cuda.memory_allocated(loop.device)
+    for batch in loop.epoch():
+        loop.train_batches([batch])
+    wait(loop.device)
+    return torch.cuda.max_memory_allocated(loop.device) - before

@@ -1,0 +1,74 @@
+"""Communication against numbers worked out by hand."""
+
+import math
+from typing import Any
+
+import pytest
+
+from nuat.plan.communication import BUCKET, LINKS, Link, Traffic, traffic
+
+PARAMETERS = 1_000_000
+
+
+def sent(**changes: Any) -> Traffic:
+    """Return the traffic of 4 devices, 10 images each, 100 classes, 3 forward passes."""
+    values = {"devices": 4, "parameters": PARAMETERS, "batch": 40, "classes": 100, "forwards": 3}
+    return traffic(**{**values, **changes})
+
+
+def test_a_ring_of_gradients_and_the_gathered_logits() -> None:
+    found = sent()
+    assert found.gradients == 2 * 3 / 4 * 4 * PARAMETERS
+    assert found.logits == 30 * 3 * 400  # the rows of the three others, for each pass 100 floats
+    assert found.batch_norm == 0
+    assert found.calls == 1 + 3 + 1  # one bucket, three gathers, whether to stop
+    assert found.total == found.gradients + found.logits
+
+
+def test_one_device_sends_nothing() -> None:
+    found = sent(devices=1, batch_norm="sync", norm_channels=64, norm_layers=2, training_forwards=2)
+    assert (found.total, found.calls) == (0, 0)
+    assert found.seconds(LINKS["nvlink"], 1) == 0.0
+
+
+def test_statistics_of_a_device_gather_nothing() -> None:
+    found = sent(statistics="device")
+    assert (found.logits, found.calls) == (0, 2)
+    assert found.gradients == sent().gradients
+
+
+def test_rows_are_padded_to_the_longest_share() -> None:
+    assert sent(batch=38).logits == sent(batch=40).logits
+
+
+def test_running_statistics_are_averaged_once_an_update() -> None:
+    found = sent(norm_channels=64, norm_layers=2, training_forwards=2)
+    assert found.batch_norm == 2 * 3 / 4 * 4 * 2 * 64
+    assert found.calls == sent().calls + 1
+
+
+def test_synchronised_batch_norm() -> None:
+    found = sent(batch_norm="sync", norm_channels=64, norm_layers=2, training_forwards=2)
+    forward = 3 * 4 * (2 * 64 + 2)  # mean and inverse deviation of each channel, a count a layer, of three others
+    backward = 2 * 3 / 4 * 4 * 2 * 64
+    assert found.batch_norm == 2 * (forward + backward)
+    assert found.calls == sent().calls + 4 * 2
+
+
+def test_replays_send_gradients_each_time_and_batches_of_one_update_once() -> None:
+    assert sent(updates=8).gradients == 8 * sent().gradients
+    fourth = sent(accumulate=4)
+    assert fourth.gradients == sent().gradients / 4
+    assert fourth.logits == sent().logits
+    assert fourth.calls == 3 + 2 / 4
+
+
+def test_large_gradients_go_in_buckets() -> None:
+    assert sent(parameters=BUCKET).calls == sent().calls + 3
+
+
+@pytest.mark.parametrize(("devices", "messages"), [(2, 1), (4, 2), (5, 3), (1024, 10)])
+def test_time_is_bytes_over_bandwidth_and_messages_times_latency(devices: int, messages: int) -> None:
+    link = Link(name="", bandwidth=2e6, latency=1e-3)
+    found = Traffic(gradients=4e6, logits=1e6, batch_norm=1e6, calls=7)
+    assert math.isclose(found.seconds(link, devices), 3.0 + 7 * 1e-3 * messages)

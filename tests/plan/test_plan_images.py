@@ -1,0 +1,133 @@
+"""The images that a plan is made for."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from plan_measures import Streaming
+
+from nuat import data
+from nuat.config import DataConfig
+from nuat.errors import InputError
+from nuat.plan import loader
+from nuat.plan.images import Images, classes_of, find, made_up, sizes, streamed
+from nuat.recipes import RECIPES
+
+NOTHING: dict[str, Any] = {"images": None, "classes": None, "image_size": None}
+
+
+@pytest.mark.parametrize(
+    ("config", "train", "shape", "classes"),
+    [
+        (DataConfig(name="cifar10", validation=1000), 49_000, (3, 32, 32), 10),
+        (DataConfig(name="mnist", validation=500, train_limit=100), 100, (1, 28, 28), 10),
+        (DataConfig(path=Path("imagenet"), validation=10_000), 1_271_167, (3, 224, 224), 1000),
+        (DataConfig(path=Path("here/imagenet100"), validation=117), 128_000, (3, 224, 224), 100),
+    ],
+)
+def test_data_sets_are_known_by_name(
+    config: DataConfig, train: int, shape: tuple[int, int, int], classes: int, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    found = find(config, **NOTHING)
+    assert (found.train, (found.channels, *found.size), found.classes) == (train, shape, classes)
+    assert found.validation == config.validation
+    assert classes_of(config) == classes
+
+
+def test_the_sample_in_the_package_is_read() -> None:
+    config = DataConfig(validation=200)
+    found, there = find(config, **NOTHING), data.load(config)
+    assert (found.train, found.validation, found.test) == (len(there.train), 200, len(there.test))
+    assert found.source.startswith("read from")
+
+
+def test_given_numbers_take_the_place_of_known_ones() -> None:
+    found = find(DataConfig(name="cifar10"), images=1000, classes=7, image_size=64)
+    assert (found.train, found.classes, found.size, found.pixels) == (1000, 7, (64, 64), 3 * 64 * 64)
+    assert found.source.endswith("given: 1000 images, 7 classes, 64 pixels")
+
+
+def test_images_that_nothing_is_known_of_are_made_of_the_given_numbers(tmp_path: Path) -> None:
+    config = DataConfig(path=tmp_path / "photos", validation=5, image_size=64)
+    found = find(config, images=1000, classes=7, image_size=None)
+    assert (found.train, found.validation, found.classes, found.size) == (1000, 5, 7, (64, 64))
+    assert classes_of(config) is None
+    with pytest.raises(InputError, match=r"photos: its images are not known; give --images, --classes, or"):
+        find(config, **NOTHING)
+    with pytest.raises(InputError, match="give --classes, --image-size, or"):
+        find(DataConfig(path=tmp_path / "photos"), images=9, classes=None, image_size=None)
+
+
+def test_the_files_of_a_folder_are_counted(tmp_path: Path) -> None:
+    for part, n in (("train", 6), ("val", 2)):
+        for label in ("cat", "dog", "eel"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for i in range(n):
+                Image.fromarray(np.full((20, 30, 3), i, np.uint8)).save(tmp_path / part / label / f"{i}.png")
+    (tmp_path / "train/cat/.hidden.png").write_bytes(b"")
+    found = find(DataConfig(path=tmp_path, validation=4), **NOTHING)
+    assert (found.train, found.validation, found.test, found.classes) == (14, 4, 6, 3)
+    assert (found.channels, *found.size) == (3, 20, 30)
+    files = [file.stat().st_size for file in tmp_path.glob("train/*/[0-9].png")]
+    assert found.file_bytes == sum(files) / 18
+    assert find(DataConfig(path=tmp_path, validation=4, image_size=16), **NOTHING).size == (16, 16)
+    shards = tmp_path / "shards/train"
+    shards.mkdir(parents=True)
+    (shards / "a-000000.tar").write_bytes(b"")
+    with pytest.raises(InputError, match="its images are not known; give --images"):
+        find(DataConfig(path=tmp_path / "shards"), **NOTHING)
+    with pytest.raises(InputError, match="is not an image folder"):
+        find(DataConfig(path=tmp_path / "train"), **NOTHING)
+
+
+@pytest.mark.parametrize(("name", "value"), [("images", 1), ("classes", 1), ("image_size", 0)])
+def test_numbers_that_cannot_be(name: str, value: int) -> None:
+    with pytest.raises(InputError, match=rf"--{name.replace('_', '-')} {value}: expected at least {value + 1}\."):
+        find(DataConfig(name="cifar10"), **{**NOTHING, name: value})
+
+
+def test_a_validation_that_takes_all_images_is_refused() -> None:
+    with pytest.raises(InputError, match="leaves no training images"):
+        find(DataConfig(name="mnist", validation=60_000), **NOTHING)
+
+
+def test_sizes_that_grow_over_the_run() -> None:
+    images = find(DataConfig(name="cifar10"), **NOTHING)
+    growing = Streaming(path=Path("x"), image_size=32, progressive_sizes=(16, 24, 36), progressive_from=(0.0, 0.4, 0.8))
+    assert sizes(growing, images, 5) == [(16, 16), (16, 16), (24, 24), (24, 24), (36, 36)]
+    assert sizes(DataConfig(name="cifar10"), images, 2) == [(32, 32)] * 2
+    assert streamed(growing)
+    assert not streamed(DataConfig())
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (3, (5, 3)), (3, (3, 1)), (1, (1, 3))])
+def test_made_up_images_are_read_as_they_were_meant(channels: int, size: tuple[int, int], tmp_path: Path) -> None:
+    images = Images(train=9, validation=0, test=0, channels=channels, size=size, classes=1000, source="")
+    config = made_up(tmp_path, images, size, 4, DataConfig(crop_padding=1, flip=True))
+    found = data.load(config)
+    assert (len(found.train), found.channels, found.image_size) == (8, channels, size)
+    assert len(found.classes) == 1000
+    assert (config.crop_padding, config.flip) == (1, True)
+    # streamed images are augmented off the training thread, which is no part of a step
+    assert not made_up(tmp_path, images, size, 4, Streaming(path=Path("x"), image_size=8, flip=True)).flip
+
+
+def test_a_photograph_is_decoded() -> None:
+    taken, size = loader.decode_seconds(32, seconds=0.01)
+    assert 1e-5 < taken < 10.0
+    assert 50_000 < size < 200_000
+
+
+def test_imagenets_recipes_stream_at_the_sizes_of_fbfs_phases() -> None:
+    for name in ("nuat-wa-imagenet-resnet50", "fbf-imagenet-resnet50"):
+        config = RECIPES[name]()
+        assert streamed(config.data)
+        found = sizes(config.data, find(config.data, **NOTHING), config.epochs)
+        assert found == [(128, 128)] * 6 + [(224, 224)] * 6 + [(288, 288)] * 3
+    smaller = RECIPES["nuat-wa-imagenet100-resnet18"]().data
+    assert streamed(smaller)
+    assert find(smaller, **NOTHING).classes == 100
