@@ -31,7 +31,7 @@ from nuat.progress import Reporter
 from nuat.records import RunFolder, check_same_config, no_space_left
 from nuat.signals import Interrupted, StopRequest
 from nuat.state import TrainingState
-from nuat.update import Updater
+from nuat.update import NONFINITE, Updater
 from nuat.world import ALONE, World, peer_lost
 
 
@@ -180,6 +180,7 @@ class Loop:
             with StopRequest() as stop:
                 while state.epoch < epochs:
                     self._train_epoch(stop)
+                    self._tell_skipped()
                     self.books.finish_epoch(curves)
                     stopped = self.world.any(stop.signal_number is not None)
                     if stopped or state.epoch % self.config.checkpoint_every == 0 or state.epoch == epochs:
@@ -205,11 +206,14 @@ class Loop:
             if terms is not None:
                 self.reporter.step(state.step, dict(terms.metrics))
             if now - told > 0.5:  # reading the loss waits for the device
+                if self.world.size == 1:  # of several, each process has a clock of its own
+                    self._tell_skipped()
                 loss = f"loss {float(terms.loss.detach()):.3f}" if terms is not None else ""
                 self.reporter.advance(state.step, f"epoch {state.epoch + 1}/{config.epochs} {loss} {self.books.status}")
                 told = now
             stopped = self.world.any(stop.signal_number is not None)
             if stopped or (every is not None and state.batch // every > (state.batch - len(batches)) // every):
+                self._tell_skipped()
                 self.books.checkpoint()
                 clock = time.perf_counter()
             if stopped:
@@ -278,3 +282,9 @@ class Loop:
         for event in (event for of_batch in terms for event in of_batch.events):
             self.books.record(event)
         return terms[-1]
+
+    def _tell_skipped(self) -> None:
+        """Raise the alarms of the updates that the device skipped, before anything of them is kept."""
+        for where in self.updater.skipped():
+            alarm = monitors.nonfinite(self.config.monitors, NONFINITE, where.epoch, where.batch)
+            self.books.alarm(alarm, where.epoch + 1)
