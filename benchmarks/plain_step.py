@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nuat import models
+from nuat import compiling, models
 from nuat.config import ModelConfig, OptimizerConfig, ThreatConfig, TrainConfig
 from nuat.data import Batch
 from nuat.defenses import NuAT
@@ -123,7 +123,7 @@ class Ours:
         )
         self.model = case.network(device).to(memory_format=torch.channels_last)
         if compiled:
-            self.model.compile()
+            compiling.compile_network(self.model, device)
         self.state = TrainingState.start(config, self.model, device)
         self.state.epoch = EPOCH
         self.updater = Updater(config, self.state, ALONE, steps=1000, batches=500)

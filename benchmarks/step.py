@@ -55,7 +55,6 @@ def compare(case: Case, device: torch.device, *, rounds: int, compiled: bool, si
     for name, (step, _) in made.items():
         began = time.perf_counter()
         first[name] = losses(step)
-        synchronise(device)
         if "compiled" in name:
             lines.append(f"{name}: {time.perf_counter() - began:.0f} s for the first four steps, compilation included.")
     seconds = interleaved({name: step for name, (step, _) in made.items()}, device=device, rounds=rounds)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nuat import agreement, data, hardware, models, monitors
+from nuat import agreement, compiling, data, hardware, models, monitors
 from nuat.bookkeeping import Bookkeeper
 from nuat.checkpoints import load, read_checkpoint
 from nuat.config import DistributedConfig, TrainConfig
@@ -142,6 +142,10 @@ class Loop:
             model.to(memory_format=torch.channels_last)
         if config.distributed.batch_norm == "sync":
             model = models.synchronise_batch_norm(model, world)
+        if config.compile:
+            if world.size > 1:
+                raise InputError(f"compile=true is for one device; this run has {world.size}. Leave compile out.")
+            compiling.compile_network(model, device)
         self.state = TrainingState.start(config, model.train(), device)
         self.books = Bookkeeper(config, recipe, folder, self.dataset, self.state, reporter, world)
         self.steps = config.epochs * -(-self.batches // config.accumulate) * self.replays
@@ -191,7 +195,8 @@ class Loop:
             self.reporter.end()
             if curves is not None:
                 curves.close()
-        return Run(self.folder.path, self.books.finish(self.batches))
+        took = {"compile_seconds": compiling.seconds()} if self.config.compile else {}
+        return Run(self.folder.path, self.books.finish(self.batches, took))
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """Do the batches of the present epoch that are left."""
