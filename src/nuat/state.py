@@ -86,7 +86,7 @@ class TrainingState:
             else:  # filled in on the device: a copy from the host would wait for it
                 value = torch.full((), float(value) * images, dtype=torch.float64, device=device)
             if skip is not None:
-                value = torch.where(skip, 0.0, value)
+                value = value.masked_fill(skip, 0.0)
             self.sums[name] = value if total is None else total + value
         self.images += images
 
