@@ -319,9 +319,8 @@ class TrainConfig:
     channels_last: bool = True
     """Store images and convolution weights with the channels innermost (faster; the same function)."""
     compile: bool = False
-    """torch.compile of the network's passes, on one device. It takes tens of seconds to minutes, which the record tells
-    (compile_seconds, validation's passes included) and a short run does not earn back. On a CPU it did not pay at all
-    with ResNet-18 in bf16; measure it with benchmarks/step.py --compile true."""
+    """torch.compile of the network's passes, on one device. It takes tens of seconds to minutes (recorded as
+    compile_seconds), which a short run does not earn back; on a CPU it was slower than without (benchmarks/)."""
     checkpoint_every: int = 1
     """Epochs between checkpoints of the full state, >= 1."""
     checkpoint_batches: int | None = None
