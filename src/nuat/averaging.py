@@ -25,11 +25,20 @@ def start(model: nn.Module) -> Average:
 
 
 @torch.no_grad()
-def update(average: Average, model: nn.Module, tau: float) -> None:
-    """Set average <- tau * average + (1 - tau) * model, in place."""
+def update(average: Average, model: nn.Module, tau: float, *, skip: Tensor | None = None) -> None:
+    """Set average <- tau * average + (1 - tau) * model, in place.
+
+    ``skip``, a bool scalar on the model's device, leaves the average as it is where it is true (and the model finite).
+    """
     now = _tensors(model)
     floating = [name for name, tensor in average.items() if tensor.is_floating_point()]
-    torch._foreach_lerp_([average[n] for n in floating], [now[n] for n in floating], 1.0 - tau)
+    held, new = [average[n] for n in floating], [now[n] for n in floating]
+    if skip is None:
+        torch._foreach_lerp_(held, new, 1.0 - tau)
+    else:
+        moves = torch._foreach_sub(new, held)
+        torch._foreach_mul_(moves, (1.0 - tau) * (~skip).float())
+        torch._foreach_add_(held, moves)
     for name, tensor in average.items():
         if not tensor.is_floating_point():
             tensor.copy_(now[name])

@@ -158,8 +158,11 @@ class Bookkeeper:
             save_weights(self._folder.last, self._shipped(), self._info())
             save_checkpoint(self._folder.checkpoint, values)
 
-    def finish(self, batches: int) -> dict[str, Any]:
-        """Record the end of the run, once, and return its figures; ``batches`` is those of an epoch."""
+    def finish(self, batches: int, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Record the end of the run, once, and return its figures, ``figures`` among them.
+
+        ``batches`` is those of an epoch.
+        """
         state = self._state
         summary = {
             "kind": "end",
@@ -170,6 +173,7 @@ class Bookkeeper:
             "seconds": state.seconds,
             "forwards": state.forwards,
             "backwards": state.backwards,
+            **figures,
             **self._config.defense.summary(state.defense, batches),
         }
         self.record(summary)

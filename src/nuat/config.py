@@ -318,6 +318,9 @@ class TrainConfig:
     """bf16: autocast in training. The weights, the nuclear norm and every evaluation stay fp32."""
     channels_last: bool = True
     """Store images and convolution weights with the channels innermost (faster; the same function)."""
+    compile: bool = False
+    """torch.compile of the network's passes, on one device. It takes tens of seconds to minutes (recorded as
+    compile_seconds), which a short run does not earn back; on a CPU it was slower than without (benchmarks/)."""
     checkpoint_every: int = 1
     """Epochs between checkpoints of the full state, >= 1."""
     checkpoint_batches: int | None = None

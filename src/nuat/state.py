@@ -73,11 +73,20 @@ class TrainingState:
             per_image=config.defense.per_image,
         )
 
-    def add(self, metrics: dict[str, Tensor | float], images: int) -> None:
-        """Add a batch's metrics to the epoch's sums, without waiting for the device."""
+    def add(self, metrics: dict[str, Tensor | float], images: int, *, skip: Tensor | None = None) -> None:
+        """Add a batch's metrics to the epoch's sums, without waiting for the device.
+
+        ``skip``, a bool scalar on the device, leaves them out where it is true; ``images`` are then to be taken back.
+        """
+        device = self.generator.device
         for name, value in metrics.items():
             total = self.sums.get(name)
-            value = torch.as_tensor(value, dtype=torch.float64, device=self.generator.device) * images
+            if isinstance(value, Tensor):
+                value = value.to(device, torch.float64) * images
+            else:  # filled in on the device: a copy from the host would wait for it
+                value = torch.full((), float(value) * images, dtype=torch.float64, device=device)
+            if skip is not None:
+                value = value.masked_fill(skip, 0.0)
             self.sums[name] = value if total is None else total + value
         self.images += images
 

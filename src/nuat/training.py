@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nuat import agreement, data, hardware, models, monitors
+from nuat import agreement, compiling, data, hardware, models, monitors
 from nuat.bookkeeping import Bookkeeper
 from nuat.checkpoints import load, read_checkpoint
 from nuat.config import DistributedConfig, TrainConfig
@@ -31,7 +31,7 @@ from nuat.progress import Reporter
 from nuat.records import RunFolder, check_same_config, no_space_left
 from nuat.signals import Interrupted, StopRequest
 from nuat.state import TrainingState
-from nuat.update import Updater
+from nuat.update import NONFINITE, Updater
 from nuat.world import ALONE, World, peer_lost
 
 
@@ -142,6 +142,10 @@ class Loop:
             model.to(memory_format=torch.channels_last)
         if config.distributed.batch_norm == "sync":
             model = models.synchronise_batch_norm(model, world)
+        if config.compile:
+            if world.size > 1:
+                raise InputError(f"compile=true is for one device; this run has {world.size}. Leave compile out.")
+            compiling.compile_network(model, device)
         self.state = TrainingState.start(config, model.train(), device)
         self.books = Bookkeeper(config, recipe, folder, self.dataset, self.state, reporter, world)
         self.steps = config.epochs * -(-self.batches // config.accumulate) * self.replays
@@ -180,6 +184,7 @@ class Loop:
             with StopRequest() as stop:
                 while state.epoch < epochs:
                     self._train_epoch(stop)
+                    self._tell_skipped()
                     self.books.finish_epoch(curves)
                     stopped = self.world.any(stop.signal_number is not None)
                     if stopped or state.epoch % self.config.checkpoint_every == 0 or state.epoch == epochs:
@@ -190,7 +195,8 @@ class Loop:
             self.reporter.end()
             if curves is not None:
                 curves.close()
-        return Run(self.folder.path, self.books.finish(self.batches))
+        took = {"compile_seconds": compiling.seconds()} if self.config.compile else {}
+        return Run(self.folder.path, self.books.finish(self.batches, took))
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """Do the batches of the present epoch that are left."""
@@ -205,11 +211,14 @@ class Loop:
             if terms is not None:
                 self.reporter.step(state.step, dict(terms.metrics))
             if now - told > 0.5:  # reading the loss waits for the device
+                if self.world.size == 1:  # of several, each process has a clock of its own
+                    self._tell_skipped()
                 loss = f"loss {float(terms.loss.detach()):.3f}" if terms is not None else ""
                 self.reporter.advance(state.step, f"epoch {state.epoch + 1}/{config.epochs} {loss} {self.books.status}")
                 told = now
             stopped = self.world.any(stop.signal_number is not None)
             if stopped or (every is not None and state.batch // every > (state.batch - len(batches)) // every):
+                self._tell_skipped()
                 self.books.checkpoint()
                 clock = time.perf_counter()
             if stopped:
@@ -278,3 +287,9 @@ class Loop:
         for event in (event for of_batch in terms for event in of_batch.events):
             self.books.record(event)
         return terms[-1]
+
+    def _tell_skipped(self) -> None:
+        """Raise the alarms of the updates that the device skipped, before anything of them is kept."""
+        for where in self.updater.skipped():
+            alarm = monitors.nonfinite(self.config.monitors, NONFINITE, where.epoch, where.batch)
+            self.books.alarm(alarm, where.epoch + 1)

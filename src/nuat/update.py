@@ -3,20 +3,24 @@
 import contextlib
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nuat import averaging
 from nuat.config import TrainConfig
 from nuat.data import Batch
 from nuat.defenses import BatchLoss, Defense, State, Step
+from nuat.finite import Watch, check_finite, tensors_of, undone_where
 from nuat.nuclear import NonFiniteError
 from nuat.schedules import warm_up
 from nuat.state import TrainingState
 from nuat.threat import Linf
 from nuat.world import World
+
+NONFINITE = "the loss or its gradient is infinite or NaN"
 
 
 class Objective(nn.Module):
@@ -39,13 +43,39 @@ class Objective(nn.Module):
             return self._defense.loss(self.model, batch.x, batch.y, step, state)
 
 
-class Updater:
-    """Moves the weights of a run, update by update."""
+@dataclass(frozen=True)
+class Skipped:
+    """An update that the device skipped, for a loss or a gradient that was infinite or NaN."""
 
-    def __init__(self, config: TrainConfig, state: TrainingState, world: World, *, steps: int, batches: int) -> None:
-        """Take the settings, the state that is moved, and the updates of the run and the batches of an epoch."""
+    epoch: int
+    batch: int
+    """First of its batches within the epoch, both from 0."""
+
+
+class Updater:
+    """Moves the weights of a run, update by update.
+
+    On a GPU it does not wait for the device: a bad update is skipped there, and ``skipped`` tells of it later.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        state: TrainingState,
+        world: World,
+        *,
+        steps: int,
+        batches: int,
+        defers: bool | None = None,
+    ) -> None:
+        """Take the settings, the state that is moved, and the updates of the run and the batches of an epoch.
+
+        ``defers`` is whether bad updates are left to the device; none: on a GPU.
+        """
         self._config, self._state, self._world = config, state, world
         self._steps, self._batches = steps, batches
+        self._defers = state.generator.device.type == "cuda" if defers is None else defers
+        self._pending: list[tuple[Skipped, int, Tensor]] = []
         self._joint = config.distributed.statistics == "global"
         self._average_buffers = world.size > 1 and config.distributed.batch_norm == "device"
         objective = Objective(state.model, config.defense, world, joint=self._joint)
@@ -62,7 +92,8 @@ class Updater:
         """Do one update on the mean of the batches' gradients; return the terms of each.
 
         Raises:
-            NonFiniteError: the loss or its gradient is infinite or NaN; weights and buffers are as before.
+            NonFiniteError: the loss or its gradient is infinite or NaN; weights and buffers are as before. On a GPU the
+                same is left so without an error, but for what the defense asks the host to decide.
         """
         config, state = self._config, self._state
         rate = config.optimizer.lr(state.step / self._steps)
@@ -72,24 +103,62 @@ class Updater:
         buffers = [b.clone() for b in state.model.buffers()] if config.monitors.on_nonfinite == "skip" else []
         state.optimizer.zero_grad(set_to_none=True)
         done: list[tuple[BatchLoss, int]] = []
+        watch = Watch()
         try:
-            for position, batch in enumerate(batches):
-                step = self._step(batch, position)
-                done.append((self._backward(batch, step, batches), len(batch.y) if self._joint else len(batch.x)))
+            with watch.entered() if self._defers else contextlib.nullcontext():
+                for position, batch in enumerate(batches):
+                    step = self._step(batch, position)
+                    done.append((self._backward(batch, step, batches), len(batch.y) if self._joint else len(batch.x)))
         except NonFiniteError:
             for buffer, before in zip(state.model.buffers(), buffers, strict=bool(buffers)):
                 buffer.copy_(before)
             raise
+        bad = None if watch.bad is None else self._world.sum([watch.bad.float()])[0] > 0
+        self._follow(bad, step, buffers)
+        for terms, images in done:
+            state.add({"loss": terms.loss.detach(), **terms.metrics}, images, skip=bad)
+        if bad is not None:
+            self._pending.append((Skipped(step.epoch, state.batch), sum(images for _, images in done), bad))
+        return [terms for terms, _ in done]
+
+    def _follow(self, bad: Tensor | None, step: Step, buffers: Sequence[Tensor]) -> None:
+        """Move the weights and what follows them, unless ``bad`` is there and true on the device.
+
+        ``buffers`` are the model's from before the update, where they are to be set back.
+        """
+        config, state = self._config, self._state
+        if bad is not None:
+            self._fill_momentum()
+            state.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # the fused optimizers obey it
         state.optimizer.step()
-        config.defense.after_step(state.model, step, state.defense)
+        with undone_where(bad, tensors_of(state.defense) if _follows(config.defense) else ()):
+            config.defense.after_step(state.model, step, state.defense)
         if self._average_buffers:
             self._world.average_buffers(state.model)
+        if bad is not None:
+            for buffer, before in zip(state.model.buffers(), buffers, strict=bool(buffers)):
+                buffer.copy_(torch.where(bad, before, buffer))
         if state.average is not None and config.averaging.tau is not None:
             tau = averaging.decay(config.averaging.tau, state.step, warmup=config.averaging.warmup)
-            averaging.update(state.average, state.model, tau)
-        for terms, images in done:
-            state.add({"loss": terms.loss.detach(), **terms.metrics}, images)
-        return [terms for terms, _ in done]
+            averaging.update(state.average, state.model, tau, skip=bad)
+
+    def skipped(self) -> list[Skipped]:
+        """Return the updates that the device skipped since the last call; it waits for the device, once."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return []
+        flags = torch.stack([bad for _, _, bad in pending]).tolist()
+        found = [(where, images) for (where, images, _), bad in zip(pending, flags, strict=True) if bad]
+        self._state.images -= sum(images for _, images in found)
+        return [where for where, _ in found]
+
+    def _fill_momentum(self) -> None:
+        """Set momentum to 0 where the first update is to come: skipped, it would leave what lay in the memory."""
+        optimizer = self._state.optimizer
+        if isinstance(optimizer, torch.optim.SGD) and not optimizer.state and self._config.optimizer.momentum > 0:
+            for parameter in self._state.model.parameters():
+                if parameter.grad is not None:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def _step(self, batch: Batch, position: int) -> Step:
         """Return where in the run a batch stands, the ``position``-th of its update."""
@@ -126,6 +195,10 @@ class Updater:
     def _check_finite(self, terms: BatchLoss) -> None:
         """Refuse a loss or gradients that are infinite or NaN, before they reach the weights."""
         gradients = [p.grad for p in self._state.model.parameters() if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else terms.loss.detach()
-        if not bool(torch.isfinite(norms).all() & torch.isfinite(terms.loss.detach())):
-            raise NonFiniteError("the loss or its gradient is infinite or NaN")
+        norms = torch._foreach_norm(gradients) if gradients else ()
+        check_finite(torch.stack([terms.loss.detach().to(torch.float32), *(norm.float() for norm in norms)]), NONFINITE)
+
+
+def _follows(defense: Defense) -> bool:
+    """Return whether a defense does something after the update."""
+    return type(defense).after_step is not Defense.after_step

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nuat.draws import Source
 from nuat.errors import InputError
-from nuat.nuclear import NonFiniteError
+from nuat.finite import check_finite
 from nuat.threat import Norm, Threat, check_radius, threat
 
 Forward = Callable[[Tensor], Tensor]
@@ -24,14 +24,14 @@ class NormError(InputError):
 @contextlib.contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put ``model`` in evaluation mode and restore each module's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    for module, _ in modes:
+    training = [module for module in model.modules() if module.training]
+    for module in training:
         module.training = False
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in training:
+            module.training = True
 
 
 def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     Raises:
         NonFiniteError: the gradient holds infinities or NaN. Its sign would be 0 there, the attack would stand still,
-            and the model would seem robust.
+            and the model would seem robust. Training on a GPU notes it on the device instead (``nuat.finite``).
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -50,11 +50,11 @@ def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         gradient = torch.autograd.grad(value, x, allow_unused=True)[0] if value.requires_grad else None
     if gradient is None:
         return torch.zeros_like(x)
-    if not bool(torch.isfinite(gradient).all()):
-        raise NonFiniteError(
-            "the gradient of the loss in the image is infinite or NaN, so no attack can climb it: the model masks its "
-            "gradients or has diverged."
-        )
+    check_finite(
+        gradient,
+        "the gradient of the loss in the image is infinite or NaN, so no attack can climb it: the model masks its "
+        "gradients or has diverged.",
+    )
     return gradient
 
 

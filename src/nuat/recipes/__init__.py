@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from nuat.config import TrainConfig
 from nuat.listing import check_recipe
-from nuat.recipes import cifar10_resnet18, cifar10_wrn, imagenet, imagenet100, mnist, mnist_cnn, mnist_small
+from nuat.recipes import cifar10_resnet18, cifar10_wrn, imagenet, imagenet100, mnist, mnist_cnn, mnist_small, speedrun
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "quickstart": mnist.quickstart,
     "quickstart-standard": mnist.quickstart_standard,
     "quickstart-fgsm-at": mnist.quickstart_fgsm_at,
     "nuat-mnist": mnist.nuat_mnist,
+    "speedrun-cifar10-resnet18": speedrun.cifar10_resnet18,
     "normal-cifar10-resnet18": cifar10_resnet18.normal,
     "fgsm-at-cifar10-resnet18": cifar10_resnet18.fgsm_at,
     "rfgsm-at-cifar10-resnet18": cifar10_resnet18.rfgsm_at,

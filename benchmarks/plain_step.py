@@ -1,0 +1,140 @@
+"""A step of NuAT as the published code takes it, and ours from the same weights with the same noise.
+
+Plain: eager, contiguous images, fp32, two clean passes, an attack whose backward pass goes through the weights too, and
+torch's own nuclear norm. Ours is the step of ``nuat train``: its update, with the defaults of the library.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nuat import compiling, models
+from nuat.config import ModelConfig, OptimizerConfig, ThreatConfig, TrainConfig
+from nuat.data import Batch
+from nuat.defenses import NuAT
+from nuat.schedules import Constant, Ramp
+from nuat.state import TrainingState
+from nuat.update import Updater
+from nuat.world import ALONE
+
+RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
+LAM = Ramp(peak=4.0)
+EPOCH, EPOCHS = 1, 2  # lambda is 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a step is taken on."""
+
+    model: str = "resnet18"
+    batch: int = 64
+    width: int | None = None
+    classes: int = 10
+    size: int = 32
+    channels: int = 3
+    eps: float = 8 / 255
+
+    def images(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return random images [B, C, H, W] and labels [B]."""
+        draw = torch.Generator().manual_seed(1)
+        x = torch.rand((self.batch, self.channels, self.size, self.size), generator=draw)
+        return x.to(device), torch.randint(self.classes, (self.batch,), generator=draw).to(device)
+
+    def network(self, device: torch.device) -> nn.Module:
+        """Return the network in training mode, always of the same weights."""
+        torch.manual_seed(0)
+        config = ModelConfig(name=self.model, width=self.width)
+        size = (self.size, self.size)
+        return models.build(config, channels=self.channels, classes=self.classes, image_size=size).to(device).train()
+
+
+CASES = {"resnet18": Case(), "mnist-cnn": Case(model="mnist-cnn", size=28, channels=1, eps=0.3)}
+
+
+class Plain:
+    """The step as published."""
+
+    def __init__(self, case: Case, device: torch.device, *, channels_last: bool = False, tf32: bool = False) -> None:
+        self.case, self.tf32 = case, tf32
+        self.model = case.network(device)
+        self.x, self.y = case.images(device)
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
+            self.x = self.x.contiguous(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=False
+        )
+        self.generator = torch.Generator(device).manual_seed(0)
+        self.batch = 0
+
+    def __call__(self) -> Tensor:
+        """Do a step and return its loss."""
+        backends: Any = torch.backends
+        before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+        backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = self.tf32
+        try:
+            return self._step()
+        finally:
+            backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = before
+
+    def _step(self) -> Tensor:
+        model, x, y, eps = self.model, self.x, self.y, self.case.eps
+        lam, m = LAM(EPOCH, EPOCHS), len(x)
+        out = model(x)
+        coin = torch.randint(0, 2, x.shape, generator=self.generator, device=x.device, dtype=torch.int8)
+        adv = (x + (eps * coin - eps / 2)).clamp(0.0, 1.0).detach().requires_grad_()
+        model.eval()
+        logits = model(adv)
+        loss = F.cross_entropy(logits, y)
+        if self.batch % 2 == 1:
+            loss = loss + lam * torch.linalg.matrix_norm(logits - out.detach(), "nuc") / m
+        self.optimizer.zero_grad()
+        loss.backward()
+        assert adv.grad is not None
+        adv = adv.detach() + eps * adv.grad.sign()
+        adv = torch.min(torch.max(adv, x - eps), x + eps).clamp(0.0, 1.0)
+        model.train()
+        self.optimizer.zero_grad()
+        out = model(x)
+        loss = F.cross_entropy(out, y) + lam * torch.linalg.matrix_norm(model(adv) - out, "nuc") / m
+        loss.backward()
+        self.optimizer.step()
+        self.batch += 1
+        return loss.detach()
+
+
+class Ours:
+    """The step of ``nuat train``."""
+
+    def __init__(
+        self, case: Case, device: torch.device, *, precision: Any = "fp32", passes: Any = "one", compiled: bool = False
+    ) -> None:
+        config = TrainConfig(
+            defense=NuAT(lam=LAM, passes=passes),
+            model=ModelConfig(name=case.model, width=case.width),
+            threat=ThreatConfig(eps=case.eps),
+            optimizer=OptimizerConfig(lr=Constant(peak=RATE), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY),
+            epochs=EPOCHS,
+            batch_size=case.batch,
+            precision=precision,
+        )
+        self.model = case.network(device).to(memory_format=torch.channels_last)
+        if compiled:
+            compiling.compile_network(self.model, device)
+        self.state = TrainingState.start(config, self.model, device)
+        self.state.epoch = EPOCH
+        self.updater = Updater(config, self.state, ALONE, steps=1000, batches=500)
+        x, y = case.images(device)
+        self.batch = Batch(
+            x=x.contiguous(memory_format=torch.channels_last), y=y, index=torch.arange(len(y), device=device)
+        )
+
+    def __call__(self) -> Tensor:
+        """Do a step and return its loss."""
+        (terms,) = self.updater.update([self.batch])
+        self.state.batch += 1
+        self.state.step += 1
+        return terms.loss.detach()

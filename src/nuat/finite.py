@@ -1,0 +1,76 @@
+"""Infinities and NaN: refused at once, or noted on the device and told when the host waits for it in any case.
+
+Asking whether a tensor is finite waits for the device. On the CPU that costs nothing, and ``check_finite`` raises. On a
+GPU it would end what makes a step fast, that the host runs ahead: while a ``Watch`` is entered the answer stays on
+the device, where the update is skipped for it (``nuat.update``).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nuat.nuclear import NonFiniteError
+
+
+class Watch:
+    """Notes whether anything that is checked while it is entered is infinite or NaN."""
+
+    def __init__(self) -> None:
+        self.bad: Tensor | None = None
+        """Bool scalar on the device of what was checked; none: nothing was."""
+
+    def note(self, total: Tensor) -> None:
+        """Note a scalar that is not finite."""
+        bad = ~torch.isfinite(total)
+        self.bad = bad if self.bad is None else self.bad | bad
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let ``check_finite`` note instead of raise."""
+        token = _watch.set(self)
+        try:
+            yield
+        finally:
+            _watch.reset(token)
+
+
+_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+def check_finite(tensor: Tensor, message: str) -> None:
+    """Refuse a floating-point tensor that holds infinities or NaN; within a ``Watch`` note it, without waiting.
+
+    Raises:
+        NonFiniteError: with ``message``.
+    """
+    # infinities and NaN survive a sum, and one number is read faster than a flag for each
+    total = tensor.detach().sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    watch = _watch.get()
+    if watch is not None:
+        watch.note(total)
+    elif not math.isfinite(total.item()) and not bool(torch.isfinite(tensor).all()):
+        raise NonFiniteError(message)
+
+
+@contextmanager
+def undone_where(bad: Tensor | None, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Set ``tensors`` back, at the end, to what they were, if ``bad`` (bool scalar on the device) is true."""
+    if bad is None:
+        yield
+        return
+    before = [tensor.clone() for tensor in tensors]
+    yield
+    for tensor, old in zip(tensors, before, strict=True):
+        tensor.copy_(torch.where(bad, old, tensor))
+
+
+def tensors_of(values: Any) -> list[Tensor]:
+    """Return the tensors in nested dictionaries."""
+    if isinstance(values, dict):
+        return [tensor for value in values.values() for tensor in tensors_of(value)]
+    return [values] if isinstance(values, Tensor) else []

@@ -1,0 +1,44 @@
+"""Runs whose network is compiled: the same numbers, with what compiling took in the record."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import LAM, metrics, small_config, train, write_images
+
+from nuat import compiling
+from nuat.defenses import AWP, Defense, NuAT, NuAT2
+from nuat.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.mark.parametrize("defense", [NuAT(lam=LAM), NuAT2(lam=LAM, attack_tau=0.9), AWP(steps=1)], ids=repr)
+def test_a_compiled_run_has_the_losses_of_an_eager_one(
+    defense: Defense, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # traced and differentiated as for any backend, but its operations are torch's own: no compiler is waited for
+    monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
+    config = small_config(images, defense=defense)
+    torch._dynamo.reset()
+    train(config, tmp_path / "eager")
+    train(dataclasses.replace(config, compile=True), tmp_path / "compiled")
+    for ours, theirs in zip(*(metrics(tmp_path / n, "epoch") for n in ("compiled", "eager")), strict=True):
+        assert ours["train"] == pytest.approx(theirs["train"], rel=1e-4)
+        assert (ours["forwards"], ours["backwards"]) == (theirs["forwards"], theirs["backwards"])
+    (end,) = metrics(tmp_path / "compiled", "end")
+    assert end["compile_seconds"] > 0.0
+    assert "compile_seconds" not in metrics(tmp_path / "eager", "end")[0]
+
+
+def test_without_a_compiler_it_is_refused(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match="no-such-compiler"):
+        train(small_config(images, compile=True), tmp_path / "run")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="triton"):
+        compiling.check(torch.device("cuda"))
