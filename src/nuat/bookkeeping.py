@@ -18,10 +18,9 @@ from nuat.checkpoints import WeightsInfo, save_checkpoint, save_weights
 from nuat.config import TrainConfig
 from nuat.curves import Curves
 from nuat.data import Dataset
-from nuat.errors import InputError
+from nuat.errors import InputError, NonFiniteError
 from nuat.files import write_text
 from nuat.monitors import Alarm, RunStopped
-from nuat.nuclear import NonFiniteError
 from nuat.progress import Reporter
 from nuat.records import RunFolder, environment, write_config
 from nuat.state import TrainingState

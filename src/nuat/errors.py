@@ -15,6 +15,10 @@ class InputError(ValueError):
     """Whether, of several processes, this one alone may have met it, so that it must say so itself."""
 
 
+class NonFiniteError(InputError):
+    """Logits, a loss or a gradient are infinite or NaN."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" with the nearest of the known names, or nothing where none is near."""
     nearest = difflib.get_close_matches(name, list(known), n=1)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nuat.nuclear import NonFiniteError
+from nuat.errors import NonFiniteError
 
 
 class Watch:
@@ -55,6 +55,14 @@ def check_finite(tensor: Tensor, message: str) -> None:
         watch.note(total)
     elif not math.isfinite(total.item()) and not bool(torch.isfinite(tensor).all()):
         raise NonFiniteError(message)
+
+
+def left_to_watch(tensor: Tensor) -> bool:
+    """Return whether a ``Watch`` is entered; it then notes whether ``tensor`` is finite."""
+    watch = _watch.get()
+    if watch is not None:
+        watch.note(tensor.detach().sum())
+    return watch is not None
 
 
 @contextmanager

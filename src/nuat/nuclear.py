@@ -17,14 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nuat.errors import InputError
+from nuat.errors import InputError, NonFiniteError
+from nuat.finite import left_to_watch
 
 Method = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A matrix [M, N] of float32 or float64 to its nuclear norm [] and U V^T [M, N], both in its dtype."""
-
-
-class NonFiniteError(InputError):
-    """A matrix of logit differences holds infinities or NaN."""
 
 
 class _NuclearNorm(torch.autograd.Function):
@@ -168,7 +165,8 @@ def nuclear_norm(a: Tensor) -> Tensor:
 
     Raises:
         NonFiniteError: ``a`` holds infinities or NaN. On a GPU nothing waits for the device: there the value and the
-            whole gradient are NaN instead, for the caller's own check of the loss. (float64 waits, and raises.)
+            whole gradient are NaN instead, for the caller's own check of the loss. (float64 waits, and raises.) Within
+            a ``nuat.finite.Watch`` they are NaN everywhere.
         InputError: ``a`` is not a non-empty floating-point matrix.
 
     Source: section 2 and Eq. 1 and 2 of the paper.
@@ -178,5 +176,10 @@ def nuclear_norm(a: Tensor) -> Tensor:
             f"nuclear_norm takes a non-empty floating-point matrix [M, N]; got {list(a.shape)} of {a.dtype}."
         )
     wide = a if a.dtype in (torch.float32, torch.float64) else a.float()
-    value: Tensor = _NuclearNorm.apply(wide, _method(a.device.type, wide.dtype))
+    try:
+        value: Tensor = _NuclearNorm.apply(wide, _method(a.device.type, wide.dtype))
+    except NonFiniteError:
+        if not left_to_watch(wide):
+            raise
+        return math.nan * wide.sum()  # as on a GPU, the gradient is NaN, too
     return value

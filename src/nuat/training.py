@@ -24,8 +24,7 @@ from nuat.config import DistributedConfig, TrainConfig
 from nuat.curves import Curves
 from nuat.data import Batch
 from nuat.defenses import BatchLoss
-from nuat.errors import InputError
-from nuat.nuclear import NonFiniteError
+from nuat.errors import InputError, NonFiniteError
 from nuat.passes import PassCounter
 from nuat.progress import Reporter
 from nuat.records import RunFolder, check_same_config, no_space_left

@@ -13,8 +13,8 @@ from nuat import averaging
 from nuat.config import TrainConfig
 from nuat.data import Batch
 from nuat.defenses import BatchLoss, Defense, State, Step
+from nuat.errors import NonFiniteError
 from nuat.finite import Watch, check_finite, tensors_of, undone_where
-from nuat.nuclear import NonFiniteError
 from nuat.schedules import warm_up
 from nuat.state import TrainingState
 from nuat.threat import Linf
@@ -55,7 +55,8 @@ class Skipped:
 class Updater:
     """Moves the weights of a run, update by update.
 
-    On a GPU it does not wait for the device: a bad update is skipped there, and ``skipped`` tells of it later.
+    On a GPU it does not wait for the device: a bad update is skipped there, and ``skipped`` tells of it later. So it is
+    with several processes, none of which may leave an update that the others are in.
     """
 
     def __init__(
@@ -70,11 +71,12 @@ class Updater:
     ) -> None:
         """Take the settings, the state that is moved, and the updates of the run and the batches of an epoch.
 
-        ``defers`` is whether bad updates are left to the device; none: on a GPU.
+        ``defers`` is whether bad updates are left to the device; none: on a GPU, and with several processes.
         """
         self._config, self._state, self._world = config, state, world
         self._steps, self._batches = steps, batches
-        self._defers = state.generator.device.type == "cuda" if defers is None else defers
+        needed = state.generator.device.type == "cuda" or world.size > 1
+        self._defers = needed if defers is None else defers
         self._pending: list[tuple[Skipped, int, Tensor]] = []
         self._joint = config.distributed.statistics == "global"
         self._average_buffers = world.size > 1 and config.distributed.batch_norm == "device"

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from nuat.attacks import FGSM, PGD, eval_mode
 from nuat.data import ImageSet, batches
+from nuat.errors import NonFiniteError
 from nuat.hardware import full_precision
-from nuat.nuclear import NonFiniteError
 from nuat.world import ALONE, World
 
 PGD_STEPS = 7

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nuat.attacks import FGSM, GAMAPGD, PGD
 from nuat.attacks.base import input_gradient
 from nuat.attacks.climbable import Climbable
-from nuat.nuclear import NonFiniteError
+from nuat.errors import NonFiniteError
 
 
 class Cut(nn.Module):

@@ -1,5 +1,6 @@
 """What processes exchange, what they must agree on, and what is said where one is gone."""
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -7,19 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from distributed.engine import Left, config_of, run_processes, train
+from distributed.engine import Left, batch_of, config_of, run_processes, train
 from oracles import TinyConv, images, labels
 from torch import nn
 from training.small_runs import small_config, write_images
 
 from nuat import agreement, data
-from nuat.config import ThreatConfig
+from nuat.config import MonitorConfig, ThreatConfig
 from nuat.data import ImageSet, check_shares
 from nuat.draws import Rows, integers, normal, uniform
 from nuat.errors import InputError
 from nuat.evaluation import evaluate
 from nuat.models import synchronise_batch_norm
 from nuat.state import TrainingState
+from nuat.update import Updater
 from nuat.validation import validate
 from nuat.world import ALONE, World, check_gpus, joined, peer_lost, timeout_seconds
 
@@ -160,6 +162,37 @@ def test_evaluation_and_validation_are_shared_and_exact(tmp_path: Path, size: in
         # accuracies are exact; a mean loss of other batches is one to rounding
         assert {**found["validation"], "clean_loss": 0} == {**expected["validation"], "clean_loss": 0}
         assert found["validation"] == pytest.approx(expected["validation"], rel=1e-6)
+
+
+def one_sees_infinity(world: World, statistics: str) -> dict[str, Any]:
+    config = config_of("nuat", batch_norm=True, statistics=statistics)
+    config = dataclasses.replace(config, monitors=MonitorConfig(on_nonfinite="skip"))
+    model = synchronise_batch_norm(TinyConv(classes=4, dropout=0.0).double(), world)
+    state = TrainingState.start(config, model.train(), torch.device("cpu"))
+    updater = Updater(config, state, world, steps=10, batches=3)
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    bad = batch_of(0, 1, world)
+    state.epoch, state.batch = 1, 1
+    if world.rank == 1:
+        bad.x[0, 0, 0, 0] = torch.nan
+    updater.update([bad])
+    unchanged = all(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
+    updater.update([batch_of(0, 2, world)])
+    return {
+        "unchanged": unchanged,
+        "skipped": [(skipped.epoch, skipped.batch) for skipped in updater.skipped()],
+        "weights": {name: tensor.detach() for name, tensor in model.named_parameters()},
+    }
+
+
+@pytest.mark.parametrize("statistics", ["global", "device"])
+def test_an_update_that_is_bad_on_one_is_skipped_on_all(tmp_path: Path, statistics: str) -> None:
+    one, other = run_processes(2, one_sees_infinity, statistics, folder=tmp_path, timeout=20.0)
+    for found in (one, other):
+        assert found["unchanged"]
+        assert found["skipped"] == [(1, 1)]
+        assert all(bool(tensor.isfinite().all()) for tensor in found["weights"].values())
+    assert all(torch.equal(tensor, other["weights"][name]) for name, tensor in one["weights"].items())
 
 
 def disagree(world: World, path: str, other: str, kind: str) -> str:

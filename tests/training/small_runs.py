@@ -24,8 +24,8 @@ from nuat.config import (
     TrainConfig,
 )
 from nuat.defenses import BatchLoss, Defense, NuAT, State, Step
+from nuat.errors import NonFiniteError
 from nuat.losses import cross_entropy
-from nuat.nuclear import NonFiniteError
 from nuat.progress import Reporter
 from nuat.schedules import Cyclic, Ramp
 from nuat.training import Run

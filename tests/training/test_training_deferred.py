@@ -29,9 +29,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nuat import losses, training
 from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, TrainConfig
 from nuat.defenses import AWP, GAT, PGDAT, TRADES, BatchLoss, Defense, FreeAT, NuAT, NuAT2, State, Step
+from nuat.errors import NonFiniteError
 from nuat.finite import Watch, check_finite
 from nuat.monitors import RunStopped
-from nuat.nuclear import NonFiniteError, _NuclearNorm
+from nuat.nuclear import _NuclearNorm
 from nuat.progress import Reporter
 from nuat.records import RunFolder
 from nuat.schedules import Constant

@@ -15,9 +15,8 @@ from nuat.attacks.base import eval_mode
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.nuat import Passes, clean_pass, regularised_loss, single_step_attack
 from nuat.defenses.nuat2 import two_step_attack
-from nuat.errors import InputError
+from nuat.errors import InputError, NonFiniteError
 from nuat.losses import cross_entropy
-from nuat.nuclear import NonFiniteError
 from nuat.schedules import Ramp
 from nuat.threat import check_eps
 
