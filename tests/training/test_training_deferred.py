@@ -26,13 +26,12 @@ from small_runs import (
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nuat import losses, training
+from nuat import nuclear, training
 from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, TrainConfig
 from nuat.defenses import AWP, GAT, PGDAT, TRADES, BatchLoss, Defense, FreeAT, NuAT, NuAT2, State, Step
 from nuat.errors import NonFiniteError
 from nuat.finite import Watch, check_finite
 from nuat.monitors import RunStopped
-from nuat.nuclear import _NuclearNorm
 from nuat.progress import Reporter
 from nuat.records import RunFolder
 from nuat.schedules import Constant
@@ -57,11 +56,10 @@ def deferring(monkeypatch: pytest.MonkeyPatch) -> Deferring:
     return choose
 
 
-def device_nuclear_norm(a: Tensor) -> Tensor:
-    """The nuclear norm as on a GPU: NaN where the logits are not finite, and no question to the device."""
-    finite = torch.isfinite(a).all()
-    value: Tensor = _NuclearNorm.apply(torch.where(finite, a, 0.0).float())
-    return torch.where(finite, value, torch.nan)
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the nuclear norm by the method of a GPU, which gives NaN for logits that are not finite."""
+    monkeypatch.setattr(nuclear, "_method", lambda device, dtype: nuclear._by_iteration)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +111,10 @@ def test_a_bad_update_is_skipped_as_if_it_were_checked_at_once(
     ]
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_what_a_defense_averages_does_not_see_a_skipped_update(
-    images: Path, tmp_path: Path, deferring: Deferring, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, deferring: Deferring
 ) -> None:
-    monkeypatch.setattr(losses, "nuclear_norm", device_nuclear_norm)
     config = small_config(
         images, defense=SpoiledNuAT2(lam=LAM, attack_tau=0.9, steps=(SPOILED,)), model=BATCH_NORM, monitors=SKIP
     )
@@ -191,6 +189,7 @@ def loop_of(config: TrainConfig, out: Path) -> Loop:
     return loop
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("monitors", [MonitorConfig(), SKIP], ids=["stop", "skip"])
 @pytest.mark.parametrize("name", DEFENSES)
 def test_a_step_does_not_wait_for_the_device(
@@ -199,9 +198,7 @@ def test_a_step_does_not_wait_for_the_device(
     images: Path,
     tmp_path: Path,
     deferring: Deferring,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(losses, "nuclear_norm", device_nuclear_norm)
     config = small_config(
         images,
         defense=DEFENSES[name],
