@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nuat import averaging, data, hardware, models, monitors
+from nuat import averaging, data, hardware, initialisation, models, monitors
 from nuat.bookkeeping import Bookkeeper
 from nuat.checkpoints import load, read_checkpoint
 from nuat.config import TrainConfig
@@ -82,6 +82,8 @@ def run(
         else:
             folder.create()
             loop.books.start()
+            if loop.began_with is not None:
+                loop.books.record(loop.began_with)
         return loop.run()
     except OSError as error:
         if not no_space_left(error):
@@ -112,6 +114,11 @@ class Loop:
             classes=len(dataset.classes),
             image_size=dataset.image_size,
         )
+        self.began_with = None
+        if not folder.checkpoint.is_file():  # a run that goes on has its weights there
+            self.began_with = initialisation.initialise(
+                model, config.model, channels=dataset.channels, image_size=dataset.image_size, say=reporter.message
+            )
         if models.has_batch_norm(model):
             data.check_batches(len(dataset.train), config.batch_size)
         self.dataset = dataset.to(device)
@@ -126,8 +133,8 @@ class Loop:
         tau, steps = config.averaging.tau, self.steps
         if tau is not None and not config.averaging.warmup and tau**steps > 0.1:
             reporter.message(
-                f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the random "
-                "initialisation; give --averaging.warmup true or a smaller --averaging.tau.",
+                f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the initial "
+                "weights; give --averaging.warmup true or a smaller --averaging.tau.",
                 style="bold yellow",
             )
 
