@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from nuat.config import TrainConfig
 from nuat.errors import InputError, did_you_mean
-from nuat.recipes import cifar10_resnet18, cifar10_wrn, imagenet100, mnist, mnist_cnn, mnist_small
+from nuat.recipes import cifar10_resnet18, cifar10_wrn, finetune, imagenet100, mnist, mnist_cnn, mnist_small
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "quickstart": mnist.quickstart,
@@ -86,6 +86,11 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "trades-mnist-small-cnn": mnist_small.trades,
     "awp-mnist-small-cnn": mnist_small.awp,
     "trades-awp-mnist-small-cnn": mnist_small.trades_awp,
+    "finetune-folder": finetune.folder,
+    "plain-vit-mnist": finetune.plain_vit_mnist,
+    "finetune-vit-mnist": finetune.finetune_vit_mnist,
+    "plain-convnext-mnist": finetune.plain_convnext_mnist,
+    "finetune-convnext-mnist": finetune.finetune_convnext_mnist,
 }
 """Name on the command line to recipe."""
 
