@@ -126,7 +126,7 @@ def load(path: Path | str, *, model: nn.Module | None = None, device: torch.devi
     else:
         if model is None:
             model = read_info(file).build()
-        models.load_usual_names(model, _read_tensors(file))
+        models.load_usual_names(model, read_tensors(file))
     return model.to(device).eval()
 
 
@@ -142,7 +142,8 @@ def weights_file(path: Path) -> Path:
     return path
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors file by name, on the CPU. Raises InputError where it cannot be read."""
     try:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:

@@ -271,7 +271,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of the packages that numbers depend on; none for one that is not installed."""
-    return {name: _version(name) for name in ("torch", "torchvision", "numpy", "pyautoattack")}
+    return {name: _version(name) for name in ("torch", "torchvision", "timm", "numpy", "pyautoattack")}
 
 
 def git_revision() -> str | None:

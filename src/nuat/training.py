@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nuat import agreement, compiling, data, hardware, models, monitors
+from nuat import agreement, compiling, data, hardware, initialisation, models, monitors
 from nuat.bookkeeping import Bookkeeper
 from nuat.checkpoints import load, read_checkpoint
 from nuat.config import DistributedConfig, TrainConfig
@@ -88,6 +88,8 @@ def run(
         else:
             world.wait()  # everybody has seen that the folder is free
             loop.books.start()
+            if loop.began_with is not None:
+                loop.books.record(loop.began_with)
         return loop.run()
     except RuntimeError as error:
         lost = peer_lost(error) if world.size > 1 else None
@@ -125,12 +127,18 @@ class Loop:
         dataset = data.load(config.data)
         agreement.check(world, config, dataset)
         torch.manual_seed(config.seed)
-        model: nn.Module = models.build(
+        network = models.build(
             config.model,
             channels=dataset.channels,
             classes=len(dataset.classes),
             image_size=dataset.image_size,
         )
+        self.began_with = None
+        if not folder.checkpoint.is_file():  # a run that goes on has its weights there
+            self.began_with = initialisation.initialise(
+                network, config.model, channels=dataset.channels, image_size=dataset.image_size, say=reporter.message
+            )
+        model: nn.Module = network
         data.check_sizes(model, config.data, dataset.channels)
         self._check_batches(model, len(dataset.train))
         self.dataset = dataset.to(device)
@@ -165,8 +173,8 @@ class Loop:
         config, (tau, steps) = self.config, (self.config.averaging.tau, self.steps)
         if tau is not None and not config.averaging.warmup and tau**steps > 0.1:
             self.reporter.message(
-                f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the random "
-                "initialisation; give --averaging.warmup true or a smaller --averaging.tau.",
+                f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the initial "
+                "weights; give --averaging.warmup true or a smaller --averaging.tau.",
                 style="bold yellow",
             )
         if self.world.size == 1 and config.distributed != DistributedConfig():

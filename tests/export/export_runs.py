@@ -19,11 +19,23 @@ TEST = 40
 
 RESNET = ModelConfig(name="resnet18", width=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
 WIDE = ModelConfig(name="wrn-10-1", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
+VIT = ModelConfig(
+    name="timm:vit_tiny_patch16_224",
+    options=("patch_size=2", "embed_dim=16", "depth=2", "num_heads=2"),
+    weights="pretrained",  # so it has a normalisation, which a file fills
+)
+CONVNEXT = ModelConfig(
+    name="timm:convnext_atto",
+    options=("depths=1:1:1:1", "dims=8:8:8:8", "patch_size=1", "ls_init_value=1", "head_init_scale=10"),
+)
 NETWORKS = {
     "resnet18": (RESNET, 3),
     "wrn": (WIDE, 3),
     "small-cnn": (ModelConfig(width=2), 1),
     "mnist-cnn": (ModelConfig(name="mnist-cnn", width=2, mean=(0.1,), std=(0.3,)), 1),
+    "timm vit": (VIT, 3),
+    "timm convnext": (CONVNEXT, 1),
+    "torchvision": (ModelConfig(name="torchvision:resnet18", mean=(0.4,), std=(0.2,)), 1),
 }
 """Settings and channels of one network of each kind, with and without normalisation and batch norm."""
 

@@ -1,5 +1,6 @@
 """``nuat train``."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -55,7 +56,8 @@ class _Resume(_Devices):
 
 
 def train(arguments: list[str]) -> int:
-    """``nuat train [RECIPE] [--any.field VALUE]`` or ``nuat train --resume RUN``."""
+    """``nuat train [RECIPE] [--any.field VALUE]`` or ``nuat train --resume RUN``; --model is short for --model.name."""
+    arguments = [re.sub(r"^--model(?==|$)", "--model.name", word) for word in arguments]
     resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
     again = False
     asked: _Devices

@@ -39,10 +39,11 @@ def definition(info: WeightsInfo, key: str) -> str:
         build = [f"self.net = WideResNet(depth={wide[1]}, widen_factor={wide[2]}, num_classes={classes})"]
     else:
         imports = "\nfrom nuat import models\nfrom nuat.config import ModelConfig"
-        config = f"ModelConfig(name={model.name!r}, width={model.width}, stem={model.stem!r})"
+        options = f", options={model.options!r}" if model.options else ""
+        config = f"ModelConfig(name={model.name!r}, width={model.width}, stem={model.stem!r}{options})"
         sizes = f"channels={channels}, classes={classes}, image_size={tuple(info.image_size)}"
         build = [f"self.net = models.build({config}, {sizes}).net"]
-    normalises = model.mean is not None and model.std is not None
+    normalises = model.mean is not None or model.weights != "none"
     if normalises:
         shape = f"1, {channels}, 1, 1"
         build += [

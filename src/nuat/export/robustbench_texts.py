@@ -143,4 +143,5 @@ def _provenance(info: WeightsInfo, paper: Paper) -> str:
     which = "weight average" if info.averaged else "weights"
     recipe = " ".join(info.recipe.split())
     whose = "; neither code nor weights are those of the paper's authors" if paper == NUAT else ""
-    return f"Trained with nuat {info.nuat_version}, recipe {recipe}: {which} of epoch {info.epoch}{whose}."
+    began = "" if info.model.weights == "none" else f", begun with the weights {info.model.weights}"
+    return f"Trained with nuat {info.nuat_version}, recipe {recipe}: {which} of epoch {info.epoch}{began}{whose}."

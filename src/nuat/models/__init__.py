@@ -7,6 +7,7 @@ from torch import nn
 
 from nuat.config import ModelConfig
 from nuat.errors import InputError
+from nuat.models import backbones
 from nuat.models.adapters import Classifier, adapt, has_batch_norm
 from nuat.models.mnist_cnn import MNISTCNN
 from nuat.models.normalisation import Normalise
@@ -14,7 +15,7 @@ from nuat.models.resnet import ResNet, resnet18, resnet34, resnet50
 from nuat.models.sizes import check_counts
 from nuat.models.small_cnn import SmallCNN
 from nuat.models.synchronised import synchronise_batch_norm
-from nuat.models.usual_names import load_usual_names
+from nuat.models.usual_names import load_usual_names, unwrapped
 from nuat.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -33,17 +34,23 @@ __all__ = [
     "resnet34",
     "resnet50",
     "synchronise_batch_norm",
+    "unwrapped",
 ]
 
-MODEL_NAMES: tuple[str, ...] = ("small-cnn", "mnist-cnn", "resnet18", "resnet34", "resnet50", "wrn-<depth>-<k>")
-"""What ModelConfig.name may be; wrn-34-10 is one of the last kind."""
+MODEL_NAMES: tuple[str, ...] = (
+    *("small-cnn", "mnist-cnn", "resnet18", "resnet34", "resnet50", "wrn-<depth>-<k>"),
+    *("torchvision:<name>", "timm:<name>"),
+)
+"""What ModelConfig.name may be, such as wrn-34-10, torchvision:resnet50 or timm:convnext_tiny."""
 
 
 def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple[int, int]) -> Classifier:
     """The network that config names, for images [B, channels, H, W] with image_size = (H, W) in pixels.
 
-    Weights are drawn from torch's global generator, which the caller seeds. Raises InputError for an unknown name,
-    a setting that has no effect on that network, a mean or std that does not fit the channels, and bad sizes.
+    Weights are drawn from torch's global generator, which the caller seeds; config.weights are not read here
+    (``nuat.initialisation`` does that when a run begins), but where there are any the normalisation is, at first, the
+    identity that theirs goes into. Raises InputError for an unknown name, a setting that has no effect on that network,
+    a mean or std that does not fit the channels, and bad sizes.
     """
     check_counts(channels=channels, classes=classes, height=image_size[0], width=image_size[1])
     if config.mean is not None and config.std is not None and {len(config.mean), len(config.std)} != {channels}:
@@ -51,11 +58,21 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
             f"model.mean has {len(config.mean)} values and model.std has {len(config.std)}: the images have "
             f"{channels} channels; give one value per channel."
         )
-    return adapt(_network(config, channels, classes, image_size), mean=config.mean, std=config.std)
+    mean, std = config.mean, config.std
+    if mean is None and config.weights != "none":
+        mean, std = (0.0,) * channels, (1.0,) * channels
+    return adapt(_network(config, channels, classes, image_size), mean=mean, std=std)
 
 
 def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple[int, int]) -> nn.Module:
     name, width, stem = config.name, config.width, config.stem
+    if backbones.is_backbone(name):
+        return backbones.build(config, channels=channels, classes=classes, image_size=image_size)
+    if config.options:
+        raise InputError(
+            f"model.options={','.join(config.options)} has no effect on {name}: only torchvision: and timm: networks "
+            "take options."
+        )
     if stem is not None and (name in ("small-cnn", "mnist-cnn") or name.startswith("wrn-")):
         raise InputError(f"model.stem={stem} has no effect on {name}; leave it out or choose a resnet.")
     # The choice of stem that ModelConfig documents: small images would shrink to a point in the ImageNet stem.
@@ -75,7 +92,7 @@ def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple
         if width is not None:
             raise InputError(f"model.width={width} has no effect on {name}, whose last number is its width.")
         return WideResNet(int(wide[1]), int(wide[2]), channels, classes)
-    nearest = difflib.get_close_matches(name.lower(), [*MODEL_NAMES[:-1], "wrn-34-10", "wrn-28-10"], n=1, cutoff=0.0)
+    nearest = difflib.get_close_matches(name.lower(), [*MODEL_NAMES[:-3], "wrn-34-10", "wrn-28-10"], n=1, cutoff=0.0)
     raise InputError(
         f"model.name={name!r} is not a known network; did you mean {nearest[0]}? Known: {', '.join(MODEL_NAMES)}."
     )

@@ -33,6 +33,12 @@ class Normalise(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
+    def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take other values, as many as before. Raises InputError for values that cannot be."""
+        other = Normalise(mean, std)
+        self.mean.copy_(other.mean)
+        self.std.copy_(other.std)
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise images [B, C, H, W]."""
         # Broadcasting would turn grey images into as many channels as mean has without a word.

@@ -1,7 +1,7 @@
 """State dicts from elsewhere: the usual spellings of parameter names, checked whole before anything is copied."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,26 +10,39 @@ from nuat.errors import InputError
 from nuat.models.resnet import BLOCKS
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net")
+_UNKNOWN = "no network of nuat.models"
 _PREFIX = re.compile(r"(?:(?:module|model|net|_orig_mod)\.)+")
 
 
-def load_usual_names(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
+def load_usual_names(
+    model: nn.Module, state_dict: Mapping[str, Any], *, may_differ: Collection[str] = ()
+) -> tuple[str, ...]:
     """Load weights into one of our networks (or a Classifier around it), whatever the usual spelling of their names.
 
     Accepted: the prefixes module., model., net. and _orig_mod.; a wrapping {"state_dict" | "model_state_dict" |
     "model" | "net": {...}}; linear for fc and shortcut for downsample (the CIFAR ResNets of kuangliu/pytorch-cifar);
     TRADES' sub_block1, which its forward pass never uses. May be absent: the batch counts of batch norm, and the
     normalisation, for which the model keeps its own. Present, the normalisation of the weights replaces the model's.
+    Names in may_differ (of the model's parameters: a head) may be absent or of another shape, and keep the model's own
+    values then; returned are those that did.
     Raises InputError, and changes nothing, unless every other name and shape fits.
     """
     own = _by_usual_name(model.state_dict(), "model")
-    given = _by_usual_name(_unwrapped(state_dict), "state_dict")
+    given = _by_usual_name(unwrapped(state_dict), "state_dict")
+    kept = [
+        name
+        for name, (original, tensor) in own.items()
+        if original in may_differ and (name not in given or given[name][1].shape != tensor.shape)
+    ]
+    whole = given
+    given = {name: entry for name, entry in given.items() if name not in kept}
     given = {name: entry for name, entry in given.items() if name in own or not name.startswith("sub_block1.")}
     normalised = any(name.startswith("normalise.") for name in given)
     missing = [
         name
         for name in own
         if name not in given
+        and name not in kept
         and not name.endswith(".num_batches_tracked")
         and (normalised or not name.startswith("normalise."))
     ]
@@ -46,17 +59,17 @@ def load_usual_names(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
             advice = "The weights carry a normalisation; build the model with a mean and std."
         else:
             advice = "Build the model that the weights were trained with."
-        raise InputError(
-            f"the weights do not fit the model; {'; '.join(faults)}. The weights look like {_looks_like(given)}, "
-            f"the model is {_looks_like(own)}. {advice}"
-        )
+        theirs, ours = _looks_like(whole), _looks_like(own)
+        looks = "" if theirs == ours == _UNKNOWN else f" The weights look like {theirs}, the model is {ours}."
+        raise InputError(f"the weights do not fit the model; {'; '.join(faults)}.{looks} {advice}")
     model.load_state_dict(
         {original: given.get(name, (original, tensor))[1] for name, (original, tensor) in own.items()}
     )
+    return tuple(own[name][0] for name in kept)
 
 
-def _unwrapped(state_dict: object) -> Mapping[str, Tensor]:
-    """The innermost mapping, which must hold tensors alone."""
+def unwrapped(state_dict: object) -> Mapping[str, Tensor]:
+    """The innermost mapping, which must hold tensors alone; raises InputError where it holds something else."""
     while isinstance(state_dict, Mapping):
         inner = next((state_dict[w] for w in _WRAPPINGS if isinstance(state_dict.get(w), Mapping)), None)
         if inner is None:
@@ -100,7 +113,7 @@ def _looks_like(entries: Mapping[str, tuple[str, Tensor]]) -> str:
     stem = shapes.get("conv1.weight", ())
     head = shapes.get("fc.weight") or shapes.get("fc2.weight") or ()
     if len(stem) != 4 or len(head) != 2:
-        return "no network of nuat.models"
+        return _UNKNOWN
     ends = f"{stem[1]} channels, {head[0]} classes"
 
     def blocks(stage: str) -> int:

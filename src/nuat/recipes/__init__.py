@@ -8,7 +8,17 @@ from collections.abc import Callable
 
 from nuat.config import TrainConfig
 from nuat.listing import check_recipe
-from nuat.recipes import cifar10_resnet18, cifar10_wrn, imagenet, imagenet100, mnist, mnist_cnn, mnist_small, speedrun
+from nuat.recipes import (
+    cifar10_resnet18,
+    cifar10_wrn,
+    finetune,
+    imagenet,
+    imagenet100,
+    mnist,
+    mnist_cnn,
+    mnist_small,
+    speedrun,
+)
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "quickstart": mnist.quickstart,
@@ -90,6 +100,11 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "trades-mnist-small-cnn": mnist_small.trades,
     "awp-mnist-small-cnn": mnist_small.awp,
     "trades-awp-mnist-small-cnn": mnist_small.trades_awp,
+    "finetune-folder": finetune.folder,
+    "plain-vit-mnist": finetune.plain_vit_mnist,
+    "finetune-vit-mnist": finetune.finetune_vit_mnist,
+    "plain-convnext-mnist": finetune.plain_convnext_mnist,
+    "finetune-convnext-mnist": finetune.finetune_convnext_mnist,
 }
 """Name on the command line to recipe."""
 
