@@ -37,7 +37,7 @@ def update(average: Average, model: nn.Module, tau: float, *, skip: Tensor | Non
         torch._foreach_lerp_(held, new, 1.0 - tau)
     else:
         moves = torch._foreach_sub(new, held)
-        torch._foreach_mul_(moves, (1.0 - tau) * (~skip).float())
+        torch._foreach_mul_(moves, (1.0 - tau) * (~skip).double())
         torch._foreach_add_(held, moves)
     for name, tensor in average.items():
         if not tensor.is_floating_point():

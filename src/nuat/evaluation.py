@@ -163,19 +163,14 @@ class _Evaluating:
         positions = takes.nonzero().squeeze(1)
         longest = job.names[-1]
         starts = range(0, len(positions), self.batch_size)
-        left = [start for start in starts if not self.partial.has(job.key, start)]
-        if len(left) < len(starts):
-            self._tell(longest, len(positions) - len(left) * self.batch_size, len(positions))
-        for first in range(0, len(left), self.world.size):
-            for start, batch in self._round(job, exact, positions, left[first : first + self.world.size]):
+        for first in range(0, len(starts), self.world.size):
+            together = starts[first : first + self.world.size]
+            left = [start for start in together if not self.partial.has(job.key, start)]
+            for start, batch in self._round(job, exact, positions, left) if left else ():
                 self.partial.put(job.key, start, batch.flags, **batch.cost)
-            done = len(positions) - (len(left) - first - self.world.size) * self.batch_size
-            self._tell(longest, min(done, len(positions)), len(positions))
+            if self.progress is not None:
+                self.progress(longest, min(together[-1] + self.batch_size, len(positions)), len(positions))
         return tuple(self._result(job, name, positions) for name in job.names)
-
-    def _tell(self, attack: str, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(attack, max(done, 0), total)
 
     def _round(self, job: Job, exact: Job, positions: Tensor, starts: list[int]) -> list[tuple[int, "_Batch"]]:
         """Let every process attack one of the batches that begin at ``starts``, and return what all have found.

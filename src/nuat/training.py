@@ -135,9 +135,14 @@ class Loop:
         )
         self.began_with = None
         if not folder.checkpoint.is_file():  # a run that goes on has its weights there
-            self.began_with = initialisation.initialise(
-                network, config.model, channels=dataset.channels, image_size=dataset.image_size, say=reporter.message
-            )
+            with world.first_of_machine():  # a download is made once
+                self.began_with = initialisation.initialise(
+                    network,
+                    config.model,
+                    channels=dataset.channels,
+                    image_size=dataset.image_size,
+                    say=reporter.message,
+                )
         model: nn.Module = network
         data.check_sizes(model, config.data, dataset.channels)
         self._check_batches(model, len(dataset.train))

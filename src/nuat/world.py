@@ -118,6 +118,15 @@ class World:
         self.any(False)
 
     @contextlib.contextmanager
+    def first_of_machine(self) -> Iterator[None]:
+        """Let the first process of each machine do something before the others, which then find what it left there."""
+        if self.local_rank > 0:
+            self.wait()
+        yield
+        if self.local_rank == 0:
+            self.wait()
+
+    @contextlib.contextmanager
     def joint(self, model: nn.Module, total: int) -> Iterator[None]:
         """Let every forward pass of ``model`` return the logits [M, N] of the global batch of ``total`` images.
 

@@ -232,7 +232,7 @@ def test_a_group_that_is_asked_to_end_still_gets_the_batch_that_leads_to_its_che
     whole = run(read(roots, "files").train)
     batches = stream(streamed)
     got = [next(batches)]
-    (worker,) = multiprocessing.active_children()
+    (worker,) = streamed._processes
     subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # by another process than its parent
     with pytest.raises(InputError, match="has died"):
         got.extend(batches)
@@ -244,7 +244,7 @@ def test_ctrl_c_is_left_to_the_training_process(roots):
     streamed = read(roots, "files", 2).train
     batches = stream(streamed)
     got = [next(batches)]
-    for process in multiprocessing.active_children():
+    for process in streamed._processes:
         os.kill(process.pid, signal.SIGINT)
     got += batches
     assert_equal(got, run(read(roots, "files").train))

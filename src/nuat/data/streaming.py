@@ -317,18 +317,24 @@ def _as_it_is(made: Any) -> Any:
 def _begin_worker(_: int) -> None:
     # Ctrl-C reaches every process of a terminal; the training process answers it, after the step it is in
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextlib.contextmanager
 def _own_child_signals() -> Iterator[None]:
-    """Keep torch from raising about a dead worker wherever the training process happens to be.
+    """Keep torch from raising about a dead worker wherever the training process happens to be, and hold Ctrl-C back.
 
-    It is noticed when the next batch is waited for, where it can be told in a sentence.
+    A dead worker is noticed when the next batch is waited for, where it can be told in a sentence. Ctrl-C would end
+    workers that have not come to ``_begin_worker`` yet; they inherit that it is held back until then.
     """
     there = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGCHLD) if there else None
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
     try:
         yield
     finally:
+        if held is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         if before is not None:
             signal.signal(signal.SIGCHLD, before)
