@@ -36,10 +36,10 @@ from nuat import data, hardware
 from nuat.config import DataConfig, ModelConfig, TrainConfig
 from nuat.data import Batch, Dataset
 from nuat.defenses import NuAT
+from nuat.loop import Loop
 from nuat.progress import Reporter
 from nuat.records import RunFolder
 from nuat.schedules import Ramp
-from nuat.training import Loop
 
 CLASSES = 4
 SIDE = 224

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from campaign_runs import MAIN, NAMES, NORMAL, NUAT, SMALL, At, plan, record, run, runner, snapshot, statuses, toml
 
-from nuat import training
+from nuat import loop
 from nuat.campaign import Entry, Row, Status
 from nuat.campaign.runner import run as train
 from nuat.errors import InputError
@@ -131,7 +131,7 @@ def test_an_overfitting_alarm_is_in_the_record(monkeypatch: pytest.MonkeyPatch) 
 def test_a_full_disk_in_training_ends_the_campaign_and_keeps_what_is_finished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    saved, save = 0, training.Bookkeeper.checkpoint
+    saved, save = 0, loop.Bookkeeper.checkpoint
 
     def checkpoint(books: Any) -> None:
         nonlocal saved
@@ -141,7 +141,7 @@ def test_a_full_disk_in_training_ends_the_campaign_and_keeps_what_is_finished(
         save(books)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Bookkeeper, "checkpoint", checkpoint)
+        patch.setattr(loop.Bookkeeper, "checkpoint", checkpoint)
         with pytest.raises(InputError, match="no space left on the disk"):
             run(plan())
     assert record(NAMES[0])["status"] == "done"

@@ -31,11 +31,11 @@ from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, TrainCo
 from nuat.defenses import AWP, GAT, PGDAT, TRADES, BatchLoss, Defense, FreeAT, NuAT, NuAT2, State, Step
 from nuat.errors import NonFiniteError
 from nuat.finite import Watch, check_finite
+from nuat.loop import Loop
 from nuat.monitors import RunStopped
 from nuat.progress import Reporter
 from nuat.records import RunFolder
 from nuat.schedules import Constant
-from nuat.training import Loop
 from nuat.update import Updater
 
 SKIP = MonitorConfig(on_nonfinite="skip")

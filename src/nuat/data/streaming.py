@@ -7,6 +7,7 @@ the batches that are left and nothing else, and neither the number of workers no
 import contextlib
 import dataclasses
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.process
 import os
 import signal
@@ -199,7 +200,7 @@ class StreamedSet:
             if self._turn != turn:
                 raise RuntimeError("the batches of another epoch of this set were begun in the meantime")
             images, died = self._next()
-            if died and any(process.exitcode == -signal.SIGTERM for process in self._processes):
+            if died and self._asked_to_end():
                 # the whole group of processes was asked to end: with this batch the run comes to where it saves
                 images = _Decoder(self.samples, self.channels)[request]
             if isinstance(images, str):
@@ -223,6 +224,12 @@ class StreamedSet:
             reason = str(error) or type(error).__name__
         died = f"a process that decodes images has died ({reason}); {_REMEDY}"
         return died, died
+
+    def _asked_to_end(self) -> bool:
+        """Return whether a worker was ended by SIGTERM."""
+        # one whose pipe broke is dying, which takes a moment to show
+        multiprocessing.connection.wait([process.sentinel for process in self._processes], timeout=_DYING_SECONDS)
+        return any(process.exitcode == -signal.SIGTERM for process in self._processes)
 
     def _begin(self, requests: list[_Request]) -> None:
         """Start on the requests, with the workers of the epoch before if there are any."""
@@ -304,6 +311,8 @@ def read(
     )
 
 
+_DYING_SECONDS = 5.0
+"""How long a worker may take to end."""
 _REMEDY = (
     "the machine may be short of memory or of shared memory (/dev/shm): give fewer --data.workers or a smaller batch. "
     "What was saved can be gone on with by --resume"

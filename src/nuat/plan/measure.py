@@ -15,6 +15,7 @@ from torch import nn
 from nuat import hardware
 from nuat.config import TrainConfig
 from nuat.defenses import NuAT, NuAT2, NuATHybrid
+from nuat.loop import Loop
 from nuat.nuclear import nuclear_norm
 from nuat.plan import loader
 from nuat.plan.images import Images, made_up, sizes, streamed
@@ -22,7 +23,6 @@ from nuat.plan.memory import at
 from nuat.plan.memory import size as bytes_of
 from nuat.plan.steps import Count, count, epoch_kinds, extra_on_gpu, rehearsal, resident, seconds, wait
 from nuat.schedules import Constant
-from nuat.training import Loop
 from nuat.validation import validate
 
 _FEW = 2

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from nuat.config import TrainConfig
 from nuat.defenses import Defense, Step
+from nuat.loop import Loop
 from nuat.plan.memory import SavedTensors, size
 from nuat.plan.operations import OperationCounter
 from nuat.progress import Reporter
 from nuat.records import RunFolder
 from nuat.threat import Linf
-from nuat.training import Loop
 
 
 @contextlib.contextmanager

@@ -1,0 +1,44 @@
+"""Settings of the network."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nuat.config.checks import at_least
+from nuat.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network, and the normalisation that is its first layer."""
+
+    name: str = "small-cnn"
+    """small-cnn, mnist-cnn, resnet18, resnet34, resnet50, wrn-<depth>-<k> (wrn-34-10), torchvision:<name>
+    (torchvision:resnet50) or timm:<name> (timm:convnext_tiny), the last with timm installed."""
+    width: int | None = None
+    """Channels of the first stage; none: the architecture's own (small-cnn 16, mnist-cnn 32, resnet 64)."""
+    stem: Literal["cifar", "imagenet"] | None = None
+    """ResNets: 3x3 stride 1 without pooling, or 7x7 stride 2 with it; none: cifar up to 64 pixels."""
+    mean: tuple[float, ...] | None = None
+    """Per-channel mean subtracted inside the model; none: no normalisation (as in the paper)."""
+    std: tuple[float, ...] | None = None
+    """Per-channel standard deviation divided by inside the model, > 0; given with mean."""
+    weights: str = "none"
+    """Weights that a run begins with. none: random ones. pretrained: those that torchvision or timm offers, downloaded.
+    Otherwise a run's folder (its best weights), a .safetensors or a .pt file of this network. Their normalisation comes
+    with them, unless mean and std are given; a head of another number of classes is left out."""
+    options: tuple[str, ...] = ()
+    """torchvision and timm networks: arguments of their constructors, NAME=VALUE: patch_size=4,depth=6. Values are
+    numbers, true, false, words, or numbers in a row with colons: depths=1:1:3:1."""
+
+    def __post_init__(self) -> None:
+        if self.weights == "pretrained" and not self.name.startswith(("timm:", "torchvision:")):
+            raise InputError(
+                f"model.weights=pretrained: nuat has no weights of {self.name} to download; give none, or the path of "
+                "a run or of a weights file."
+            )
+        if (self.mean is None) != (self.std is None):
+            raise InputError("model.mean and model.std go together: give both or neither.")
+        if self.std is not None and not all(s > 0 for s in self.std):
+            raise InputError(f"model.std={self.std}: every value must be > 0.")
+        if self.width is not None:
+            at_least("model.width", self.width, 1)

@@ -1,0 +1,201 @@
+"""Settings of a run, and of its parts but the images and the network."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nuat.config.checks import at_least, check_seed
+from nuat.config.data import DataConfig
+from nuat.config.model import ModelConfig
+from nuat.defenses.base import Defense
+from nuat.errors import InputError
+from nuat.schedules import OneCycle, Schedule
+from nuat.threat import Norm, check_radius
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreatConfig:
+    """The perturbations that the model must withstand: a ball in pixels of [0, 1]."""
+
+    norm: Norm = "Linf"
+    """Linf: each pixel's change is bounded. L2: that of the whole image; for evaluations alone."""
+    eps: float = 8 / 255
+    """Radius of the ball; Linf: in (0, 1], written 8/255 or 0.031; L2: > 0, such as 0.5."""
+    pgd_alpha: float = 2 / 255
+    """Step of the evaluation's PGD, in the units of eps."""
+
+    def __post_init__(self) -> None:
+        check_radius("threat.eps", self.eps, self.norm)
+        check_radius("threat.pgd_alpha", self.pgd_alpha, self.norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Stochastic gradient descent with momentum, or Adam."""
+
+    name: Literal["sgd", "adam"] = "sgd"
+    """Adam is FBF's choice on MNIST."""
+    lr: Schedule = field(default_factory=OneCycle)
+    """Learning rate over the run."""
+    momentum: float = 0.9
+    """In [0, 1); of Adam, the decay of its first moment (that of the second is 0.999)."""
+    weight_decay: float = 5e-4
+    """L2 weight on every parameter, >= 0."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.momentum < 1.0:
+            raise InputError(f"optimizer.momentum={self.momentum:g}: expected a value in [0, 1).")
+        at_least("optimizer.weight_decay", self.weight_decay, 0.0)
+        if self.nesterov and self.name == "adam":
+            raise InputError("optimizer.nesterov has no effect on Adam; leave it out or set optimizer.name=sgd.")
+        if self.nesterov and self.momentum == 0.0:
+            raise InputError("optimizer.nesterov has no effect without momentum; set optimizer.momentum > 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragingConfig:
+    """Exponential average of the weights over the steps (-WA, section 5.4)."""
+
+    tau: float | None = None
+    """Decay per step, in [0, 1); none: no average. The paper's runs use 0.9998."""
+    warmup: bool = False
+    """Use min(tau, (1 + step) / (10 + step)), so that a short run is not held at its first weights."""
+
+    def __post_init__(self) -> None:
+        if self.tau is not None and not 0.0 <= self.tau < 1.0:
+            raise InputError(f"averaging.tau={self.tau:g}: expected a decay in [0, 1).")
+        if self.tau is None and self.warmup:
+            raise InputError("averaging.warmup has no effect without averaging.tau; give a tau such as 0.9998.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """What is watched during the run, and what an alarm does."""
+
+    overfitting_gap: float = 0.25
+    """Catastrophic overfitting: alarm when validation accuracy under FGSM exceeds that under PGD by this."""
+    on_overfitting: Literal["warn", "stop"] = "warn"
+    """What that alarm does."""
+    collapse_margin: float = 0.02
+    """Collapse to a constant: alarm when an epoch's mean clean loss is above (1 - margin) * log(classes)."""
+    collapse_patience: int = 3
+    """Epochs in a row of that before the alarm, >= 1 (a slow first epoch is no collapse)."""
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """What that alarm does."""
+    on_nonfinite: Literal["skip", "stop"] = "stop"
+    """Non-finite loss or logits: skip that update, or end the run with the last good checkpoint."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.overfitting_gap <= 1.0:
+            raise InputError(f"monitors.overfitting_gap={self.overfitting_gap:g}: expected an accuracy gap in (0, 1].")
+        if not 0.0 <= self.collapse_margin < 1.0:
+            raise InputError(f"monitors.collapse_margin={self.collapse_margin:g}: expected a value in [0, 1).")
+        at_least("monitors.collapse_patience", self.collapse_patience, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """The evaluation on test images that follows training."""
+
+    attacks: tuple[str, ...] = ("clean", "pgd-100", "gama-100")
+    """Attacks in order: clean, fgsm, rfgsm, pgd-<steps>, gama-<steps>, autoattack, autoattack-v1."""
+    n: int | None = 1000
+    """Test images, class-balanced; none: all."""
+    batch_size: int = 250
+    """Images a batch, >= 1; it changes the memory needed, not the result of any attack but the random draws."""
+
+    def __post_init__(self) -> None:
+        if self.n is not None:
+            at_least("evaluation.n", self.n, 1)
+        at_least("evaluation.batch_size", self.batch_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """What several devices share. With one device these settings have no effect."""
+
+    statistics: Literal["global", "device"] = "global"
+    """global: the loss is that of the whole batch, as on one device: the nuclear norm is of the logits of all devices'
+    images together. device: each takes the loss of its own images; lambda then means what it does at that batch."""
+    batch_norm: Literal["device", "sync"] = "device"
+    """device: each device normalises by its own images' statistics; running statistics are averaged after each update.
+    sync: by those of all devices' images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that a run depends on."""
+
+    defense: Defense
+    """How a batch becomes a loss."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Images, split and augmentation."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Network."""
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    """Perturbation set."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizer and learning rate."""
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    """Weight averaging."""
+    monitors: MonitorConfig = field(default_factory=MonitorConfig)
+    """Alarms."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Evaluation after training."""
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    """Training on several devices."""
+    epochs: int = 30
+    """Passes over the training images, >= 1."""
+    batch_size: int = 64
+    """Images a batch, on all devices together, >= 2."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged in one update, >= 1. Batch norm and the nuclear norm see a batch at a time,
+    so lambda keeps its meaning."""
+    eps_warmup: float = 0.0
+    """Fraction of the run over which training's eps grows linearly from 0, step by step, in [0, 1). Validation and
+    evaluation take threat.eps throughout. From scratch at a large eps (MNIST's 0.3), attacks of many steps may
+    otherwise never let the model leave the constant."""
+    seed: int = 0
+    """Seed of the weights, the order, the augmentation and the noise."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: autocast in training. The weights, the nuclear norm and every evaluation stay fp32."""
+    channels_last: bool = True
+    """Store images and convolution weights with the channels innermost (faster; the same function)."""
+    compile: bool = False
+    """torch.compile of the network's passes, on one device. It takes tens of seconds to minutes (recorded as
+    compile_seconds), which a short run does not earn back; on a CPU it was slower than without (benchmarks/)."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints of the full state, >= 1."""
+    checkpoint_batches: int | None = None
+    """Also a checkpoint after every so many batches of an epoch, >= 1; none: at the ends of epochs alone."""
+
+    def __post_init__(self) -> None:
+        at_least("epochs", self.epochs, 1)
+        if self.batch_size < 2:
+            raise InputError(
+                f"batch_size={self.batch_size}: batch norm in training and the joint statistics of the nuclear norm "
+                "need at least 2 images a batch."
+            )
+        at_least("accumulate", self.accumulate, 1)
+        if self.accumulate > 1 and self.defense.updates_per_batch > 1:
+            raise InputError(
+                f"accumulate={self.accumulate}: {type(self.defense).__name__} updates the weights "
+                f"{self.defense.updates_per_batch} times with each batch; set accumulate to 1."
+            )
+        at_least("checkpoint_every", self.checkpoint_every, 1)
+        if self.checkpoint_batches is not None:
+            at_least("checkpoint_batches", self.checkpoint_batches, 1)
+        if self.threat.norm != "Linf":
+            raise InputError(f"threat.norm={self.threat.norm}: the defenses train for Linf; evaluate with --norm L2.")
+        if not 0.0 <= self.eps_warmup < 1.0:
+            raise InputError(f"eps_warmup={self.eps_warmup:g}: expected a fraction of the run in [0, 1).")
+        if self.eps_warmup > 0 and self.defense.judged_by == "clean":
+            raise InputError("eps_warmup has no effect on a defense that does not attack; leave it out.")
+        if self.data.validation == 0 and self.monitors.on_overfitting == "stop":
+            raise InputError(
+                "monitors.on_overfitting=stop has no effect without validation images: set data.validation."
+            )
+        check_seed("seed", self.seed)
