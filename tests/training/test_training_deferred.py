@@ -26,7 +26,7 @@ from small_runs import (
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nuat import nuclear, training
+from nuat import loop, nuclear
 from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, TrainConfig
 from nuat.defenses import AWP, GAT, PGDAT, TRADES, BatchLoss, Defense, FreeAT, NuAT, NuAT2, State, Step
 from nuat.errors import NonFiniteError
@@ -51,7 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def deferring(monkeypatch: pytest.MonkeyPatch) -> Deferring:
     def choose(defers: bool) -> None:
-        monkeypatch.setattr(training, "Updater", functools.partial(Updater, defers=defers))
+        monkeypatch.setattr(loop, "Updater", functools.partial(Updater, defers=defers))
 
     return choose
 
