@@ -117,6 +117,9 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"nuat {__version__}")
         return 0
+    several = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+    if several and command in _COMMANDS and command not in ("train", "evaluate"):
+        raise InputError(f"'nuat {command}' runs in one process; start it without torchrun.")
     # each command imports what it needs: torch takes seconds
     match command:
         case "train":

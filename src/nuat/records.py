@@ -78,11 +78,25 @@ class RunFolder:
             raise InputError(f"{self.path}: is a file, not a folder; choose another --out.") from None
 
     def clear_start(self) -> None:
-        """Remove what a run that ended before its first checkpoint left, so that it can start once more."""
-        if self.config.is_file() and not self.checkpoint.is_file():
+        """Remove what a run that ended before its first checkpoint left, so that it can start once more.
+
+        The record of a finished run, whose checkpoint was not kept, stays.
+        """
+        if self.config.is_file() and not self.checkpoint.is_file() and not self._finished():
             for file in (self.config, self.environment, self.split, self.metrics, self.best, self.last):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.tensorboard, ignore_errors=True)
+
+    def _finished(self) -> bool:
+        """Return whether a run came to its end here; what cannot be read is taken for one that did."""
+        if self.evaluation.is_file():
+            return True
+        if not self.metrics.is_file():
+            return False
+        try:
+            return any(line.get("kind") == "end" for line in self.read_metrics())
+        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+            return True
 
     def create(self) -> None:
         """Make the folder.

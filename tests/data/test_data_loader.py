@@ -107,3 +107,16 @@ def test_check_batches_names_the_batch_size_and_one_that_works():
         check_batches(1, 64)
     with pytest.raises(InputError, match="batch_size=1:"):
         check_batches(10, 1)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize(
+    "crops", [{"crop_padding": 1}, {"crop_padding": 0, "crop_scale": 0.2}], ids=["crop", "resized"]
+)
+def test_devices_share_each_batch_and_draw_what_one_would(ranks, crops):
+    whole = run(**crops)
+    for rank in range(ranks):
+        for own, batch in zip(run(rank=rank, ranks=ranks, **crops), whole, strict=True):
+            assert torch.equal(own.x, batch.x[rank::ranks])
+            assert torch.equal(own.y, batch.y)
+            assert torch.equal(own.index, batch.index)

@@ -162,3 +162,24 @@ def test_refuses(words: list[str], said: str) -> None:
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_auto_resume_starts_anew_what_died_early_and_keeps_what_is_finished(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = settings(images, out, "--auto-resume", "true", "--epochs", "1")
+    out.mkdir()
+    for name in ("config.json", "metrics.jsonl"):  # as a process leaves them that dies while it starts
+        (out / name).write_text("")
+    assert run(command).returncode == 0
+    record = (out / "metrics.jsonl").read_text()
+    (out / "checkpoint.pt").unlink()
+    done = run(command)
+    assert done.returncode == 2
+    assert "exists and is not empty" in done.stderr
+    assert (out / "metrics.jsonl").read_text() == record
+
+
+def test_other_commands_run_in_one_process(tmp_path: Path) -> None:
+    done = run(["recipes"], RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
+    assert done.returncode == 2
+    assert "'nuat recipes' runs in one process" in done.stderr

@@ -53,7 +53,7 @@ def random_resized_crop(images: Tensor, scale: float, source: Source) -> Tensor:
     drawn = uniform((4, len(images)), source, images.new_empty((), dtype=torch.float32), images=1)
     area = scale + (1.0 - scale) * drawn[0]
     # both sides, sqrt(area * ratio) and sqrt(area / ratio), are at most 1 where the ratio is in [area, 1 / area]
-    log_ratio = (2.0 * drawn[1] - 1.0) * torch.minimum(-area.log(), area.new_tensor(math.log(_STRETCH)))
+    log_ratio = (2.0 * drawn[1] - 1.0) * (-area.log()).clamp(max=math.log(_STRETCH))
     width, height = (area * log_ratio.exp()).sqrt(), (area / log_ratio.exp()).sqrt()
     # the box's centre in affine_grid's coordinates, in which the image reaches from -1 to 1
     right, down = (1.0 - width) * (2.0 * drawn[2] - 1.0), (1.0 - height) * (2.0 * drawn[3] - 1.0)
