@@ -228,8 +228,12 @@ class StreamedSet:
     def _asked_to_end(self) -> bool:
         """Return whether a worker was ended by SIGTERM."""
         # one whose pipe broke is dying, which takes a moment to show
-        multiprocessing.connection.wait([process.sentinel for process in self._processes], timeout=_DYING_SECONDS)
-        return any(process.exitcode == -signal.SIGTERM for process in self._processes)
+        sentinels = [process.sentinel for process in self._processes]
+        ready = multiprocessing.connection.wait(sentinels, timeout=_DYING_SECONDS)
+        dying = [process for process in self._processes if process.sentinel in ready]
+        for process in dying:
+            process.join(_DYING_SECONDS)  # its sentinel closes a little before its exit code can be had
+        return any(process.exitcode == -signal.SIGTERM for process in dying)
 
     def _begin(self, requests: list[_Request]) -> None:
         """Start on the requests, with the workers of the epoch before if there are any."""
