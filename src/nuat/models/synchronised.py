@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nuat.errors import InputError
 from nuat.world import World
 
 
@@ -30,14 +31,17 @@ class _Synchronised(nn.BatchNorm2d):
     """Batch norm whose statistics in training are those of the images on all processes; for the CPU.
 
     torch's own SyncBatchNorm runs on GPUs alone. Statistics are taken in two passes, mean and then variance, as on one
-    device.
+    device. Modules within it (timm's activation) follow the normalisation, in their order.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """Normalise [B, C, H, W] by the statistics of all processes' images; in evaluation by the running ones."""
-        if not self.training:
-            evaluated: Tensor = super().forward(input)
-            return evaluated
+        result: Tensor = self._normalised(input) if self.training else super().forward(input)
+        for module in self.children():
+            result = module(result)
+        return result
+
+    def _normalised(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         self._check_input_dim(input)
         x = input if input.dtype == torch.float64 else input.float()
         count = x.new_tensor([x.numel() / x.shape[1]])
@@ -60,25 +64,48 @@ class _Synchronised(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(model: nn.Module, world: World) -> nn.Module:
-    """Return ``model`` with every 2-D batch norm replaced by one over all processes, of the same state.
+    """Return ``model`` with every batch norm replaced by one over all processes, of the same state.
 
-    On GPUs these are torch's SyncBatchNorm. With a single process nothing changes.
+    On GPUs these are torch's SyncBatchNorm, or timm's, which wait for the device at each layer. With a single process
+    nothing changes.
+
+    Raises:
+        InputError: a batch norm is of a kind that cannot be replaced by such a one.
     """
     if world.size == 1:
         return model
-    parameter = next(model.parameters(), None)
-    if parameter is not None and parameter.device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    timm = any(_of_timm(module) for _, module in norms)
+    on_gpu = next(model.parameters(), torch.empty(0)).device.type == "cuda"
+    for name, module in norms:
+        plain = type(module) is nn.BatchNorm2d or (on_gpu and type(module) in (nn.BatchNorm1d, nn.BatchNorm3d))
+        if not plain and not _of_timm(module):
+            raise InputError(
+                f"distributed.batch_norm=sync: {name} is a {type(module).__name__}, which cannot be synchronised here; "
+                "leave distributed.batch_norm=device."
+            )
+    if on_gpu:
+        if timm:
+            from timm import layers  # torch's would lose what follows the normalisation
+
+            converted: nn.Module = layers.convert_sync_batchnorm(model)  # type: ignore[attr-defined,no-untyped-call]
+        else:
+            converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
+            if isinstance(child, _BatchNorm):
                 setattr(parent, name, _like(child))
     return model
 
 
+def _of_timm(norm: nn.Module) -> bool:
+    """Return whether a batch norm is timm's, which drops and activates after it."""
+    return type(norm).__name__ == "BatchNormAct2d" and [name for name, _ in norm.named_children()] == ["drop", "act"]
+
+
 def _like(norm: _BatchNorm) -> _Synchronised:
-    """Return a synchronised batch norm that shares the tensors of ``norm``."""
+    """Return a synchronised batch norm that shares the tensors and modules of ``norm``."""
     made = _Synchronised(
         norm.num_features,
         eps=norm.eps,
@@ -86,6 +113,6 @@ def _like(norm: _BatchNorm) -> _Synchronised:
         affine=norm.affine,
         track_running_stats=norm.track_running_stats,
     )
-    made._parameters, made._buffers = norm._parameters, norm._buffers
+    made._parameters, made._buffers, made._modules = norm._parameters, norm._buffers, norm._modules
     made.training = norm.training
     return made
