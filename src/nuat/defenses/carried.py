@@ -6,12 +6,18 @@ from torch import Tensor
 from nuat.defenses.base import State
 
 
+def begins(state: State, name: str, x: Tensor) -> bool:
+    """Return whether ``state`` carries no perturbation of images of the size of ``x`` [B, C, H, W] yet."""
+    return state[name] is None or state[name].shape[1:] != x.shape[1:]
+
+
 def carry(state: State, name: str, x: Tensor) -> Tensor:
     """Return the perturbation that ``state`` carries from batch to batch, cut to the batch: a view [B, C, H, W].
 
-    It starts at 0; a short last batch uses and changes its first rows alone.
+    It starts at 0, and once more where images become larger (progressive sizes); a short last batch uses and changes
+    its first rows alone.
     """
-    carried = state[name]
+    carried = None if begins(state, name, x) else state[name]
     if carried is None or len(carried) < len(x):
         grown = torch.zeros_like(x, memory_format=torch.contiguous_format)
         if carried is not None:

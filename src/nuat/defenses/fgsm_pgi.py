@@ -19,7 +19,7 @@ from torch.nn.functional import mse_loss
 
 from nuat.attacks.base import eval_mode, input_gradient
 from nuat.defenses.base import BatchLoss, Defense, State, Step, check_weight
-from nuat.defenses.carried import carry
+from nuat.defenses.carried import begins, carry
 from nuat.losses import cross_entropy, cross_entropy_sum, wide
 
 
@@ -43,7 +43,7 @@ class FGSMPGI(Defense):
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(x_adv), y) + weight * (f(x_adv) - f(x_prior))^2, in training mode."""
         bounds = step.threat.bounds(x)
-        if state["prior"] is None:  # the first batch has none: uniform in the ball
+        if begins(state, "prior", x):  # the first batch has none: uniform in the ball
             carry(state, "prior", x).copy_(step.threat.uniform(x, step.generator))
         prior = carry(state, "prior", x)
         x_prior = bounds.project(x + prior)
