@@ -94,8 +94,9 @@ class Updater:
         """Do one update on the mean of the batches' gradients; return the terms of each.
 
         Raises:
-            NonFiniteError: the loss or its gradient is infinite or NaN; weights and buffers are as before. On a GPU the
-                same is left so without an error, but for what the defense asks the host to decide.
+            NonFiniteError: the loss or its gradient is infinite or NaN; on a GPU, and with several processes, that is
+                left to ``skipped``. Either way the weights and the averages are as before, and so are the buffers where
+                the settings go on after it. What a loss itself carries over, such as a count, has moved.
         """
         config, state = self._config, self._state
         rate = config.optimizer.lr(state.step / self._steps)
@@ -133,10 +134,10 @@ class Updater:
             self._fill_momentum()
             state.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # the fused optimizers obey it
         state.optimizer.step()
+        if self._average_buffers:  # first, because a defense may average them over the steps
+            self._world.average_buffers(state.model)
         with undone_where(bad, tensors_of(state.defense) if _follows(config.defense) else ()):
             config.defense.after_step(state.model, step, state.defense)
-        if self._average_buffers:
-            self._world.average_buffers(state.model)
         if bad is not None:
             for buffer, before in zip(state.model.buffers(), buffers, strict=bool(buffers)):
                 buffer.copy_(torch.where(bad, before, buffer))
