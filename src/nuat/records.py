@@ -77,24 +77,37 @@ class RunFolder:
         except NotADirectoryError:
             raise InputError(f"{self.path}: is a file, not a folder; choose another --out.") from None
 
-    def clear_start(self) -> None:
-        """Remove what a run that ended before its first checkpoint left, so that it can start once more.
+    def clear_cut_off(self) -> None:
+        """Remove the parts of files that a process was writing when it was killed."""
+        for file in vars(self).values():
+            for part in self.path.glob(f".{file.name}.*.tmp") if file != self.path else ():
+                part.unlink(missing_ok=True)
 
-        The record of a finished run, whose checkpoint was not kept, stays.
+    def clear_start(self, config: TrainConfig) -> None:
+        """Remove what a run of ``config`` that ended before its first checkpoint left, so that it can start once more.
+
+        What a run of other settings left stays, and the record of one that came to an end and whose checkpoint was not
+        kept.
         """
-        if self.config.is_file() and not self.checkpoint.is_file() and not self._finished():
-            for file in (self.config, self.environment, self.split, self.metrics, self.best, self.last):
-                file.unlink(missing_ok=True)
-            shutil.rmtree(self.tensorboard, ignore_errors=True)
+        if not self.path.is_dir():
+            return
+        self.clear_cut_off()
+        if not self.config.is_file() or self.checkpoint.is_file() or self._ended():
+            return
+        check_same_config(self.config, config)
+        for file in (self.config, self.environment, self.split, self.metrics, self.best, self.last):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
 
-    def _finished(self) -> bool:
-        """Return whether a run came to its end here; what cannot be read is taken for one that did."""
+    def _ended(self) -> bool:
+        """Return whether a run came to its end here, or an alarm to its; what cannot be read is taken for one."""
         if self.evaluation.is_file():
             return True
         if not self.metrics.is_file():
             return False
         try:
-            return any(line.get("kind") == "end" for line in self.read_metrics())
+            lines = self.read_metrics()
+            return any(line.get("kind") == "end" or line.get("stop") is True for line in lines)
         except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
             return True
 

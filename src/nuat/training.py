@@ -61,6 +61,8 @@ def run(
     try:
         if resume:
             check_same_config(folder.config, config)
+            if world.leads:
+                folder.clear_cut_off()
         else:
             folder.check_new()
         loop = Loop(config, folder, recipe, device, reporter, world)

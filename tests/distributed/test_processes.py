@@ -168,15 +168,40 @@ def test_auto_resume_starts_anew_what_died_early_and_keeps_what_is_finished(imag
     out = tmp_path / "run"
     command = settings(images, out, "--auto-resume", "true", "--epochs", "1")
     out.mkdir()
-    for name in ("config.json", "metrics.jsonl"):  # as a process leaves them that dies while it starts
-        (out / name).write_text("")
+    (out / ".config.json.ab12.tmp").write_text("{")  # as a process leaves them that is killed while it writes
     assert run(command).returncode == 0
+    for left in out.iterdir():
+        if left.is_file() and left.name not in ("config.json", "metrics.jsonl"):
+            left.unlink()
+    (out / "metrics.jsonl").write_text((out / "metrics.jsonl").read_text().splitlines()[0] + "\n")
+    (out / ".checkpoint.pt.ab12.tmp").write_text("PK")
+    assert run(command).returncode == 0
+    assert not list(out.glob(".*.tmp"))
     record = (out / "metrics.jsonl").read_text()
     (out / "checkpoint.pt").unlink()
     done = run(command)
     assert done.returncode == 2
     assert "exists and is not empty" in done.stderr
     assert (out / "metrics.jsonl").read_text() == record
+
+
+def test_auto_resume_keeps_what_other_settings_or_an_alarm_left(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(settings(images, out, "--epochs", "1", "--monitors.overfitting-gap", "0.01", "--seed", "1"))
+    assert done.returncode == 0, done.stderr
+    for name in ("checkpoint.pt", "evaluation.json"):
+        (out / name).unlink()
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    (out / "metrics.jsonl").write_text(lines[0] + "\n")
+    best = (out / "best.safetensors").read_bytes()
+    done = run(settings(images, out, "--auto-resume", "true", "--epochs", "2"))
+    assert done.returncode == 2
+    assert "was begun with" in done.stderr
+    alarm = json.dumps({"kind": "alarm", "monitor": "overfitting", "epoch": 1, "message": "", "stop": True})
+    (out / "metrics.jsonl").write_text(lines[0] + "\n" + alarm + "\n")
+    done = run(settings(images, out, "--auto-resume", "true", "--epochs", "1", "--seed", "1"))
+    assert done.returncode == 2
+    assert (out / "best.safetensors").read_bytes() == best
 
 
 def test_other_commands_run_in_one_process(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def train(arguments: list[str]) -> int:
         folder = RunFolder(Path(world.agree(str(folder.path))))
         again = again or restarted()
         if again and world.leads:
-            folder.clear_start()
+            folder.clear_start(config)
         resume = world.agree(resume or (again and folder.checkpoint.is_file()))
         _train(folder, config, recipe, resume, world)
     return 0
