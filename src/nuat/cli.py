@@ -65,6 +65,8 @@ def _run(arguments: list[str]) -> int:
     except InputError as error:
         if speaks or getattr(error, "of_this_process", False):
             print(f"nuat: error: {error}", file=sys.stderr)
+        elif not _said_already():
+            print(f"nuat: error: process {os.environ.get('RANK')}: {error}", file=sys.stderr)
         return 2
     except SystemExit as end:  # help was asked for and printed
         return int(end.code or 0)
@@ -105,6 +107,13 @@ def _run(arguments: list[str]) -> int:
         traceback.print_exc()
         print("nuat: this is an error of nuat's own; please report it with the lines above.", file=sys.stderr)
         return 1
+
+
+def _said_already() -> bool:
+    """Return whether another process has ended for what this one met, or may have: mostly all meet the same mistake."""
+    from nuat.launch import ended
+
+    return ended(within=2.0)
 
 
 def _dispatch(arguments: list[str]) -> int:

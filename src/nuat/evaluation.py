@@ -166,14 +166,14 @@ class _Evaluating:
         for first in range(0, len(starts), self.world.size):
             together = starts[first : first + self.world.size]
             left = [start for start in together if not self.partial.has(job.key, start)]
-            for start, batch in self._round(job, exact, positions, left) if left else ():
-                self.partial.put(job.key, start, batch.flags, **batch.cost)
+            if left:
+                self._round(job, exact, positions, left)
             if self.progress is not None:
                 self.progress(longest, min(together[-1] + self.batch_size, len(positions)), len(positions))
         return tuple(self._result(job, name, positions) for name in job.names)
 
-    def _round(self, job: Job, exact: Job, positions: Tensor, starts: list[int]) -> list[tuple[int, "_Batch"]]:
-        """Let every process attack one of the batches that begin at ``starts``, and return what all have found.
+    def _round(self, job: Job, exact: Job, positions: Tensor, starts: list[int]) -> None:
+        """Let every process attack one of the batches that begin at ``starts``, and keep what all have found.
 
         Raises:
             InputError: on every process, where one of them refuses the model.
@@ -188,11 +188,15 @@ class _Evaluating:
                 if self.world.size == 1:
                     raise
                 refusal = str(error)
-        told = self.world.objects((mine, batch, refusal))
+        if mine is not None and batch is not None:  # kept even if no other process answers any more
+            self.partial.put(job.key, mine, batch.flags, **batch.cost)
+        told = self.world.objects((mine, batch, refusal), patient=True)
         for _, _, why in told:
             if why:
                 raise InputError(why)
-        return [(start, found) for start, found, _ in told if start is not None and found is not None]
+        for start, found, _ in told:
+            if start is not None and start != mine and found is not None:
+                self.partial.put(job.key, start, found.flags, **found.cost)
 
     def _batch(self, job: Job, exact: Job, start: int, positions: Tensor) -> "_Batch":
         x, y = to_float(self.images.images[positions]), self.images.labels[positions]
@@ -255,7 +259,10 @@ def _first_logits(model: nn.Module, images: ImageSet, batch_size: int) -> Tensor
 
 
 def _batch_seed(seed: int, attack: str, start: int) -> int:
-    """Return a seed for one batch that no other batch, kind of attack (pgd of pgd-20) or seed shares."""
+    """Return a seed for one batch that no other batch, kind of attack or seed shares.
+
+    A kind is what stands before the first dash: pgd-20 starts where pgd-100 does.
+    """
     drawn = hashlib.sha256(f"{seed}:{attack.partition('-')[0]}:{start}".encode()).digest()
     return int.from_bytes(drawn[:4], "big")
 

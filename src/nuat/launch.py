@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,14 @@ def final_code() -> int | None:
     if path is None or not Path(path).is_file():
         return None
     return int(Path(path).read_text() or 1)
+
+
+def ended(*, within: float) -> bool:
+    """Return whether a process of the run notes its end within some seconds; true where none can tell (torchrun)."""
+    limit = time.monotonic() + within
+    while (code := final_code()) is None and os.environ.get(_FINAL) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return code is not None or not os.environ.get(_FINAL)
 
 
 def note_end(code: int) -> None:

@@ -30,6 +30,9 @@ from nuat.state import TrainingState
 from nuat.update import NONFINITE, Updater
 from nuat.world import ALONE, World
 
+_TELL_EVERY = 100
+"""Updates after which several processes ask the device whether it skipped any."""
+
 
 class Loop:
     """The parts of a run, and the steps that they take together."""
@@ -45,7 +48,8 @@ class Loop:
     ) -> None:
         self.config, self.folder, self.device, self.world = config, folder, device, world
         self.reporter = reporter = reporter if world.leads else Reporter()
-        dataset = data.load(config.data)
+        with world.first_of_machine():  # one downloads, or decodes into the cache, what all then find there
+            dataset = data.load(config.data)
         agreement.check(world, config, dataset)
         torch.manual_seed(config.seed)
         network = models.build(
@@ -56,7 +60,7 @@ class Loop:
         )
         self.began_with = None
         if not folder.checkpoint.is_file():  # a run that goes on has its weights there
-            with world.first_of_machine():  # a download is made once
+            with world.first_of_machine():
                 self.began_with = initialisation.initialise(
                     network,
                     config.model,
@@ -64,6 +68,8 @@ class Loop:
                     image_size=dataset.image_size,
                     say=reporter.message,
                 )
+        if world.size > 1:  # dropout and the like differ from process to process as they do from image to image
+            torch.manual_seed((config.seed * world.size + world.rank) % 2**63)
         model: nn.Module = network
         data.check_sizes(model, config.data, dataset.channels)
         self._check_batches(model, len(dataset.train))
@@ -117,7 +123,6 @@ class Loop:
             with StopRequest() as stop:
                 while state.epoch < epochs:
                     self._train_epoch(stop)
-                    self._tell_skipped()
                     self.books.finish_epoch(curves)
                     stopped = self.world.any(stop.signal_number is not None)
                     if stopped or state.epoch % self.config.checkpoint_every == 0 or state.epoch == epochs:
@@ -138,13 +143,16 @@ class Loop:
         every = config.checkpoint_batches
         stream = self.epoch()
         while batches := self._next(stream):
+            step = state.step
             terms = self.train_batches(batches)
             now = time.perf_counter()
             state.seconds, clock = state.seconds + now - clock, now
             if terms is not None:
                 self.reporter.step(state.step, dict(terms.metrics))
+            if self.world.size > 1 and state.step // _TELL_EVERY > step // _TELL_EVERY:
+                self._tell_skipped()  # by a count, because each process has a clock of its own
             if now - told > 0.5:  # reading the loss waits for the device
-                if self.world.size == 1:  # of several, each process has a clock of its own
+                if self.world.size == 1:
                     self._tell_skipped()
                 loss = f"loss {float(terms.loss.detach()):.3f}" if terms is not None else ""
                 self.reporter.advance(state.step, f"epoch {state.epoch + 1}/{config.epochs} {loss} {self.books.status}")
@@ -152,10 +160,13 @@ class Loop:
             stopped = self.world.any(stop.signal_number is not None)
             if stopped or (every is not None and state.batch // every > (state.batch - len(batches)) // every):
                 self._tell_skipped()
+                state.seconds += time.perf_counter() - clock  # what the device had yet to do is the training's, too
                 self.books.checkpoint()
                 clock = time.perf_counter()
             if stopped:
                 raise self._interrupted(stop)
+        self._tell_skipped()
+        state.seconds += time.perf_counter() - clock
 
     def _next(self, stream: Iterator[Batch]) -> list[Batch]:
         """Return the batches of the next update; an image that cannot be read may be this process's alone."""

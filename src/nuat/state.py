@@ -105,8 +105,9 @@ class TrainingState:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            # each process's own: dropout and the like draw from them
+            "torch_rng": world.objects(torch.get_rng_state()),
+            "cuda_rng": world.objects(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
             "average": self.average,
             "defense": defense,
             "sums": self.sums,
@@ -133,9 +134,10 @@ class TrainingState:
         self.model.load_state_dict(values["model"])
         self.optimizer.load_state_dict(values["optimizer"])
         self.generator.set_state(values["generator"])
-        torch.set_rng_state(values["torch_rng"])
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(values["cuda_rng"], device)
+        if world.rank < len(values["torch_rng"]):  # on more processes than before the others go on as they are
+            torch.set_rng_state(values["torch_rng"][world.rank])
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(values["cuda_rng"][world.rank], device)
         if self.average is not None:
             for name, tensor in self.average.items():
                 tensor.copy_(values["average"][name])

@@ -7,6 +7,7 @@ the way back but the weights' gradients, which torch's DistributedDataParallel s
 """
 
 import contextlib
+import dataclasses
 import datetime
 import math
 import os
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 TIMEOUT_SECONDS = 600.0
 """How long a process waits for the others before it gives up, unless $NUAT_TIMEOUT [s] says otherwise."""
+PATIENT_SECONDS = 7 * 24 * 3600.0
+"""The same where a process may have long work of its own to do first; one that dies still ends the wait at once."""
 
 
 class PeerLostError(RuntimeError):
@@ -41,6 +44,8 @@ class World:
     """Number of processes."""
     local_rank: int = 0
     """Number of this process on its machine, from 0: which GPU it takes."""
+    patient: dist.ProcessGroup | None = None
+    """What connects the processes where one may be waited for long; none: what connects them elsewhere."""
 
     @property
     def leads(self) -> bool:
@@ -86,13 +91,16 @@ class World:
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def any(self, flag: bool) -> bool:
-        """Return whether ``flag`` is set on any process. It does not wait for a GPU."""
+    def any(self, flag: bool, *, patient: bool = False) -> bool:
+        """Return whether ``flag`` is set on any process. It does not wait for a GPU.
+
+        ``patient`` is whether a process may have long work of its own to do before it comes here.
+        """
         if self.size == 1:
             return flag
         found = torch.tensor([float(flag)])
         with _peers():
-            dist.all_reduce(found)
+            dist.all_reduce(found, group=self.patient if patient else None)
         return bool(found > 0)
 
     def agree(self, value: T) -> T:
@@ -104,27 +112,32 @@ class World:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def objects(self, value: T) -> list[T]:
-        """Return every process's ``value``, in the order of the ranks."""
+    def objects(self, value: T, *, patient: bool = False) -> list[T]:
+        """Return every process's ``value``, in the order of the ranks; ``patient`` as in ``any``."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
         with _peers():
-            dist.all_gather_object(found, value)
+            dist.all_gather_object(found, value, group=self.patient if patient else None)
         return found
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        self.any(False)
+    def wait(self, *, patient: bool = False) -> None:
+        """Wait until every process is here; ``patient`` as in ``any``."""
+        self.any(False, patient=patient)
 
     @contextlib.contextmanager
     def first_of_machine(self) -> Iterator[None]:
-        """Let the first process of each machine do something before the others, which then find what it left there."""
+        """Let the first process of each machine do something before the others, which then find what it left there.
+
+        Where it fails the others try, too: what is wrong for one is mostly wrong for all, and each can say so.
+        """
         if self.local_rank > 0:
-            self.wait()
-        yield
-        if self.local_rank == 0:
-            self.wait()
+            self.wait(patient=True)
+        try:
+            yield
+        finally:
+            if self.local_rank == 0:
+                self.wait(patient=True)
 
     @contextlib.contextmanager
     def joint(self, model: nn.Module, total: int) -> Iterator[None]:
@@ -150,8 +163,9 @@ class World:
     def average_buffers(self, model: nn.Module) -> None:
         """Set floating-point buffers (batch norm's running statistics) to their mean over the processes.
 
-        With batch norm per device each process has seen other images; attacks in evaluation mode, and the model that is
-        shipped, should not depend on the process.
+        With batch norm per device each process has seen other images. What follows an update, the averages of weights,
+        validation and the shipped model, should not depend on the process. (Within an update each attacks the network
+        with its own statistics: those of a clean pass that comes before the attack are not exchanged.)
         """
         buffers = [b for b in model.buffers() if b.is_floating_point()]
         for buffer, total in zip(buffers, self.sum(buffers), strict=True):
@@ -203,11 +217,15 @@ def _peers() -> Iterator[None]:
 
 def peer_lost(error: BaseException) -> PeerLostError | None:
     """Return the error to raise where ``error`` comes of another process's end or silence; none where it does not."""
-    text = str(error)
-    signs = ("gloo", "NCCL", "nccl", "onnection closed", "onnection reset", "imed out", "roken pipe", "store")
-    if isinstance(error, (dist.DistError, RuntimeError)) and any(sign in text for sign in signs):
-        return PeerLostError("another process of this run ended or does not answer; see its message.")
-    return None
+    text = " ".join(str(error).split())
+    signs = ("gloo", "NCCL", "nccl", "onnection closed", "onnection reset", "imed out", "roken pipe", "TCPStore")
+    if not isinstance(error, (dist.DistError, RuntimeError)) or not any(sign in text for sign in signs):
+        return None
+    if "imed out" in text or "imeout" in text:
+        follow = f"; where it is only slow, set NUAT_TIMEOUT [s] (now {timeout_seconds():g})"
+    else:
+        follow = "; see its message, or what connects them failed"
+    return PeerLostError(f"another process of this run ended or does not answer{follow}: {text[:300]}")
 
 
 def launched() -> bool:
@@ -218,11 +236,6 @@ def launched() -> bool:
 def restarted() -> bool:
     """Return whether this process takes the place of one that died."""
     return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
-def leading_process() -> bool:
-    """Return whether this is the only process, or the first of its machine: the one that speaks of mistakes."""
-    return not launched() or os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 @contextlib.contextmanager
@@ -265,7 +278,10 @@ def joined(device: str) -> Iterator[World]:
             "with torchrun, or with --devices."
         ) from None
     try:
-        yield world
+        with _peers():
+            patience = datetime.timedelta(seconds=max(PATIENT_SECONDS, timeout.total_seconds()))
+            group: Any = dist.new_group(backend="gloo", timeout=patience)
+        yield dataclasses.replace(world, patient=group)
     finally:
         with contextlib.suppress(Exception):  # a peer may be gone already
             dist.destroy_process_group()

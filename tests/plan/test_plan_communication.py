@@ -21,7 +21,7 @@ def test_a_ring_of_gradients_and_the_gathered_logits() -> None:
     assert found.gradients == 2 * 3 / 4 * 4 * PARAMETERS
     assert found.logits == 30 * 3 * 400  # the rows of the three others, for each pass 100 floats
     assert found.batch_norm == 0
-    assert found.calls == 1 + 3 + 1  # one bucket, three gathers, whether to stop
+    assert found.calls == 1 + 3 + 2  # one bucket, three gathers, whether it was bad, whether to stop
     assert found.total == found.gradients + found.logits
 
 
@@ -33,7 +33,7 @@ def test_one_device_sends_nothing() -> None:
 
 def test_statistics_of_a_device_gather_nothing() -> None:
     found = sent(statistics="device")
-    assert (found.logits, found.calls) == (0, 2)
+    assert (found.logits, found.calls) == (0, 3)
     assert found.gradients == sent().gradients
 
 
@@ -60,7 +60,7 @@ def test_replays_send_gradients_each_time_and_batches_of_one_update_once() -> No
     fourth = sent(accumulate=4)
     assert fourth.gradients == sent().gradients / 4
     assert fourth.logits == sent().logits
-    assert fourth.calls == 3 + 2 / 4
+    assert fourth.calls == 3 + 3 / 4
 
 
 def test_large_gradients_go_in_buckets() -> None:

@@ -112,14 +112,16 @@ def evaluate(arguments: list[str]) -> int:
     jobs(asked.line_up, nn.Identity(), asked.threat)  # an attack that cannot run is said before anything is loaded
     target = asked.json or subject.folder / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
     check_target(target)
-    dataset = data.load(asked.data)
-    if asked.n is not None and asked.n == Evaluate.n:  # a number that the user did not choose is a cap, not a demand
-        asked = replace(asked, n=min(asked.n, len(dataset.test)))
     if asked.devices != 1:
         launch.check(asked.devices, 0, asked.device)
+        data.load(asked.data)  # what is wrong with it is said once
         rest = without(arguments, "devices", "json")
         return launch.launch(["evaluate", *rest, "--json", str(target)], asked.devices, 0)
     with joined(asked.device) as world:
+        with world.first_of_machine():
+            dataset = data.load(asked.data)
+        if asked.n is not None and asked.n == Evaluate.n:  # a number that the user did not choose is a cap, no demand
+            asked = replace(asked, n=min(asked.n, len(dataset.test)))
         _evaluate(asked, subject, dataset, Path(world.agree(str(target))), world)
     return 0
 

@@ -99,7 +99,7 @@ class EvaluationConfig:
     """The evaluation on test images that follows training."""
 
     attacks: tuple[str, ...] = ("clean", "pgd-100", "gama-100")
-    """Attacks in order: clean, fgsm, rfgsm, pgd-<steps>, gama-<steps>, autoattack, autoattack-v1."""
+    """Attacks in order, such as clean, pgd-<steps>, gama-<steps>, autoattack; 'nuat evaluate --help' lists them all."""
     n: int | None = 1000
     """Test images, class-balanced; none: all."""
     batch_size: int = 250

@@ -130,7 +130,7 @@ def epoch_batches(
             batch_size, view, order_seed=order_seed, epoch=epoch, start=start, rank=rank, ranks=ranks
         ):
             x = to_float(pixels).contiguous(memory_format=memory_format)
-            yield Batch(x=x, y=labels[index].to(images.device), index=index.to(images.device))
+            yield Batch(x=x, y=_sent(labels[index], images.device), index=_sent(index, images.device))
         return
     if not isinstance(images, ImageSet):
         raise TypeError(f"{type(images).__name__}: expected an ImageSet or a StreamedSet")
@@ -148,3 +148,10 @@ def epoch_batches(
             pixels = resize(pixels, size)
         x = to_float(pixels).contiguous(memory_format=memory_format)
         yield Batch(x=x, y=images.labels[index], index=index)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on ``device``, without waiting for what a GPU has yet to do."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -101,8 +101,8 @@ def traffic(
     ring = 2.0 * (devices - 1) / devices
     size = FLOAT * parameters
     often = updates / accumulate
-    # gradients in buckets, and one number by which all learn whether the run is to stop
-    calls = often * math.ceil(size / BUCKET) + 1 / accumulate
+    # gradients in buckets; two numbers by which all learn whether an update was bad, and whether the run is to stop
+    calls = often * (math.ceil(size / BUCKET) + 1) + 1 / accumulate
     logits = norm = 0.0
     if statistics == "global":
         # rows are padded to the longest share
