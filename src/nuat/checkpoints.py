@@ -7,6 +7,7 @@ needed to rebuild the model.
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if state.get("format") != CHECKPOINT_FORMAT:
         raise InputError(f"{path}: not a checkpoint that this version of nuat reads (format {CHECKPOINT_FORMAT}).")
     return state
+
+
+def is_checkpoint(values: Mapping[str, Any]) -> bool:
+    """Return whether these are the values of a ``save_checkpoint``."""
+    return {"format", "model", "optimizer", "defense", "metrics_bytes"} <= values.keys()
 
 
 def read_torch(path: Path) -> dict[str, Any]:

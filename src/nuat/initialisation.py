@@ -4,7 +4,7 @@ They are read once, when a run starts. A run that goes on has its weights in its
 everything that rebuilds their model, so neither needs the file or the download again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +46,18 @@ def initialise(
         return None
     library = backbones.is_backbone(config.name)
     sizes: dict[str, Any] = {"channels": channels, "image_size": image_size}
-    file, info = None, None
+    file, info, ours = None, None, False
     if config.weights == "pretrained":
         tensors = backbones.download(config, **sizes)
     else:
-        file, tensors, info = _read(config.weights)
-        if library and info is None:
+        file, tensors, info, ours = _read(config.weights)
+        if library and not ours:
             tensors = backbones.translated(config, tensors, **sizes)
     statistics = None
+    theirs = _normalisation(tensors)
     if config.mean is not None:
-        _check_normalisation(config, tensors)
-    elif library and info is None:
+        _check_normalisation(config, theirs, ours)
+    elif library and not ours and not theirs:
         statistics = backbones.statistics(config.name, channels)
     head = [f"net.{name}" for name in backbones.head(model.net)]
     try:
@@ -68,42 +69,57 @@ def initialise(
         model.normalise.set(*statistics)
     new = tuple(name.removeprefix("net.") for name in new)
     left = f"; the head is new ({', '.join(new)})" if new else ""
-    say(f"begins with the weights {file or 'of ' + config.name}{left}")
+    mean = std = None
+    by = "no normalisation"
+    if isinstance(model.normalise, Normalise):
+        mean, std = model.normalise.mean.flatten().tolist(), model.normalise.std.flatten().tolist()
+        if any(mean) or any(value != 1.0 for value in std):
+            by = f"mean {_numbers(mean)}, std {_numbers(std)}"
+    say(f"begins with the weights {file or 'of ' + config.name}, with {by}{left}")
     return {
         "kind": "weights",
         "source": config.weights,
         "sha256": None if file is None else digest.of_file(file),
         "new": list(new),
-        "mean": model.normalise.mean.flatten().tolist() if isinstance(model.normalise, Normalise) else None,
-        "std": model.normalise.std.flatten().tolist() if isinstance(model.normalise, Normalise) else None,
+        "mean": mean,
+        "std": std,
     }
 
 
-def _read(weights: str) -> tuple[Path, Mapping[str, Tensor], WeightsInfo | None]:
-    """Return the file, its tensors by name, and what nuat wrote into it, if nuat did."""
+def _read(weights: str) -> tuple[Path, Mapping[str, Tensor], WeightsInfo | None, bool]:
+    """Return the file, its tensors by name, what nuat wrote beside them, and whether nuat wrote them."""
     try:
         file = checkpoints.weights_file(Path(weights).expanduser())
         if file.suffix != ".safetensors":
-            return file, unwrapped(checkpoints.read_torch(file)), None
+            values = checkpoints.read_torch(file)
+            return file, unwrapped(values), None, checkpoints.is_checkpoint(values)
         tensors = checkpoints.read_tensors(file)
     except InputError as error:
         raise InputError(f"model.weights: {error}") from None
     try:
-        return file, tensors, checkpoints.read_info(file)
+        return file, tensors, checkpoints.read_info(file), True
     except InputError:  # of other origin
-        return file, tensors, None
+        return file, tensors, None, False
 
 
-def _check_normalisation(config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse to replace the normalisation that a file carries by another."""
-    for name, ours in (("mean", config.mean), ("std", config.std)):
-        theirs = tensors.get(f"normalise.{name}")
-        if theirs is None or ours is None:
+def _normalisation(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the mean and std among the tensors of a network that normalises, under whatever prefix."""
+    found = {name.rpartition("normalise.")[2]: tensor for name, tensor in tensors.items() if "normalise." in name}
+    return {name: found[name] for name in ("mean", "std") if name in found}
+
+
+def _check_normalisation(config: ModelConfig, theirs: Mapping[str, Tensor], ours: bool) -> None:
+    """Refuse to replace the normalisation that a file carries by another, or one of our files' having none."""
+    for name, given, without in (("mean", config.mean, 0.0), ("std", config.std, 1.0)):
+        if given is None or (name not in theirs and not ours):
             continue
-        wanted = torch.tensor(ours, dtype=theirs.dtype)
-        if theirs.numel() != len(ours) or not torch.allclose(theirs.flatten(), wanted):
-            values = ",".join(f"{value:g}" for value in theirs.flatten().tolist())
+        values = theirs[name].flatten().tolist() if name in theirs else [without] * len(given)
+        if len(values) != len(given) or not torch.allclose(torch.tensor(values), torch.tensor(given)):
             raise InputError(
-                f"model.{name}={','.join(f'{value:g}' for value in ours)}: {config.weights} was trained with {values}; "
-                "leave model.mean and model.std out, and its own are taken."
+                f"model.{name}={_numbers(given)}: {config.weights} was trained with {_numbers(values)}; leave "
+                "model.mean and model.std out, and its own are taken."
             )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ",".join(f"{value:.4g}" for value in values)

@@ -84,6 +84,10 @@ def test_a_file_that_cannot_be_run(stranger: Path, images: Path, nuat: CommandLi
     ended = nuat("evaluate", f"{stranger}:make", "--data.path", images, "--eps", "0.05")
     assert ended.code == 2
     assert "failed while it was imported: ModuleNotFoundError" in ended.err
+    stranger.write_text("import sys\nsys.exit('install foo first')\n")
+    ended = nuat("evaluate", f"{stranger}:make", "--data.path", images, "--eps", "0.05")
+    assert ended.code == 2
+    assert "failed while it was imported: SystemExit: install foo first" in ended.err
     ended = nuat("evaluate", "none.py:make", "--data.path", images, "--eps", "0.05")
     assert (ended.code, "none.py: no such file" in ended.err) == (2, True)
 

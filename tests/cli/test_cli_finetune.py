@@ -48,7 +48,8 @@ def test_a_folder_is_fine_tuned_from_pretrained_weights(
         *("1", "--evaluation.attacks", "clean,pgd-2", "--out", tmp_path / "run", "--device", "cpu"),
     )
     assert ended.code == 0, ended.err
-    assert "begins with the weights of torchvision:resnet18; the head is new (fc.weight, fc.bias)" in ended.out
+    assert "begins with the weights of torchvision:resnet18, with mean 0.485,0.456,0.406" in ended.out
+    assert "the head is new (fc.weight, fc.bias)" in ended.out
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["model"]
     assert (config["name"], config["weights"], config["options"]) == ("torchvision:resnet18", "pretrained", [])
 

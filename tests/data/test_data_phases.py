@@ -23,6 +23,14 @@ def test_a_network_of_one_size_is_refused_with_the_size():
         assert word in str(caught.value)
 
 
+def test_a_transformer_that_asserts_its_size_is_refused_alike():
+    pytest.importorskip("timm", reason="the timm extra is not installed")
+    options = ("patch_size=4", "embed_dim=16", "depth=1", "num_heads=2")
+    config = ModelConfig(name="timm:vit_tiny_patch16_224", options=options)
+    with pytest.raises(InputError, match="images of 24 pixels"):
+        check_sizes(models.build(config, channels=3, classes=2, image_size=(16, 16)), PHASES, 3)
+
+
 def test_a_network_of_any_size_passes_and_stays_in_its_modes_with_its_statistics():
     model = build("resnet18", 24).train()
     frozen = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d)).eval()

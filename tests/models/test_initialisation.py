@@ -11,15 +11,16 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from nuat.checkpoints import WeightsInfo, load, read_info, save_weights
+from nuat.checkpoints import WeightsInfo, load, read_info, save_checkpoint, save_weights
 from nuat.config import ModelConfig, ThreatConfig
 from nuat.errors import InputError
 from nuat.initialisation import initialise
-from nuat.models import Classifier, build
+from nuat.models import Classifier, adapt, build
 
 timm = pytest.importorskip("timm", reason="the timm extra is not installed")
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OF_IMAGENET = "with mean 0.485,0.456,0.406, std 0.229,0.224,0.225"
 VIT, SMALL_VIT = "timm:vit_tiny_patch16_224", ("patch_size=4", "embed_dim=16", "depth=2", "num_heads=2")
 VIT_ARGUMENTS: dict[str, Any] = {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 CONVNEXT, SMALL_CONVNEXT = "timm:convnext_atto", ("depths=1:1:1:1", "dims=8:8:8:8", "patch_size=1")
@@ -109,7 +110,9 @@ def test_torchvisions_own_weights(resnet: tuple[Path, dict[str, Tensor]], monkey
     assert_backbone(model.net, resnet[1], ("fc.weight", "fc.bias"))
     assert model.net.fc.weight.shape == (5, 512)
     assert normalisation(model) == (pytest.approx(IMAGENET[0]), pytest.approx(IMAGENET[1]))
-    assert said == ["begins with the weights of torchvision:resnet18; the head is new (fc.weight, fc.bias)"]
+    assert said == [
+        f"begins with the weights of torchvision:resnet18, {OF_IMAGENET}; the head is new (fc.weight, fc.bias)"
+    ]
     assert record["kind"] == "weights"
     assert (record["source"], record["sha256"]) == ("pretrained", None)
     assert record["new"] == ["fc.weight", "fc.bias"]
@@ -196,7 +199,9 @@ def test_a_file_of_torchvisions(form: str, resnet: tuple[Path, dict[str, Tensor]
     model, record, said = begin(tmp_path / "file.pth")
     assert_backbone(model.net, resnet[1], ("fc.weight", "fc.bias"))
     assert normalisation(model) == (pytest.approx(IMAGENET[0]), pytest.approx(IMAGENET[1]))
-    assert said == [f"begins with the weights {tmp_path / 'file.pth'}; the head is new (fc.weight, fc.bias)"]
+    assert said == [
+        f"begins with the weights {tmp_path / 'file.pth'}, {OF_IMAGENET}; the head is new (fc.weight, fc.bias)"
+    ]
     assert re.fullmatch(r"[0-9a-f]{64}", record["sha256"])
     # torchvision's names are ours, too; there the settings alone say how images are normalised
     ours, _, _ = begin(tmp_path / "file.pth", "resnet18", stem="imagenet", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -204,6 +209,30 @@ def test_a_file_of_torchvisions(form: str, resnet: tuple[Path, dict[str, Tensor]
     assert normalisation(ours) == ([0.5] * 3, [0.5] * 3)
     bare, _, _ = begin(tmp_path / "file.pth", "resnet18", stem="imagenet")
     assert normalisation(bare) == ([0.0] * 3, [1.0] * 3)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_file_that_normalises_keeps_its_own(prefix: str, tmp_path: Path) -> None:
+    stranger = adapt(torchvision.models.resnet18(num_classes=5), mean=(0.5,) * 3, std=(0.25,) * 3)
+    torch.save({prefix + name: tensor for name, tensor in stranger.state_dict().items()}, tmp_path / "file.pt")
+    model, _, said = begin(tmp_path / "file.pt")
+    assert normalisation(model) == ([0.5] * 3, [0.25] * 3)
+    assert "with mean 0.5,0.5,0.5, std 0.25,0.25,0.25" in said[0]
+    with pytest.raises(InputError, match=r"model.mean=0.1,0.1,0.1: .*was trained with 0.5,0.5,0.5"):
+        begin(tmp_path / "file.pt", mean=(0.1,) * 3, std=(0.25,) * 3)
+
+
+def test_a_checkpoint_of_ours_without_normalisation_gets_none(tmp_path: Path) -> None:
+    config = ModelConfig(name=CONVNEXT, options=SMALL_CONVNEXT)
+    trained = own_run(tmp_path / "run", config)
+    state = {"model": trained.state_dict(), "optimizer": {}, "defense": {}, "metrics_bytes": 0}
+    save_checkpoint(tmp_path / "run" / "checkpoint.pt", state)
+    for weights in (tmp_path / "run" / "checkpoint.pt", tmp_path / "run"):
+        model, _, said = begin(weights, CONVNEXT, SMALL_CONVNEXT)
+        assert normalisation(model) == ([0.0] * 3, [1.0] * 3)
+        assert said[0].endswith("with no normalisation")
+        with pytest.raises(InputError, match=r"model.mean=0.5,0.5,0.5: .*was trained with 0,0,0; leave"):
+            begin(weights, CONVNEXT, SMALL_CONVNEXT, mean=(0.5,) * 3, std=(1.0,) * 3)
 
 
 @pytest.mark.parametrize(("channels", "size"), [(3, 16), (1, 24)])

@@ -53,7 +53,8 @@ def test_a_run_begins_with_the_weights_of_another(model: str, images: Path, tmp_
     config = begun_with(small_config(images, model=MODELS[model], averaging=averaged()), tmp_path / "plain")
     watcher = Watcher()
     run = nuat.run(config, out=tmp_path / "tuned", reporter=watcher)
-    assert watcher.messages[0] == f"begins with the weights {tmp_path / 'plain' / 'best.safetensors'}"
+    best = tmp_path / "plain" / "best.safetensors"
+    assert watcher.messages[0] == f"begins with the weights {best}, with no normalisation"
     (line,) = metrics(run.folder, "weights")
     assert line["source"] == str(tmp_path / "plain")
     assert line["new"] == []

@@ -24,8 +24,9 @@ class ModelConfig:
     """Per-channel standard deviation divided by inside the model, > 0; given with mean."""
     weights: str = "none"
     """Weights that a run begins with. none: random ones. pretrained: those that torchvision or timm offers, downloaded.
-    Otherwise a run's folder (its best weights), a .safetensors or a .pt file of this network. Their normalisation comes
-    with them, unless mean and std are given; a head of another number of classes is left out."""
+    Otherwise a run's folder (its best weights), a .safetensors or a .pt file of this network. The normalisation that a
+    file holds comes with it, as that of timm's and torchvision's weights does; other files bring none: give mean and
+    std. A head of another number of classes is left out."""
     options: tuple[str, ...] = ()
     """torchvision and timm networks: arguments of their constructors, NAME=VALUE: patch_size=4,depth=6. Values are
     numbers, true, false, words, or numbers in a row with colons: depths=1:1:3:1."""

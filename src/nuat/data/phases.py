@@ -25,7 +25,7 @@ def check_sizes(model: nn.Module, config: DataConfig, channels: int) -> None:
         for size in dict.fromkeys(config.progressive_sizes):
             with torch.no_grad():
                 model(torch.zeros(1, channels, size, size, device=example.device, dtype=example.dtype))
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:  # torch._assert, in transformers
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
             f"data.progressive_sizes={','.join(map(str, config.progressive_sizes))}: the model does not take images of "

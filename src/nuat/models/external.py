@@ -37,7 +37,7 @@ def load(text: str, device: torch.device) -> nn.Module:
         raise InputError(f"{path}: has no function {function!r}.{did_you_mean(function, known)}")
     try:
         model = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file may end the program for a package that it misses
         raise InputError(f"{text} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{text} returned a {type(model).__name__}; expected a torch.nn.Module that returns logits.")
@@ -56,7 +56,7 @@ def _run(path: Path) -> dict[str, object]:
     sys.modules[name] = module  # dataclasses and pickles of the file's classes look it up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path} failed while it was imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)
