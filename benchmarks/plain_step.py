@@ -4,6 +4,8 @@ Plain: eager, contiguous images, fp32, two clean passes, an attack whose backwar
 torch's own nuclear norm. Ours is the step of ``nuat train``: its update, with the defaults of the library.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +56,18 @@ class Case:
 CASES = {"resnet18": Case(), "mnist-cnn": Case(model="mnist-cnn", size=28, channels=1, eps=0.3)}
 
 
+@contextlib.contextmanager
+def tf32_set(enabled: bool) -> Iterator[None]:
+    """Let a GPU multiply float32 in TF32, or not, in products and convolutions alike; torch's defaults are mixed."""
+    backends: Any = torch.backends
+    before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = enabled
+    try:
+        yield
+    finally:
+        backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = before
+
+
 class Plain:
     """The step as published."""
 
@@ -64,21 +78,14 @@ class Plain:
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
             self.x = self.x.contiguous(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=False
-        )
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
         self.generator = torch.Generator(device).manual_seed(0)
         self.batch = 0
 
     def __call__(self) -> Tensor:
         """Do a step and return its loss."""
-        backends: Any = torch.backends
-        before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
-        backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = self.tf32
-        try:
+        with tf32_set(self.tf32):
             return self._step()
-        finally:
-            backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = before
 
     def _step(self) -> Tensor:
         model, x, y, eps = self.model, self.x, self.y, self.case.eps
@@ -110,8 +117,16 @@ class Ours:
     """The step of ``nuat train``."""
 
     def __init__(
-        self, case: Case, device: torch.device, *, precision: Any = "fp32", passes: Any = "one", compiled: bool = False
+        self,
+        case: Case,
+        device: torch.device,
+        *,
+        precision: Any = "fp32",
+        passes: Any = "one",
+        compiled: bool = False,
+        tf32: bool = False,
     ) -> None:
+        self.tf32 = tf32
         config = TrainConfig(
             defense=NuAT(lam=LAM, passes=passes),
             model=ModelConfig(name=case.model, width=case.width),
@@ -134,7 +149,8 @@ class Ours:
 
     def __call__(self) -> Tensor:
         """Do a step and return its loss."""
-        (terms,) = self.updater.update([self.batch])
+        with tf32_set(self.tf32):
+            (terms,) = self.updater.update([self.batch])
         self.state.batch += 1
         self.state.step += 1
         return terms.loss.detach()

@@ -3,8 +3,8 @@
     python benchmarks/scaling.py [--axes batch,width,classes,size] [--rounds 3] [--device cpu] [--precision fp32]
 
 Each axis is varied alone around a ResNet-18 of width 16, batches of 64 images of 32 x 32 pixels and 10 classes. Ours is
-timed beside the published step. The exponent is the slope of log seconds over log value between neighbours: 1 is
-linear.
+timed beside the published step, both without TF32. The exponent is the slope of log seconds over log value between
+neighbours: 1 is linear.
 """
 
 import argparse

@@ -4,8 +4,8 @@
                               [--profile true]
 
 All steps run in turn in one process. The floor is what the step's own convolutions and matrix products take at the
-measured rate of a large matrix product in the same precision. On a GPU the published step is timed with TF32, and with
-TF32 and channels_last, too; --profile lists the ten kernels that take the most time.
+measured rate of a large matrix product in the same arithmetic. On a GPU both are timed without and with TF32, the
+published step also with TF32 and channels_last; --profile lists the ten kernels that take the most time.
 """
 
 import argparse
@@ -16,30 +16,31 @@ from typing import Any
 
 import torch
 from measure import Limits, header, interleaved, markdown, median, passes, peak_memory, ratio, synchronise, work
-from plain_step import CASES, Case, Ours, Plain
+from plain_step import CASES, Case, Ours, Plain, tf32_set
 from torch import Tensor, nn
 
 from nuat import hardware
 
 Make = Callable[[Case, torch.device], Any]
+Arithmetic = tuple[torch.dtype, bool]
+"""The type of number in which a step multiplies, and whether TF32 is allowed for it."""
+LAID_OUT = "plain, TF32, channels_last"
 
 
-def contenders(device: torch.device, *, compiled: bool) -> dict[str, tuple[Make, torch.dtype]]:
-    """Return, by name, what makes a step and the type of number in which it multiplies."""
-    found: dict[str, tuple[Make, torch.dtype]] = {"plain": (Plain, torch.float32)}
+def contenders(device: torch.device, *, compiled: bool) -> dict[str, tuple[Make, Arithmetic]]:
+    """Return, by name, what makes a step and its arithmetic."""
+    fp32, tf32, bf16 = (torch.float32, False), (torch.float32, True), (torch.bfloat16, True)
+    found: dict[str, tuple[Make, Arithmetic]] = {"plain": (Plain, fp32)}
+    ours: dict[str, tuple[dict[str, Any], Arithmetic]] = {"fp32": ({}, fp32)}
     if device.type == "cuda":
-        found["plain, TF32"] = (lambda c, d: Plain(c, d, tf32=True), torch.float32)
-        found["plain, TF32, channels_last"] = (
-            lambda c, d: Plain(c, d, tf32=True, channels_last=True),
-            torch.float32,
-        )
-    for precision, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        found[f"ours, {precision}"] = (lambda c, d, p=precision: Ours(c, d, precision=p), kind)
-        if compiled:
-            found[f"ours, {precision}, compiled"] = (
-                lambda c, d, p=precision: Ours(c, d, precision=p, compiled=True),
-                kind,
-            )
+        found["plain, TF32"] = (lambda c, d: Plain(c, d, tf32=True), tf32)
+        found[LAID_OUT] = (lambda c, d: Plain(c, d, tf32=True, channels_last=True), tf32)
+        ours["TF32"] = ({"tf32": True}, tf32)
+    ours["bf16"] = ({"precision": "bf16", "tf32": True}, bf16)
+    for name, (settings, arithmetic) in ours.items():
+        for how in ({}, {"compiled": True}) if compiled else ({},):
+            label = f"ours, {name}" + (", compiled" if how else "")
+            found[label] = (lambda c, d, s={**settings, **how}: Ours(c, d, **s), arithmetic)
     return found
 
 
@@ -58,7 +59,11 @@ def compare(case: Case, device: torch.device, *, rounds: int, compiled: bool, si
         if "compiled" in name:
             lines.append(f"{name}: {time.perf_counter() - began:.0f} s for the first four steps, compilation included.")
     seconds = interleaved({name: step for name, (step, _) in made.items()}, device=device, rounds=rounds)
-    limits = {kind: Limits.measure(device, kind, size=size) for kind in {kind for _, kind in made.values()}}
+    limits = {}
+    for kind in dict.fromkeys(kind for _, kind in made.values()):
+        with tf32_set(kind[1]):
+            limits[kind] = Limits.measure(device, kind[0], size=size)
+    baselines = [name for name in ("plain", LAID_OUT) if name in made]
     rows = []
     for name, (step, kind) in made.items():
         spent, (forwards, backwards) = work(step), passes(step.model, step)
@@ -68,7 +73,7 @@ def compare(case: Case, device: torch.device, *, rounds: int, compiled: bool, si
             [
                 name,
                 f"{1e3 * took:.0f}",
-                str(ratio(seconds["plain"], seconds[name])),
+                *(str(ratio(seconds[theirs], seconds[name])) for theirs in baselines),
                 f"{forwards / case.batch:.0f}, {backwards / case.batch:.0f}",
                 f"{spent.operations / 1e9:.1f}",
                 f"{1e3 * floor:.0f}",
@@ -77,8 +82,12 @@ def compare(case: Case, device: torch.device, *, rounds: int, compiled: bool, si
                 " ".join(f"{loss:.4f}" for loss in first[name]),
             ]
         )
-    head = ["step", "ms", "plain / it", "passes forward, backward", "GFLOP", "floor, ms", "times the floor"]
-    rates = "; ".join(f"{str(kind).removeprefix('torch.')}: {limit}" for kind, limit in limits.items())
+    head = ["step", "ms", *(f"{theirs} / it" for theirs in baselines), "passes forward, backward"]
+    head += ["GFLOP", "floor, ms", "times the floor"]
+    rates = "; ".join(
+        f"{str(kind).removeprefix('torch.')}{', TF32' if tf32 and kind == torch.float32 else ''}: {limit}"
+        for (kind, tf32), limit in limits.items()
+    )
     return [*lines, rates, "", markdown([*head, "peak, MiB", "first losses"], rows), "", same_losses(case, device)]
 
 
