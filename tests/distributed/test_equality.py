@@ -1,13 +1,25 @@
 """Several Gloo processes against one on the same global batch: losses, perturbations and weights, in float64."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 import torch
 from distributed.engine import DEFENSES, Left, config_of, run_processes, train
 
+from nuat.config import DistributedConfig
 from nuat.world import World
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 CASES = [(name, batch_norm) for name in DEFENSES for batch_norm in (False, True)]
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    """Return nested values by their dotted names."""
+    found: dict = {}
+    for name, value in values.items():
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return found
 
 
 def all_cases(world: World) -> dict[tuple[str, bool], Left]:
@@ -35,10 +47,26 @@ def test_equals_one_process(several: list[dict], name: str, batch_norm: bool) ->
         if expected.average is not None:
             for key, tensor in expected.average.items():
                 torch.testing.assert_close(found.average[key], tensor, **CLOSE)
-        assert found.defense.keys() == expected.defense.keys()
-        for key, value in expected.defense.items():
+        carried, theirs = flat(found.defense), flat(expected.defense)
+        assert carried.keys() == theirs.keys()
+        for key, value in theirs.items():
             if isinstance(value, torch.Tensor):
-                torch.testing.assert_close(found.defense[key], value, **CLOSE)
+                torch.testing.assert_close(carried[key], value, **CLOSE)
+
+
+def norms_per_device(world: World) -> Left:
+    config = config_of("nuat2-wa", batch_norm=True)
+    config = dataclasses.replace(config, distributed=DistributedConfig(batch_norm="device"))
+    return train(config, world, batch_norm=True)
+
+
+def test_with_batch_norm_per_device_every_process_carries_the_same(tmp_path: Path) -> None:
+    one, other = run_processes(2, norms_per_device, folder=tmp_path)
+    for mine, theirs in ((one.weights, other.weights), (one.average, other.average), (one.defense, other.defense)):
+        mine, theirs = flat(mine), flat(theirs)
+        assert any("running_mean" in name for name in mine)
+        for name, value in mine.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(theirs[name])), name
 
 
 def test_the_hybrid_switches_at_the_same_step_on_all(several: list[dict]) -> None:

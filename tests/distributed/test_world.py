@@ -1,8 +1,13 @@
 """What processes exchange, what they must agree on, and what is said where one is gone."""
 
+import contextlib
+import copy
 import dataclasses
+import datetime
+import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +252,81 @@ def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     assert run_processes(2, one_sleeps, folder=tmp_path, timeout=3.0) == ["PeerLostError", "slept"]
 
 
+def one_leaves_an_evaluation(world: World, state: str) -> str:
+    if world.rank == 1:
+        world.agree(None)  # what was finished before
+        return "left"
+    torch.manual_seed(0)
+    some = ImageSet((255 * images(8, 3, 6)).to(torch.uint8), labels(8, 4, 1))
+    model, threat = TinyConv(classes=4, dropout=0.0).eval(), ThreatConfig(eps=0.05)
+    try:
+        evaluate(model, some, ("pgd-3",), threat=threat, batch_size=4, world=world, state_path=Path(state))
+    except RuntimeError as error:
+        return type(error).__name__
+    return "done"
+
+
+def test_an_own_batch_is_kept_though_no_other_process_answers(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    assert run_processes(2, one_leaves_an_evaluation, str(state), folder=tmp_path) == ["PeerLostError", "left"]
+    (job,) = json.loads(state.read_text())["jobs"].values()
+    assert list(job) == ["0"]
+
+
+def one_has_long_work(world: World) -> list[Any]:
+    world = dataclasses.replace(
+        world, patient=torch.distributed.new_group(backend="gloo", timeout=datetime.timedelta(seconds=60))
+    )
+    if world.rank == 1:
+        time.sleep(6.0)
+    found: list[Any] = world.objects(world.rank, patient=True)
+    with world.first_of_machine():
+        if world.rank == 0:
+            time.sleep(4.0)
+        found.append(time.monotonic())
+    return [*found, world.any(world.rank == 1, patient=True)]
+
+
+def test_a_process_with_long_work_is_waited_for(tmp_path: Path) -> None:
+    one, other = run_processes(2, one_has_long_work, folder=tmp_path, timeout=3.0)
+    assert one[:2] == other[:2] == [0, 1]
+    assert one[2] < other[2]  # the first of the machine goes first
+    assert one[3] is other[3] is True
+
+
+def first_fails(world: World) -> str:
+    try:
+        with world.first_of_machine():
+            raise InputError(f"process {world.rank}")
+    except InputError as error:
+        return str(error)
+
+
+def test_where_the_first_of_a_machine_fails_the_others_find_out_for_themselves(tmp_path: Path) -> None:
+    assert run_processes(2, first_fails, folder=tmp_path, timeout=20.0) == ["process 0", "process 1"]
+
+
+def draws_of_dropout(world: World) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw after a checkpoint, and again after going back to it."""
+    config = config_of("nuat", batch_norm=False)
+    torch.manual_seed(10 + world.rank)
+    state = TrainingState.start(config, TinyConv(classes=4, batch_norm=False), torch.device("cpu"))
+    values = state.to_dict(world)
+    drawn = torch.rand(3)
+    state.load(values, "checkpoint", world)
+    again = torch.rand(3)
+    state.load(values, "checkpoint")  # on one process
+    return drawn, again, torch.rand(3)
+
+
+def test_a_checkpoint_keeps_the_global_generator_of_every_process(tmp_path: Path) -> None:
+    one, other = run_processes(2, draws_of_dropout, folder=tmp_path)
+    for drawn, again, _ in (one, other):
+        assert torch.equal(drawn, again)
+    assert not torch.equal(one[0], other[0])
+    assert torch.equal(other[2], one[0])
+
+
 def test_a_batch_is_shared_out_or_refused() -> None:
     check_shares(100, 32, 2, 2)
     with pytest.raises(InputError, match=r"does not divide among 3 devices.*try batch_size=33"):
@@ -279,11 +359,50 @@ def test_alone_where_nothing_started_several(monkeypatch: pytest.MonkeyPatch) ->
     assert "MASTER_ADDR" not in os.environ
 
 
-def test_only_lost_peers_are_called_so() -> None:
-    assert peer_lost(RuntimeError("Connection closed by peer [127.0.0.1]:1")) is not None
-    assert peer_lost(RuntimeError("size mismatch")) is None
+def test_only_lost_peers_are_called_so_and_the_reason_is_kept() -> None:
+    lost = peer_lost(RuntimeError("NCCL error: unhandled system error\nno room in /dev/shm"))
+    assert "see its message" in str(lost)
+    assert "unhandled system error no room in /dev/shm" in str(lost)
+    slow = peer_lost(RuntimeError("Timed out waiting 600000ms for recv operation to complete"))
+    assert "set NUAT_TIMEOUT [s] (now 600)" in str(slow)
+    for other in ("size mismatch", "could not restore the state"):
+        assert peer_lost(RuntimeError(other)) is None
 
 
 def test_one_process_needs_no_synchronised_batch_norm() -> None:
     model = nn.Sequential(nn.BatchNorm2d(2))
     assert type(synchronise_batch_norm(model, ALONE)[0]) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_what_follows_a_batch_norm_of_timm_stays(training: bool) -> None:
+    """Of one process's images the synchronised statistics are the batch's own."""
+    timm = pytest.importorskip("timm", reason="the timm extra is not installed")
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), timm.layers.BatchNormAct2d(4), nn.Conv2d(4, 2, 1)).train(training)
+    x = torch.randn(6, 3, 5, 5)
+    expected = copy.deepcopy(plain)(x)
+    names = list(plain.state_dict())
+    synchronised = synchronise_batch_norm(copy.deepcopy(plain), World(0, 2))
+    assert list(synchronised.state_dict()) == names
+    assert type(synchronised[1]) is not type(plain[1])
+    with one_process_group():
+        torch.testing.assert_close(synchronised(x), expected)
+
+
+@contextlib.contextmanager
+def one_process_group() -> Iterator[None]:
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(2), nn.BatchNorm3d(2), type("Own", (nn.BatchNorm2d,), {})(2)])
+def test_a_batch_norm_of_another_kind_is_not_synchronised_in_part(norm: nn.Module) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2), norm)
+    with pytest.raises(InputError, match=rf"batch_norm=sync: 1 is a {type(norm).__name__}, which cannot be"):
+        synchronise_batch_norm(model, World(0, 2))
+    assert type(model[0]) is nn.BatchNorm2d
