@@ -1,9 +1,7 @@
 """Measurements with round numbers, from which every figure of a plan can be worked out by hand."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from nuat.config import DataConfig
 from nuat.plan.communication import Link
 from nuat.plan.forecast import Asked
 from nuat.plan.images import Images
@@ -11,15 +9,6 @@ from nuat.plan.measure import Group, Measured
 
 LINK = Link(name="a link", bandwidth=1e9, latency=1e-3)
 IMAGES = Images(train=36_000, validation=100, test=900, channels=3, size=(10, 10), classes=10, source="made up")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Streaming(DataConfig):
-    """Settings of images that are read as they are needed, of sizes that grow."""
-
-    loading: str = "stream"
-    progressive_sizes: tuple[int, ...] = ()
-    progressive_from: tuple[float, ...] = ()
 
 
 def measured(**changes: Any) -> Measured:

@@ -76,13 +76,11 @@ def test_a_rate_and_a_link_that_are_given(capsys: pytest.CaptureFixture[str]) ->
     assert "steps of 4 images" in out
 
 
-def test_images_that_are_read_as_they_are_needed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("nuat.commands.plan", "nuat.plan.measure", "nuat.plan.images"):
-        monkeypatch.setattr(f"{module}.streamed", lambda config: True)
-    found = planned(capsys)[0][1]
-    assert (found["resident_bytes"], found["cache_bytes"]) == (10 * 784, 0)
+def test_images_that_are_read_as_they_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(
+        capsys, "--data.path", "pictures", "--data.loading", "stream", "--data.image-size", "28", "--classes", "10"
+    )[0][1]
+    assert (found["resident_bytes"], found["cache_bytes"]) == (10 * 3 * 784, 0)
     assert found["workers"] >= 1
     assert found["data_bytes"] > 0
 

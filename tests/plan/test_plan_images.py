@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from plan_measures import Streaming
 
 from nuat import data
 from nuat.config import DataConfig
@@ -16,6 +15,11 @@ from nuat.plan.images import Images, classes_of, find, made_up, sizes, streamed
 from nuat.recipes import RECIPES
 
 NOTHING: dict[str, Any] = {"images": None, "classes": None, "image_size": None}
+
+
+def streaming(**settings: Any) -> DataConfig:
+    """Return the settings of images that are read as they are needed."""
+    return DataConfig(path=Path("x"), loading="stream", **settings)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_a_validation_that_takes_all_images_is_refused() -> None:
 
 def test_sizes_that_grow_over_the_run() -> None:
     images = find(DataConfig(name="cifar10"), **NOTHING)
-    growing = Streaming(path=Path("x"), image_size=32, progressive_sizes=(16, 24, 36), progressive_from=(0.0, 0.4, 0.8))
+    growing = streaming(image_size=32, progressive_sizes=(16, 24, 36), progressive_from=(0.0, 0.4, 0.8))
     assert sizes(growing, images, 5) == [(16, 16), (16, 16), (24, 24), (24, 24), (36, 36)]
     assert sizes(DataConfig(name="cifar10"), images, 2) == [(32, 32)] * 2
     assert streamed(growing)
@@ -113,7 +117,7 @@ def test_made_up_images_are_read_as_they_were_meant(channels: int, size: tuple[i
     assert len(found.classes) == 1000
     assert (config.crop_padding, config.flip) == (1, True)
     # streamed images are augmented off the training thread, which is no part of a step
-    assert not made_up(tmp_path, images, size, 4, Streaming(path=Path("x"), image_size=8, flip=True)).flip
+    assert not made_up(tmp_path, images, size, 4, streaming(image_size=8, flip=True)).flip
 
 
 def test_a_photograph_is_decoded() -> None:

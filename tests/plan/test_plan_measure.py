@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from plan_measures import Streaming
 
-from nuat.config import TrainConfig
+from nuat.config import DataConfig, TrainConfig
 from nuat.plan.images import Images
 from nuat.plan.measure import Measured, measure, timed_batch
 from nuat.plan.memory import at
@@ -20,7 +19,9 @@ def config(recipe: str, *sizes: int) -> TrainConfig:
     """Return a recipe for a small network, at sizes that share the run evenly."""
     made = find(recipe)()
     starts = tuple(i / len(sizes) for i in range(len(sizes)))
-    data = Streaming(path=Path("nowhere"), image_size=16, progressive_sizes=sizes, progressive_from=starts)
+    data = DataConfig(
+        path=Path("nowhere"), loading="stream", image_size=16, progressive_sizes=sizes, progressive_from=starts
+    )
     model = replace(made.model, width=4)
     return replace(made, data=data, model=model, epochs=4, precision="fp32", device="cpu", eps_warmup=0.0)
 
