@@ -1,5 +1,6 @@
 """The images that a plan is made for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ def test_sizes_that_grow_over_the_run() -> None:
     growing = streaming(image_size=32, progressive_sizes=(16, 24, 36), progressive_from=(0.0, 0.4, 0.8))
     assert sizes(growing, images, 5) == [(16, 16), (16, 16), (24, 24), (24, 24), (36, 36)]
     assert sizes(DataConfig(name="cifar10"), images, 2) == [(32, 32)] * 2
+    oblong = replace(images, size=(20, 30))
+    assert sizes(DataConfig(progressive_sizes=(10,), progressive_from=(0.0,)), oblong, 1) == [(10, 15)]
     assert streamed(growing)
     assert not streamed(DataConfig())
 

@@ -1,15 +1,18 @@
 """The images that a plan is made for: how many, of which size and classes. None of them need be there."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from nuat import data
 from nuat.config import DataConfig
+from nuat.data.augmentation import resize, resized_shape
 from nuat.data.folders import SUFFIXES
+from nuat.data.images import Dataset, ImageSet
 from nuat.errors import InputError
 
 _SAMPLED = 200
@@ -111,7 +114,7 @@ def classes_of(config: DataConfig) -> int | None:
 def sizes(config: DataConfig, images: Images, epochs: int) -> list[tuple[int, int]]:
     """Return the size that each epoch trains at: ``images.size``, but where the settings let it grow over the run."""
     sides = (config.size_at(epoch, epochs) for epoch in range(epochs))
-    return [images.size if side is None else (side, side) for side in sides]
+    return [images.size if side is None else resized_shape(*images.size, side) for side in sides]
 
 
 def streamed(config: DataConfig) -> bool:
@@ -122,21 +125,30 @@ def streamed(config: DataConfig) -> bool:
 def made_up(folder: Path, images: Images, size: tuple[int, int], batch: int, config: DataConfig) -> DataConfig:
     """Write two batches of noise of the images' shape and classes, and return the settings to read them.
 
-    They are augmented where the run augments on its own device, which is where it has the images in memory.
+    They are augmented, and resized to ``size`` (height and width in pixels) of a phase, where the run does that on its
+    own device, which is where it has the images in memory; see ``arrived`` for those that are streamed. The same images
+    are the test set, which keeps the size of evaluations.
     """
     draw = np.random.default_rng(0)
     count = 2 * batch
     # channels last, which the reader of such files takes for just that whatever the sides are
-    x = draw.integers(0, 256, (count, *size, images.channels), dtype=np.uint8)
+    x = draw.integers(0, 256, (count, *images.size, images.channels), dtype=np.uint8)
     y = np.arange(count) % images.classes
     path = folder / "made-up.npz"
     names = np.array([f"class {label}" for label in range(images.classes)])
-    np.savez(path, allow_pickle=False, x_train=x, y_train=y, x_test=x[:2], y_test=y[:2], classes=names)
+    np.savez(path, allow_pickle=False, x_train=x, y_train=y, x_test=x, y_test=y, classes=names)
+    # a phase of its own even where they are streamed: the run asks the network whether it takes that size
+    phase = () if size == images.size else (min(size),)
+    made = DataConfig(path=path, validation=0, progressive_sizes=phase, progressive_from=(0.0,) * len(phase))
     if streamed(config):
-        return DataConfig(path=path, validation=0)
-    return DataConfig(
-        path=path, validation=0, crop_padding=config.crop_padding, crop_scale=config.crop_scale, flip=config.flip
-    )
+        return made
+    return replace(made, crop_padding=config.crop_padding, crop_scale=config.crop_scale, flip=config.flip)
+
+
+def arrived(dataset: Dataset, size: tuple[int, int]) -> Dataset:
+    """Return made-up images as a run is given them that streams them: a worker has resized those of the training."""
+    every = dataset.train.select(torch.arange(len(dataset.train)))
+    return replace(dataset, train=ImageSet(resize(every.images, min(size)), every.labels))
 
 
 def _look(config: DataConfig) -> Images | None:
