@@ -109,6 +109,16 @@ def test_facts_of_the_network() -> None:
     assert found.checkpoint == found.weights + found.fixed["optimizer"]  # no average, nothing that a defense keeps
 
 
+def test_the_normalisation_of_weights_stays_though_they_are_not_read() -> None:
+    """Their bytes are part of what is written and averaged; its values cost nothing."""
+    plain = config("normal-mnist-small-cnn", 16)
+    found = [
+        measure(replace(plain, model=replace(plain.model, **settings)), "begun", TINY, batches=[4], pairs=1)
+        for settings in ({}, {"weights": "a-run"}, {"weights": "a-run", "mean": (0.5,), "std": (0.5,)})
+    ]
+    assert [one.weights - found[0].weights for one in found] == [0, 8, 8]  # a mean and a deviation of one channel
+
+
 def test_a_single_image_a_device_is_timed_as_two() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [timed_batch(1, 1e6, device) for device in (cpu, gpu)] == [2, 2]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nuat import hardware
-from nuat.config import TrainConfig
+from nuat.config import ModelConfig, TrainConfig
 from nuat.defenses import NuAT, NuAT2, NuATHybrid
 from nuat.loop import Loop
 from nuat.nuclear import nuclear_norm
@@ -126,6 +126,7 @@ def measure(
     # at rate 0 the weights stay what they are, so that none diverge; the optimizer does all its work
     config = replace(
         config,
+        model=_without_weights(config.model, images.channels),
         optimizer=replace(config.optimizer, lr=Constant(peak=0.0)),
         monitors=replace(config.monitors, on_nonfinite="skip", on_overfitting="warn"),
     )
@@ -198,6 +199,16 @@ def measure(
         decode_bytes=None if decoded is None else decoded[1],
         **facts,
     )
+
+
+def _without_weights(model: ModelConfig, channels: int) -> ModelConfig:
+    """Return the settings of the same network with random weights, which cost what any others do.
+
+    Their normalisation costs the same whatever its values are, which would come with the weights.
+    """
+    if model.weights == "none" or model.mean is not None:
+        return replace(model, weights="none")
+    return replace(model, weights="none", mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
 @contextlib.contextmanager
