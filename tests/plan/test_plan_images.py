@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_files import write_folder
 from PIL import Image
 
 from nuat import data
 from nuat.config import DataConfig
+from nuat.data.folders import imagenet100
 from nuat.errors import InputError
 from nuat.plan import loader
 from nuat.plan.images import Images, classes_of, find, made_up, sizes, streamed
@@ -87,6 +89,54 @@ def test_the_files_of_a_folder_are_counted(tmp_path: Path) -> None:
         find(DataConfig(path=tmp_path / "shards"), **NOTHING)
     with pytest.raises(InputError, match="is not an image folder"):
         find(DataConfig(path=tmp_path / "train"), **NOTHING)
+
+
+PARTS = {"train": 24, "val": 9, "test": 12}
+
+
+@pytest.mark.parametrize(
+    ("parts", "kinds", "settings"),
+    [
+        (PARTS, ("rgb.jpg",), {"train_limit": 7, "validation": 4, "image_size": 8}),
+        (PARTS, ("rgb.jpg",), {"image_size": 8}),  # as many images to choose the epoch by as val/ has
+        ({"train": 24, "val": 9}, ("rgb.jpg",), {"train_limit": 7, "validation": 4, "image_size": 8}),
+        (PARTS, ("deep.png", "grey.jpg"), {"image_size": 8}),
+        (PARTS, ("grey.jpg", "rgb.webp"), {"image_size": 8}),
+        (PARTS, ("rgb.jpg",), {"image_size": 8, "on_bad": "skip"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:1 of 46 images")
+def test_a_folder_is_seen_as_in_training(
+    parts: dict[str, int], kinds: tuple[str, ...], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    root = write_folder(tmp_path / "pictures", parts, kinds=kinds)
+    if settings.get("on_bad") == "skip":
+        (root / "train/a/0.jpg").write_bytes(b"")
+    config = DataConfig(path=root, cache=tmp_path / "cache", **settings)
+    found, there = find(config, **NOTHING), data.load(config)
+    assert (found.validation, found.test, found.classes) == (len(there.validation), len(there.test), 3)
+    assert found.train == len(there.train) + there.skipped  # only decoding tells which are bad
+    assert (found.channels, found.size) == (there.channels, there.image_size)
+
+
+def test_images_of_a_folder_have_the_size_at_which_they_are_seen(tmp_path: Path) -> None:
+    """A camera that lay on its side wrote the sides the other way round."""
+    for part in ("train", "test"):
+        for label in ("cat", "dog"):
+            (tmp_path / part / label).mkdir(parents=True)
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            Image.new("RGB", (30, 20)).save(tmp_path / part / label / "0.jpg", exif=exif)
+    config = DataConfig(path=tmp_path, validation=0, cache=tmp_path / "cache")
+    assert find(config, **NOTHING).size == data.load(config).image_size == (30, 20)
+
+
+def test_the_classes_of_a_subset_are_counted(tmp_path: Path) -> None:
+    classes = (*imagenet100(), "n99999999")
+    root = write_folder(tmp_path / "imagenet", {"train": 202, "val": 101}, kinds=("pixel.png",), classes=classes)
+    found = find(DataConfig(path=root, subset="imagenet100", validation=50), **NOTHING)
+    assert (found.train, found.validation, found.test, found.classes) == (150, 50, 100, 100)
+    assert found.source.startswith(f"counted in {root}")
 
 
 @pytest.mark.parametrize(("name", "value"), [("images", 1), ("classes", 1), ("image_size", 0)])
