@@ -50,6 +50,12 @@ class Group:
     """Those of them in training mode."""
     backwards: float
     """Passes backward from the logits a step."""
+    decisions: float = 0.0
+    """Times a step that the defense asks the first of several processes."""
+    sums: float = 0.0
+    """Times a step that it sums numbers over them."""
+    summed: float = 0.0
+    """Bytes of these numbers."""
     drawn: float
     """Random numbers an image and step."""
     largest_draw: float
@@ -176,6 +182,9 @@ def measure(
                 forwards=found.forwards,
                 training_forwards=found.training_forwards,
                 backwards=found.backwards,
+                decisions=found.decisions,
+                sums=found.sums,
+                summed=found.summed,
                 drawn=found.drawn / _FEW,
                 largest_draw=found.largest_draw / _FEW,
                 seconds=times[kind],
