@@ -15,6 +15,7 @@ def measured(**changes: Any) -> Measured:
     """Return a step of 20 images that takes 2 s and 40 million operations, in epochs of one kind."""
     group = Group(
         epochs=10, size=(10, 10), operations=2e6, forwards=3.0, training_forwards=2.0, backwards=3.0,
+        decisions=0.0, sums=0.0, summed=0.0,
         drawn=300.0, largest_draw=75.0, seconds={20: 2.0},
     )  # fmt: skip
     values: dict[str, Any] = {

@@ -50,11 +50,11 @@ class Group:
     """Those of them in training mode."""
     backwards: float
     """Passes backward from the logits a step."""
-    decisions: float = 0.0
+    decisions: float
     """Times a step that the defense asks the first of several processes."""
-    sums: float = 0.0
+    sums: float
     """Times a step that it sums numbers over them."""
-    summed: float = 0.0
+    summed: float
     """Bytes of these numbers."""
     drawn: float
     """Random numbers an image and step."""
