@@ -1,9 +1,7 @@
 """Measurements with round numbers, from which every figure of a plan can be worked out by hand."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from nuat.config import DataConfig
 from nuat.plan.communication import Link
 from nuat.plan.forecast import Asked
 from nuat.plan.images import Images
@@ -13,19 +11,11 @@ LINK = Link(name="a link", bandwidth=1e9, latency=1e-3)
 IMAGES = Images(train=36_000, validation=100, test=900, channels=3, size=(10, 10), classes=10, source="made up")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Streaming(DataConfig):
-    """Settings of images that are read as they are needed, of sizes that grow."""
-
-    loading: str = "stream"
-    progressive_sizes: tuple[int, ...] = ()
-    progressive_from: tuple[float, ...] = ()
-
-
 def measured(**changes: Any) -> Measured:
     """Return a step of 20 images that takes 2 s and 40 million operations, in epochs of one kind."""
     group = Group(
         epochs=10, size=(10, 10), operations=2e6, forwards=3.0, training_forwards=2.0, backwards=3.0,
+        decisions=0.0, sums=0.0, summed=0.0,
         drawn=300.0, largest_draw=75.0, seconds={20: 2.0},
     )  # fmt: skip
     values: dict[str, Any] = {

@@ -76,15 +76,38 @@ def test_a_rate_and_a_link_that_are_given(capsys: pytest.CaptureFixture[str]) ->
     assert "steps of 4 images" in out
 
 
-def test_images_that_are_read_as_they_are_needed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("nuat.commands.plan", "nuat.plan.measure", "nuat.plan.images"):
-        monkeypatch.setattr(f"{module}.streamed", lambda config: True)
-    found = planned(capsys)[0][1]
-    assert (found["resident_bytes"], found["cache_bytes"]) == (10 * 784, 0)
+def test_images_that_are_read_as_they_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(
+        capsys, "--data.path", "pictures", "--data.loading", "stream", "--data.image-size", "28", "--classes", "10"
+    )[0][1]
+    assert (found["resident_bytes"], found["cache_bytes"]) == (10 * 3 * 784, 0)
     assert found["workers"] >= 1
     assert found["data_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        # a library's weights, which would be downloaded; small images, for the sake of time
+        ("finetune-folder", "--images", "5000", "--classes", "10", "--data.image-size", "32"),
+        ("finetune-vit-mnist", "--batch-size", "4"),  # those of a run that is not there
+    ],
+)
+def test_no_weights_are_needed(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "vit" in arguments[0]:
+        pytest.importorskip("timm")
+
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("weights were asked for")
+
+    monkeypatch.setattr("nuat.models.backbones.download", asked)
+    monkeypatch.setattr("nuat.initialisation._read", asked)
+    code = main(["plan", *arguments, "--steps", "1", "--timed-batch", "2", "--device", "cpu"])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    assert "device-hours" in out
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nuat.plan.communication import BUCKET, LINKS, Link, Traffic, traffic
+from nuat.plan.communication import BUCKET, FIRST_BUCKET, LINKS, Link, Traffic, traffic
 
 PARAMETERS = 1_000_000
 
@@ -21,7 +21,7 @@ def test_a_ring_of_gradients_and_the_gathered_logits() -> None:
     assert found.gradients == 2 * 3 / 4 * 4 * PARAMETERS
     assert found.logits == 30 * 3 * 400  # the rows of the three others, for each pass 100 floats
     assert found.batch_norm == 0
-    assert found.calls == 1 + 3 + 2  # one bucket, three gathers, whether it was bad, whether to stop
+    assert found.calls == 2 + 3 + 2  # a small and a large bucket, three gathers, whether it was bad, whether to stop
     assert found.total == found.gradients + found.logits
 
 
@@ -33,7 +33,7 @@ def test_one_device_sends_nothing() -> None:
 
 def test_statistics_of_a_device_gather_nothing() -> None:
     found = sent(statistics="device")
-    assert (found.logits, found.calls) == (0, 3)
+    assert (found.logits, found.calls) == (0, 4)
     assert found.gradients == sent().gradients
 
 
@@ -60,15 +60,25 @@ def test_replays_send_gradients_each_time_and_batches_of_one_update_once() -> No
     fourth = sent(accumulate=4)
     assert fourth.gradients == sent().gradients / 4
     assert fourth.logits == sent().logits
-    assert fourth.calls == 3 + 3 / 4
+    assert fourth.calls == 3 + 4 / 4
 
 
-def test_large_gradients_go_in_buckets() -> None:
-    assert sent(parameters=BUCKET).calls == sent().calls + 3
+def test_large_gradients_go_in_buckets_of_which_the_first_is_small() -> None:
+    few = sent(parameters=FIRST_BUCKET // 4).calls
+    assert sent(parameters=FIRST_BUCKET // 4 + 1).calls == few + 1
+    assert sent(parameters=(FIRST_BUCKET + 2 * BUCKET) // 4).calls == few + 2
+
+
+def test_what_a_defense_exchanges_itself() -> None:
+    assert sent(decisions=1).calls == sent().calls + 2  # how long it is, and what it is
+    assert sent(decisions=1).total == sent().total
+    found = sent(sums=1, summed=4000)
+    assert (found.defense, found.calls) == (2 * 3 / 4 * 4000, sent().calls + 1)
+    assert found.total == sent().total + found.defense
 
 
 @pytest.mark.parametrize(("devices", "messages"), [(2, 1), (4, 2), (5, 3), (1024, 10)])
 def test_time_is_bytes_over_bandwidth_and_messages_times_latency(devices: int, messages: int) -> None:
     link = Link(name="", bandwidth=2e6, latency=1e-3)
-    found = Traffic(gradients=4e6, logits=1e6, batch_norm=1e6, calls=7)
+    found = Traffic(gradients=4e6, logits=1e6, batch_norm=0.5e6, defense=0.5e6, calls=7)
     assert math.isclose(found.seconds(link, devices), 3.0 + 7 * 1e-3 * messages)

@@ -5,7 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from nuat import models
+from nuat.config import ModelConfig
 from nuat.plan.communication import LINKS, traffic
 from nuat.plan.scale import lambda_factor, nuclear_per_image
 
@@ -37,17 +41,35 @@ def test_the_table_of_lambda(images: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "parameters", "share", "classes"), [(0, 11_173_962, 64, 10), (1, 25_557_032, 32, 1000)]
+    ("place", "network", "side", "share", "classes"), [(0, "resnet18", 32, 64, 10), (1, "resnet50", 224, 32, 1000)]
 )
-def test_the_worked_communication(place: int, parameters: int, share: int, classes: int) -> None:
-    """Networks of so many numbers, and NuAT's three passes."""
+def test_the_worked_communication(place: int, network: str, side: int, share: int, classes: int) -> None:
+    """Networks of so many numbers, NuAT's three passes, and links within a machine of 8 and beyond."""
+    with torch.device("meta"):
+        model = models.build(ModelConfig(name=network), channels=3, classes=classes, image_size=(side, side))
+    parameters = sum(p.numel() for p in model.parameters())
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    channels = sum(norm.num_features for norm in norms)
+    times, computed, joint, alone = (
+        [row for row in rows(label) if len(row) == 4][place]
+        for label in (
+            "communication, not hidden", "computation", "nuclear norms of the global batch",
+            "part that is one device's work",
+        )
+    )  # fmt: skip
     gradients, logits = (rows(f"sent by a device: {name}")[place] for name in ("gradients", "logits"))
     batches = rows("images a batch M")[place]
     for i, n in enumerate(DEVICES):
         assert int(batches[i].replace(",", "")) == n * share
-        sent = traffic(devices=n, parameters=parameters, batch=n * share, classes=classes, forwards=3)
+        sent = traffic(
+            devices=n, parameters=parameters, batch=n * share, classes=classes, forwards=3,
+            norm_layers=len(norms), norm_channels=channels,
+        )  # fmt: skip
         assert size(gradients[i]) == pytest.approx(sent.gradients, rel=0.01)
         assert size(logits[i]) == pytest.approx(sent.logits, rel=0.01)
+        told = [float(cells[i].removesuffix(" ms")) for cells in (times, computed, joint)]
+        assert told[0] == pytest.approx(1e3 * sent.seconds(LINKS["nvlink" if n <= 8 else "infiniband"], n), rel=0.012)
+        assert float(alone[i].removesuffix(" %")) == pytest.approx(100 * told[1] / sum(told), abs=0.6)
 
 
 def test_the_assumed_links() -> None:

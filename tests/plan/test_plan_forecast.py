@@ -44,6 +44,14 @@ def test_two_devices() -> None:
     assert found["device_hours"] == pytest.approx(2 * found["hours"])
 
 
+def test_what_the_defense_exchanges_is_sent() -> None:
+    told = replace(measured().groups[0], decisions=1.0, sums=1.0, summed=4000.0)
+    plain, found = forecast(measured(), asked(), 2), forecast(measured(groups=(told,)), asked(), 2)
+    assert found["defense_bytes"] == found["sent_bytes"] - plain["sent_bytes"] == 4000
+    later = found["communication_seconds"] - plain["communication_seconds"]
+    assert later == pytest.approx(4000 / 1e9 + 3 * 1e-3)
+
+
 def test_memory() -> None:
     one, two = forecast(measured(), asked(), 1), forecast(measured(), asked(), 2)
     assert one["state_bytes"] == 12_300

@@ -1,21 +1,28 @@
 """The images that a plan is made for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from image_files import write_folder
 from PIL import Image
-from plan_measures import Streaming
 
 from nuat import data
 from nuat.config import DataConfig
+from nuat.data.folders import imagenet100
 from nuat.errors import InputError
 from nuat.plan import loader
 from nuat.plan.images import Images, classes_of, find, made_up, sizes, streamed
 from nuat.recipes import RECIPES
 
 NOTHING: dict[str, Any] = {"images": None, "classes": None, "image_size": None}
+
+
+def streaming(**settings: Any) -> DataConfig:
+    """Return the settings of images that are read as they are needed."""
+    return DataConfig(path=Path("x"), loading="stream", **settings)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,54 @@ def test_the_files_of_a_folder_are_counted(tmp_path: Path) -> None:
         find(DataConfig(path=tmp_path / "train"), **NOTHING)
 
 
+PARTS = {"train": 24, "val": 9, "test": 12}
+
+
+@pytest.mark.parametrize(
+    ("parts", "kinds", "settings"),
+    [
+        (PARTS, ("rgb.jpg",), {"train_limit": 7, "validation": 4, "image_size": 8}),
+        (PARTS, ("rgb.jpg",), {"image_size": 8}),  # as many images to choose the epoch by as val/ has
+        ({"train": 24, "val": 9}, ("rgb.jpg",), {"train_limit": 7, "validation": 4, "image_size": 8}),
+        (PARTS, ("deep.png", "grey.jpg"), {"image_size": 8}),
+        (PARTS, ("grey.jpg", "rgb.webp"), {"image_size": 8}),
+        (PARTS, ("rgb.jpg",), {"image_size": 8, "on_bad": "skip"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:1 of 46 images")
+def test_a_folder_is_seen_as_in_training(
+    parts: dict[str, int], kinds: tuple[str, ...], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    root = write_folder(tmp_path / "pictures", parts, kinds=kinds)
+    if settings.get("on_bad") == "skip":
+        (root / "train/a/0.jpg").write_bytes(b"")
+    config = DataConfig(path=root, cache=tmp_path / "cache", **settings)
+    found, there = find(config, **NOTHING), data.load(config)
+    assert (found.validation, found.test, found.classes) == (len(there.validation), len(there.test), 3)
+    assert found.train == len(there.train) + there.skipped  # only decoding tells which are bad
+    assert (found.channels, found.size) == (there.channels, there.image_size)
+
+
+def test_images_of_a_folder_have_the_size_at_which_they_are_seen(tmp_path: Path) -> None:
+    """A camera that lay on its side wrote the sides the other way round."""
+    for part in ("train", "test"):
+        for label in ("cat", "dog"):
+            (tmp_path / part / label).mkdir(parents=True)
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            Image.new("RGB", (30, 20)).save(tmp_path / part / label / "0.jpg", exif=exif)
+    config = DataConfig(path=tmp_path, validation=0, cache=tmp_path / "cache")
+    assert find(config, **NOTHING).size == data.load(config).image_size == (30, 20)
+
+
+def test_the_classes_of_a_subset_are_counted(tmp_path: Path) -> None:
+    classes = (*imagenet100(), "n99999999")
+    root = write_folder(tmp_path / "imagenet", {"train": 202, "val": 101}, kinds=("pixel.png",), classes=classes)
+    found = find(DataConfig(path=root, subset="imagenet100", validation=50), **NOTHING)
+    assert (found.train, found.validation, found.test, found.classes) == (150, 50, 100, 100)
+    assert found.source.startswith(f"counted in {root}")
+
+
 @pytest.mark.parametrize(("name", "value"), [("images", 1), ("classes", 1), ("image_size", 0)])
 def test_numbers_that_cannot_be(name: str, value: int) -> None:
     with pytest.raises(InputError, match=rf"--{name.replace('_', '-')} {value}: expected at least {value + 1}\."):
@@ -97,9 +152,11 @@ def test_a_validation_that_takes_all_images_is_refused() -> None:
 
 def test_sizes_that_grow_over_the_run() -> None:
     images = find(DataConfig(name="cifar10"), **NOTHING)
-    growing = Streaming(path=Path("x"), image_size=32, progressive_sizes=(16, 24, 36), progressive_from=(0.0, 0.4, 0.8))
+    growing = streaming(image_size=32, progressive_sizes=(16, 24, 36), progressive_from=(0.0, 0.4, 0.8))
     assert sizes(growing, images, 5) == [(16, 16), (16, 16), (24, 24), (24, 24), (36, 36)]
     assert sizes(DataConfig(name="cifar10"), images, 2) == [(32, 32)] * 2
+    oblong = replace(images, size=(20, 30))
+    assert sizes(DataConfig(progressive_sizes=(10,), progressive_from=(0.0,)), oblong, 1) == [(10, 15)]
     assert streamed(growing)
     assert not streamed(DataConfig())
 
@@ -113,7 +170,7 @@ def test_made_up_images_are_read_as_they_were_meant(channels: int, size: tuple[i
     assert len(found.classes) == 1000
     assert (config.crop_padding, config.flip) == (1, True)
     # streamed images are augmented off the training thread, which is no part of a step
-    assert not made_up(tmp_path, images, size, 4, Streaming(path=Path("x"), image_size=8, flip=True)).flip
+    assert not made_up(tmp_path, images, size, 4, streaming(image_size=8, flip=True)).flip
 
 
 def test_a_photograph_is_decoded() -> None:

@@ -68,6 +68,14 @@ def test_a_batch_is_counted(defense: Defense, forwards: int, training: int, back
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(("defense", "decisions", "sums"), [(NuAT(), 0, 0), (NuATHybrid(), 1, 0), (AWP(steps=2), 0, 1)])
+def test_what_a_defense_would_exchange_is_counted(defense: Defense, decisions: int, sums: int, tmp_path: Path) -> None:
+    with rehearsal(rehearsed(defense, tmp_path), "tiny", torch.device("cpu")) as loop:
+        found = count(loop, 1)
+        weights = sum(4 * p.numel() for p in loop.state.model.parameters() if p.dim() > 1)
+    assert (found.decisions, found.sums, found.summed) == (decisions, sums, sums * weights)
+
+
 def test_operations_and_saved_tensors_grow_with_the_batch(tmp_path: Path) -> None:
     totals = []
     for batch in (6, 12):

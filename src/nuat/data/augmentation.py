@@ -90,9 +90,14 @@ def resize(images: Tensor, size: int) -> Tensor:
         Images uint8 [B, C, h, w], rounded; the same ones where they have that size.
     """
     height, width = images.shape[2:]
-    short = min(height, width)
-    if short == size:
+    if min(height, width) == size:
         return images
-    shape = max(1, round(height * size / short)), max(1, round(width * size / short))
+    shape = resized_shape(height, width, size)
     resized = F.interpolate(images.float(), shape, mode="bilinear", antialias=True, align_corners=False)
     return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """Return height and width [pixels] of an image after ``resize`` to ``size``."""
+    short = min(height, width)
+    return max(1, round(height * size / short)), max(1, round(width * size / short))

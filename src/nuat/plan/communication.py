@@ -3,8 +3,9 @@
 Pure functions of explicit arguments. The engine that they describe (``nuat.world``, ``nuat.update``): one process a
 device, each with its rows of the global batch; the gradients are summed once per update (a ring: every device sends
 2 (N - 1) / N of their bytes); with joint statistics the logits of the global batch are gathered after every forward
-pass; batch norm takes each device's own statistics, whose running means are averaged after every update, or, where
-asked, those of the global batch.
+pass; a defense may sum numbers of its own (AWP) or follow the first process's decision (NuAT-H); batch norm takes each
+device's own statistics, whose running means are averaged after every update, or, where asked, those of the global
+batch.
 """
 
 import math
@@ -18,6 +19,8 @@ FLOAT = 4
 """Bytes of a float32, in which gradients, logits and statistics travel."""
 BUCKET = 25 * 2**20
 """Bytes of gradients that are averaged in one call (the default of torch's DistributedDataParallel)."""
+FIRST_BUCKET = 2**20
+"""Those of the first call, which is not to wait for so many (its default, too)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +54,15 @@ class Traffic:
     """Bytes of gathered logits."""
     batch_norm: float
     """Bytes of batch norm's statistics and their gradients."""
+    defense: float
+    """Bytes that the defense sums."""
     calls: float
     """Collective calls, each of which costs the latency of ceil(log2 N) messages."""
 
     @property
     def total(self) -> float:
         """Bytes in all."""
-        return self.gradients + self.logits + self.batch_norm
+        return self.gradients + self.logits + self.batch_norm + self.defense
 
     def seconds(self, link: Link, devices: int) -> float:
         """Return the time of a step's communication where nothing of it is hidden behind computation."""
@@ -74,6 +79,9 @@ def traffic(
     training_forwards: float = 0.0,
     updates: int = 1,
     accumulate: int = 1,
+    decisions: float = 0.0,
+    sums: float = 0.0,
+    summed: float = 0.0,
     statistics: Statistics = "global",
     batch_norm: BatchNorm = "device",
     norm_channels: int = 0,
@@ -90,6 +98,9 @@ def traffic(
         training_forwards: those of them with batch norm in training mode, over which ``sync`` takes statistics.
         updates: updates of the weights in a step (replays of Free-AT).
         accumulate: batches of an update, over which its communication is spread.
+        decisions: times in a batch that the defense asks the first process for a word of a few bytes.
+        sums: times in a batch that the defense sums numbers of its own.
+        summed: bytes of all these numbers.
         statistics: global: logits are gathered; device: they are not.
         batch_norm: device: running statistics are averaged; sync: mean, inverse deviation and count are gathered on
             the way forward, two sums on the way back (torch's SyncBatchNorm).
@@ -97,12 +108,14 @@ def traffic(
         norm_layers: number of those layers.
     """
     if devices == 1:
-        return Traffic(gradients=0.0, logits=0.0, batch_norm=0.0, calls=0.0)
+        return Traffic(gradients=0.0, logits=0.0, batch_norm=0.0, defense=0.0, calls=0.0)
     ring = 2.0 * (devices - 1) / devices
     size = FLOAT * parameters
     often = updates / accumulate
+    buckets = 1 + math.ceil(max(0, size - FIRST_BUCKET) / BUCKET)
     # gradients in buckets; two numbers by which all learn whether an update was bad, and whether the run is to stop
-    calls = often * (math.ceil(size / BUCKET) + 1) + 1 / accumulate
+    calls = often * (buckets + 1) + 1 / accumulate
+    calls += 2 * decisions + sums  # of a decision first how long it is, then what it is
     logits = norm = 0.0
     if statistics == "global":
         # rows are padded to the longest share
@@ -116,4 +129,4 @@ def traffic(
         backward = ring * FLOAT * 2 * norm_channels
         norm = training_forwards * (forward + backward)
         calls += 2 * training_forwards * norm_layers
-    return Traffic(gradients=often * ring * size, logits=logits, batch_norm=norm, calls=calls)
+    return Traffic(gradients=often * ring * size, logits=logits, batch_norm=norm, defense=ring * summed, calls=calls)

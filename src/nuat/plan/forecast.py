@@ -9,7 +9,7 @@ from typing import Literal
 from nuat.config import TrainConfig
 from nuat.plan.communication import BatchNorm, Link, Statistics, Traffic, traffic
 from nuat.plan.images import Images
-from nuat.plan.measure import Measured
+from nuat.plan.measure import Group, Measured
 from nuat.plan.memory import at
 
 How = Literal["measured", "counted", "computed", "assumed"]
@@ -99,7 +99,7 @@ def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
     faster = 1.0 if asked.rate is None else asked.rate / achieved
     per_device = asked.batch / devices
     how: How = "measured" if asked.rate is None and all(held in g.seconds for g in measured.groups) else "assumed"
-    sent = [_traffic(measured, asked, devices, g.forwards, g.training_forwards) for g in measured.groups]
+    sent = [_traffic(measured, asked, devices, g) for g in measured.groups]
     epochs = [g.epochs for g in measured.groups]
     compute = [
         g.operations * per_device / asked.rate if asked.rate is not None else _seconds(g.seconds, held, per_device)
@@ -151,6 +151,7 @@ def forecast(measured: Measured, asked: Asked, devices: int) -> Forecast:
         ("gradient_bytes", "of it: gradients", largest.gradients, "bytes", "computed"),
         ("logit_bytes", "of it: logits of the global batch", largest.logits, "bytes", "computed"),
         ("norm_bytes", "of it: batch norm", largest.batch_norm, "bytes", "computed"),
+        ("defense_bytes", "of it: what the defense sums", largest.defense, "bytes", "computed"),
         ("drawn", "random numbers a device draws a step", asked.batch * drawn, "numbers", "counted"),
         ("images_rate", "images needed, all devices", needed, "images/s", "computed"),
         ("pixel_rate", "of them onto a device, uint8", pixels, "bytes/s", "computed"),
@@ -214,15 +215,18 @@ def _seconds(timed: Mapping[int, float], held: int, images: float) -> float:
     return timed[nearest] * images / nearest
 
 
-def _traffic(measured: Measured, asked: Asked, devices: int, forwards: float, training_forwards: float) -> Traffic:
-    """Return what a device sends in a step of the epochs that take so many forward passes."""
+def _traffic(measured: Measured, asked: Asked, devices: int, group: Group) -> Traffic:
+    """Return what a device sends in a step of such epochs."""
     return traffic(
         devices=devices,
         parameters=measured.parameters,
         batch=asked.batch,
         classes=asked.images.classes,
-        forwards=forwards,
-        training_forwards=training_forwards,
+        forwards=group.forwards,
+        training_forwards=group.training_forwards,
+        decisions=group.decisions,
+        sums=group.sums,
+        summed=group.summed,
         updates=asked.updates,
         accumulate=asked.engine.accumulate,
         statistics=asked.engine.statistics,

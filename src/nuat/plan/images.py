@@ -1,19 +1,22 @@
 """The images that a plan is made for: how many, of which size and classes. None of them need be there."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
 
 from nuat import data
 from nuat.config import DataConfig
-from nuat.data.folders import SUFFIXES
+from nuat.data import folders, shards
+from nuat.data.augmentation import resize, resized_shape
+from nuat.data.decoding import decode
+from nuat.data.images import Dataset, ImageSet
+from nuat.data.samples import Parts
 from nuat.errors import InputError
 
 _SAMPLED = 200
-"""Files of a folder whose bytes are read off."""
+"""Images of each part of a folder that are looked at, at most about, to know their channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,7 @@ def classes_of(config: DataConfig) -> int | None:
 def sizes(config: DataConfig, images: Images, epochs: int) -> list[tuple[int, int]]:
     """Return the size that each epoch trains at: ``images.size``, but where the settings let it grow over the run."""
     sides = (config.size_at(epoch, epochs) for epoch in range(epochs))
-    return [images.size if side is None else (side, side) for side in sides]
+    return [images.size if side is None else resized_shape(*images.size, side) for side in sides]
 
 
 def streamed(config: DataConfig) -> bool:
@@ -122,29 +125,38 @@ def streamed(config: DataConfig) -> bool:
 def made_up(folder: Path, images: Images, size: tuple[int, int], batch: int, config: DataConfig) -> DataConfig:
     """Write two batches of noise of the images' shape and classes, and return the settings to read them.
 
-    They are augmented where the run augments on its own device, which is where it has the images in memory.
+    They are augmented, and resized to ``size`` (height and width in pixels) of a phase, where the run does that on its
+    own device, which is where it has the images in memory; see ``arrived`` for those that are streamed. The same images
+    are the test set, which keeps the size of evaluations.
     """
     draw = np.random.default_rng(0)
     count = 2 * batch
     # channels last, which the reader of such files takes for just that whatever the sides are
-    x = draw.integers(0, 256, (count, *size, images.channels), dtype=np.uint8)
+    x = draw.integers(0, 256, (count, *images.size, images.channels), dtype=np.uint8)
     y = np.arange(count) % images.classes
     path = folder / "made-up.npz"
     names = np.array([f"class {label}" for label in range(images.classes)])
-    np.savez(path, allow_pickle=False, x_train=x, y_train=y, x_test=x[:2], y_test=y[:2], classes=names)
+    np.savez(path, allow_pickle=False, x_train=x, y_train=y, x_test=x, y_test=y, classes=names)
+    # a phase of its own even where they are streamed: the run asks the network whether it takes that size
+    phase = () if size == images.size else (min(size),)
+    made = DataConfig(path=path, validation=0, progressive_sizes=phase, progressive_from=(0.0,) * len(phase))
     if streamed(config):
-        return DataConfig(path=path, validation=0)
-    return DataConfig(
-        path=path, validation=0, crop_padding=config.crop_padding, crop_scale=config.crop_scale, flip=config.flip
-    )
+        return made
+    return replace(made, crop_padding=config.crop_padding, crop_scale=config.crop_scale, flip=config.flip)
+
+
+def arrived(dataset: Dataset, size: tuple[int, int]) -> Dataset:
+    """Return made-up images as a run is given them that streams them: a worker has resized those of the training."""
+    every = dataset.train.select(torch.arange(len(dataset.train)))
+    return replace(dataset, train=ImageSet(resize(every.images, min(size)), every.labels))
 
 
 def _look(config: DataConfig) -> Images | None:
     """Return what the settings alone tell of the images, if anything."""
     path = config.path.expanduser() if config.path is not None else None
-    if path is not None and path.is_dir() and config.subset is None:
+    if path is not None and path.is_dir():
         # how many images shards hold, only reading them tells
-        return None if any(path.glob("train/*.tar")) else _folder(path, config)
+        return None if shards.are_shards(path) else _folder(path, config)
     if (path is not None and path.is_file()) or (path is None and config.name == "mnist-sample"):
         dataset = data.load(config)
         return Images(
@@ -162,7 +174,7 @@ def _look(config: DataConfig) -> Images | None:
     train, test, channels, side, classes = _KNOWN[name]
     about = " (a tenth of ImageNet; not known which classes)" if name == "imagenet100" else ""
     return Images(
-        train=_left(train, config),
+        train=_limited(_left(train, config), config),
         validation=config.validation,
         test=test,
         channels=channels,
@@ -173,44 +185,54 @@ def _look(config: DataConfig) -> Images | None:
 
 
 def _left(train: int, config: DataConfig) -> int:
-    """Return the training images that the settings leave."""
+    """Return the training images that the held out ones leave."""
     train -= config.validation
     if train < 2:
         raise InputError(f"data.validation={config.validation}: leaves no training images; hold out fewer.")
+    return train
+
+
+def _limited(train: int, config: DataConfig) -> int:
+    """Return the training images that are taken, of those that there are after the split."""
     return train if config.train_limit is None else min(train, config.train_limit)
 
 
 def _folder(path: Path, config: DataConfig) -> Images:
-    """Return what the files of an image folder tell without being decoded."""
-    evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
-    if not (path / "train").is_dir() or not evaluation:
-        raise InputError(f"{path} is not an image folder: expected train/<class>/ and test/<class>/ (or val/<class>/).")
-    classes = [entry for entry in (path / "train").iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    parts = {name: list(_files(path / name)) for name in ("train", *evaluation)}
-    files = parts["train"]
-    if not files:
-        raise InputError(f"{path / 'train'} holds no {', '.join(SUFFIXES)} file.")
-    own = len(evaluation) == 2
-    try:
-        with Image.open(files[0]) as first:
-            channels, width, height = (1 if first.mode in ("1", "L", "LA") else 3), *first.size
-    except OSError as error:
-        raise InputError(f"{files[0]} cannot be read as an image; replace or remove the file.") from error
-    sampled = files[:: max(1, len(files) // _SAMPLED)]
+    """Return what an image folder tells without being decoded, but for a few of its images."""
+    parts = folders.scan(path, config.subset)
+    train, own = parts.train, parts.validation
+    channels, size, name = _seen(parts, config)
     return Images(
-        train=len(files) if own else _left(len(files), config),
-        validation=min(config.validation, len(parts["val"])) if own else config.validation,
-        test=len(parts[evaluation[-1]]),
+        train=_limited(_left(len(train), config) if own is None else len(train), config),
+        validation=config.validation if own is None else min(config.validation, len(own)),
+        test=len(parts.test),
         channels=channels,
-        size=(height, width),
-        classes=len(classes),
-        source=f"counted in {path}" + ("" if config.image_size else f", size of {files[0].name}"),
-        file_bytes=sum(file.stat().st_size for file in sampled) / len(sampled),
+        size=size,
+        classes=len(parts.classes),
+        source=f"counted in {path}" + ("" if config.image_size else f", size of {name}"),
+        file_bytes=float(train.sizes.mean()),
     )
 
 
-def _files(part: Path) -> Iterator[Path]:
-    for file in sorted(part.rglob("*")):
-        hidden = any(piece.startswith(".") for piece in file.relative_to(part).parts)
-        if file.suffix.lower() in SUFFIXES and not hidden and file.is_file():
-            yield file
+def _seen(parts: Parts, config: DataConfig) -> tuple[int, tuple[int, int], str]:
+    """Return the channels of the images, looking at some of each part; height, width and name of the first.
+
+    Training looks at all of them, and takes them for grey only where all are.
+    """
+    first: tuple[tuple[int, int], str] | None = None
+    channels = 1
+    for part in parts.all:
+        for i in range(0, len(part), max(1, len(part) // _SAMPLED)):
+            try:
+                pixels = decode(part.read(i), part.name(i), None)
+            except InputError:
+                if config.on_bad == "refuse":
+                    raise
+                continue
+            channels = max(channels, pixels.shape[0])
+            first = first or ((pixels.shape[1], pixels.shape[2]), Path(part.name(i)).name)
+            if channels == 3:  # one that has colours decides for all
+                return channels, *first
+    if first is None:
+        raise InputError(f"{parts.description}: none of the images that were tried can be read; replace the files.")
+    return channels, *first

@@ -1,10 +1,11 @@
 """What a plan measures: a few steps of the real training on made-up images, on the device of this machine."""
 
+import contextlib
 import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import torch
 from torch import nn
 
 from nuat import hardware
-from nuat.config import TrainConfig
+from nuat.config import ModelConfig, TrainConfig
 from nuat.defenses import NuAT, NuAT2, NuATHybrid
 from nuat.loop import Loop
 from nuat.nuclear import nuclear_norm
 from nuat.plan import loader
-from nuat.plan.images import Images, made_up, sizes, streamed
+from nuat.plan.images import Images, arrived, made_up, sizes, streamed
 from nuat.plan.memory import at
 from nuat.plan.memory import size as bytes_of
 from nuat.plan.steps import Count, count, epoch_kinds, extra_on_gpu, rehearsal, resident, seconds, wait
@@ -49,6 +50,12 @@ class Group:
     """Those of them in training mode."""
     backwards: float
     """Passes backward from the logits a step."""
+    decisions: float
+    """Times a step that the defense asks the first of several processes."""
+    sums: float
+    """Times a step that it sums numbers over them."""
+    summed: float
+    """Bytes of these numbers."""
     drawn: float
     """Random numbers an image and step."""
     largest_draw: float
@@ -125,6 +132,7 @@ def measure(
     # at rate 0 the weights stay what they are, so that none diverge; the optimizer does all its work
     config = replace(
         config,
+        model=_without_weights(config.model, images.channels),
         optimizer=replace(config.optimizer, lr=Constant(peak=0.0)),
         monitors=replace(config.monitors, on_nonfinite="skip", on_overfitting="warn"),
     )
@@ -137,52 +145,52 @@ def measure(
     varying: dict[int, int] = {}
     facts: dict[str, Any] = {}
     validation = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        for size in dict.fromkeys(size for size, _ in epochs):
-            ours = {kind: last[(size, kind)] for found, kind in epochs if found == size}
-            counts: dict[Any, Count] = {}
-            few = _with_images(config, Path(folder), images, size, _FEW, "cpu")
-            with rehearsal(few, recipe, torch.device("cpu")) as loop:
+    for size in dict.fromkeys(size for size, _ in epochs):
+        ours = {kind: last[(size, kind)] for found, kind in epochs if found == size}
+        counts: dict[Any, Count] = {}
+        with _rehearsed(config, recipe, images, size, _FEW, torch.device("cpu")) as loop:
+            for kind, epoch in ours.items():
+                counts[kind] = count(loop, epoch)
+            facts = _facts(loop)
+        most = max(found.operations for found in counts.values()) / _FEW
+        tried = {timed} if timed is not None else {timed_batch(batch, most, device) for batch in batches}
+        times: dict[Any, dict[int, float]] = {kind: {} for kind in ours}
+        points: dict[int, int] = {}
+        if device.type == "cpu":
+            points[_FEW] = max(found.saved + found.state["defense"] for found in counts.values())
+        for batch in sorted(tried):
+            with _rehearsed(config, recipe, images, size, batch, device) as loop:
                 for kind, epoch in ours.items():
-                    counts[kind] = count(loop, epoch)
-                facts = _facts(loop)
-            most = max(found.operations for found in counts.values()) / _FEW
-            tried = {timed} if timed is not None else {timed_batch(batch, most, device) for batch in batches}
-            times: dict[Any, dict[int, float]] = {kind: {} for kind in ours}
-            points: dict[int, int] = {}
-            if device.type == "cpu":
-                points[_FEW] = max(found.saved + found.state["defense"] for found in counts.values())
-            for batch in sorted(tried):
-                settings = _with_images(config, Path(folder), images, size, batch, str(device))
-                with rehearsal(settings, recipe, device) as loop:
-                    for kind, epoch in ours.items():
-                        times[kind][batch] = seconds(loop, epoch, pairs)
-                    if device.type == "cuda":
-                        points[batch] = max(extra_on_gpu(loop, epoch) for epoch in ours.values()) + bytes_of(
-                            loop.state.defense
-                        )
-                    elif batch == max(tried) and batch != _FEW:
-                        found = [count(loop, epoch) for epoch in ours.values()]
-                        points[batch] = max(one.saved + one.state["defense"] for one in found)
-                    if batch == max(tried) and images.validation > 0:
-                        validation = max(validation, _validation(loop))
-            # the size of image at which a step adds the most
-            if not varying or at(points, max(batches)) > at(varying, max(batches)):
-                varying = points
-            groups += [
-                Group(
-                    epochs=epochs[(size, kind)],
-                    size=size,
-                    operations=found.operations / _FEW,
-                    forwards=found.forwards,
-                    training_forwards=found.training_forwards,
-                    backwards=found.backwards,
-                    drawn=found.drawn / _FEW,
-                    largest_draw=found.largest_draw / _FEW,
-                    seconds=times[kind],
-                )
-                for kind, found in counts.items()
-            ]
+                    times[kind][batch] = seconds(loop, epoch, pairs)
+                if device.type == "cuda":
+                    points[batch] = max(extra_on_gpu(loop, epoch) for epoch in ours.values()) + bytes_of(
+                        loop.state.defense
+                    )
+                elif batch == max(tried) and batch != _FEW:
+                    found = [count(loop, epoch) for epoch in ours.values()]
+                    points[batch] = max(one.saved + one.state["defense"] for one in found)
+                if batch == max(tried) and images.validation > 0 and not validation:  # the same in every phase
+                    validation = _validation(loop)
+        # the size of image at which a step adds the most
+        if not varying or at(points, max(batches)) > at(varying, max(batches)):
+            varying = points
+        groups += [
+            Group(
+                epochs=epochs[(size, kind)],
+                size=size,
+                operations=found.operations / _FEW,
+                forwards=found.forwards,
+                training_forwards=found.training_forwards,
+                backwards=found.backwards,
+                decisions=found.decisions,
+                sums=found.sums,
+                summed=found.summed,
+                drawn=found.drawn / _FEW,
+                largest_draw=found.largest_draw / _FEW,
+                seconds=times[kind],
+            )
+            for kind, found in counts.items()
+        ]
     decoded = loader.decode_seconds(max(images.size)) if streamed(config.data) else None
     takes_norm = isinstance(config.defense, (NuAT, NuAT2, NuATHybrid))
     timed_norms = {*joint, *(batch for group in groups for batch in group.seconds)} if joint and takes_norm else ()
@@ -202,12 +210,31 @@ def measure(
     )
 
 
-def _with_images(
-    config: TrainConfig, folder: Path, images: Images, size: tuple[int, int], batch: int, device: str
-) -> TrainConfig:
-    """Return the settings of a rehearsal with so many made-up images a batch, two batches an epoch."""
-    data = made_up(folder, images, size, batch, config.data)
-    return replace(config, data=data, batch_size=batch, device=device, accumulate=1)
+def _without_weights(model: ModelConfig, channels: int) -> ModelConfig:
+    """Return the settings of the same network with random weights, which cost what any others do.
+
+    Their normalisation costs the same whatever its values are, which would come with the weights.
+    """
+    if model.weights == "none" or model.mean is not None:
+        return replace(model, weights="none")
+    return replace(model, weights="none", mean=(0.0,) * channels, std=(1.0,) * channels)
+
+
+@contextlib.contextmanager
+def _rehearsed(
+    config: TrainConfig, recipe: str, images: Images, size: tuple[int, int], batch: int, device: torch.device
+) -> Iterator[Loop]:
+    """Yield a run whose training is in the phase of that size, with two batches of made-up images an epoch.
+
+    Its network and its evaluations are those of ``images.size``, as in the run that is planned.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data = made_up(Path(folder), images, size, batch, config.data)
+        settings = replace(config, data=data, batch_size=batch, device=str(device), accumulate=1)
+        with rehearsal(settings, recipe, device) as loop:
+            if streamed(config.data):
+                loop.dataset = arrived(loop.dataset, size)
+            yield loop
 
 
 def _facts(loop: Loop) -> dict[str, Any]:
@@ -227,7 +254,7 @@ def _facts(loop: Loop) -> dict[str, Any]:
 
 def _validation(loop: Loop) -> float:
     """Return the seconds that an image's validation takes, of the live weights and, where there is one, the average."""
-    images = loop.dataset.train.select(torch.arange(len(loop.dataset.train)))
+    images = loop.dataset.test.select(torch.arange(len(loop.dataset.test)))
     eps, model = loop.config.threat.eps, loop.state.model
     validate(model, images.select(torch.arange(2)), eps=eps, batch_size=2)
     wait(loop.device)

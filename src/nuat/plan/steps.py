@@ -4,10 +4,10 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,35 @@ from nuat.plan.operations import OperationCounter
 from nuat.progress import Reporter
 from nuat.records import RunFolder
 from nuat.threat import Linf
+from nuat.world import World
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
 def rehearsal(config: TrainConfig, recipe: str, device: torch.device) -> Iterator[Loop]:
     """Yield the parts of a run whose folder is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Loop(config, RunFolder(Path(folder)), recipe, device, Reporter())
+        yield Loop(config, RunFolder(Path(folder)), recipe, device, Reporter(), _Alone())
+
+
+class _Alone(World):
+    """The one process of a rehearsal, which notes what a defense would exchange with others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decisions = self.sums = self.summed = 0
+
+    def agree(self, value: T) -> T:
+        """Return ``value``, a decision that others would be sent."""
+        self.decisions += 1
+        return super().agree(value)
+
+    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return the tensors, to which those of others would be added."""
+        self.sums += 1
+        self.summed += sum(tensor.nbytes for tensor in tensors)
+        return super().sum(tensors)
 
 
 def stand_at(loop: Loop, epoch: int) -> None:
@@ -104,6 +126,12 @@ class Count:
     """Those of them with batch norm in training mode."""
     backwards: float
     """Passes backward from the logits."""
+    decisions: float
+    """Times that the defense would ask the first of several processes."""
+    sums: float
+    """Times that it would sum numbers over them."""
+    summed: float
+    """Bytes of these numbers."""
     drawn: float
     """Random numbers."""
     largest_draw: int
@@ -117,7 +145,9 @@ class Count:
 def count(loop: Loop, epoch: int) -> Count:
     """Take an even and an odd batch of an epoch of a run on the CPU, and count what they do."""
     stand_at(loop, epoch)
-    model = loop.state.model
+    model, world = loop.state.model, loop.world
+    assert isinstance(world, _Alone)
+    world.decisions = world.sums = world.summed = 0
     kept = [model.state_dict(), loop.state.average, loop.state.defense]
     with _Passes(model) as passes, OperationCounter() as operations, SavedTensors(kept) as saved:
         for batch in loop.epoch():
@@ -128,6 +158,9 @@ def count(loop: Loop, epoch: int) -> Count:
         forwards=(passes.training + passes.evaluating) / batches,
         training_forwards=passes.training / batches,
         backwards=passes.backward / batches,
+        decisions=world.decisions / batches,
+        sums=world.sums / batches,
+        summed=world.summed / batches,
         drawn=operations.drawn / batches,
         largest_draw=operations.largest_draw,
         saved=saved.peak,

@@ -10,6 +10,7 @@ from nuat.plan.measure import Measured
 _SILENT = (
     "cache_bytes",
     "norm_bytes",
+    "defense_bytes",
     "noise_bytes",
     "average_bytes",
     "joint_seconds",
