@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import nuat
 from nuat import averaging, monitors
-from nuat.checkpoints import WeightsInfo, save_checkpoint, save_weights
+from nuat.checkpoints import WeightsInfo, read_info, save_checkpoint, save_weights
 from nuat.config import TrainConfig
 from nuat.curves import Curves
 from nuat.data import Dataset
@@ -85,6 +85,9 @@ class Bookkeeper:
             raise InputError(
                 f"{self._folder.path}: was begun with other training images than {self._dataset.source} now holds."
             )
+        if self._folder.best.is_file() and read_info(self._folder.best).epoch > self._state.epoch:
+            # they took the place of the best before the checkpoint, and on a GPU their epoch may turn out otherwise
+            self._state.best_accuracy = -1.0
         self._folder.truncate_metrics(self._state.metrics_bytes)
         where = {"epoch": self._state.epoch, "batch": self._state.batch}
         self.record({"kind": "resume", **where, "environment": self._environment(self._state.generator.device)})

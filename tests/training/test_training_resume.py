@@ -31,7 +31,7 @@ from small_runs import (
 )
 
 import nuat
-from nuat.checkpoints import read_checkpoint
+from nuat.checkpoints import read_checkpoint, read_info, save_checkpoint, save_weights
 from nuat.config import OptimizerConfig, TrainConfig
 from nuat.defenses import NuAT, NuAT2, NuATHybrid, Standard
 from nuat.errors import InputError
@@ -169,6 +169,23 @@ def test_checkpoints_come_as_often_as_configured(undisturbed: Undisturbed, tmp_p
     train(longer, tmp_path / "longer", resume=True)
     assert remembered(tmp_path / "longer")["epoch"] == 3  # the last epoch is saved whatever the interval
     assert remembered(whole)["epoch"] == 2
+
+
+def test_the_best_weights_are_those_of_the_run_that_goes_on(images: Path, tmp_path: Path) -> None:
+    """Epochs that are done again may turn out otherwise (on a GPU) than those that wrote the best weights."""
+    config = small_config(images, **CASES["small-cnn"] | {"epochs": 4})
+    folder = tmp_path / "run"
+    with pytest.raises(PowerCut):
+        train(config, folder, {3 * BATCHES + 1: cut})
+    state, info = read_checkpoint(folder / "checkpoint.pt"), read_info(folder / "best.safetensors")
+    assert state["epoch"] == 2
+    given_up = dataclasses.replace(info, epoch=3)  # of an epoch after the checkpoint, and better than any to come
+    save_weights(folder / "best.safetensors", {n: t + 1.0 for n, t in state["model"].items()}, given_up)
+    save_checkpoint(folder / "checkpoint.pt", {**state, "best_accuracy": 2.0})
+    summary = train(config, folder, resume=True).summary
+    epochs = metrics(folder, "epoch")[2:]
+    assert summary["best_validation"] == max(epoch["validation"]["live"]["pgd"] for epoch in epochs)
+    assert read_info(folder / "best.safetensors").epoch == summary["best_epoch"]
 
 
 def test_interrupted_says_which_signal_and_how_to_go_on(undisturbed: Undisturbed, tmp_path: Path) -> None:
