@@ -17,7 +17,7 @@ from image_files import write_folder, write_shards
 from nuat.config import DataConfig
 from nuat.data import Batch, Dataset, StreamedSet, epoch_batches, load, streaming
 from nuat.data.samples import FileSamples, ShardSamples
-from nuat.errors import InputError
+from nuat.errors import InputError, PassingError
 
 N = 41  # six batches of 7 images, the last of 6
 
@@ -195,7 +195,7 @@ def test_an_image_that_vanishes_is_named_and_no_process_stays(tmp_path, kind, wo
     run(streamed)
     victim = root / "train" / ("b/0010.jpg" if kind == "files" else "set-000002.tar")
     victim.unlink()
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(PassingError) as caught:
         run(streamed, epoch=1)
     assert str(caught.value).startswith(f"{victim}")
     assert "cannot be read (No such file or directory); put it back" in str(caught.value)
@@ -217,7 +217,7 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence(roots):
     before = signal.getsignal(signal.SIGCHLD)
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(InputError) as caught:  # what they had made may still come
+    with pytest.raises(PassingError) as caught:  # what they had made may still come
         list(batches)
     for word in ("a process that decodes images has died", "--data.workers", "/dev/shm", "--resume"):
         assert word in str(caught.value)
@@ -261,7 +261,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_told(roots, monkeypatch):
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device")
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    with pytest.raises(InputError, match=r"no room for a batch of 7 images .*No space left.*/dev/shm"):
+    with pytest.raises(PassingError, match=r"no room for a batch of 7 images .*No space left.*/dev/shm"):
         run(read(roots, "files", 1).train)
 
 

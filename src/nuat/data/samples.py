@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nuat.data.order import epoch_order, shard_order
-from nuat.errors import InputError
+from nuat.errors import PassingError
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Samples(ABC):
         """Return the encoded image ``i``.
 
         Raises:
-            InputError: it cannot be read.
+            PassingError: it cannot be read.
         """
 
     @abstractmethod
@@ -198,7 +198,7 @@ class Parts:
         return tuple(found)
 
 
-def unreadable(name: str, error: OSError) -> InputError:
+def unreadable(name: str, error: OSError) -> PassingError:
     """Return the error that a file which was there cannot be read."""
     reason = error.strerror or str(error)
-    return InputError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")
+    return PassingError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")

@@ -29,7 +29,7 @@ from nuat.data.memory import decode_evaluated, place
 from nuat.data.samples import Parts, Samples
 from nuat.data.transforms import Draws, TrainingView, training_view
 from nuat.data.verification import KEPT_NAMES, OnBad, Verified, check_classes, cores, settle, verify
-from nuat.errors import InputError
+from nuat.errors import InputError, PassingError
 
 _MOST_WORKERS = 16
 
@@ -45,16 +45,16 @@ class _Request:
     view: TrainingView
 
 
-class _Decoder(Dataset[Tensor | str]):
-    """What the workers hold: a request in, uint8 [b, C, size, size] out, or what is wrong as a text.
+class _Decoder(Dataset[Tensor | InputError]):
+    """What the workers hold: a request in, uint8 [b, C, size, size] out, or what is wrong.
 
-    An exception would come out of a worker with a traceback around its message.
+    An exception that is raised would come out of a worker with a traceback around its message.
     """
 
     def __init__(self, samples: Samples, channels: int) -> None:
         self.samples, self.channels = samples, channels
 
-    def __getitem__(self, request: _Request) -> Tensor | str:
+    def __getitem__(self, request: _Request) -> Tensor | InputError:
         n, size = len(request.positions), request.view.size
         try:
             images = torch.empty((n, self.channels, size, size), dtype=torch.uint8)
@@ -62,15 +62,19 @@ class _Decoder(Dataset[Tensor | str]):
                 # here rather than when it is sent, where a failure would leave the training process waiting
                 images.share_memory_()  # type: ignore[no-untyped-call]
         except (RuntimeError, MemoryError) as error:
-            return f"there is no room for a batch of {n} images ({error}); {_REMEDY}"
+            return PassingError(f"there is no room for a batch of {n} images ({error}); {_REMEDY}")
         try:
             for into, position in zip(images.numpy(), request.positions.tolist(), strict=True):
                 name = self.samples.name(position)
                 draws = Draws(request.seed, request.epoch, position)
                 place(training_view(self.samples.read(position), name, request.view, draws), into, name)
         except InputError as error:
-            return str(error)
+            return error
         return images
+
+
+class _WorkerDiedError(PassingError):
+    """A worker process ended before its time."""
 
 
 class _Requests(Sampler[_Request]):
@@ -113,9 +117,9 @@ class StreamedSet:
         self.device = torch.device(device)
         self.labels = torch.from_numpy(samples.labels)
         self._requests = _Requests()
-        self._loader: DataLoader[Tensor | str] | None = None
+        self._loader: DataLoader[Tensor | InputError] | None = None
         # an attribute, because an error's traceback would keep what is local to a generator, and the workers with it
-        self._making: Iterator[Tensor | str] = iter(())
+        self._making: Iterator[Tensor | InputError] = iter(())
         self._processes: set[multiprocessing.process.BaseProcess] = set()
         self._turn = 0
 
@@ -168,7 +172,8 @@ class StreamedSet:
         one epoch at a time: asking for those of another ends them.
 
         Raises:
-            InputError: an image cannot be read any more, or a worker died.
+            PassingError: an image cannot be read any more, a worker died, or there is no room for a batch.
+            InputError: an image cannot be decoded any more.
         """
         order = self.samples.order(order_seed, epoch)
         parts = [order[first : first + batch_size] for first in range(start * batch_size, len(self), batch_size)]
@@ -196,34 +201,29 @@ class StreamedSet:
         self._turn += 1
         turn = self._turn
         self._begin(requests)
+        died: InputError | None = None
         for request in requests:
             if self._turn != turn:
                 raise RuntimeError("the batches of another epoch of this set were begun in the meantime")
-            images, died = self._next()
-            if died and self._asked_to_end():
+            if died is not None:
+                raise died
+            images = self._next()
+            if isinstance(images, _WorkerDiedError) and self._asked_to_end():
                 # the whole group of processes was asked to end: with this batch the run comes to where it saves
+                died = images
+                self.close()
                 images = _Decoder(self.samples, self.channels)[request]
-            if isinstance(images, str):
+            if isinstance(images, InputError):
                 self.close()
-                raise InputError(images)
-            if died:
-                self.close()
+                raise images
             yield images
-            if died:
-                raise InputError(died)
 
-    def _next(self) -> tuple[Tensor | str, str]:
-        """Return the next batch, or what is wrong, and why a worker died, or nothing."""
+    def _next(self) -> Tensor | InputError:
+        """Return the next batch, or what is wrong."""
         try:
-            return next(self._making), ""
-        except RuntimeError as error:
-            if "DataLoader worker (pid" not in str(error):
-                raise
-            reason = str(error).strip().partition("\n")[0]
-        except (OSError, EOFError) as error:  # it was killed while it handed its batch over
-            reason = str(error) or type(error).__name__
-        died = f"a process that decodes images has died ({reason}); {_REMEDY}"
-        return died, died
+            return next(self._making)
+        except (RuntimeError, OSError, EOFError) as error:
+            return _death(error)
 
     def _asked_to_end(self) -> bool:
         """Return whether a worker was ended by SIGTERM."""
@@ -313,6 +313,15 @@ def read(
         skipped=len(bad),
         skipped_names=names[:KEPT_NAMES],
     )
+
+
+def _death(error: Exception) -> _WorkerDiedError:
+    """Return what an error says about a worker that died; raise it again where it tells of something else."""
+    if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
+        raise error
+    # an OSError or EOFError: it was killed while it handed its batch over
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return _WorkerDiedError(f"a process that decodes images has died ({reason}); {_REMEDY}")
 
 
 _DYING_SECONDS = 5.0
