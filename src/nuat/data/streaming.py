@@ -201,18 +201,17 @@ class StreamedSet:
         self._turn += 1
         turn = self._turn
         self._begin(requests)
-        died: InputError | None = None
+        here: _Decoder | None = None
         for request in requests:
             if self._turn != turn:
                 raise RuntimeError("the batches of another epoch of this set were begun in the meantime")
-            if died is not None:
-                raise died
-            images = self._next()
+            images = self._next() if here is None else here[request]
             if isinstance(images, _WorkerDiedError) and self._asked_to_end():
-                # the whole group of processes was asked to end: with this batch the run comes to where it saves
-                died = images
+                # the whole group of processes was asked to end, and several batches may be left of the update after
+                # which the run saves and ends; where only workers were, this one comes to the end of the epoch alone
                 self.close()
-                images = _Decoder(self.samples, self.channels)[request]
+                here = _Decoder(self.samples, self.channels)
+                images = here[request]
             if isinstance(images, InputError):
                 self.close()
                 raise images
