@@ -219,12 +219,37 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence(roots):
         os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(PassingError) as caught:  # what they had made may still come
         list(batches)
-    for word in ("a process that decodes images has died", "--data.workers", "/dev/shm", "--resume"):
+    for word in ("a process that decodes images has died", "--data.workers", "/dev/shm", "--auto-resume true"):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
     assert signal.getsignal(signal.SIGCHLD) is before
     assert multiprocessing.active_children() == []
     assert_equal(run(streamed), run(read(roots, "files").train))  # new ones start
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_worker_that_is_killed_between_two_epochs_is_replaced(roots, killed):
+    streamed = read(roots, "files", 2).train
+    run(streamed)
+    first = set(streamed._processes)
+    for process in list(first)[:killed]:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    with pytest.warns(RuntimeWarning, match=r"a process that decodes images has died \(.*\) and is replaced"):
+        batches = run(streamed, epoch=1)
+    assert_equal(batches, run(read(roots, "files").train, epoch=1))
+    assert len(streamed._processes) == 2
+    assert not any(process.is_alive() for process in first)
+    streamed.close()
+
+
+def test_workers_that_cannot_be_started_are_told_in_a_sentence(roots, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", full)
+    with pytest.raises(PassingError, match=r"cannot be started \(.*Cannot allocate memory\); .* --data\.workers"):
+        run(read(roots, "files", 2).train)
 
 
 def test_a_group_that_is_asked_to_end_still_gets_the_batches_that_lead_to_its_checkpoint(roots):

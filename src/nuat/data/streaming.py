@@ -12,6 +12,7 @@ import multiprocessing.process
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +223,7 @@ class StreamedSet:
         try:
             return next(self._making)
         except (RuntimeError, OSError, EOFError) as error:
-            return _death(error)
+            return _WorkerDiedError(f"{_death(error)}; {_REMEDY}")
 
     def _asked_to_end(self) -> bool:
         """Return whether a worker was ended by SIGTERM."""
@@ -235,10 +236,9 @@ class StreamedSet:
         return any(process.exitcode == -signal.SIGTERM for process in dying)
 
     def _begin(self, requests: list[_Request]) -> None:
-        """Start on the requests, with the workers of the epoch before if there are any."""
+        """Start on the requests, with the workers of the epoch before if they are all there."""
         self._requests.now = iter(requests)
-        if self._loader is not None:
-            self._making = iter(self._loader)
+        if self._loader is not None and self._goes_on(self._loader):
             return
         self._loader = DataLoader(
             _Decoder(self.samples, self.channels),
@@ -252,9 +252,27 @@ class StreamedSet:
             generator=torch.Generator(),  # its own, because it draws a number that would come out of the run's
         )
         before = set(multiprocessing.active_children())
-        with _own_child_signals():
-            self._making = iter(self._loader)
+        try:
+            with _own_child_signals():
+                self._making = iter(self._loader)
+        except OSError as error:
+            self.close()
+            raise PassingError(f"processes that decode images cannot be started ({error}); {_REMEDY}") from error
         self._processes = set(multiprocessing.active_children()) - before
+
+    def _goes_on(self, loader: DataLoader[Tensor | InputError]) -> bool:
+        """Start on the requests with the workers of the epoch before; where one has died, end the others.
+
+        An epoch's end is the likeliest moment for it: validation and the checkpoint need memory, too. Nothing that it
+        had made is lost, so that new workers can take over.
+        """
+        try:
+            self._making = iter(loader)
+        except (RuntimeError, OSError, EOFError) as error:
+            warnings.warn(f"{_death(error)} and is replaced; {_SHORT}", RuntimeWarning, stacklevel=2)
+            self.close()
+            return False
+        return True
 
 
 def default_workers() -> int:
@@ -314,20 +332,21 @@ def read(
     )
 
 
-def _death(error: Exception) -> _WorkerDiedError:
+def _death(error: Exception) -> str:
     """Return what an error says about a worker that died; raise it again where it tells of something else."""
     if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
         raise error
     # an OSError or EOFError: it was killed while it handed its batch over
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return _WorkerDiedError(f"a process that decodes images has died ({reason}); {_REMEDY}")
+    return f"a process that decodes images has died ({reason})"
 
 
 _DYING_SECONDS = 5.0
 """How long a worker may take to end."""
+_SHORT = "the machine may be short of memory or of shared memory (/dev/shm)"
 _REMEDY = (
-    "the machine may be short of memory or of shared memory (/dev/shm): give fewer --data.workers or a smaller batch. "
-    "What was saved can be gone on with by --resume"
+    f"{_SHORT}: give fewer --data.workers. The same command with that and with --out RUN --auto-resume true goes on "
+    "from what was saved; a smaller --batch-size needs a new run."
 )
 
 
