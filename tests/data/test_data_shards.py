@@ -1,5 +1,6 @@
 """Tar shards: the index, its cache, and every way in which a shard can be wrong."""
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -203,6 +204,24 @@ def test_a_corrupt_index_is_made_again(tree, cache, damage):
         else:
             path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"")
     assert scan(tree, cache).train.labels.tolist() == [i % 3 for i in range(17)]
+
+
+def test_a_read_that_comes_in_pieces_is_gone_on_with(tree, cache, monkeypatch):
+    class Pieces(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or 0, 100))
+
+        def readinto(self, buffer) -> int:
+            return super().readinto(memoryview(buffer)[:100])
+
+    def opened(path: Path, mode: str, buffering: int = -1):
+        return Pieces(path, mode) if buffering == 0 else io.BufferedReader(Pieces(path, mode))
+
+    parts = scan(tree, cache)
+    whole = [parts.train.read(i) for i in range(17)]
+    assert max(map(len, whole)) > 1000
+    monkeypatch.setattr(Path, "open", opened)
+    assert [parts.train.read(i) for i in range(17)] == whole
 
 
 def test_a_shard_that_vanishes_or_shrinks_is_named_when_it_is_read(tree, cache):

@@ -142,9 +142,9 @@ class ShardSamples(Samples):
         row = int(self.rows[i])
         wanted = int(self.sizes[row])
         try:
-            with self._path(row).open("rb", buffering=0) as file:
+            with self._path(row).open("rb") as file:
                 file.seek(int(self.offsets[row]))
-                content = file.read(wanted)
+                content = file.read(wanted)  # all of it: where a disk is a network's, an unbuffered read may be short
         except OSError as error:
             raise unreadable(self.name(i), error) from error
         if len(content) != wanted:
