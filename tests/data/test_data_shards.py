@@ -65,6 +65,20 @@ def test_names_come_from_a_file(tree, cache):
     assert "'cat' twice" in failure(tree, cache)
 
 
+@pytest.mark.parametrize("call", ["iterdir", "stat"])
+def test_what_cannot_be_looked_at_is_named(tree, cache, monkeypatch, call):
+    denied = tree / "val" if call == "iterdir" else tree / "train" / "set-000001.tar"
+    original = getattr(Path, call)
+
+    def look(self: Path, **how: bool):
+        if self == denied:
+            raise PermissionError(13, "Permission denied", str(self))
+        return original(self, **how)
+
+    monkeypatch.setattr(Path, call, look)
+    assert f"{denied} cannot be read (Permission denied)" in failure(tree, cache)
+
+
 def test_folders_and_other_members_are_passed_over_and_suffixes_may_be_capitals(tmp_path, cache):
     image = encoded("rgb.jpg")
     members = [

@@ -4,6 +4,7 @@ Millions of them are held in a few arrays rather than in Python objects: worker 
 for good, while counting the references to an object copies its page into every process that looks at it.
 """
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -196,6 +197,19 @@ class Parts:
             part = int(np.searchsorted(ends, at, side="right"))
             found.append(self.all[part].name(at - int(ends[part]) + len(self.all[part])))
         return tuple(found)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name what cannot be read while the block looks through the folder ``path``.
+
+    Raises:
+        PassingError: so.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(str(error.filename or path), error) from error
 
 
 def unreadable(name: str, error: OSError) -> PassingError:

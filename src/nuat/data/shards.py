@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from nuat.data.npz import UNREADABLE
-from nuat.data.samples import Names, Parts, ShardSamples
+from nuat.data.samples import Names, Parts, ShardSamples, reading
 from nuat.data.verification import cache_key, write_cache
 from nuat.errors import InputError
 
@@ -50,29 +50,31 @@ def scan(path: Path, cache: Path) -> Parts:
 
     Raises:
         InputError: a shard is missing or damaged, a sample lacks its image or its class, or a class is out of range.
+        PassingError: a folder cannot be read.
     """
-    evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
-    if not evaluation:
-        raise InputError(f"{path} has shards in train/ but neither test/ nor val/; add the evaluation's shards.")
-    samples = {name: _part(path, _shards(path, name), cache) for name in ("train", *evaluation)}
-    classes = _classes(path, samples["train"])
-    for part in samples.values():
-        _check_range(part, len(classes), path)
-    return Parts(
-        train=samples["train"],
-        test=samples[evaluation[-1]],
-        validation=samples["val"] if len(evaluation) == 2 else None,
-        classes=classes,
-        description=f"shards {path}",
-        kind=_KIND,
-    )
+    with reading(path):
+        evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
+        if not evaluation:
+            raise InputError(f"{path} has shards in train/ but neither test/ nor val/; add the evaluation's shards.")
+        samples = {name: _part(path, _shards(path, name), cache) for name in ("train", *evaluation)}
+        classes = _classes(path, samples["train"])
+        for part in samples.values():
+            _check_range(part, len(classes), path)
+        return Parts(
+            train=samples["train"],
+            test=samples[evaluation[-1]],
+            validation=samples["val"] if len(evaluation) == 2 else None,
+            classes=classes,
+            description=f"shards {path}",
+            kind=_KIND,
+        )
 
 
 def _shards(root: Path, part: str) -> tuple[str, ...]:
     """Return the shards of a part, relative to root, in the order of their numbers."""
     folder = root / part
     numbers: dict[str, dict[int, str]] = {}
-    for file in sorted(folder.glob("*.tar")):
+    for file in sorted(file for file in folder.iterdir() if file.suffix == ".tar"):
         match = _NAME.fullmatch(file.name)
         if match is None:
             raise InputError(f"{file} is not called as shards are, NAME-000000.tar; rename or remove it.")
