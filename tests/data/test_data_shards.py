@@ -102,6 +102,20 @@ def test_folders_and_other_members_are_passed_over_and_suffixes_may_be_capitals(
     assert parts.train.read(1) == image
 
 
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_part_in_which_nothing_is_recognised_is_refused_with_what_was_seen(tree, cache, part):
+    for shard in (tree / part).iterdir():
+        shard.unlink()
+    write_shard(tree / part / "set-0.tar", [])
+    assert "found nothing" in failure(tree, cache)
+    write_shard(tree / part / "set-1.tar", [("000.image.png", b"x"), ("000.label.cls", b"1")])
+    write_shard(tree / part / "set-2.tar", [(f"{i}.image.png", b"x") for i in range(9)])
+    for _ in range(2):  # the second time from the kept index
+        message = failure(tree, cache)
+        assert f"{tree / part}: no sample in its shards; expected KEY.cls beside KEY.jpg" in message
+        assert "found 000.image.png, 000.label.cls, 0.image.png, 1.image.png, ..." in message
+
+
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_missing_shard_is_named(tree, cache, number):
     (tree / "train" / f"set-{number:06d}.tar").unlink()
