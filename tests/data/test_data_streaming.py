@@ -278,7 +278,7 @@ def test_ctrl_c_is_left_to_the_training_process(roots):
 
 
 def test_an_error_in_a_worker_is_no_mistake_of_the_user(roots, monkeypatch):
-    monkeypatch.setattr(streaming, "training_view", lambda *_: 1 // 0)
+    monkeypatch.setattr("nuat.data.workers.training_view", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         run(read(roots, "files", 1).train)
 
