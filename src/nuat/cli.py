@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from nuat.errors import InputError, did_you_mean
+from nuat.errors import InputError, PassingError, did_you_mean
 
 _HELP = """\
 usage: nuat COMMAND ...
@@ -37,6 +37,9 @@ options:
   --version       show the version
 """
 
+_MAY_PASS = 75
+"""Stands for exit code 2 where what failed may pass (EX_TEMPFAIL), so that the end is not noted as a final one."""
+
 _COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign", "recipes")
 
 
@@ -44,15 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if "RANK" not in os.environ:
-        return _run(arguments)
-    # one of several processes: the first of its machine speaks, and what is over is not begun again
-    from nuat.launch import final_code, note_end
+        code = _run(arguments)
+    else:
+        # one of several processes: the first of its machine speaks, and what is over is not begun again
+        from nuat.launch import final_code, note_end
 
-    code = final_code()
-    if code is None:
+        over = final_code()
+        if over is not None:
+            return over
         code = _run(arguments)
         note_end(code)
-    return code
+    return 2 if code == _MAY_PASS else code
 
 
 def _run(arguments: list[str]) -> int:
@@ -67,7 +72,7 @@ def _run(arguments: list[str]) -> int:
             print(f"nuat: error: {error}", file=sys.stderr)
         elif not _said_already():
             print(f"nuat: error: process {os.environ.get('RANK')}: {error}", file=sys.stderr)
-        return 2
+        return _MAY_PASS if isinstance(error, PassingError) else 2
     except SystemExit as end:  # help was asked for and printed
         return int(end.code or 0)
     except KeyboardInterrupt as error:

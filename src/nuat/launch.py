@@ -43,7 +43,7 @@ def check(devices: int, restarts: int, device: str) -> None:
 _FINAL = "NUAT_FINAL"
 """Names the file that tells processes which are started again that there is nothing to be gained by it."""
 _MEANT = (2, 128 + 2, 128 + 15)
-"""Exit codes of a user's mistake and of Ctrl-C and SIGTERM: ends that no restart mends."""
+"""Exit codes of a user's mistake (not of a ``PassingError``) and of Ctrl-C and SIGTERM: ends that no restart mends."""
 
 
 def final_code() -> int | None:

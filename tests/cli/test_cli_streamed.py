@@ -1,13 +1,16 @@
 """Commands on a run whose images are streamed: each decodes the test images that it needs, and no more."""
 
+import itertools
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from cli_runs import CommandLine
 from image_files import write_folder, write_shards
 
-from nuat.data import ImageSet, memory, streaming
+from nuat.data import ImageSet, StreamedSet, memory, streaming
 from nuat.data.samples import Samples
 from nuat.results import Evaluation
 
@@ -67,6 +70,32 @@ def test_a_streamed_run_is_trained_evaluated_drawn_exported_and_analysed(
     nuat("diagnose", "run", "--n", "6")
     # six for the attacks, and training images for a substitute, 64 a batch
     assert set(decoded) <= {6, 48, 64, 200}
+
+
+def test_a_run_whose_decoder_died_goes_on_as_the_message_says(
+    nuat: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "nuat-wa-cifar10-resnet18", "--data.path", folder, "--out", "run", *STREAMED]
+    calls = itertools.count()
+    original = StreamedSet._next
+
+    def dying(self: StreamedSet) -> object:
+        if next(calls) == 4:  # in the second epoch
+            for process in self._processes:
+                os.kill(process.pid or 0, signal.SIGKILL)
+                process.join()
+            self._making = itertools.dropwhile(lambda _: True, self._making)  # what it had made before
+        return original(self)
+
+    monkeypatch.setattr(StreamedSet, "_next", dying)
+    ended = nuat(*command)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+    assert ended.err.count("a process that decodes images has died") == 1
+    for words in (("--data.workers",), ("--out", "RUN"), ("--auto-resume", "true")):
+        assert " ".join(words) in ended.err
+    command[command.index("--data.workers") + 1] = "0"
+    nuat.done(*command, "--auto-resume", "true")
 
 
 def test_a_missing_shard_and_settings_without_effect_are_refused(nuat: CommandLine, folder: Path) -> None:

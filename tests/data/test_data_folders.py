@@ -84,6 +84,69 @@ def test_hidden_and_other_files_are_skipped_and_subfolders_read(tree, cache):
     assert source.classes == ("cat", "dog")
 
 
+def test_a_hidden_image_outside_of_class_folders_is_skipped(tree, cache):
+    save(tree / "train" / "._a.jpg", 99)
+    assert len(read(tree, None, cache).train) == 4
+
+
+def test_links_to_files_and_to_folders_are_followed(tree, tmp_path, cache):
+    save(tmp_path / "more" / "deep" / "c.png", 55)
+    (tree / "train" / "cat" / "more").symlink_to(tmp_path / "more")
+    (tree / "train" / "cat" / "d.png").symlink_to(tmp_path / "more" / "deep" / "c.png")
+    (tree / "train" / "dog").rename(tmp_path / "dogs")
+    (tree / "train" / "dog").symlink_to(tmp_path / "dogs")
+    source = read(tree, None, cache)
+    assert source.train.images[:, 0, 0, 0].tolist() == [10, 20, 55, 55, 11, 21]
+
+
+@pytest.mark.parametrize("up", [".", "..", "../..", "/"])
+def test_a_link_that_leads_back_is_refused(tree, cache, up):
+    link = tree / "train" / "cat" / "again"
+    link.symlink_to(up)
+    assert f"{link} leads back to a folder that it lies in" in failure(tree, cache)
+
+
+def test_links_that_lead_to_each_other_are_refused(tree, cache):
+    for one, other in (("cat", "dog"), ("dog", "cat")):
+        (tree / "train" / one / "other").symlink_to(tree / "train" / other)
+    assert f"{tree / 'train/cat/other/other'} leads back" in failure(tree, cache)
+
+
+def test_an_image_that_a_link_should_lead_to_is_missed_by_name_or_left_out(tree, cache):
+    link = tree / "train" / "dog" / "c.png"
+    link.symlink_to(tree / "gone.png")
+    message = failure(tree, cache)
+    assert f"{link} cannot be read (No such file or directory)" in message
+    with pytest.warns(RuntimeWarning, match="1 of 7 images .* left out"):
+        source = memory.read(folders.scan(tree), None, cache, on_bad="skip")
+    assert (source.skipped, source.skipped_names) == (1, (str(link),))
+    save(tree / "gone.png", 60)
+    assert read(tree, None, cache).train.images[:, 0, 0, 0].tolist() == [10, 20, 11, 21, 60]
+
+
+@pytest.mark.parametrize("name", ["train/cat/more", "train/cow", "val"])
+def test_a_folder_that_a_link_should_lead_to_is_named(tree, cache, name):
+    (tree / name).symlink_to(tree / "gone")
+    assert f"{tree / name} is a link to {tree / 'gone'}, which is not there" in failure(tree, cache)
+
+
+@pytest.mark.parametrize("name", [".", "train", "test/dog"])
+def test_a_folder_that_cannot_be_read_is_named(tree, cache, monkeypatch, name):
+    def denied(original):
+        def call(folder):
+            if Path(folder) == tree / name:
+                raise PermissionError(13, "Permission denied", str(folder))
+            return original(folder)
+
+        return call
+
+    if name == ".":
+        (tree / "test").rename(tree / "testing")  # its names are then listed
+    for module, call in ((os, "scandir"), (os, "listdir")):
+        monkeypatch.setattr(module, call, denied(getattr(module, call)))
+    assert f"{tree / name} cannot be read (Permission denied)" in failure(tree, cache)
+
+
 def test_greyscale_images_alone_give_one_channel_and_a_single_colour_image_three(tmp_path, cache):
     for part in ("train", "test"):
         for name in ("x", "y"):

@@ -1,5 +1,6 @@
 """Tar shards: the index, its cache, and every way in which a shard can be wrong."""
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_names_come_from_a_file(tree, cache):
     assert "'cat' twice" in failure(tree, cache)
 
 
+@pytest.mark.parametrize("call", ["iterdir", "stat"])
+def test_what_cannot_be_looked_at_is_named(tree, cache, monkeypatch, call):
+    denied = tree / "val" if call == "iterdir" else tree / "train" / "set-000001.tar"
+    original = getattr(Path, call)
+
+    def look(self: Path, **how: bool):
+        if self == denied:
+            raise PermissionError(13, "Permission denied", str(self))
+        return original(self, **how)
+
+    monkeypatch.setattr(Path, call, look)
+    assert f"{denied} cannot be read (Permission denied)" in failure(tree, cache)
+
+
 def test_folders_and_other_members_are_passed_over_and_suffixes_may_be_capitals(tmp_path, cache):
     image = encoded("rgb.jpg")
     members = [
@@ -85,6 +100,20 @@ def test_folders_and_other_members_are_passed_over_and_suffixes_may_be_capitals(
         "0.jpg",
     ]
     assert parts.train.read(1) == image
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_part_in_which_nothing_is_recognised_is_refused_with_what_was_seen(tree, cache, part):
+    for shard in (tree / part).iterdir():
+        shard.unlink()
+    write_shard(tree / part / "set-0.tar", [])
+    assert "found nothing" in failure(tree, cache)
+    write_shard(tree / part / "set-1.tar", [("000.image.png", b"x"), ("000.label.cls", b"1")])
+    write_shard(tree / part / "set-2.tar", [(f"{i}.image.png", b"x") for i in range(9)])
+    for _ in range(2):  # the second time from the kept index
+        message = failure(tree, cache)
+        assert f"{tree / part}: no sample in its shards; expected KEY.cls beside KEY.jpg" in message
+        assert "found 000.image.png, 000.label.cls, 0.image.png, 1.image.png, ..." in message
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -203,6 +232,24 @@ def test_a_corrupt_index_is_made_again(tree, cache, damage):
         else:
             path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"")
     assert scan(tree, cache).train.labels.tolist() == [i % 3 for i in range(17)]
+
+
+def test_a_read_that_comes_in_pieces_is_gone_on_with(tree, cache, monkeypatch):
+    class Pieces(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or 0, 100))
+
+        def readinto(self, buffer) -> int:
+            return super().readinto(memoryview(buffer)[:100])
+
+    def opened(path: Path, mode: str, buffering: int = -1):
+        return Pieces(path, mode) if buffering == 0 else io.BufferedReader(Pieces(path, mode))
+
+    parts = scan(tree, cache)
+    whole = [parts.train.read(i) for i in range(17)]
+    assert max(map(len, whole)) > 1000
+    monkeypatch.setattr(Path, "open", opened)
+    assert [parts.train.read(i) for i in range(17)] == whole
 
 
 def test_a_shard_that_vanishes_or_shrinks_is_named_when_it_is_read(tree, cache):

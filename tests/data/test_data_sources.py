@@ -312,8 +312,35 @@ def test_a_single_class_is_refused(tmp_path):
     assert "single class, '0'" in failure(path=tmp_path / "one.npz", validation=0)
 
 
-def test_a_missing_path_is_named(tmp_path):
-    assert f"{tmp_path / 'none'} does not exist" in failure(path=tmp_path / "none")
+FOLDER = "a folder with train/ and test/ (or val/)"
+
+
+def test_a_missing_path_is_named_with_what_is_expected_there(tmp_path):
+    message = failure(path=tmp_path / "none")
+    assert f"{tmp_path / 'none'} does not exist: expected an .npz file with x_train" in message
+    assert FOLDER in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"image_size": 64}, {"image_size": 64, "loading": "stream"}, {"on_bad": "skip"}, {"subset": "imagenet100"}],
+)
+def test_where_the_settings_are_of_a_folder_a_folder_is_expected(tmp_path, settings):
+    message = failure(path=tmp_path / "none", **settings)
+    assert f"{tmp_path / 'none'} does not exist: expected {FOLDER}" in message
+    assert "no effect" not in message
+
+
+def test_a_path_that_leads_nowhere_or_cannot_be_looked_at_is_named(tmp_path, monkeypatch):
+    link = tmp_path / "images"
+    link.symlink_to(tmp_path / "gone")
+    assert f"{link} does not exist (it is a link to {tmp_path / 'gone'})" in failure(path=link)
+
+    def denied(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", denied)
+    assert f"{link} cannot be read (Permission denied)" in failure(path=link)
 
 
 @pytest.fixture

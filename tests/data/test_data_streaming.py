@@ -17,7 +17,7 @@ from image_files import write_folder, write_shards
 from nuat.config import DataConfig
 from nuat.data import Batch, Dataset, StreamedSet, epoch_batches, load, streaming
 from nuat.data.samples import FileSamples, ShardSamples
-from nuat.errors import InputError
+from nuat.errors import PassingError
 
 N = 41  # six batches of 7 images, the last of 6
 
@@ -195,7 +195,7 @@ def test_an_image_that_vanishes_is_named_and_no_process_stays(tmp_path, kind, wo
     run(streamed)
     victim = root / "train" / ("b/0010.jpg" if kind == "files" else "set-000002.tar")
     victim.unlink()
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(PassingError) as caught:
         run(streamed, epoch=1)
     assert str(caught.value).startswith(f"{victim}")
     assert "cannot be read (No such file or directory); put it back" in str(caught.value)
@@ -217,9 +217,9 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence(roots):
     before = signal.getsignal(signal.SIGCHLD)
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(InputError) as caught:  # what they had made may still come
+    with pytest.raises(PassingError) as caught:  # what they had made may still come
         list(batches)
-    for word in ("a process that decodes images has died", "--data.workers", "/dev/shm", "--resume"):
+    for word in ("a process that decodes images has died", "--data.workers", "/dev/shm", "--auto-resume true"):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
     assert signal.getsignal(signal.SIGCHLD) is before
@@ -227,17 +227,44 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence(roots):
     assert_equal(run(streamed), run(read(roots, "files").train))  # new ones start
 
 
-def test_a_group_that_is_asked_to_end_still_gets_the_batch_that_leads_to_its_checkpoint(roots):
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_worker_that_is_killed_between_two_epochs_is_replaced(roots, killed):
+    streamed = read(roots, "files", 2).train
+    run(streamed)
+    first = set(streamed._processes)
+    for process in list(first)[:killed]:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    with pytest.warns(RuntimeWarning, match=r"a process that decodes images has died \(.*\) and is replaced"):
+        batches = run(streamed, epoch=1)
+    assert_equal(batches, run(read(roots, "files").train, epoch=1))
+    assert len(streamed._processes) == 2
+    assert not any(process.is_alive() for process in first)
+    streamed.close()
+
+
+def test_workers_that_cannot_be_started_are_told_in_a_sentence(roots, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", full)
+    with pytest.raises(PassingError, match=r"cannot be started \(.*Cannot allocate memory\); .* --data\.workers"):
+        run(read(roots, "files", 2).train)
+
+
+def test_a_group_that_is_asked_to_end_still_gets_the_batches_that_lead_to_its_checkpoint(roots):
     streamed = read(roots, "files", 1).train
     whole = run(read(roots, "files").train)
     batches = stream(streamed)
     got = [next(batches)]
     (worker,) = streamed._processes
     subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # by another process than its parent
-    with pytest.raises(InputError, match="has died"):
-        got.extend(batches)
-    assert len(got) >= 2
-    assert_equal(got, whole[: len(got)])
+    got.extend(batches)  # however many an update takes
+    assert_equal(got, whole)
+    assert not worker.is_alive()
+    assert_equal(run(streamed, epoch=1), run(read(roots, "files").train, epoch=1))
+    assert len(streamed._processes) == 1  # the next epoch has workers again
+    streamed.close()
 
 
 def test_ctrl_c_is_left_to_the_training_process(roots):
@@ -251,7 +278,7 @@ def test_ctrl_c_is_left_to_the_training_process(roots):
 
 
 def test_an_error_in_a_worker_is_no_mistake_of_the_user(roots, monkeypatch):
-    monkeypatch.setattr(streaming, "training_view", lambda *_: 1 // 0)
+    monkeypatch.setattr("nuat.data.workers.training_view", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         run(read(roots, "files", 1).train)
 
@@ -261,7 +288,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_told(roots, monkeypatch):
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device")
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    with pytest.raises(InputError, match=r"no room for a batch of 7 images .*No space left.*/dev/shm"):
+    with pytest.raises(PassingError, match=r"no room for a batch of 7 images .*No space left.*/dev/shm"):
         run(read(roots, "files", 1).train)
 
 

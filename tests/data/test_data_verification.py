@@ -9,8 +9,10 @@ from image_files import KINDS, encoded, hash_of, write_folder, write_shards
 
 from nuat.config import DataConfig
 from nuat.data import Dataset, decoding, load, verification
-from nuat.errors import InputError
+from nuat.data.samples import FileSamples
+from nuat.errors import InputError, PassingError
 
+PATH = FileSamples._path
 WAYS = pytest.mark.parametrize("loading", ["memory", "stream"])
 
 
@@ -65,6 +67,64 @@ def test_bad_files_are_left_out_counted_and_told(tree, loading):
         assert dataset.skipped == 3
         assert dataset.skipped_names == tuple(map(str, bad_files(tree)))
         assert dataset.test.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+
+
+@WAYS
+@pytest.mark.parametrize("on_bad", ["refuse", "skip"])
+def test_a_file_that_cannot_be_read_is_looked_at_again(tree, monkeypatch, loading, on_bad):
+    unread = tree / "train" / "b" / "0001.jpg"
+    original = Path.read_bytes
+
+    def denied(self: Path) -> bytes:
+        if self == unread:
+            raise PermissionError(13, "Permission denied")
+        return original(self)
+
+    for of_file, n in ((denied, 4), (original, 3)):
+        monkeypatch.setattr(Path, "read_bytes", of_file)
+        if on_bad == "refuse":
+            with pytest.raises(InputError, match=f"And so for {n - 1} more of 36 images") as caught:
+                read(tree, loading=loading)
+            assert caught.type is InputError  # files that are damaged stay so
+        else:
+            with pytest.warns(RuntimeWarning, match=f"{n} of 36 images"):
+                dataset = read(tree, loading=loading, on_bad="skip")
+            assert dataset.skipped == n
+            assert (str(unread) in dataset.skipped_names) == (n == 4)
+
+
+@WAYS
+def test_where_no_file_is_damaged_but_some_cannot_be_read_it_may_pass(tmp_path, monkeypatch, loading):
+    root = write_folder(tmp_path / "set", {"train": 12, "test": 3})
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSamples, "_path", lambda samples, i: samples.root / "gone" if i == 5 else PATH(samples, i))
+        with pytest.raises(PassingError, match=r"gone cannot be read \(No such file or directory\)"):
+            read(root, loading=loading)
+    assert len(read(root, loading=loading, validation=0).train) == 12
+
+
+def test_what_was_found_is_kept_beside_what_could_not_be_read(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "set", {"train": 12, "test": 3})
+    looked_at = []
+    check = decoding.check
+
+    def counting(content: bytes, name: str) -> bool:
+        looked_at.append(Path(name).name)
+        return check(content, name)
+
+    monkeypatch.setattr(decoding, "check", counting)
+    file = root / "train" / "b" / "0004.jpg"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            FileSamples, "_path", lambda samples, i: root / "gone" if PATH(samples, i) == file else PATH(samples, i)
+        )
+        for _ in range(2):
+            with pytest.raises(PassingError, match="gone cannot be read"):
+                read(root, loading="stream")
+    assert len(looked_at) == 14
+    for _ in range(2):
+        assert len(read(root, loading="stream", validation=0).train) == 12
+    assert looked_at[14:] == [file.name]
 
 
 def test_both_ways_leave_the_same_images_in_the_same_order(tree):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from small_runs import (
 
 import nuat
 from nuat.config import DataConfig, TrainConfig
+from nuat.data import StreamedSet
 from nuat.defenses import NuAT
 from nuat.errors import InputError
 from nuat.schedules import Ramp
@@ -105,6 +107,29 @@ def test_a_streamed_run_is_resumed_bit_for_bit_with_any_number_of_workers(
         train(other, tmp_path / name, resume=True)
         assert_same_run(tmp_path / name, tmp_path / "whole")
     assert multiprocessing.active_children() == []
+
+
+def test_a_group_that_is_asked_to_end_within_an_update_of_several_batches_saves_and_goes_on(
+    roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed = dataclasses.replace(config(roots, "folder", loading="stream", workers=1), batch_size=5, accumulate=4)
+    train(streamed, tmp_path / "whole")
+    original = StreamedSet._asked_to_end
+
+    def noticed(self: StreamedSet) -> bool:
+        terminate()
+        return original(self)
+
+    def end_workers() -> None:
+        (worker,) = multiprocessing.active_children()
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # by another process than its parent
+        worker.join()
+
+    monkeypatch.setattr(StreamedSet, "_asked_to_end", noticed)
+    with pytest.raises(Interrupted, match="batch 8; the state is saved"):
+        train(streamed, tmp_path / "run", {1: end_workers})
+    train(streamed, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def test_other_files_under_the_same_names_are_noticed_on_resuming(roots: dict[str, Path], tmp_path: Path) -> None:

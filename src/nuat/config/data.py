@@ -58,6 +58,12 @@ class DataConfig:
     progressive_from: tuple[float, ...] = ()
     """Fraction of the run at which each of these phases begins, in [0, 1), increasing, the first 0."""
 
+    @property
+    def of_folders(self) -> list[str]:
+        """Settings that have an effect on nothing but a folder, as text; image_size is not among them."""
+        values = {"loading": "stream", "on_bad": "skip", "subset": "imagenet100"}
+        return [f"data.{name}={value}" for name, value in values.items() if getattr(self, name) == value]
+
     def size_at(self, epoch: int, epochs: int) -> int | None:
         """Return the side [pixels] of the training images in epoch ``epoch`` (from 0) of ``epochs``; none: image_size.
 
@@ -89,12 +95,10 @@ class DataConfig:
 
     def _check_reading(self) -> None:
         """Refuse what images of files are read by where it cannot be or has no effect."""
-        files = {"loading": "stream", "on_bad": "skip", "subset": "imagenet100"}
-        for name, value in files.items():
-            if self.path is None and getattr(self, name) == value:
-                raise InputError(
-                    f"data.{name}={value} has no effect on {self.name}: give the folder of the images as data.path."
-                )
+        if self.path is None and self.of_folders:
+            raise InputError(
+                f"{self.of_folders[0]} has no effect on {self.name}: give the folder of the images as data.path."
+            )
         if self.loading == "stream" and self.image_size is None:
             raise InputError("data.loading=stream needs the side of the images: give data.image_size, such as 224.")
         if self.workers is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuat.data.samples import FileSamples, Names, Parts
+from nuat.data.samples import FileSamples, Names, Parts, reading
 from nuat.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -23,32 +23,37 @@ def scan(path: Path, subset: str | None = None) -> Parts:
     Layout: ``train/<class>/`` and ``test/<class>/`` with .png, .jpg, .jpeg, .bmp or .webp files, in subfolders, too.
     With ``val/`` in place of ``test/`` (torchvision's ImageNet) that is the test set; with both, ``val/`` is the
     source's validation part. The classes are sorted by name and the same in every part. Hidden files and files of other
-    types are skipped.
+    types are skipped. Links are followed; what one should lead to but is not there cannot be read, or is refused.
 
     Args:
         path: the folder.
         subset: "imagenet100" for these classes alone; none: all.
 
     Raises:
-        InputError: the layout is another one, or a class of the subset is missing.
+        InputError: the layout is another one, a class of the subset is missing, or a link leads nowhere or in a circle.
+        PassingError: a folder cannot be read.
     """
-    evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
-    if not (path / "train").is_dir() or not evaluation:
-        raise InputError(
-            f"{path} is not an image folder: expected train/<class>/ and test/<class>/ (or val/<class>/) with "
-            f"{', '.join(SUFFIXES)} files in them; found {_listing(path)}."
+    with reading(path):
+        for name in ("train", "val", "test"):
+            if (path / name).is_symlink() and not (path / name).exists():
+                raise _nowhere(str(path / name))
+        evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
+        if not (path / "train").is_dir() or not evaluation:
+            raise InputError(
+                f"{path} is not an image folder: expected train/<class>/ and test/<class>/ (or val/<class>/) with "
+                f"{', '.join(SUFFIXES)} files in them; found {_listing(path)}."
+            )
+        kept = None if subset is None else imagenet100()
+        classes = _class_names(path / "train", kept)
+        parts = {name: _scan_part(path, name, classes, kept) for name in ("train", *evaluation)}
+        return Parts(
+            train=parts["train"],
+            test=parts[evaluation[-1]],
+            validation=parts["val"] if len(evaluation) == 2 else None,
+            classes=classes,
+            description=f"image folder {path}" + ("" if subset is None else f" ({subset})"),
+            kind=_KIND,
         )
-    kept = None if subset is None else imagenet100()
-    classes = _class_names(path / "train", kept)
-    parts = {name: _scan_part(path, name, classes, kept) for name in ("train", *evaluation)}
-    return Parts(
-        train=parts["train"],
-        test=parts[evaluation[-1]],
-        validation=parts["val"] if len(evaluation) == 2 else None,
-        classes=classes,
-        description=f"image folder {path}" + ("" if subset is None else f" ({subset})"),
-        kind=_KIND,
-    )
 
 
 def imagenet100() -> frozenset[str]:
@@ -63,7 +68,16 @@ def _listing(folder: Path) -> str:
 
 
 def _class_names(part: Path, kept: frozenset[str] | None) -> tuple[str, ...]:
-    found = sorted(e.name for e in part.iterdir() if e.is_dir() and not e.name.startswith("."))
+    found = []
+    for entry in sorted(part.iterdir(), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            found.append(entry.name)
+        elif not entry.exists():
+            raise _nowhere(str(entry))
+        elif entry.suffix.lower() in SUFFIXES:
+            raise InputError(f"{entry} lies in no class folder; move it to {part}/<class>/.")
     if kept is None:
         return tuple(found)
     missing = sorted(kept.difference(found))
@@ -78,26 +92,40 @@ def _class_names(part: Path, kept: frozenset[str] | None) -> tuple[str, ...]:
 
 def _image_files(folder: Path) -> list[_File]:
     """Return the images in a folder and its subfolders, sorted by the parts of their paths."""
-    return sorted(_walk(str(folder), ()))
+    return sorted(_walk(str(folder), (), tuple(parent.stat() for parent in folder.resolve().parents)))
 
 
-def _walk(folder: str, above: tuple[str, ...]) -> Iterator[_File]:
+def _walk(folder: str, above: tuple[str, ...], inside: tuple[os.stat_result, ...]) -> Iterator[_File]:
+    """Yield the images below a folder, links followed; ``above`` are its names, ``inside`` the folders it lies in."""
+    here = Path(folder).stat()
+    if any(os.path.samestat(here, other) for other in inside):
+        raise InputError(f"{folder} leads back to a folder that it lies in; remove the link.")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, (*above, entry.name))
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+            image = entry.name.lower().endswith(SUFFIXES)
+            if entry.is_dir():
+                yield from _walk(entry.path, (*above, entry.name), (*inside, here))
+            elif image and entry.is_file():
                 status = entry.stat()
                 yield (*above, entry.name), status.st_size, status.st_mtime_ns
+            elif entry.is_symlink() and not Path(entry.path).exists():
+                if not image:
+                    raise _nowhere(entry.path)
+                # counted, so that it is missed by name when it is read, and can be left out then
+                status = entry.stat(follow_symlinks=False)
+                yield (*above, entry.name), status.st_size, status.st_mtime_ns
+
+
+def _nowhere(link: str) -> InputError:
+    return InputError(
+        f"{link} is a link to {Path(link).readlink()}, which is not there; put it back or remove the link."
+    )
 
 
 def _scan_part(root: Path, name: str, classes: tuple[str, ...], kept: frozenset[str] | None) -> FileSamples:
     part = root / name
-    stray = sorted(file for file in part.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-    if stray:
-        raise InputError(f"{stray[0]} lies in no class folder; move it to {part}/<class>/.")
     found = _class_names(part, kept)
     if not found:
         raise InputError(f"{part} has no class folders; put the images of each class into {part}/<class>/.")

@@ -132,9 +132,10 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
     settle(decoded.bad, bad_names(parts, decoded.bad), n, on_bad)
     arrays: dict[str, NDArray[Any]] = {"images": decoded.images}
     if decoded.bad:
-        arrays["bad"] = np.array([one.position for one in decoded.bad])
+        arrays["undecodable"] = np.array([one.position for one in decoded.bad])
         arrays["reasons"] = np.array([one.reason for one in decoded.bad], dtype=np.str_)
-    write_cache(path, **arrays)
+    if not any(one.unread for one in decoded.bad):
+        write_cache(path, **arrays)
     return decoded
 
 
@@ -143,13 +144,13 @@ def _from_cache(path: Path, n: int) -> _Decoded | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             images: NDArray[np.uint8] = file["images"]
-            bad = file["bad"].tolist() if "bad" in file.files else []
-            reasons = file["reasons"].tolist() if "bad" in file.files else []
+            bad = file["undecodable"].tolist() if "undecodable" in file.files else []
+            reasons = file["reasons"].tolist() if "undecodable" in file.files else []
     except (*UNREADABLE, AttributeError, TypeError):  # the last two: a file that is no .npz loads as a bare array
         return None
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) + len(bad) != n or len(bad) != len(reasons):
         return None
-    return _Decoded(images, tuple(Bad(at, why) for at, why in zip(bad, reasons, strict=True)))
+    return _Decoded(images, tuple(Bad(at, why, unread=False) for at, why in zip(bad, reasons, strict=True)))
 
 
 def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -> _Decoded:
@@ -165,7 +166,7 @@ def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -
     for i, pixels in enumerate(each(parts.all, view, "Decoding images")):
         if isinstance(pixels, InputError):
             good[i] = False
-            bad.append(Bad(i, str(pixels)))
+            bad.append(Bad.of(i, pixels))
             continue
         if first < 0:
             first, images = i, np.empty((n, 3, *pixels.shape[1:]), dtype=np.uint8)

@@ -4,6 +4,7 @@ Millions of them are held in a few arrays rather than in Python objects: worker 
 for good, while counting the references to an object copies its page into every process that looks at it.
 """
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nuat.data.order import epoch_order, shard_order
-from nuat.errors import InputError
+from nuat.errors import PassingError
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class Samples(ABC):
         """Return the encoded image ``i``.
 
         Raises:
-            InputError: it cannot be read.
+            PassingError: it cannot be read.
         """
 
     @abstractmethod
@@ -142,9 +143,9 @@ class ShardSamples(Samples):
         row = int(self.rows[i])
         wanted = int(self.sizes[row])
         try:
-            with self._path(row).open("rb", buffering=0) as file:
+            with self._path(row).open("rb") as file:
                 file.seek(int(self.offsets[row]))
-                content = file.read(wanted)
+                content = file.read(wanted)  # all of it: where a disk is a network's, an unbuffered read may be short
         except OSError as error:
             raise unreadable(self.name(i), error) from error
         if len(content) != wanted:
@@ -198,7 +199,20 @@ class Parts:
         return tuple(found)
 
 
-def unreadable(name: str, error: OSError) -> InputError:
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name what cannot be read while the block looks through the folder ``path``.
+
+    Raises:
+        PassingError: so.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(str(error.filename or path), error) from error
+
+
+def unreadable(name: str, error: OSError) -> PassingError:
     """Return the error that a file which was there cannot be read."""
     reason = error.strerror or str(error)
-    return InputError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")
+    return PassingError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")

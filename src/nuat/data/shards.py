@@ -6,6 +6,7 @@ name up to the first dot); of each sample the image ``key.jpg``, ``.jpeg``, ``.p
 sample can be read at random, which is what lets a run go on in the middle of an epoch.
 """
 
+import itertools
 import os
 import re
 import sys
@@ -19,13 +20,14 @@ from rich.console import Console
 from rich.progress import track
 
 from nuat.data.npz import UNREADABLE
-from nuat.data.samples import Names, Parts, ShardSamples
+from nuat.data.samples import Names, Parts, ShardSamples, reading
 from nuat.data.verification import cache_key, write_cache
 from nuat.errors import InputError
 
 _KIND = "nuat-shards-1"  # part of every cache's key: raise it when the index changes
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _NAME = re.compile(r"(.+)-(\d+)\.tar")
+_NAMED = 4  # members that an error names
 _BLOCK = 512  # bytes that a tar file is made of
 
 _Sample = tuple[str, int, int, int]
@@ -49,30 +51,36 @@ def scan(path: Path, cache: Path) -> Parts:
         cache: the index is kept in ``cache/shards``, under a name made from the shards' names, sizes and times.
 
     Raises:
-        InputError: a shard is missing or damaged, a sample lacks its image or its class, or a class is out of range.
+        InputError: a shard is missing or damaged, a part holds no sample, a sample lacks its image or its class, or a
+            class is out of range.
+        PassingError: a folder cannot be read.
     """
-    evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
-    if not evaluation:
-        raise InputError(f"{path} has shards in train/ but neither test/ nor val/; add the evaluation's shards.")
-    samples = {name: _part(path, _shards(path, name), cache) for name in ("train", *evaluation)}
-    classes = _classes(path, samples["train"])
-    for part in samples.values():
-        _check_range(part, len(classes), path)
-    return Parts(
-        train=samples["train"],
-        test=samples[evaluation[-1]],
-        validation=samples["val"] if len(evaluation) == 2 else None,
-        classes=classes,
-        description=f"shards {path}",
-        kind=_KIND,
-    )
+    with reading(path):
+        evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
+        if not evaluation:
+            raise InputError(f"{path} has shards in train/ but neither test/ nor val/; add the evaluation's shards.")
+        samples = {name: _part(path, _shards(path, name), cache) for name in ("train", *evaluation)}
+        for name, part in samples.items():
+            if not len(part):
+                raise _no_samples(path / name, [path / shard for shard in part.shards])
+        classes = _classes(path, samples["train"])
+        for part in samples.values():
+            _check_range(part, len(classes), path)
+        return Parts(
+            train=samples["train"],
+            test=samples[evaluation[-1]],
+            validation=samples["val"] if len(evaluation) == 2 else None,
+            classes=classes,
+            description=f"shards {path}",
+            kind=_KIND,
+        )
 
 
 def _shards(root: Path, part: str) -> tuple[str, ...]:
     """Return the shards of a part, relative to root, in the order of their numbers."""
     folder = root / part
     numbers: dict[str, dict[int, str]] = {}
-    for file in sorted(folder.glob("*.tar")):
+    for file in sorted(file for file in folder.iterdir() if file.suffix == ".tar"):
         match = _NAME.fullmatch(file.name)
         if match is None:
             raise InputError(f"{file} is not called as shards are, NAME-000000.tar; rename or remove it.")
@@ -93,6 +101,21 @@ def _shards(root: Path, part: str) -> tuple[str, ...]:
             + f" of {max(files) + 1}; copy it there, or number the shards from 0 without a gap."
         )
     return tuple(f"{part}/{files[number]}" for number in sorted(files))
+
+
+def _no_samples(folder: Path, shards: list[Path]) -> InputError:
+    """Return the error that the shards of a folder, which are whole, hold none, with the first members that they do."""
+    seen: list[str] = []
+    for shard in shards:
+        with tarfile.open(shard, "r:") as tar:
+            seen += [member.name for member in itertools.islice(tar, _NAMED + 1 - len(seen))]
+        if len(seen) > _NAMED:
+            break
+    found = ", ".join(seen[:_NAMED]) + (", ..." if len(seen) > _NAMED else "") or "nothing"
+    return InputError(
+        f"{folder}: no sample in its shards; expected KEY.cls beside KEY{', KEY'.join(_IMAGES)}, where a "
+        f"name's key ends at its first dot; found {found}. Write them again."
+    )
 
 
 def _part(root: Path, shards: tuple[str, ...], cache: Path) -> ShardSamples:

@@ -14,6 +14,7 @@ import torch
 from nuat.config import DataConfig
 from nuat.data import folders, memory, npz, shards, streaming
 from nuat.data.images import Dataset, Images, ImageSet, Source
+from nuat.data.samples import reading
 from nuat.data.splits import class_balanced, split
 from nuat.errors import InputError
 
@@ -77,12 +78,14 @@ def load(config: DataConfig) -> Dataset:
 
 def _read(config: DataConfig) -> Source:
     path = config.path.expanduser() if config.path is not None else None
-    if path is not None and path.is_dir():
-        return _read_folder(path, config)
     if path is not None:
-        for name, value in (("loading", "stream"), ("on_bad", "skip"), ("subset", "imagenet100")):
-            if getattr(config, name) == value:
-                raise InputError(f"data.{name}={value} has no effect on {path}, which is no folder; leave it out.")
+        with reading(path):
+            if not path.exists():
+                raise _absent(path, folder=bool(config.of_folders) or config.image_size is not None)
+        if path.is_dir():
+            return _read_folder(path, config)
+        if config.of_folders:
+            raise InputError(f"{config.of_folders[0]} has no effect on {path}, which is no folder; leave it out.")
     if config.image_size is not None:
         raise InputError(
             f"data.image_size={config.image_size} has no effect on {path or config.name}: only image folders are "
@@ -95,6 +98,16 @@ def _read(config: DataConfig) -> Source:
             sample = npz.read(file)
         return Source(sample.train, sample.test, sample.classes, "mnist-sample (5,000 MNIST digits in the package)")
     return _named(config.name, cache_folder(config), config.download)
+
+
+def _absent(path: Path, *, folder: bool) -> InputError:
+    """Return the error that nothing is at ``path``; ``folder`` is whether the settings are for nothing but a folder."""
+    file = "" if folder else f"an .npz file with {', '.join(npz.REQUIRED)}, or "
+    link = f" (it is a link to {path.readlink()})" if path.is_symlink() else ""
+    return InputError(
+        f"{path} does not exist{link}: expected {file}a folder with train/ and test/ (or val/), of images, "
+        "train/<class>/*.jpg, or of tar shards, train/NAME-000000.tar; put it there, or correct --data.path."
+    )
 
 
 def _read_folder(path: Path, config: DataConfig) -> Source:

@@ -4,16 +4,14 @@ What a batch holds is a pure function of (seed, epoch, positions): a run that go
 the batches that are left and nothing else, and neither the number of workers nor of devices changes a pixel.
 """
 
-import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.process
 import os
 import signal
-import threading
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,66 +19,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader
 
 from nuat import digest
 from nuat.data.images import ImageSet, Source
-from nuat.data.memory import decode_evaluated, place
+from nuat.data.memory import decode_evaluated
 from nuat.data.samples import Parts, Samples
-from nuat.data.transforms import Draws, TrainingView, training_view
+from nuat.data.transforms import TrainingView
 from nuat.data.verification import KEPT_NAMES, OnBad, Verified, check_classes, cores, settle, verify
-from nuat.errors import InputError
+from nuat.data.workers import (
+    REMEDY,
+    SHORT,
+    Decoder,
+    Request,
+    Requests,
+    WorkerDiedError,
+    begin_worker,
+    death,
+    own_child_signals,
+)
+from nuat.errors import InputError, PassingError
 
 _MOST_WORKERS = 16
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A batch that a worker is to make."""
-
-    positions: NDArray[np.int64]
-    """[b], in the set."""
-    seed: int
-    epoch: int
-    view: TrainingView
-
-
-class _Decoder(Dataset[Tensor | str]):
-    """What the workers hold: a request in, uint8 [b, C, size, size] out, or what is wrong as a text.
-
-    An exception would come out of a worker with a traceback around its message.
-    """
-
-    def __init__(self, samples: Samples, channels: int) -> None:
-        self.samples, self.channels = samples, channels
-
-    def __getitem__(self, request: _Request) -> Tensor | str:
-        n, size = len(request.positions), request.view.size
-        try:
-            images = torch.empty((n, self.channels, size, size), dtype=torch.uint8)
-            if get_worker_info() is not None:
-                # here rather than when it is sent, where a failure would leave the training process waiting
-                images.share_memory_()  # type: ignore[no-untyped-call]
-        except (RuntimeError, MemoryError) as error:
-            return f"there is no room for a batch of {n} images ({error}); {_REMEDY}"
-        try:
-            for into, position in zip(images.numpy(), request.positions.tolist(), strict=True):
-                name = self.samples.name(position)
-                draws = Draws(request.seed, request.epoch, position)
-                place(training_view(self.samples.read(position), name, request.view, draws), into, name)
-        except InputError as error:
-            return str(error)
-        return images
-
-
-class _Requests(Sampler[_Request]):
-    """What the workers are asked for next."""
-
-    def __init__(self) -> None:
-        self.now: Iterator[_Request] = iter(())
-
-    def __iter__(self) -> Iterator[_Request]:
-        return self.now
+_DYING_SECONDS = 5.0
+"""How long a worker may take to end."""
 
 
 class StreamedSet:
@@ -112,10 +74,10 @@ class StreamedSet:
         self.workers = default_workers() if workers is None else workers
         self.device = torch.device(device)
         self.labels = torch.from_numpy(samples.labels)
-        self._requests = _Requests()
-        self._loader: DataLoader[Tensor | str] | None = None
+        self._requests = Requests()
+        self._loader: DataLoader[Tensor | InputError] | None = None
         # an attribute, because an error's traceback would keep what is local to a generator, and the workers with it
-        self._making: Iterator[Tensor | str] = iter(())
+        self._making: Iterator[Tensor | InputError] = iter(())
         self._processes: set[multiprocessing.process.BaseProcess] = set()
         self._turn = 0
 
@@ -168,11 +130,12 @@ class StreamedSet:
         one epoch at a time: asking for those of another ends them.
 
         Raises:
-            InputError: an image cannot be read any more, or a worker died.
+            PassingError: an image cannot be read any more, a worker died, or there is no room for a batch.
+            InputError: an image cannot be decoded any more.
         """
         order = self.samples.order(order_seed, epoch)
         parts = [order[first : first + batch_size] for first in range(start * batch_size, len(self), batch_size)]
-        requests = [_Request(part[rank::ranks].numpy(), order_seed, epoch, view) for part in parts]
+        requests = [Request(part[rank::ranks].numpy(), order_seed, epoch, view) for part in parts]
         for images, positions in zip(self._made(requests), parts, strict=True):
             yield images.to(self.device, non_blocking=True), positions
 
@@ -191,39 +154,33 @@ class StreamedSet:
             device=device,
         )
 
-    def _made(self, requests: list[_Request]) -> Iterator[Tensor]:
+    def _made(self, requests: list[Request]) -> Iterator[Tensor]:
         """Yield what the requests ask for, in order."""
         self._turn += 1
         turn = self._turn
         self._begin(requests)
+        here: Decoder | None = None
         for request in requests:
             if self._turn != turn:
                 raise RuntimeError("the batches of another epoch of this set were begun in the meantime")
-            images, died = self._next()
-            if died and self._asked_to_end():
-                # the whole group of processes was asked to end: with this batch the run comes to where it saves
-                images = _Decoder(self.samples, self.channels)[request]
-            if isinstance(images, str):
+            images = self._next() if here is None else here[request]
+            if isinstance(images, WorkerDiedError) and self._asked_to_end():
+                # the whole group of processes was asked to end, and several batches may be left of the update after
+                # which the run saves and ends; where only workers were, this one comes to the end of the epoch alone
                 self.close()
-                raise InputError(images)
-            if died:
+                here = Decoder(self.samples, self.channels)
+                images = here[request]
+            if isinstance(images, InputError):
                 self.close()
+                raise images
             yield images
-            if died:
-                raise InputError(died)
 
-    def _next(self) -> tuple[Tensor | str, str]:
-        """Return the next batch, or what is wrong, and why a worker died, or nothing."""
+    def _next(self) -> Tensor | InputError:
+        """Return the next batch, or what is wrong."""
         try:
-            return next(self._making), ""
-        except RuntimeError as error:
-            if "DataLoader worker (pid" not in str(error):
-                raise
-            reason = str(error).strip().partition("\n")[0]
-        except (OSError, EOFError) as error:  # it was killed while it handed its batch over
-            reason = str(error) or type(error).__name__
-        died = f"a process that decodes images has died ({reason}); {_REMEDY}"
-        return died, died
+            return next(self._making)
+        except (RuntimeError, OSError, EOFError) as error:
+            return WorkerDiedError(f"{death(error)}; {REMEDY}")
 
     def _asked_to_end(self) -> bool:
         """Return whether a worker was ended by SIGTERM."""
@@ -235,27 +192,44 @@ class StreamedSet:
             process.join(_DYING_SECONDS)  # its sentinel closes a little before its exit code can be had
         return any(process.exitcode == -signal.SIGTERM for process in dying)
 
-    def _begin(self, requests: list[_Request]) -> None:
-        """Start on the requests, with the workers of the epoch before if there are any."""
+    def _begin(self, requests: list[Request]) -> None:
+        """Start on the requests, with the workers of the epoch before if they are all there."""
         self._requests.now = iter(requests)
-        if self._loader is not None:
-            self._making = iter(self._loader)
+        if self._loader is not None and self._goes_on(self._loader):
             return
         self._loader = DataLoader(
-            _Decoder(self.samples, self.channels),
+            Decoder(self.samples, self.channels),
             sampler=self._requests,
             batch_size=None,
             num_workers=self.workers,
             collate_fn=_as_it_is,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
             persistent_workers=self.workers > 0,
             generator=torch.Generator(),  # its own, because it draws a number that would come out of the run's
         )
         before = set(multiprocessing.active_children())
-        with _own_child_signals():
-            self._making = iter(self._loader)
+        try:
+            with own_child_signals():
+                self._making = iter(self._loader)
+        except OSError as error:
+            self.close()
+            raise PassingError(f"processes that decode images cannot be started ({error}); {REMEDY}") from error
         self._processes = set(multiprocessing.active_children()) - before
+
+    def _goes_on(self, loader: DataLoader[Tensor | InputError]) -> bool:
+        """Start on the requests with the workers of the epoch before; where one has died, end the others.
+
+        An epoch's end is the likeliest moment for it: validation and the checkpoint need memory, too. Nothing that it
+        had made is lost, so that new workers can take over.
+        """
+        try:
+            self._making = iter(loader)
+        except (RuntimeError, OSError, EOFError) as error:
+            warnings.warn(f"{death(error)} and is replaced; {SHORT}", RuntimeWarning, stacklevel=2)
+            self.close()
+            return False
+        return True
 
 
 def default_workers() -> int:
@@ -315,39 +289,5 @@ def read(
     )
 
 
-_DYING_SECONDS = 5.0
-"""How long a worker may take to end."""
-_REMEDY = (
-    "the machine may be short of memory or of shared memory (/dev/shm): give fewer --data.workers or a smaller batch. "
-    "What was saved can be gone on with by --resume"
-)
-
-
 def _as_it_is(made: Any) -> Any:
     return made
-
-
-def _begin_worker(_: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the training process answers it, after the step it is in
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-@contextlib.contextmanager
-def _own_child_signals() -> Iterator[None]:
-    """Keep torch from raising about a dead worker wherever the training process happens to be, and hold Ctrl-C back.
-
-    A dead worker is noticed when the next batch is waited for, where it can be told in a sentence. Ctrl-C would end
-    workers that have not come to ``_begin_worker`` yet; they inherit that it is held back until then.
-    """
-    there = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGCHLD) if there else None
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
-    try:
-        yield
-    finally:
-        if held is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        if before is not None:
-            signal.signal(signal.SIGCHLD, before)

@@ -1,13 +1,14 @@
 """Every encoded image is decoded once before it is relied on; what cannot be is refused or left out by name."""
 
 import hashlib
+import itertools
 import os
 import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -19,7 +20,7 @@ from rich.progress import Progress
 from nuat.data import decoding
 from nuat.data.npz import UNREADABLE
 from nuat.data.samples import Parts, Samples
-from nuat.errors import InputError
+from nuat.errors import InputError, PassingError
 from nuat.files import atomic_write
 
 T = TypeVar("T")
@@ -40,6 +41,13 @@ class Bad:
     """Among the samples."""
     reason: str
     """One sentence that names it."""
+    unread: bool
+    """Whether its bytes could not be had, which says nothing of them: it is not remembered."""
+
+    @classmethod
+    def of(cls, position: int, error: InputError) -> "Bad":
+        """Return what an error of reading or decoding a sample says."""
+        return cls(position, str(error), isinstance(error, PassingError))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +68,26 @@ def verify(parts: Parts, cache: Path) -> list[Verified]:
     """Decode every image of every part once; return what was found, part by part.
 
     It is kept in ``cache/verified`` under a name made from the files' names, sizes and times, so that it is done again
-    only for files that changed.
+    only for files that changed, or that could not be read.
     """
     key = cache_key(parts.kind, "verified", parts.all)
     path = cache / "verified" / f"{key}.npz"
     n = sum(map(len, parts.all))
-    found = _from_cache(path, n)
-    if found is None:
-        found = _look(parts.all, n)
+    known = _from_cache(path, n)
+    found = _look(parts.all, n, known)
+    if known is None or found.bad != known.bad:
         write_cache(
             path,
             good=found.good,
             grey=found.grey,
             sums=found.sums,
             reasons=np.array([one.reason for one in found.bad], dtype=np.str_),
+            unread=np.array([one.unread for one in found.bad], dtype=np.bool_),
         )
     result, start = [], 0
     for samples in parts.all:
         stop = start + len(samples)
-        bad = tuple(Bad(b.position - start, b.reason) for b in found.bad if start <= b.position < stop)
+        bad = tuple(replace(b, position=b.position - start) for b in found.bad if start <= b.position < stop)
         result.append(Verified(found.good[start:stop], found.grey[start:stop], found.sums[start:stop], bad))
         start = stop
     return result
@@ -100,17 +109,19 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
 
     Raises:
         InputError: there are some, and they are refused, or none else is left.
+        PassingError: so, and none of them could be read.
     """
     if not bad:
         return
+    kind = PassingError if all(one.unread for one in bad) else InputError
     if on_bad == "refuse":
         more = ""
         if len(bad) > 1:
             others = ", ".join(names[1:_NAMED]) + (", ..." if len(names) > _NAMED else "")
             more = f" And so for {len(bad) - 1} more of {n} images: {others}."
-        raise InputError(f"{bad[0].reason}{more} Or give --data.on-bad skip, which leaves out what cannot be read.")
+        raise kind(f"{bad[0].reason}{more} Or give --data.on-bad skip, which leaves out what cannot be read.")
     if len(bad) == n:
-        raise InputError(f"none of the {n} images can be decoded; the first: {bad[0].reason}")
+        raise kind(f"none of the {n} images can be decoded; the first: {bad[0].reason}")
     told = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     warnings.warn(f"{len(bad)} of {n} images cannot be decoded and are left out: {told}", RuntimeWarning, stacklevel=2)
 
@@ -185,17 +196,26 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def _look(samples: list[Samples], n: int) -> Verified:
-    good, grey = np.ones(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
-    sums = np.zeros(n, dtype=np.uint32)
-    bad = []
-    for position, found in enumerate(each(samples, _checked, "Checking images")):
+def _look(samples: list[Samples], n: int, known: Verified | None) -> Verified:
+    """Return what there is to be found out of ``n`` samples, ``known`` being what was found before."""
+    if known is None:
+        good, grey, sums = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.uint32)
+        left, bad = np.arange(n), []
+    else:
+        good, grey, sums = known.good.copy(), known.grey.copy(), known.sums.copy()
+        left = np.array([one.position for one in known.bad if one.unread], dtype=np.int64)
+        bad = [one for one in known.bad if not one.unread]
+    parts, start = [], 0
+    for part in samples:
+        parts.append(part.take(left[(left >= start) & (left < start + len(part))] - start))
+        start += len(part)
+    for position, found in zip(left.tolist(), each(parts, _checked, "Checking images"), strict=True):
+        good[position] = not isinstance(found, InputError)
         if isinstance(found, InputError):
-            good[position] = False
-            bad.append(Bad(position, str(found)))
+            bad.append(Bad.of(position, found))
         else:
             sums[position], grey[position] = found
-    return Verified(good, grey, sums, tuple(bad))
+    return Verified(good, grey, sums, tuple(sorted(bad, key=lambda one: one.position)))
 
 
 def _checked(samples: Samples, i: int) -> tuple[int, bool]:
@@ -209,9 +229,11 @@ def _from_cache(path: Path, n: int) -> Verified | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             good, grey, sums, reasons = (file[name] for name in ("good", "grey", "sums", "reasons"))
+            unread = file["unread"] if len(reasons) else np.zeros(0, dtype=np.bool_)
     except (*UNREADABLE, AttributeError, TypeError):  # the last two: a file that is no .npz loads as a bare array
         return None
     places = np.flatnonzero(~good)
-    if not len(good) == len(grey) == len(sums) == n or len(places) != len(reasons):
+    if not len(good) == len(grey) == len(sums) == n or not len(places) == len(reasons) == len(unread):
         return None
-    return Verified(good, grey, sums, tuple(Bad(int(at), str(why)) for at, why in zip(places, reasons, strict=True)))
+    bad = zip(places.tolist(), reasons.tolist(), unread.tolist(), strict=True)
+    return Verified(good, grey, sums, tuple(itertools.starmap(Bad, bad)))
