@@ -292,20 +292,30 @@ def test_a_batch_that_does_not_fit_into_memory_is_told(roots, monkeypatch):
         run(read(roots, "files", 1).train)
 
 
-@pytest.mark.parametrize("how", ["end", "sigkill"])
+@pytest.mark.parametrize("how", ["end", "sigkill", "sigkill while they begin"])
 def test_no_worker_outlives_the_training_process(roots, tmp_path, how):
     code = f"""
-    import os, sys, time, multiprocessing, torch
+    import os, sys, time, threading, multiprocessing, torch
     from pathlib import Path
     from nuat.config import DataConfig
-    from nuat.data import epoch_batches, load
+    from nuat.data import epoch_batches, load, streaming
+    begin = streaming.begin_worker
+    def slowly(number):
+        time.sleep(4)
+        begin(number)
     config = DataConfig(path=Path({str(roots["files"])!r}), cache=Path({str(roots["cache"])!r}), image_size=12,
                         validation=0, loading="stream", workers=2)
     batches = epoch_batches(load(config).train, 7, order_seed=0, epoch=0, crop_padding=0, flip=False,
                             generator=torch.Generator())
-    next(batches)
+    if {how!r} == "sigkill while they begin":
+        streaming.begin_worker = slowly
+        threading.Thread(target=lambda: next(batches), daemon=True).start()
+        while len(multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+    else:
+        next(batches)
     print(*(process.pid for process in multiprocessing.active_children()), flush=True)
-    if {how!r} == "sigkill":
+    if {how!r} != "end":
         time.sleep(60)
     """
     process = subprocess.Popen(
@@ -314,7 +324,7 @@ def test_no_worker_outlives_the_training_process(roots, tmp_path, how):
     assert process.stdout is not None
     workers = [int(word) for word in process.stdout.readline().split()]
     assert len(workers) == 2
-    if how == "sigkill":
+    if how != "end":
         process.kill()
     process.wait(60)
     process.stdout.close()

@@ -1,6 +1,8 @@
 """What the processes that decode training images do, and how their ends are told."""
 
 import contextlib
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -89,11 +91,20 @@ def death(error: Exception) -> str:
 
 
 def begin_worker(_: int) -> None:
-    """Let Ctrl-C pass by a worker that begins."""
+    """Let Ctrl-C pass by a worker that begins, and let it end with the training process."""
+    # torch's own watch takes whom it finds as the parent, and that is another one where the training was killed before
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C reaches every process of a terminal; the training process answers it, after the step it is in
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextlib.contextmanager
