@@ -70,10 +70,8 @@ class RunFolder:
         """
         try:
             if self.path.exists() and any(self.path.iterdir()):
-                raise InputError(
-                    f"{self.path}: exists and is not empty. Choose another --out, or continue it with --resume "
-                    f"{self.path}."
-                )
+                go_on = f", or continue it with --resume {self.path}" if self.checkpoint.is_file() else ""
+                raise InputError(f"{self.path}: exists and is not empty. Choose another --out{go_on}.")
         except NotADirectoryError:
             raise InputError(f"{self.path}: is a file, not a folder; choose another --out.") from None
 

@@ -134,10 +134,11 @@ class TrainingState:
         self.model.load_state_dict(values["model"])
         self.optimizer.load_state_dict(values["optimizer"])
         self.generator.set_state(values["generator"])
-        if world.rank < len(values["torch_rng"]):  # on more processes than before the others go on as they are
-            torch.set_rng_state(values["torch_rng"][world.rank])
+        host, gpu = _each(values["torch_rng"]), _each(values["cuda_rng"])
+        if world.rank < len(host):  # on more processes than before the others go on as they are
+            torch.set_rng_state(host[world.rank])
             if device.type == "cuda":
-                torch.cuda.set_rng_state(values["cuda_rng"][world.rank], device)
+                torch.cuda.set_rng_state(gpu[world.rank], device)
         if self.average is not None:
             for name, tensor in self.average.items():
                 tensor.copy_(values["average"][name])
@@ -182,6 +183,11 @@ def _optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimiz
         nesterov=config.nesterov,
         fused=True,
     )
+
+
+def _each(states: Any) -> list[Tensor]:
+    """Return the generator states of the processes; checkpoints of before had that of the first one alone."""
+    return [states] if isinstance(states, Tensor) else states or []
 
 
 def _to(values: Any, device: torch.device) -> Any:

@@ -129,7 +129,8 @@ class World:
     def first_of_machine(self) -> Iterator[None]:
         """Let the first process of each machine do something before the others, which then find what it left there.
 
-        Where it fails the others try, too: what is wrong for one is mostly wrong for all, and each can say so.
+        It may take long, and all are waited for. Where the first fails the others try, too: what is wrong for one is
+        mostly wrong for all, and each can say so.
         """
         if self.local_rank > 0:
             self.wait(patient=True)
@@ -138,6 +139,7 @@ class World:
         finally:
             if self.local_rank == 0:
                 self.wait(patient=True)
+            self.wait(patient=True)
 
     @contextlib.contextmanager
     def joint(self, model: nn.Module, total: int) -> Iterator[None]:

@@ -13,7 +13,7 @@ from campaign_runs import MAIN, NAMES, NORMAL, NUAT, SMALL, At, plan, record, ru
 from nuat import loop
 from nuat.campaign import Entry, Row, Status
 from nuat.campaign.runner import run as train
-from nuat.errors import InputError
+from nuat.errors import InputError, PassingError
 from nuat.files import atomic_write
 from nuat.report.campaigns import campaign_markdown
 
@@ -45,6 +45,17 @@ def test_a_crash_in_a_row_is_recorded_and_the_others_finish(monkeypatch: pytest.
     found = record(NAMES[1])
     assert (found["status"], found["reason"], found["recipe"], found["seed"]) == ("failed", failed.note, NORMAL, 1)
     assert "in broken\n" in found["traceback"]
+
+
+def test_what_may_pass_is_no_failure_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = At()
+    with monkeypatch.context() as patch:
+        break_row(patch, NAMES[1], PassingError("0001.png cannot be read"))
+        entries = statuses(runner(plan(), reporter=told).run())
+    assert entries[NAMES[1]] not in ("done", "failed")
+    assert [name for name, status in entries.items() if status == "done"] == [n for n in NAMES if n != NAMES[1]]
+    assert any("the same command tries it again: 0001.png cannot be read" in text for text in told.messages)
+    assert run(plan()) == dict.fromkeys(NAMES, "done")
 
 
 def test_a_failed_row_stays_failed_until_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,14 +112,13 @@ def test_links_that_lead_to_each_other_are_refused(tree, cache):
     assert f"{tree / 'train/cat/other/other'} leads back" in failure(tree, cache)
 
 
-def test_an_image_that_a_link_should_lead_to_is_missed_by_name_or_left_out(tree, cache):
+def test_an_image_that_a_link_should_lead_to_is_missed_by_name(tree, cache):
     link = tree / "train" / "dog" / "c.png"
     link.symlink_to(tree / "gone.png")
     message = failure(tree, cache)
     assert f"{link} cannot be read (No such file or directory)" in message
-    with pytest.warns(RuntimeWarning, match="1 of 7 images .* left out"):
-        source = memory.read(folders.scan(tree), None, cache, on_bad="skip")
-    assert (source.skipped, source.skipped_names) == (1, (str(link),))
+    with pytest.raises(InputError, match=r"c\.png cannot be read"):
+        memory.read(folders.scan(tree), None, cache, on_bad="skip")
     save(tree / "gone.png", 60)
     assert read(tree, None, cache).train.images[:, 0, 0, 0].tolist() == [10, 20, 11, 21, 60]
 

@@ -86,11 +86,12 @@ def test_a_file_that_cannot_be_read_is_looked_at_again(tree, monkeypatch, loadin
             with pytest.raises(InputError, match=f"And so for {n - 1} more of 36 images") as caught:
                 read(tree, loading=loading)
             assert caught.type is InputError  # files that are damaged stay so
+        elif n == 4:  # it may be there at the next start, which would then train on other images
+            with pytest.raises(PassingError, match=rf"{unread.name} cannot be read \(Permission denied\)"):
+                read(tree, loading=loading, on_bad="skip")
         else:
-            with pytest.warns(RuntimeWarning, match=f"{n} of 36 images"):
-                dataset = read(tree, loading=loading, on_bad="skip")
-            assert dataset.skipped == n
-            assert (str(unread) in dataset.skipped_names) == (n == 4)
+            with pytest.warns(RuntimeWarning, match="3 of 36 images"):
+                assert read(tree, loading=loading, on_bad="skip").skipped == 3
 
 
 @WAYS

@@ -106,16 +106,17 @@ def test_a_killed_process_is_started_again_and_changes_nothing(images: Path, und
 
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find the processes")
 def test_a_killed_decoder_ends_no_run_that_may_be_started_again(tmp_path: Path) -> None:
-    folder, out = write_folder(tmp_path / "set", {"train": 320, "test": 30}), tmp_path / "run"
+    folder, out = write_folder(tmp_path / "set", {"train": 960, "test": 30}), tmp_path / "run"
     streamed = ("--data.loading", "stream", "--data.workers", "1", "--data.image-size", "8")
     going = start(settings(folder, out, *streamed, "--devices", "2", "--restarts", "1", "--checkpoint-batches", "3"))
-    wait_for(lambda: epochs_done(out) >= 1 and (out / "checkpoint.pt").is_file())
+    wait_for(lambda: (out / "checkpoint.pt").is_file())  # early in the first of its epochs of 30 batches
     (decoder,) = children(children(going.pid)[1])
     os.kill(decoder, signal.SIGKILL)
     told = going.communicate(timeout=240)[0]
     assert going.returncode == 0, told
     assert "a process that decodes images has died" in told
     assert "Traceback" not in told
+    assert "resume" in {json.loads(line)["kind"] for line in (out / "metrics.jsonl").read_text().splitlines()}
     assert epochs_done(out) == EPOCHS
 
 

@@ -316,7 +316,10 @@ def draws_of_dropout(world: World) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     state.load(values, "checkpoint", world)
     again = torch.rand(3)
     state.load(values, "checkpoint")  # on one process
-    return drawn, again, torch.rand(3)
+    alone = torch.rand(3)
+    state.load({**values, "torch_rng": values["torch_rng"][0]}, "checkpoint")  # as it was written before
+    assert torch.equal(torch.rand(3), alone)
+    return drawn, again, alone
 
 
 def test_a_checkpoint_keeps_the_global_generator_of_every_process(tmp_path: Path) -> None:

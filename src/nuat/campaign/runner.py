@@ -15,7 +15,7 @@ from nuat.campaign.forecast import Forecaster
 from nuat.campaign.ledger import Ledger, Status
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.campaign.queue import Entry
-from nuat.errors import InputError
+from nuat.errors import InputError, PassingError
 from nuat.progress import Reporter, progress_bars
 from nuat.records import no_space_left
 from nuat.signals import Interrupted
@@ -149,14 +149,21 @@ class Runner:
 
     @contextlib.contextmanager
     def _failing(self, row: Row) -> Iterator[None]:
-        """Record an error in the block as the row's failure; the rest goes on. A full disk ends it all."""
+        """Record an error in the block as the row's failure, but one that may pass; the rest goes on.
+
+        A full disk ends it all.
+        """
         try:
             yield
         except Exception as error:
             if (isinstance(error, OSError) and no_space_left(error)) or "no space left" in str(error):
                 raise
-            values = record.failed(self.campaign, self.ledger, row, error)
             self._tried.add(row.name)
+            if isinstance(error, PassingError):
+                text = f"{row.name} is left as it is, and the same command tries it again: {error}"
+                self._reporter.message(text, style="bold red")
+                return
+            values = record.failed(self.campaign, self.ledger, row, error)
             self.ledger.write(row, values)
             self._reporter.message(f"{row.name} failed: {values['reason']}", style="bold red")
 

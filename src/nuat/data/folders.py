@@ -113,7 +113,7 @@ def _walk(folder: str, above: tuple[str, ...], inside: tuple[os.stat_result, ...
             elif entry.is_symlink() and not Path(entry.path).exists():
                 if not image:
                     raise _nowhere(entry.path)
-                # counted, so that it is missed by name when it is read, and can be left out then
+                # counted, so that it is missed by name when it is read
                 status = entry.stat(follow_symlinks=False)
                 yield (*above, entry.name), status.st_size, status.st_mtime_ns
 

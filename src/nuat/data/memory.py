@@ -134,8 +134,7 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
     if decoded.bad:
         arrays["undecodable"] = np.array([one.position for one in decoded.bad])
         arrays["reasons"] = np.array([one.reason for one in decoded.bad], dtype=np.str_)
-    if not any(one.unread for one in decoded.bad):
-        write_cache(path, **arrays)
+    write_cache(path, **arrays)
     return decoded
 
 

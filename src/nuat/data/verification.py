@@ -101,6 +101,8 @@ def bad_names(parts: Parts, bad: Sequence[Bad]) -> tuple[str, ...]:
 def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> None:
     """Refuse the files that cannot be decoded, or say that they are left out, as the settings want it.
 
+    Those that cannot be read are refused in any case: they may be there for the next process, or the next start.
+
     Args:
         bad: what was found among ``n`` images.
         names: of the bad ones.
@@ -108,20 +110,23 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
         on_bad: what to do.
 
     Raises:
-        InputError: there are some, and they are refused, or none else is left.
-        PassingError: so, and none of them could be read.
+        PassingError: some cannot be read, and that is all that is wrong.
+        InputError: some cannot be decoded, and they are refused, or none else is left.
     """
     if not bad:
         return
-    kind = PassingError if all(one.unread for one in bad) else InputError
+    unread = [one for one in bad if one.unread]
+    if unread and (on_bad == "skip" or len(unread) == len(bad)):
+        more = f" And so for {len(unread) - 1} more of {n} images." if len(unread) > 1 else ""
+        raise PassingError(f"{unread[0].reason}{more}")
     if on_bad == "refuse":
         more = ""
         if len(bad) > 1:
             others = ", ".join(names[1:_NAMED]) + (", ..." if len(names) > _NAMED else "")
             more = f" And so for {len(bad) - 1} more of {n} images: {others}."
-        raise kind(f"{bad[0].reason}{more} Or give --data.on-bad skip, which leaves out what cannot be read.")
+        raise InputError(f"{bad[0].reason}{more} Or give --data.on-bad skip, which leaves out what cannot be decoded.")
     if len(bad) == n:
-        raise kind(f"none of the {n} images can be decoded; the first: {bad[0].reason}")
+        raise InputError(f"none of the {n} images can be decoded; the first: {bad[0].reason}")
     told = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     warnings.warn(f"{len(bad)} of {n} images cannot be decoded and are left out: {told}", RuntimeWarning, stacklevel=2)
 

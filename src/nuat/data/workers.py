@@ -22,8 +22,8 @@ from nuat.errors import InputError, PassingError
 SHORT = "the machine may be short of memory or of shared memory (/dev/shm)"
 """The likely reason where a worker dies or cannot make a batch."""
 REMEDY = (
-    f"{SHORT}: give fewer --data.workers. The same command with that and with --out RUN --auto-resume true goes on "
-    "from what was saved; a smaller --batch-size needs a new run."
+    f"{SHORT}: nuat train RECIPE with the run's settings but fewer --data.workers, and with --out RUN "
+    "--auto-resume true, goes on from what was saved; a smaller --batch-size needs a new run."
 )
 """The same, and what to do."""
 
