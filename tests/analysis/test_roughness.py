@@ -107,15 +107,12 @@ def test_the_second_direction_is_orthogonal_signs(moved: int) -> None:
         assert not torch.equal(g_perp, orthogonal_signs(g.view(3, 4, 4), generator(4)))
 
 
-def test_a_model_that_collapsed_is_rougher_than_nuat() -> None:
-    # FGSM-AT's quickstart, which overfitted catastrophically (0.2 % robust), takes minutes to train
-    record = read(Path(__file__).with_name("quickstart-surfaces.json"))
+def test_the_record_of_a_shipped_model_is_of_this_code() -> None:
+    # nuat analyse loss-surface results/quickstart --images 20 --resolution 3
+    record = read(Path(__file__).with_name("quickstart-surface.json"))
     assert isinstance(record, LossSurface)
-    collapsed, nuat = record.models
-    assert (collapsed.subject.name, nuat.subject.name) == ("FGSM-AT", "NuAT")
-    assert collapsed.median_roughness > 2 * nuat.median_roughness
-    assert nuat.subject.weights_sha256 == digest.of_file(QUICKSTART)
-    # the record is of this code
+    (shipped,) = record.models
+    assert shipped.subject.weights_sha256 == digest.of_file(QUICKSTART)
     chosen = data.load(DataConfig()).test.select(torch.tensor(record.positions))
     model = checkpoints.load(QUICKSTART)
     with eval_mode(model):
@@ -124,4 +121,4 @@ def test_a_model_that_collapsed_is_rougher_than_nuat() -> None:
             for x, y, position in zip(to_float(chosen.images), chosen.labels, record.positions, strict=True)
         ]
     # on another machine a unit of the network may switch on the other side of an image
-    assert statistics.median(again) == pytest.approx(nuat.median_roughness, abs=0.02)
+    assert statistics.median(again) == pytest.approx(shipped.median_roughness, abs=0.05)
