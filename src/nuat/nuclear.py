@@ -51,42 +51,31 @@ def _by_svd(a: Tensor) -> tuple[Tensor, Tensor]:
     """Decompose ``a`` itself: of float64, G would square the condition number, with nothing wider to absorb it."""
     _check_finite(bool(torch.isfinite(a).all()))
     u, s, vh = torch.linalg.svd(a, full_matrices=False)
-    kept = (s > max(a.shape) * torch.finfo(a.dtype).eps * s[:1]).to(a.dtype)  # the others are 0 to rounding
+    kept = (s > _tolerance(a) * s[:1]).to(a.dtype)
     return s.sum(), (u * kept) @ vh
 
 
 def _by_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
     """Decompose G [k, k]: of float32 with singular values down to 1e-3 of the largest, G's keep 10 digits."""
     wide = a.double()
-    m, n = a.shape
-    tall = m >= n
+    tall = a.shape[0] >= a.shape[1]
     gram = _lower_gram(wide.mT if tall else wide)
-    if len(gram) >= _SLOW_NAN:
-        _check_finite(math.isfinite(gram.trace().item()))  # squares of float32 cannot overflow in float64
-    try:
-        eigenvalues, vectors = torch.linalg.eigh(gram)
-    except RuntimeError:  # LAPACK's word for NaN, where it notices
-        _check_finite(bool(torch.isfinite(gram).all()))
-        raise
+    _check_finite(math.isfinite(gram.trace().item()))  # squares of float32 cannot overflow in float64
+    eigenvalues, vectors = torch.linalg.eigh(gram)
     # as Python's numbers: for ten of them each operation on tensors costs more than all of this
-    s = [math.sqrt(value) if value > 0.0 else 0.0 * value for value in eigenvalues.tolist()]
-    total = math.fsum(s)
-    _check_finite(math.isfinite(total))
-    least = max(m, n) * _EPS * s[-1]  # what is not above it is 0 to rounding, and takes no part
+    s = [math.sqrt(max(value, 0.0)) for value in eigenvalues.tolist()]
+    least = _tolerance(a) * s[-1]  # what is not above it is 0 to rounding, and takes no part
     inverse = torch.tensor([1.0 / value if value > least else 0.0 for value in s], dtype=gram.dtype)
     root = (vectors * inverse) @ vectors.mT
-    if m * n < _LARGE or not 1e-30 < s[-1] < 1e30:
+    if a.numel() < _LARGE or not 1e-30 < s[-1] < 1e30:
         polar = (wide @ root if tall else root @ wide).to(a.dtype)
     else:  # half the time in float32, and still nearer to the truth than a decomposition in float32
         root = root.to(a.dtype)
         with torch.autocast(device_type=a.device.type, enabled=False):
             polar = a @ root if tall else root @ a
-    return torch.tensor(total, dtype=a.dtype), polar
+    return torch.tensor(math.fsum(s), dtype=a.dtype), polar
 
 
-_EPS = torch.finfo(torch.float32).eps
-_SLOW_NAN = 32
-"""Rows from which NaN is looked for beforehand: of 128 rows with NaN, LAPACK takes a second to find none (measured)."""
 _LARGE = 2**15
 """Entries from which the last product of ``_by_eigh`` is taken in float32 (measured on a CPU)."""
 
@@ -149,6 +138,11 @@ _STEPS = (
 )
 """Coefficients of s, s^3 and s^5: each the polynomial nearest to 1, in the worst case, on what those before it make of
 [3e-4, 1], by Remez's algorithm (Amsel et al. 2025, The Polar Express)."""
+
+
+def _tolerance(a: Tensor) -> float:
+    """Return the fraction of the largest singular value up to which others are 0 to rounding."""
+    return max(a.shape) * torch.finfo(a.dtype).eps
 
 
 def _check_finite(finite: bool) -> None:

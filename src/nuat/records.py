@@ -77,8 +77,9 @@ class RunFolder:
 
     def clear_cut_off(self) -> None:
         """Remove the parts of files that a process was writing when it was killed."""
-        for file in vars(self).values():
-            for part in self.path.glob(f".{file.name}.*.tmp") if file != self.path else ():
+        names = [file.name for file in vars(self).values()]
+        for part in self.path.glob(".*.tmp"):
+            if any(part.name.startswith(f".{name}.") for name in names):
                 part.unlink(missing_ok=True)
 
     def clear_start(self, config: TrainConfig) -> None:
@@ -92,7 +93,8 @@ class RunFolder:
         self.clear_cut_off()
         if not self.config.is_file() or self.checkpoint.is_file() or self._ended():
             return
-        check_same_config(self.config, config)
+        if self.config.stat().st_size:  # an empty one is of a start that got no further
+            check_same_config(self.config, config)
         for file in (self.config, self.environment, self.split, self.metrics, self.best, self.last):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)

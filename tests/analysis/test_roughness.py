@@ -19,7 +19,8 @@ from nuat.config import DataConfig
 from nuat.data import to_float
 from nuat.errors import InputError
 
-QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart" / "best.safetensors"
+QUICKSTART = Path(__file__).with_name("quickstart-former.safetensors")
+"""Weights of the quickstart with batches of 32 at a rate of 0.05, which the record is of."""
 
 
 class Two(nn.Module):
@@ -107,12 +108,15 @@ def test_the_second_direction_is_orthogonal_signs(moved: int) -> None:
         assert not torch.equal(g_perp, orthogonal_signs(g.view(3, 4, 4), generator(4)))
 
 
-def test_the_record_of_a_shipped_model_is_of_this_code() -> None:
-    # nuat analyse loss-surface results/quickstart --images 20 --resolution 3
-    record = read(Path(__file__).with_name("quickstart-surface.json"))
+def test_a_model_that_collapsed_is_rougher_than_nuat() -> None:
+    # FGSM-AT's quickstart, which overfitted catastrophically (0.2 % robust), takes minutes to train
+    record = read(Path(__file__).with_name("quickstart-surfaces.json"))
     assert isinstance(record, LossSurface)
-    (shipped,) = record.models
-    assert shipped.subject.weights_sha256 == digest.of_file(QUICKSTART)
+    collapsed, nuat = record.models
+    assert (collapsed.subject.name, nuat.subject.name) == ("FGSM-AT", "NuAT")
+    assert collapsed.median_roughness > 2 * nuat.median_roughness
+    assert nuat.subject.weights_sha256 == digest.of_file(QUICKSTART)
+    # the record is of this code
     chosen = data.load(DataConfig()).test.select(torch.tensor(record.positions))
     model = checkpoints.load(QUICKSTART)
     with eval_mode(model):
@@ -121,4 +125,4 @@ def test_the_record_of_a_shipped_model_is_of_this_code() -> None:
             for x, y, position in zip(to_float(chosen.images), chosen.labels, record.positions, strict=True)
         ]
     # on another machine a unit of the network may switch on the other side of an image
-    assert statistics.median(again) == pytest.approx(shipped.median_roughness, abs=0.05)
+    assert statistics.median(again) == pytest.approx(nuat.median_roughness, abs=0.02)

@@ -185,7 +185,9 @@ def test_auto_resume_starts_anew_what_died_early_and_keeps_what_is_finished(imag
     out = tmp_path / "run"
     command = settings(images, out, "--auto-resume", "true", "--epochs", "1")
     out.mkdir()
-    (out / ".config.json.ab12.tmp").write_text("{")  # as a process leaves them that is killed while it writes
+    for name in ("config.json", "metrics.jsonl"):  # as a process leaves them that dies while it starts
+        (out / name).write_text("")
+    (out / ".config.json.ab12.tmp").write_text("{")  # or that is killed while it writes
     assert run(command).returncode == 0
     for left in out.iterdir():
         if left.is_file() and left.name not in ("config.json", "metrics.jsonl"):
