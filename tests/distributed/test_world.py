@@ -368,6 +368,7 @@ def test_only_lost_peers_are_called_so_and_the_reason_is_kept() -> None:
     assert "unhandled system error no room in /dev/shm" in str(lost)
     slow = peer_lost(RuntimeError("Timed out waiting 600000ms for recv operation to complete"))
     assert "set NUAT_TIMEOUT [s] (now 600)" in str(slow)
+    assert peer_lost(RuntimeError("Connection closed by peer [127.0.0.1]:1")) is not None
     for other in ("size mismatch", "could not restore the state"):
         assert peer_lost(RuntimeError(other)) is None
 
