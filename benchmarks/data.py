@@ -34,12 +34,12 @@ from PIL import Image, features
 
 from nuat import data, hardware
 from nuat.config import DataConfig, ModelConfig, TrainConfig
+from nuat.core.schedules import Ramp
 from nuat.data import Batch, Dataset
 from nuat.defenses import NuAT
-from nuat.loop import Loop
 from nuat.progress import Reporter
-from nuat.records import RunFolder
-from nuat.schedules import Ramp
+from nuat.records.folder import RunFolder
+from nuat.training.loop import Loop
 
 CLASSES = 4
 SIDE = 224

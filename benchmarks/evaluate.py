@@ -1,4 +1,4 @@
-"""The paper's suite by ``nuat.evaluation`` against the same attacks called one by one in plain fp32 loops.
+"""The paper's suite by ``nuat.evaluation.evaluate`` against the same attacks called one by one in plain fp32 loops.
 
     python benchmarks/evaluate.py [RUN|WEIGHTS] [--data cifar10.npz] [--n 100] [--eps 0.3] [--rounds 3] [--device cpu]
 
@@ -19,15 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nuat import checkpoints, data, hardware
+from nuat import data, hardware
 from nuat.commands.evaluate import SUITES
 from nuat.config import DataConfig, ThreatConfig
+from nuat.core.pass_counter import PassCounter
 from nuat.data import ImageSet, class_balanced, to_float
-from nuat.evaluation import _batch_seed, evaluate
+from nuat.evaluation.evaluate import _batch_seed, evaluate
+from nuat.evaluation.results import Evaluation
 from nuat.hardware import full_precision
-from nuat.passes import PassCounter
-from nuat.records import RunFolder, read_data_config
-from nuat.results import Evaluation
+from nuat.records import checkpoints
+from nuat.records.folder import RunFolder
+from nuat.records.settings import read_data_config
 
 BATCH = 250
 QUICKSTART = Path(__file__).parent.parent / "results" / "quickstart" / "best.safetensors"

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from nuat import hardware
-from nuat.passes import PassCounter
+from nuat.core.pass_counter import PassCounter
 
 Call = Callable[[], object]
 

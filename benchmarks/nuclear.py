@@ -14,7 +14,7 @@ from measure import Limits, Ratio, Work, header, interleaved, markdown, median, 
 from torch import Tensor
 
 from nuat import hardware
-from nuat.nuclear import Method, _by_eigh, _by_iteration, _NuclearNorm, nuclear_norm
+from nuat.core.nuclear import Method, _by_eigh, _by_iteration, _NuclearNorm, nuclear_norm
 
 Norm = Callable[[Tensor], Tensor]
 

@@ -13,14 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nuat import compiling, models
+from nuat import models
 from nuat.config import ModelConfig, OptimizerConfig, ThreatConfig, TrainConfig
+from nuat.core.schedules import Constant, Ramp
 from nuat.data import Batch
 from nuat.defenses import NuAT
-from nuat.schedules import Constant, Ramp
-from nuat.state import TrainingState
-from nuat.update import Updater
-from nuat.world import ALONE
+from nuat.distributed.world import ALONE
+from nuat.training import compiling
+from nuat.training.state import TrainingState
+from nuat.training.update import Updater
 
 RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 LAM = Ramp(peak=4.0)

@@ -4,11 +4,11 @@ import torch
 
 from nuat.attacks import PGD
 from nuat.config import DataConfig
+from nuat.core.schedules import Ramp
+from nuat.core.threat import Linf
 from nuat.data import batches, load
 from nuat.defenses import NuAT, Step
 from nuat.models import SmallCNN
-from nuat.schedules import Ramp
-from nuat.threat import Linf
 
 
 def main(epochs: int = 12, images: int = 4000) -> float:

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nuat.core.threat import Linf, Norm
 from nuat.defenses import Step
-from nuat.threat import Linf, Norm
 
 EPS = 8 / 255
 

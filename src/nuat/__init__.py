@@ -3,19 +3,24 @@
 Everything public is imported on first use, so that ``import nuat`` and ``nuat --help`` do not wait for torch.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nuat.checkpoints import load
-    from nuat.evaluation import evaluate
-    from nuat.nuclear import nuclear_norm
-    from nuat.training import run
+    from nuat.core.nuclear import nuclear_norm
+    from nuat.evaluation.evaluate import evaluate
+    from nuat.records.checkpoints import load
+    from nuat.training.run import run
 
-__version__ = "0.1.0"
+__version__ = metadata.version("nuat")
 __all__ = ["__version__", "evaluate", "load", "nuclear_norm", "run"]
 
-_HOME = {"load": "checkpoints", "evaluate": "evaluation", "nuclear_norm": "nuclear", "run": "training"}
+_HOME = {
+    "load": "records.checkpoints",
+    "evaluate": "evaluation.evaluate",
+    "nuclear_norm": "core.nuclear",
+    "run": "training.run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
     else:
         # one of several processes: the first of its machine speaks, and what is over is not begun again
-        from nuat.launch import final_code, note_end
+        from nuat.distributed.launch import final_code, note_end
 
         over = final_code()
         if over is not None:
@@ -116,7 +116,7 @@ def _run(arguments: list[str]) -> int:
 
 def _said_already() -> bool:
     """Return whether another process has ended for what this one met, or may have: mostly all meet the same mistake."""
-    from nuat.launch import ended
+    from nuat.distributed.launch import ended
 
     return ended(within=2.0)
 

@@ -1,6 +1,7 @@
 """Files are written whole: a reader sees the old file or the new one, never a part of either."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -42,3 +43,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def no_space_left(error: OSError) -> bool:
+    """Return whether an error says that a disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

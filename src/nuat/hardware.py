@@ -1,16 +1,19 @@
-"""The device that a run is on: choosing it, naming it, and full precision on it."""
+"""The machine and the software that a number comes from: device, processor, memory, precision, versions."""
 
 import contextlib
 import os
 import platform
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nuat.errors import InputError
+
+NUAT_VERSION = metadata.version("nuat")
 
 
 def resolve(name: str, gpu: int | None = None) -> torch.device:
@@ -56,6 +59,18 @@ def memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
+        return None
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that numbers depend on; none for one that is not installed."""
+    return {name: _version(name) for name in ("nuat", "torch", "torchvision", "timm", "numpy", "pyautoattack")}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

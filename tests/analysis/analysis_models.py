@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from nuat.analysis.models import NamedModel
 from nuat.analysis.record import Subject
+from nuat.core.threat import Norm
 from nuat.data import ImageSet
-from nuat.results import AttackResult, Evaluation
-from nuat.threat import Norm
+from nuat.evaluation.results import AttackResult, Evaluation
 
 CLASSES, SIZE = 3, 4
 

@@ -15,12 +15,12 @@ from nuat.analysis.cost import Cost
 from nuat.analysis.eps_curve import EpsCurve
 from nuat.analysis.loss_surface import LossSurface
 from nuat.analysis.steps_curve import StepsCurve
-from nuat.checkpoints import WeightsInfo, save_weights
 from nuat.commands.analyse import ANALYSES, analyse
 from nuat.config import DataConfig, ModelConfig, ThreatConfig, TrainConfig
 from nuat.defenses.standard import Standard
 from nuat.errors import InputError
-from nuat.records import write_config
+from nuat.records.checkpoints import WeightsInfo, save_weights
+from nuat.records.settings import write_config
 
 MODEL = """
 import torch

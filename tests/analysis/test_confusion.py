@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from nuat.analysis.confusion import NORMS, NormName, confusion, entropy, norm_attack, same_class_batches
 from nuat.analysis.models import generator
+from nuat.core.threat import bernoulli
 from nuat.data import ImageSet
 from nuat.errors import InputError
-from nuat.threat import bernoulli
 
 NAMES = ("a", "b", "c")
 

@@ -9,7 +9,7 @@ from nuat.analysis.models import generator
 from nuat.analysis.steps_curve import steps_curve
 from nuat.attacks import PGD
 from nuat.errors import InputError
-from nuat.results import wilson_interval
+from nuat.evaluation.results import wilson_interval
 
 
 def test_a_linear_model_of_two_classes_falls_at_its_margin() -> None:

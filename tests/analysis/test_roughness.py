@@ -9,15 +9,17 @@ import torch
 from analysis_models import Linear, images
 from torch import Tensor, nn
 
-from nuat import checkpoints, data, digest
+from nuat import data
 from nuat.analysis import read
 from nuat.analysis.loss_surface import LossSurface
 from nuat.analysis.models import generator
 from nuat.analysis.roughness import from_plane, grid_axis, orthogonal_signs, roughness
 from nuat.attacks import eval_mode
 from nuat.config import DataConfig
+from nuat.core import digest
 from nuat.data import to_float
 from nuat.errors import InputError
+from nuat.records import checkpoints
 
 QUICKSTART = Path(__file__).with_name("quickstart-former.safetensors")
 """Weights of the quickstart with batches of 32 at a rate of 0.05, which the record is of."""

@@ -16,9 +16,9 @@ from nuat.analysis.runs import find_runs
 from nuat.analysis.settings import differences
 from nuat.analysis.training_curves import TrainingCurves, training_curves
 from nuat.errors import InputError
+from nuat.evaluation.results import wilson_interval
 from nuat.report import figures, plots
 from nuat.report.plots import style
-from nuat.results import wilson_interval
 
 RESULTS = Path(__file__).parents[2] / "results"
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}

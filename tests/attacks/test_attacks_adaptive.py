@@ -10,8 +10,8 @@ from oracles import EPS, Rough, TinyConv, assert_inside, images, labels
 from torch import Tensor, nn
 
 from nuat.attacks import PGD, AdaptivePGD
+from nuat.core.losses import cross_entropy
 from nuat.errors import InputError
-from nuat.losses import cross_entropy
 
 SETTINGS: dict[str, Any] = {"eps": EPS, "alpha": EPS / 3}
 

@@ -6,8 +6,8 @@ from oracles import EPS, Linear, Rough, TinyConv, coin, images, labels
 from torch import Tensor, nn
 
 from nuat.attacks import GAMAFW, GAMAMT, GAMAPGD
+from nuat.core.losses import logit_margin
 from nuat.errors import InputError
-from nuat.losses import logit_margin
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -8,7 +8,7 @@ from oracles import EPS, Linear, TinyConv, assert_inside, images, labels
 from torch import Tensor, nn
 
 from nuat.attacks import PGD
-from nuat.losses import cross_entropy_sum, logit_margin, margin_sum
+from nuat.core.losses import cross_entropy_sum, logit_margin, margin_sum
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -9,8 +9,8 @@ from reference.algorithm1 import attack_step
 from torch import Tensor, nn
 
 from nuat.attacks import FGSM, GAMAPGD, PGD, RFGSM, Attack, NuclearNormAttack
+from nuat.core.losses import cross_entropy_sum, probability_margin
 from nuat.errors import InputError
-from nuat.losses import cross_entropy_sum, probability_margin
 
 EPSILONS = [8 / 255, 0.3, 1.0]
 

@@ -6,7 +6,7 @@ from oracles import EPS, TinyConv, images, labels
 from torch import Tensor, nn
 
 from nuat.attacks import FGSM, MIFGSM, PGD, TargetedPGD
-from nuat.threat import L2, Linf
+from nuat.core.threat import L2, Linf
 
 ALPHA, STEPS, BATCH = 2 / 255, 5, 8
 CLOSE = {"rtol": 0, "atol": 1e-6}

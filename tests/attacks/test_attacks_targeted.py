@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from nuat.attacks import PGD, MultiTargetedPGD, TargetedPGD
 from nuat.attacks.targeted import wrong_classes
+from nuat.core.losses import logit_margin
 from nuat.errors import InputError
-from nuat.losses import logit_margin
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from nuat.attacks import FGSM, GAMAPGD, PGD, Ensemble, RandomNoise, TargetedPGD, Transfer
 from nuat.attacks.worst_case import keep_worst, severity
+from nuat.core.losses import logit_margin
 from nuat.errors import InputError
-from nuat.losses import logit_margin
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -34,7 +34,7 @@ from nuat.campaign.plan import Suite
 from nuat.commands.campaign import parse_duration
 from nuat.defenses import NuATHybrid
 from nuat.errors import InputError
-from nuat.suite import ATTACK_NAMES
+from nuat.evaluation.suite import ATTACK_NAMES
 
 COUNTS = {"test": TEST, "validation": VALIDATION}
 VALIDATED = 2 * 12 * VALIDATION  # two epochs, each with the clean pass, FGSM, and PGD-7 and the passes on their results

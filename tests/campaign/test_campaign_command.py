@@ -14,7 +14,7 @@ from nuat.campaign import Ledger, Row, Runner
 from nuat.campaign.forecast import Forecaster, Rates
 from nuat.campaign.record import failed
 from nuat.cli import main
-from nuat.signals import Interrupted
+from nuat.training.signals import Interrupted
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def test_a_full_disk_is_2(campaign: CommandLine, monkeypatch: pytest.MonkeyPatch
     def full(*arguments: object, **keywords: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("nuat.campaign.runner.evaluating.evaluate", full)
+    monkeypatch.setattr("nuat.campaign.runner.evaluate", full)
     ended = campaign("small.toml")
     assert ended.code == 2
     assert ended.err.startswith("nuat: error: no space left on the disk; free some and give the same command again")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from campaign_runs import MAIN, NAMES, NORMAL, NUAT, SMALL, At, plan, record, run, runner, snapshot, statuses, toml
 
-from nuat import loop
 from nuat.campaign import Entry, Row, Status
 from nuat.campaign.runner import run as train
 from nuat.errors import InputError, PassingError
 from nuat.files import atomic_write
 from nuat.report.campaigns import campaign_markdown
+from nuat.training import loop
 
 ONE_FAILED = {**dict.fromkeys(NAMES, "done"), NAMES[1]: "failed"}
 
@@ -84,7 +84,7 @@ def test_a_row_that_fails_after_its_training_keeps_it(monkeypatch: pytest.Monkey
         raise RuntimeError("CUDA error: out of memory\nCompile with ...")
 
     with monkeypatch.context() as patch:
-        patch.setattr("nuat.campaign.runner.evaluating.evaluate", broken)
+        patch.setattr("nuat.campaign.runner.evaluate", broken)
         assert run(plan()) == dict.fromkeys(NAMES, "failed")
     metrics = (Path("out") / NAMES[0] / "metrics.jsonl").read_bytes()
     with monkeypatch.context() as patch:
@@ -109,7 +109,7 @@ def test_a_model_that_cannot_be_evaluated_fails_its_row_alone(monkeypatch: pytes
     def infinite(images: Any, *rest: Any, **keywords: Any) -> Any:
         raise InputError("the model returns logits that are infinite or NaN on clean images; it cannot be evaluated.")
 
-    monkeypatch.setattr("nuat.evaluation._first_logits", infinite)
+    monkeypatch.setattr("nuat.evaluation.evaluate._first_logits", infinite)
     assert run(plan(toml({"recipe": NORMAL}))) == {f"{NORMAL}/seed-0": "failed"}
     assert record(f"{NORMAL}/seed-0")["reason"].startswith("the model returns logits")
 
@@ -130,7 +130,7 @@ def test_an_overfitting_alarm_is_in_the_record(monkeypatch: pytest.MonkeyPatch) 
     def validate(model: Any, images: Any, **keywords: Any) -> dict[str, float]:
         return {"clean_loss": 0.5, "clean": 0.9, "fgsm": next(seen), "pgd": 0.2}
 
-    monkeypatch.setattr("nuat.bookkeeping.validate", validate)
+    monkeypatch.setattr("nuat.training.bookkeeping.validate", validate)
     run(plan(toml({"recipe": NORMAL})))
     found = record(f"{NORMAL}/seed-0")
     assert found["status"] == "done"

@@ -8,8 +8,8 @@ from campaign_runs import FEW, FOUR, MAIN, NAMES, NORMAL, NUAT, SMALL, plan, tom
 
 from nuat import paper
 from nuat.campaign import Campaign, built_in, load
+from nuat.core.schedules import OneCycle
 from nuat.recipes import RECIPES
-from nuat.schedules import OneCycle
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from nuat import paper
 from nuat.campaign import Campaign, Entry, Ledger, Status, load
 from nuat.campaign.record import failed
 from nuat.errors import InputError
+from nuat.evaluation.results import wilson_interval
 from nuat.report.campaigns import campaign_markdown, duration, queue_table
-from nuat.results import wilson_interval
 
 
 def table(text: str) -> dict[str, dict[str, str]]:

@@ -29,8 +29,8 @@ from campaign_runs import (
 import nuat
 from nuat.campaign import Entry, Ledger, Status
 from nuat.errors import InputError
+from nuat.evaluation.results import Evaluation
 from nuat.progress import Reporter
-from nuat.results import Evaluation
 
 FILES = {
     "config.json", "environment.json", "split.json", "metrics.jsonl", "checkpoint.pt", "best.safetensors",

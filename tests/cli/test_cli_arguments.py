@@ -11,7 +11,7 @@ from cli_runs import FAST, CommandLine
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nuat.arguments import parse, parse_number
+from nuat.config.arguments import parse, parse_number
 from nuat.errors import InputError
 
 DIGITS = st.integers(0, 10**9)

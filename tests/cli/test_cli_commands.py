@@ -19,13 +19,13 @@ from cli_runs import FAST, TEST, CommandLine, arrays, files, table_rows, write_n
 from PIL import Image
 
 import nuat as package
-from nuat.checkpoints import load
 from nuat.cli import main
 from nuat.config import DataConfig
 from nuat.data import ImageSet, to_float
+from nuat.evaluation.results import Evaluation
 from nuat.paper import TABLES, numbers, table
 from nuat.recipes import RECIPES
-from nuat.results import Evaluation
+from nuat.records.checkpoints import load
 
 
 def test_version(nuat: CommandLine) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nuat.cli import main
-from nuat.results import AttackResult, Evaluation
+from nuat.evaluation.results import AttackResult, Evaluation
 
 
 def write(path: Path, correct: list[int]) -> Path:

@@ -10,13 +10,12 @@ from cli_runs import TEST, CommandLine, arrays, files, table_rows, write_npz
 from oracles import shorten_autoattack
 from torch import Tensor
 
-from nuat import evaluation
 from nuat.commands.evaluate import SUITES
 from nuat.commands.subject import find_subject, settle_threat
 from nuat.config import ThreatConfig
 from nuat.errors import InputError
+from nuat.evaluation.results import Evaluation
 from nuat.models import SmallCNN
-from nuat.results import Evaluation
 
 MODELS = """
 import numpy as np
@@ -226,7 +225,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         found.append(tuple(attacks))
         raise Recorded("recorded")
 
-    monkeypatch.setattr(evaluation, "evaluate", record)
+    monkeypatch.setattr("nuat.commands.evaluate.evaluate_model", record)
     return found
 
 

@@ -12,7 +12,7 @@ from image_files import write_folder, write_shards
 
 from nuat.data import ImageSet, StreamedSet, memory, streaming
 from nuat.data.samples import Samples
-from nuat.results import Evaluation
+from nuat.evaluation.results import Evaluation
 
 STREAMED = (
     "--data.loading", "stream", "--data.workers", "1", "--data.image-size", "12", "--data.eval-resize", "14",

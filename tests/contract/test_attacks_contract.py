@@ -29,8 +29,8 @@ from nuat.attacks import (
     Transfer,
     eval_mode,
 )
+from nuat.core.losses import margin_sum
 from nuat.errors import InputError
-from nuat.losses import margin_sum
 
 CLASSES = 4
 Make = Callable[[nn.Module, float, torch.Generator | None], Attack]

@@ -12,6 +12,8 @@ import torch
 from oracles import TinyConv, assert_inside, assert_unchanged, images, labels, snapshot, step_at
 from torch import Tensor, nn
 
+from nuat.core.losses import cross_entropy
+from nuat.core.schedules import Jumps, Ramp
 from nuat.defenses import (
     AWP,
     FBF,
@@ -33,8 +35,6 @@ from nuat.defenses import (
     Standard,
     State,
 )
-from nuat.losses import cross_entropy
-from nuat.schedules import Jumps, Ramp
 
 CLASSES = 4
 LAM = Ramp(peak=8.0)

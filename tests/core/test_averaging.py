@@ -7,7 +7,7 @@ import torch
 from oracles import TinyConv, assert_unchanged, images, snapshot
 from torch import Tensor, nn
 
-from nuat import averaging
+from nuat.core import averaging
 
 
 def drift(model: nn.Module, seed: int) -> None:

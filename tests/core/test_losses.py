@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nuat.losses import (
+from nuat.core.losses import (
     cross_entropy,
     cross_entropy_sum,
     kl_divergence,

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nuat.core.nuclear import nuclear_norm
 from nuat.errors import InputError, NonFiniteError
-from nuat.nuclear import nuclear_norm
 
 SHAPES = [(128, 10), (10, 128), (64, 10), (128, 100), (1, 5), (5, 1), (1, 1)]
 F32 = torch.finfo(torch.float32).eps

@@ -9,9 +9,9 @@ from core.test_nuclear import errors, matrix, truth, value_and_gradient
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nuat import nuclear
+from nuat.core import nuclear
+from nuat.core.nuclear import nuclear_norm
 from nuat.errors import NonFiniteError
-from nuat.nuclear import nuclear_norm
 
 SHAPES = [(128, 10), (10, 128), (128, 100), (10, 10), (1, 100), (100, 1), (1, 1), (64, 1000), (1000, 64), (130, 200)]
 

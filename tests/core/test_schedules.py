@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nuat.core.schedules import Constant, Cyclic, CyclicStep, Jumps, MultiStep, OneCycle, Ramp, Schedule, warm_up
 from nuat.errors import InputError
-from nuat.schedules import Constant, Cyclic, CyclicStep, Jumps, MultiStep, OneCycle, Ramp, Schedule, warm_up
 
 STEPS = 7  # of an epoch
 

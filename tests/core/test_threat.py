@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from oracles import assert_inside, images
 from torch import Tensor
 
+from nuat.core.threat import L2, Linf, Norm, bernoulli, check_eps, threat
 from nuat.errors import InputError
-from nuat.threat import L2, Linf, Norm, bernoulli, check_eps, threat
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 EPSILONS = [8 / 255, 4 / 255, 16 / 255, 0.3, 0.1, 1.0]

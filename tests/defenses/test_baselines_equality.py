@@ -9,6 +9,8 @@ from oracles import TinyConv, images, labels
 from reference import baselines
 from torch import Tensor, nn
 
+from nuat.core.schedules import Jumps
+from nuat.core.threat import Linf
 from nuat.defenses import (
     AWP,
     FBF,
@@ -26,8 +28,6 @@ from nuat.defenses import (
     Step,
 )
 from nuat.defenses.carried import carry
-from nuat.schedules import Jumps
-from nuat.threat import Linf
 
 EPS = baselines.EPS
 LR, MOMENTUM, WEIGHT_DECAY = {True: 0.05, False: 0.0005}, 0.9, 0.01  # with batch norm, and without

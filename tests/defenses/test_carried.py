@@ -5,8 +5,8 @@ import torch
 from oracles import TinyConv, images, labels
 from torch import nn
 
+from nuat.core.threat import Linf
 from nuat.defenses import FGSMPGI, Defense, FreeAT, Step
-from nuat.threat import Linf
 
 EPS = 0.1
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from nuat.core.schedules import Jumps, Ramp
 from nuat.defenses import (
     AWP,
     FBF,
@@ -25,7 +26,6 @@ from nuat.defenses import (
     Standard,
 )
 from nuat.errors import InputError
-from nuat.schedules import Jumps, Ramp
 
 NAN, INF = float("nan"), float("inf")
 

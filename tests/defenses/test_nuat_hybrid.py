@@ -8,9 +8,9 @@ import torch
 from oracles import TinyConv, images, labels, step_at
 from torch import Tensor, nn
 
+from nuat.core.schedules import Ramp
 from nuat.defenses import NuAT, NuAT2, NuATHybrid, State, Step
 from nuat.errors import InputError
-from nuat.schedules import Ramp
 
 LAM = Ramp(peak=8.0)
 

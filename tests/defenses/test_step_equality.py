@@ -9,10 +9,10 @@ from oracles import TinyConv, images, labels
 from reference import algorithm1
 from torch import Tensor, nn
 
-from nuat import averaging
+from nuat.core import averaging
+from nuat.core.schedules import Ramp
+from nuat.core.threat import Linf
 from nuat.defenses import Defense, NuAT, NuAT2, NuATHybrid, Step
-from nuat.schedules import Ramp
-from nuat.threat import Linf
 
 EPS = 0.1
 LR, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 0.01

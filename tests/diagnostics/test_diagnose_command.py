@@ -13,7 +13,7 @@ from nuat.cli import main
 from nuat.commands import diagnose as command
 from nuat.commands.evaluate import Evaluate
 from nuat.diagnostics import strength
-from nuat.suite import ATTACK_NAMES
+from nuat.evaluation.suite import ATTACK_NAMES
 
 MODEL = """
 import torch

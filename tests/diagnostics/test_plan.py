@@ -9,7 +9,7 @@ from nuat.config import ThreatConfig
 from nuat.diagnostics import strength
 from nuat.diagnostics.plan import plan, stand_ins
 from nuat.errors import InputError
-from nuat.suite import jobs
+from nuat.evaluation.suite import jobs
 
 pytest.importorskip("pyautoattack")
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuat.comparison import paired_interval
 from nuat.diagnostics import Gap, Status, Verdict, judge_gap
 from nuat.diagnostics.share import Share
 from nuat.diagnostics.verdict import excluding, fewest, in_parts, worst
+from nuat.evaluation.comparison import paired_interval
 
 SHARES = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 400)).map(
     lambda drawn: Gap(drawn[0], drawn[1], max(1, sum(drawn)))

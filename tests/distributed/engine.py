@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nuat import models
 from nuat.config import AveragingConfig, DistributedConfig, ModelConfig, OptimizerConfig, ThreatConfig, TrainConfig
+from nuat.core.schedules import MultiStep, Ramp
 from nuat.data import Batch
 from nuat.defenses import (
     AWP,
@@ -33,10 +34,9 @@ from nuat.defenses import (
     NuATHybrid,
     Standard,
 )
-from nuat.schedules import MultiStep, Ramp
-from nuat.state import TrainingState
-from nuat.update import Updater
-from nuat.world import ALONE, World
+from nuat.distributed.world import ALONE, World
+from nuat.training.state import TrainingState
+from nuat.training.update import Updater
 
 EPS = 0.1
 CLASSES = 4

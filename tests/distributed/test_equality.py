@@ -8,7 +8,7 @@ import torch
 from distributed.engine import DEFENSES, Left, config_of, run_processes, train
 
 from nuat.config import DistributedConfig
-from nuat.world import World
+from nuat.distributed.world import World
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 CASES = [(name, batch_norm) for name in DEFENSES for batch_norm in (False, True)]

@@ -13,10 +13,10 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from nuat.distributed.world import World
 from nuat.plan.communication import traffic
-from nuat.state import TrainingState
-from nuat.update import Updater
-from nuat.world import World
+from nuat.training.state import TrainingState
+from nuat.training.update import Updater
 
 CASES: dict[str, dict[str, Any]] = {
     "nuat": {},

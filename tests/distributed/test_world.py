@@ -18,17 +18,18 @@ from oracles import TinyConv, images, labels
 from torch import nn
 from training.small_runs import small_config, write_images
 
-from nuat import agreement, data
+from nuat import data
 from nuat.config import MonitorConfig, ThreatConfig
+from nuat.core.random import Rows, integers, normal, uniform
 from nuat.data import ImageSet, check_shares
-from nuat.draws import Rows, integers, normal, uniform
+from nuat.distributed.world import ALONE, World, check_gpus, joined, peer_lost, timeout_seconds
 from nuat.errors import InputError
-from nuat.evaluation import evaluate
+from nuat.evaluation.evaluate import evaluate
 from nuat.models import synchronise_batch_norm
-from nuat.state import TrainingState
-from nuat.update import Updater
-from nuat.validation import validate
-from nuat.world import ALONE, World, check_gpus, joined, peer_lost, timeout_seconds
+from nuat.training import agreement
+from nuat.training.state import TrainingState
+from nuat.training.update import Updater
+from nuat.training.validation import validate
 
 
 def test_draws_are_those_of_one_device() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, to_float
-from nuat.results import Evaluation
+from nuat.evaluation.results import Evaluation
 
 EPS = 0.1
 WIDE = ThreatConfig(eps=EPS, pgd_alpha=EPS / 4)

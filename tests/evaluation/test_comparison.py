@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuat.comparison import compare, mcnemar, paired_interval
 from nuat.errors import InputError
-from nuat.results import AttackResult, Evaluation
+from nuat.evaluation.comparison import compare, mcnemar, paired_interval
+from nuat.evaluation.results import AttackResult, Evaluation
 
 
 def evaluation(**flags: list[int]) -> Evaluation:

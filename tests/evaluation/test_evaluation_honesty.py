@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from oracles import TinyConv, images, shorten_autoattack
 from torch import Tensor, nn
 
-from nuat import evaluation, suite
 from nuat.config import ThreatConfig
+from nuat.core.threat import Norm
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
-from nuat.evaluation import evaluate
+from nuat.evaluation import suite
+from nuat.evaluation.evaluate import evaluate
+from nuat.evaluation.results import Evaluation
+from nuat.evaluation.suite import Job, Takes, defined
 from nuat.models import WideResNet, adapt
 from nuat.models.folding import folded
-from nuat.results import Evaluation
-from nuat.suite import Job, Takes, defined
-from nuat.threat import Norm
 
 OURS = (
     *("clean", "fgsm", "rfgsm", "pgd-1", "pgd-3", "margin-pgd-2", "targeted-2", "targeted-random-2"),
@@ -55,7 +55,7 @@ def keeping() -> Iterator[Kept]:
         return dataclasses.replace(job, run=run)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "jobs", lambda *a, **k: [watched(job) for job in suite.jobs(*a, **k)])
+        patch.setattr("nuat.evaluation.evaluate.jobs", lambda *a, **k: [watched(job) for job in suite.jobs(*a, **k)])
         yield kept
 
 
@@ -252,7 +252,7 @@ def test_a_break_that_only_the_folded_copy_sees_is_not_counted(monkeypatch: pyte
     model = adapt(TinyConv(3, 4, dropout=0.0))
     data = labelled(model, 9, 3, 6, 6, 4, 0)
     other = adapt(TinyConv(3, 4, dropout=0.0, seed=5)).eval()
-    monkeypatch.setattr(evaluation, "folded", lambda *a: other)
+    monkeypatch.setattr("nuat.evaluation.evaluate.folded", lambda *a: other)
     with keeping() as kept:
         found = evaluate(model, data, ("clean", "pgd-3", "gama-3"), threat=THREAT, batch_size=4)
     confirm(model, data, found, kept)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from evaluation_models import THREAT, Watched, correct, timeless, tiny_case
 
-from nuat import partial
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet
-from nuat.evaluation import evaluate
-from nuat.results import Evaluation
+from nuat.evaluation import partial_results
+from nuat.evaluation.evaluate import evaluate
+from nuat.evaluation.results import Evaluation
 
 ATTACKS = ("clean", "pgd-2", "pgd-5", "gama-3")
 N, BATCH = 10, 4  # three batches, the last of two images
@@ -90,7 +90,7 @@ def test_it_can_be_cut_off_again_and_again(state: Path) -> None:
 def test_it_is_kept_on_the_way_for_those_who_are_not_interrupted_politely(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(partial_results, "_SECONDS_BETWEEN_SAVES", -1.0)
     model, images = tiny_case(N)
     watched = Watched(model)
     kept: list[bytes] = []

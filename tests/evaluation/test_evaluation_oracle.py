@@ -19,11 +19,11 @@ from evaluation_models import (
 from oracles import TinyConv, assert_unchanged, shorten_autoattack, snapshot
 from torch import Tensor, nn
 
-from nuat import suite
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
-from nuat.evaluation import evaluate
-from nuat.suite import Job
+from nuat.evaluation import suite
+from nuat.evaluation.evaluate import evaluate
+from nuat.evaluation.suite import Job
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from nuat.data import ImageSet
 from nuat.errors import InputError
-from nuat.evaluation import evaluate
-from nuat.suite import ATTACK_NAMES
+from nuat.evaluation.evaluate import evaluate
+from nuat.evaluation.suite import ATTACK_NAMES
 
 
 @pytest.mark.parametrize(

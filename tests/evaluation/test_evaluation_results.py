@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nuat.errors import InputError
-from nuat.evaluation import evaluate
+from nuat.evaluation.evaluate import evaluate
+from nuat.evaluation.results import AttackResult, Evaluation, wilson_interval
 from nuat.report.tables import evaluation_table
-from nuat.results import AttackResult, Evaluation, wilson_interval
 
 
 @pytest.mark.parametrize(

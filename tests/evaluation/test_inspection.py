@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nuat.data import ImageSet
 from nuat.errors import InputError
-from nuat.inspection import inspect
+from nuat.evaluation.inspection import inspect
 
 
 class Changed(nn.Module):

@@ -25,11 +25,11 @@ from nuat.attacks import (
     RandomNoise,
     TargetedPGD,
 )
+from nuat.core.losses import margin_sum
 from nuat.data import to_float
 from nuat.errors import InputError
-from nuat.evaluation import evaluate
-from nuat.losses import margin_sum
-from nuat.suite import ATTACK_NAMES, jobs
+from nuat.evaluation.evaluate import evaluate
+from nuat.evaluation.suite import ATTACK_NAMES, jobs
 
 EPS, ALPHA = THREAT.eps, THREAT.pgd_alpha
 G = torch.Generator

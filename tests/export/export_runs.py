@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nuat.checkpoints import WeightsInfo, save_weights
 from nuat.config import DataConfig, ModelConfig, ThreatConfig, TrainConfig
 from nuat.defenses import Defense, NuAT
-from nuat.records import write_config
-from nuat.results import AttackResult, Evaluation
+from nuat.evaluation.results import AttackResult, Evaluation
+from nuat.records.checkpoints import WeightsInfo, save_weights
+from nuat.records.settings import write_config
 
 CLASSES = ("zero", "one", "two", "three", "four")
 STANDARD = ["apgd-ce", "apgd-t", "fab-t", "square"]

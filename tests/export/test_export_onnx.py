@@ -15,9 +15,9 @@ from export_runs import CLASSES, NETWORKS, failing, left, make_run
 from torch import Tensor, nn
 
 import nuat
-from nuat.checkpoints import read_info
 from nuat.errors import InputError
 from nuat.export import find_source, onnx_file, to_onnx
+from nuat.records.checkpoints import read_info
 
 _REASON = "the export extra is not installed"
 onnx = pytest.importorskip("onnx", reason=_REASON)

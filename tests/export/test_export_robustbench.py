@@ -17,8 +17,8 @@ from export_runs import NETWORKS, TEST, evaluation, failing, left, make_run
 from torch import nn
 
 import nuat
-from nuat import digest
 from nuat.config import DataConfig, ModelConfig, ThreatConfig
+from nuat.core import digest
 from nuat.defenses import Standard
 from nuat.errors import InputError
 from nuat.export import Submission, find_source, to_robustbench
@@ -295,7 +295,7 @@ def test_a_failure_leaves_nothing(failure: str, tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left on device")))
     else:
         zeros = {name: torch.zeros_like(tensor) for name, tensor in nuat.load(run).state_dict().items()}
-        monkeypatch.setattr("nuat.checkpoints.read_torch", lambda path: zeros)
+        monkeypatch.setattr("nuat.records.checkpoints.read_torch", lambda path: zeros)
     with pytest.raises((OSError, InputError), match=r"No space left|nothing was kept"):
         export(run, tmp_path / "new" / "out")
     assert left(tmp_path) == before

@@ -12,9 +12,9 @@ from export_runs import NETWORKS, failing, left, make_run
 from torch import Tensor, nn
 
 import nuat
-from nuat.checkpoints import read_info, save_weights
 from nuat.errors import InputError
 from nuat.export import find_source, safetensors_file, to_safetensors
+from nuat.records.checkpoints import read_info, save_weights
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -11,11 +11,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from nuat.checkpoints import WeightsInfo, load, read_info, save_checkpoint, save_weights
 from nuat.config import ModelConfig, ThreatConfig
 from nuat.errors import InputError
-from nuat.initialisation import initialise
 from nuat.models import Classifier, adapt, build
+from nuat.records.checkpoints import WeightsInfo, load, read_info, save_checkpoint, save_weights
+from nuat.training.initial_weights import initialise
 
 timm = pytest.importorskip("timm", reason="the timm extra is not installed")
 

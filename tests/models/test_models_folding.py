@@ -9,11 +9,10 @@ from oracles import TinyConv, assert_unchanged, snapshot
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nuat import evaluation
 from nuat.attacks import eval_mode
 from nuat.config import ModelConfig, ThreatConfig
 from nuat.data import ImageSet, to_float
-from nuat.evaluation import evaluate
+from nuat.evaluation.evaluate import evaluate
 from nuat.models import adapt, build, folding
 from nuat.models.folding import folded
 
@@ -258,10 +257,10 @@ def test_an_evaluation_finds_the_same_with_and_without(name: str, monkeypatch: p
         searched.append(copy is not model)
         return copy
 
-    monkeypatch.setattr(evaluation, "folded", watched)
+    monkeypatch.setattr("nuat.evaluation.evaluate.folded", watched)
     with_copy = rows()
     assert searched == [True]
-    monkeypatch.setattr(evaluation, "folded", lambda model, x, y: model)
+    monkeypatch.setattr("nuat.evaluation.evaluate.folded", lambda model, x, y: model)
     without = rows()
     assert with_copy == without
     accuracies = [row["accuracy"] for row in without]

@@ -103,7 +103,7 @@ def test_no_weights_are_needed(
         raise AssertionError("weights were asked for")
 
     monkeypatch.setattr("nuat.models.backbones.download", asked)
-    monkeypatch.setattr("nuat.initialisation._read", asked)
+    monkeypatch.setattr("nuat.training.initial_weights._read", asked)
     code = main(["plan", *arguments, "--steps", "1", "--timed-batch", "2", "--device", "cpu"])
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")

@@ -14,7 +14,7 @@ from nuat.plan.images import Images
 from nuat.plan.measure import Measured, measure, timed_batch
 from nuat.plan.memory import at
 from nuat.recipes import find
-from nuat.validation import validate
+from nuat.training.validation import validate
 
 TINY = Images(train=200, validation=10, test=10, channels=1, size=(16, 16), classes=3, source="made up")
 

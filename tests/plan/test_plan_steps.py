@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from nuat.core.schedules import Ramp
 from nuat.defenses import AWP, PGDAT, Defense, FreeAT, NuAT, NuAT2, NuATHybrid
 from nuat.plan.images import Images, made_up
 from nuat.plan.steps import count, epoch_kinds, rehearsal, seconds, stand_at
 from nuat.recipes import find
-from nuat.schedules import Ramp
 
 SIZE = (8, 8)
 TINY = Images(train=100, validation=0, test=10, channels=1, size=SIZE, classes=3, source="made up")

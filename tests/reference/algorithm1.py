@@ -14,7 +14,7 @@ loops. The conventions are those of the authors' scripts (paper/hyperparameters.
 - averages take weights and running statistics, after the update; integer buffers are copied.
 
 Noise: per batch one ``torch.randint(0, 2, X.shape, generator, dtype=int8)``, 1 for +alpha and 0 for -alpha: the same
-draw as ``nuat.threat.bernoulli`` makes, so that both consume one generator alike.
+draw as ``nuat.core.threat.bernoulli`` makes, so that both consume one generator alike.
 """
 
 import copy

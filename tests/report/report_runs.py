@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.recipes import RECIPES
-from nuat.records import to_json
-from nuat.results import AttackResult, Evaluation
+from nuat.records.settings import to_json
 
 ENVIRONMENT = {
     "started": "2026-01-02T03:04:05+00:00",

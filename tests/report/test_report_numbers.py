@@ -14,7 +14,7 @@ from report_runs import Page, campaign_row, evaluation, run, write
 from nuat import paper
 from nuat.commands.report import report
 from nuat.recipes import RECIPES
-from nuat.records import to_json
+from nuat.records.settings import to_json
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.search import find_runs

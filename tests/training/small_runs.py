@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 import nuat
-from nuat.checkpoints import read_checkpoint
 from nuat.config import (
     AveragingConfig,
     DataConfig,
@@ -23,12 +22,13 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
+from nuat.core.losses import cross_entropy
+from nuat.core.schedules import Cyclic, Ramp
 from nuat.defenses import BatchLoss, Defense, NuAT, State, Step
 from nuat.errors import NonFiniteError
-from nuat.losses import cross_entropy
 from nuat.progress import Reporter
-from nuat.schedules import Cyclic, Ramp
-from nuat.training import Run
+from nuat.records.checkpoints import read_checkpoint
+from nuat.training.run import Run
 
 EPS = 0.1
 CLASSES = 3

@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 import nuat
 from nuat import data, models
-from nuat.checkpoints import read_checkpoint, read_info, read_torch, save_checkpoint
 from nuat.config import DataConfig, ModelConfig, ThreatConfig, TrainConfig
 from nuat.defenses import NuAT2, NuATHybrid, Standard, State
 from nuat.errors import InputError
-from nuat.state import TrainingState
-from nuat.training import Run
+from nuat.records.checkpoints import read_checkpoint, read_info, read_torch, save_checkpoint
+from nuat.training.run import Run
+from nuat.training.state import TrainingState
 
 TRAINED: list[nn.Module] = []
 
@@ -171,7 +171,7 @@ def test_the_metadata_are_what_the_run_knew(plain: Finished, average: Finished, 
 
 def test_equal_weights_are_equal_files(plain: Finished, tmp_path: Path) -> None:
     """Several entries of metadata would be written in a random order."""
-    again = nuat.checkpoints.save_weights
+    again = nuat.records.checkpoints.save_weights
     info = read_info(plain.run.folder / "last.safetensors")
     for i in range(12):
         again(tmp_path / f"{i}.safetensors", plain.model.state_dict(), info)

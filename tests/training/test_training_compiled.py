@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_runs import LAM, metrics, small_config, train, write_images
 
-from nuat import compiling
 from nuat.defenses import AWP, Defense, NuAT, NuAT2
 from nuat.errors import InputError
+from nuat.training import compiling
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from small_runs import (
 )
 from torch import Tensor, nn
 
-from nuat.checkpoints import read_checkpoint
 from nuat.config import DataConfig, MonitorConfig, OptimizerConfig
+from nuat.core.schedules import Constant, Cyclic, Jumps
 from nuat.defenses import (
     AWP,
     FBF,
@@ -48,9 +48,9 @@ from nuat.defenses import (
     Step,
 )
 from nuat.errors import InputError
-from nuat.records import from_json, to_json
-from nuat.schedules import Constant, Cyclic, Jumps
-from nuat.signals import Interrupted
+from nuat.records.checkpoints import read_checkpoint
+from nuat.records.settings import from_json, to_json
+from nuat.training.signals import Interrupted
 
 IMAGES = TRAIN - VALIDATION  # trained on
 STEPS = {"steps": 3, "step_size": 0.5}
@@ -278,7 +278,7 @@ def test_collapse_is_seen_on_validation_images_where_a_defense_sees_no_clean_one
     def validate(model: nn.Module, images: Any, **settings: Any) -> dict[str, float]:
         return {"clean_loss": next(losses), "clean": 0.9, "fgsm": 0.5, "pgd": 0.4}
 
-    monkeypatch.setattr("nuat.bookkeeping.validate", validate)
+    monkeypatch.setattr("nuat.training.bookkeeping.validate", validate)
     config = small_config(
         images,
         defense=CASES[name][0],

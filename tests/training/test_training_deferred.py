@@ -26,17 +26,18 @@ from small_runs import (
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nuat import loop, nuclear
 from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, TrainConfig
+from nuat.core import nuclear
+from nuat.core.finite import Watch, check_finite
+from nuat.core.schedules import Constant
 from nuat.defenses import AWP, GAT, PGDAT, TRADES, BatchLoss, Defense, FreeAT, NuAT, NuAT2, State, Step
 from nuat.errors import NonFiniteError
-from nuat.finite import Watch, check_finite
-from nuat.loop import Loop
-from nuat.monitors import RunStopped
 from nuat.progress import Reporter
-from nuat.records import RunFolder
-from nuat.schedules import Constant
-from nuat.update import Updater
+from nuat.records.folder import RunFolder
+from nuat.training import loop
+from nuat.training.loop import Loop
+from nuat.training.monitors import RunStopped
+from nuat.training.update import Updater
 
 SKIP = MonitorConfig(on_nonfinite="skip")
 SPOILED = BATCHES + 1

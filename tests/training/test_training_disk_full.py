@@ -23,10 +23,10 @@ from small_runs import (
 )
 
 import nuat
-from nuat.checkpoints import save_checkpoint
 from nuat.config import TrainConfig
 from nuat.errors import InputError
-from nuat.records import RunFolder
+from nuat.records.checkpoints import save_checkpoint
+from nuat.records.folder import RunFolder
 
 resource = pytest.importorskip("resource", reason="limits on the size of files are POSIX")
 

@@ -33,12 +33,12 @@ from small_runs import (
 from torch import Tensor, nn
 
 import nuat
-from nuat import bookkeeping, monitors
 from nuat.config import DataConfig, MonitorConfig, OptimizerConfig, TrainConfig
+from nuat.core.schedules import Constant
 from nuat.defenses import BatchLoss, Defense, NuAT, NuATHybrid, Standard, State, Step
 from nuat.errors import InputError
-from nuat.monitors import Alarm, RunStopped
-from nuat.schedules import Constant
+from nuat.training import bookkeeping, monitors
+from nuat.training.monitors import Alarm, RunStopped
 
 SPOILED = BATCHES + 1  # the second step of epoch 2, counted from 0
 STOP = MonitorConfig(on_overfitting="stop", on_collapse="stop", on_nonfinite="stop")
@@ -383,7 +383,7 @@ def scripted_validation(
         found.append({"clean_loss": 0.1, "clean": 0.9, "fgsm": fgsm, "pgd": pgd})
         return found[-1]
 
-    monkeypatch.setattr("nuat.bookkeeping.validate", validate)
+    monkeypatch.setattr("nuat.training.bookkeeping.validate", validate)
     return found
 
 

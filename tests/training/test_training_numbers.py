@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 import nuat
 from nuat.config import OptimizerConfig
+from nuat.core.losses import cross_entropy
+from nuat.core.schedules import CyclicStep
 from nuat.defenses import BatchLoss, Defense, NuAT, NuAT2, Standard, State, Step
 from nuat.errors import InputError
-from nuat.losses import cross_entropy
-from nuat.schedules import CyclicStep
 
 IMAGES = TRAIN - VALIDATION  # trained on
 

@@ -31,14 +31,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import nuat
 from nuat import data
-from nuat.checkpoints import load, read_info
 from nuat.config import DataConfig, ModelConfig, ThreatConfig
+from nuat.core.schedules import Ramp
 from nuat.defenses import NuATHybrid
 from nuat.errors import InputError
 from nuat.recipes import RECIPES
-from nuat.records import RunFolder, check_same_config, from_json, read_config, to_json, write_config
-from nuat.schedules import Ramp
-from nuat.signals import Interrupted
+from nuat.records.checkpoints import load, read_info
+from nuat.records.folder import RunFolder
+from nuat.records.settings import check_same_config, from_json, read_config, to_json, write_config
+from nuat.training.signals import Interrupted
 
 
 @pytest.fixture(scope="module")

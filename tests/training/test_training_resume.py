@@ -31,12 +31,12 @@ from small_runs import (
 )
 
 import nuat
-from nuat.checkpoints import read_checkpoint, read_info, save_checkpoint, save_weights
 from nuat.config import OptimizerConfig, TrainConfig
+from nuat.core.schedules import OneCycle, Ramp
 from nuat.defenses import NuAT, NuAT2, NuATHybrid, Standard
 from nuat.errors import InputError
-from nuat.schedules import OneCycle, Ramp
-from nuat.signals import Interrupted
+from nuat.records.checkpoints import read_checkpoint, read_info, save_checkpoint, save_weights
+from nuat.training.signals import Interrupted
 
 CASES: dict[str, dict[str, Any]] = {
     "nuat-averaged": {"model": BATCH_NORM, "defense": NuAT(lam=LAM), "averaging": averaged(warmup=True)},

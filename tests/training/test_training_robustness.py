@@ -16,9 +16,9 @@ import nuat
 from nuat import data, recipes
 from nuat.attacks import FGSM, PGD
 from nuat.config import OptimizerConfig, TrainConfig
+from nuat.core.losses import cross_entropy
+from nuat.core.schedules import Constant
 from nuat.defenses import BatchLoss, Defense, State, Step
-from nuat.losses import cross_entropy
-from nuat.schedules import Constant
 
 EPS = 0.3
 

@@ -23,11 +23,11 @@ from small_runs import (
 
 import nuat
 from nuat.config import DataConfig, TrainConfig
+from nuat.core.schedules import Ramp
 from nuat.data import StreamedSet
 from nuat.defenses import NuAT
 from nuat.errors import InputError
-from nuat.schedules import Ramp
-from nuat.signals import Interrupted
+from nuat.training.signals import Interrupted
 
 N = {"train": 60, "test": 15}
 BATCHES = 3

@@ -25,16 +25,16 @@ from small_runs import (
 )
 from torch import Tensor, nn
 
-from nuat.checkpoints import read_checkpoint, read_info
 from nuat.config import OptimizerConfig
+from nuat.core.losses import cross_entropy
+from nuat.core.schedules import Constant
+from nuat.core.threat import Linf
 from nuat.defenses import FGSMAT, GAT, BatchLoss, Defense, FreeAT, NuAT, NuAT2, NuATHybrid, Standard, State, Step
 from nuat.defenses.nuat import single_step_attack, start
 from nuat.defenses.nuat2 import two_step_attack
 from nuat.errors import InputError
-from nuat.losses import cross_entropy
-from nuat.schedules import Constant
-from nuat.signals import Interrupted
-from nuat.threat import Linf
+from nuat.records.checkpoints import read_checkpoint, read_info
+from nuat.training.signals import Interrupted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ def test_a_power_cut_in_the_middle_of_the_warm_up(images: Path, tmp_path: Path) 
 def test_validation_and_evaluation_take_the_full_radius(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nuat import bookkeeping
+    from nuat.training import bookkeeping
 
     radii: list[float] = []
     validate = bookkeeping.validate

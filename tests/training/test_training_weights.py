@@ -23,13 +23,13 @@ from small_runs import (
 )
 
 import nuat
-from nuat.checkpoints import read_checkpoint
 from nuat.config import ModelConfig, TrainConfig
+from nuat.core.schedules import Constant
 from nuat.defenses import NuAT2, Standard
 from nuat.errors import InputError
 from nuat.models import Normalise
-from nuat.schedules import Constant
-from nuat.signals import Interrupted
+from nuat.records.checkpoints import read_checkpoint
+from nuat.training.signals import Interrupted
 
 VIT = ModelConfig(name="timm:vit_tiny_patch16_224", options=("patch_size=4", "embed_dim=16", "depth=2", "num_heads=2"))
 MODELS = {"small-cnn": SMALL_CNN, "batch norm": BATCH_NORM, "vit": VIT}

@@ -22,12 +22,12 @@ from nuat.analysis.models import NamedModel, Progress, generator, measured, numb
 from nuat.analysis.record import Measured, Subject
 from nuat.attacks import eval_mode
 from nuat.attacks.base import Forward, input_gradient
+from nuat.core.nuclear import nuclear_norm
+from nuat.core.threat import Linf, bernoulli, check_eps
 from nuat.data import Images, to_float
 from nuat.errors import InputError
+from nuat.evaluation.inspection import check_logits
 from nuat.hardware import full_precision
-from nuat.inspection import check_logits
-from nuat.nuclear import nuclear_norm
-from nuat.threat import Linf, bernoulli, check_eps
 
 NormName = Literal["nuclear", "frobenius"]
 NORMS: dict[NormName, Callable[[Tensor], Tensor]] = {

@@ -12,7 +12,7 @@ from typing import ClassVar
 from nuat.analysis.record import Record
 from nuat.analysis.runs import WORST_CASE, FinishedRun, check_same_data
 from nuat.errors import InputError
-from nuat.results import wilson_interval
+from nuat.evaluation.results import wilson_interval
 
 STRONGEST_FIRST = ("autoattack", "worst-case", "autoattack-v1", "gama-100", "pgd-500", "pgd-100", "pgd-20")
 """The attack that is taken when none is named: the first of these that every run has, else every method, else any.

@@ -11,8 +11,8 @@ from nuat.analysis.record import Subject
 from nuat.attacks import eval_mode
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
+from nuat.evaluation.results import flags_to_text, wilson_interval
 from nuat.hardware import full_precision
-from nuat.results import flags_to_text, wilson_interval
 
 Attacked = Callable[[NamedModel, Tensor, Tensor, int], list[Tensor]]
 """(model, x [B, C, H, W], y [B], position of the batch) to the images [B, C, H, W] of each point of the curve."""

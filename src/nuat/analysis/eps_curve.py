@@ -9,9 +9,9 @@ from nuat.analysis.curves import Curve, curves
 from nuat.analysis.models import NamedModel, Progress, generator, measured
 from nuat.analysis.record import Measured
 from nuat.attacks import PGD
+from nuat.core.threat import check_eps
 from nuat.data import ImageSet
 from nuat.errors import InputError
-from nuat.threat import check_eps
 
 
 @dataclass(frozen=True, kw_only=True)

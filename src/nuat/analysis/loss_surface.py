@@ -24,11 +24,11 @@ from nuat.analysis.record import Measured, Subject
 from nuat.analysis.roughness import WITHIN, grid_axis, orthogonal_signs, roughness
 from nuat.attacks import eval_mode
 from nuat.attacks.base import input_gradient
+from nuat.core.losses import cross_entropy_sum, wide
+from nuat.core.threat import check_eps
 from nuat.data import Images, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
-from nuat.losses import cross_entropy_sum, wide
-from nuat.threat import check_eps
 
 
 @dataclass(frozen=True, kw_only=True)

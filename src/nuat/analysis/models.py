@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import nuat
-from nuat import digest
 from nuat.analysis.record import Subject
 from nuat.attacks import eval_mode
+from nuat.core import digest
 from nuat.data import Images, ImageSet, to_float
 from nuat.errors import InputError
-from nuat.hardware import describe, full_precision
-from nuat.inspection import check_logits
-from nuat.records import versions
+from nuat.evaluation.inspection import check_logits
+from nuat.hardware import describe, full_precision, versions
 
 Progress = Callable[[str, int, int], None]
 """Called with what is under way, the parts finished, and the parts in all."""
@@ -59,7 +57,7 @@ def measured(images: ImageSet, device: torch.device, *, seed: int, eps: float) -
         "eps": eps,
         "images_sha256": digest.of_tensors(images.images, images.labels),
         "hardware": describe(device),
-        "versions": {"nuat": nuat.__version__, **versions()},
+        "versions": versions(),
     }
 
 

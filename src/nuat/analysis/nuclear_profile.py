@@ -17,10 +17,10 @@ from torch import Tensor
 from nuat.analysis.models import NamedModel, Progress, check_all, generator, measured, numbers
 from nuat.analysis.record import Measured, Subject
 from nuat.attacks import PGD, NuclearNormAttack, eval_mode
+from nuat.core.losses import nuclear_term
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
-from nuat.losses import nuclear_term
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import input_gradient
+from nuat.core.losses import logit_margin, margin_sum
 from nuat.errors import InputError
-from nuat.losses import logit_margin, margin_sum
 
 WITHIN = 1 / 3
 """How far the grid reaches, as a multiple of eps."""

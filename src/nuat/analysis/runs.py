@@ -8,8 +8,8 @@ from typing import Any
 
 from nuat.analysis.settings import told_apart
 from nuat.errors import InputError
-from nuat.records import RunFolder
-from nuat.results import Evaluation
+from nuat.evaluation.results import Evaluation
+from nuat.records.folder import RunFolder
 
 WORST_CASE = "worst-case"
 """Over all attacks of one evaluation, image by image."""

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
-from nuat.draws import shared
+from nuat.core.losses import cross_entropy, wide
+from nuat.core.nuclear import nuclear_norm
+from nuat.core.random import shared
+from nuat.core.threat import Norm, check_radius
 from nuat.errors import InputError
-from nuat.losses import cross_entropy, wide
-from nuat.nuclear import nuclear_norm
-from nuat.threat import Norm, check_radius
 
 Objective = Literal["ce+nuclear", "nuclear", "logit"]
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from nuat.attacks import lineups
 from nuat.attacks.base import Attack
+from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.threat import Norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nuat.draws import Source
+from nuat.core.finite import check_finite
+from nuat.core.random import Source
+from nuat.core.threat import Norm, Threat, check_radius, threat
 from nuat.errors import InputError
-from nuat.finite import check_finite
-from nuat.threat import Norm, Threat, check_radius, threat
 
 Forward = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] in [0, 1] to logits [B, N]: a model, or a model with other weights."""
@@ -42,7 +42,7 @@ def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     Raises:
         NonFiniteError: the gradient holds infinities or NaN. Its sign would be 0 there, the attack would stand still,
-            and the model would seem robust. Training on a GPU notes it on the device instead (``nuat.finite``).
+            and the model would seem robust. Training on a GPU notes it on the device instead (``nuat.core.finite``).
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack
 from nuat.attacks.worst_case import keep_worst
-from nuat.draws import Source
+from nuat.core.random import Source
+from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.threat import Norm
 
 
 @dataclass(frozen=True, kw_only=True)

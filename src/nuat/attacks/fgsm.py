@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
-from nuat.losses import cross_entropy_sum
+from nuat.core.losses import cross_entropy_sum
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
+from nuat.core.losses import probability_margin, wide
+from nuat.core.threat import bernoulli
 from nuat.errors import InputError
-from nuat.losses import probability_margin, wide
-from nuat.threat import bernoulli
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.gama import GAMAPGD
+from nuat.core.losses import wide
+from nuat.core.threat import bernoulli
 from nuat.errors import InputError
-from nuat.losses import wide
-from nuat.threat import bernoulli
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 from nuat.attacks.gama import GAMAPGD
 from nuat.attacks.targeted import wrong_classes
 from nuat.attacks.worst_case import keep_worst
+from nuat.core.losses import wide
 from nuat.errors import InputError
-from nuat.losses import wide
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
+from nuat.core.losses import cross_entropy_sum, wide
+from nuat.core.threat import check_eps
 from nuat.errors import InputError
-from nuat.losses import cross_entropy_sum, wide
-from nuat.threat import check_eps
 
 
 @dataclass(frozen=True, kw_only=True)

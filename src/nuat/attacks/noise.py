@@ -8,8 +8,8 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack
 from nuat.attacks.worst_case import severity, standing
+from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.threat import Norm
 
 
 @dataclass(frozen=True, kw_only=True)

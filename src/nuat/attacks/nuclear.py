@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, Forward, input_gradient
+from nuat.core.losses import cross_entropy, nuclear_term
+from nuat.core.threat import bernoulli, check_eps
 from nuat.errors import InputError
-from nuat.losses import cross_entropy, nuclear_term
-from nuat.threat import bernoulli, check_eps
 
 
 def ascent_direction(forward: Forward, x_adv: Tensor, y: Tensor, reference: Tensor | None, lam: float) -> Tensor:

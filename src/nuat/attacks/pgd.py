@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, eval_mode, input_gradient
+from nuat.core.losses import cross_entropy_sum, wide
+from nuat.core.threat import Norm, check_radius
 from nuat.errors import InputError
-from nuat.losses import cross_entropy_sum, wide
-from nuat.threat import Norm, check_radius
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
-from nuat.losses import cross_entropy_sum
-from nuat.threat import bernoulli
+from nuat.core.losses import cross_entropy_sum
+from nuat.core.threat import bernoulli
 
 
 @dataclass(frozen=True, kw_only=True)

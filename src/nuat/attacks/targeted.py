@@ -10,10 +10,10 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack
 from nuat.attacks.pgd import PGD
-from nuat.draws import shared
+from nuat.core.losses import cross_entropy_sum, wide
+from nuat.core.random import shared
+from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.losses import cross_entropy_sum, wide
-from nuat.threat import Norm
 
 Target = Literal["least-likely", "random"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import Attack, eval_mode
-from nuat.draws import Source
+from nuat.core.random import Source
+from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.threat import Norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from nuat.losses import logit_margin
+from nuat.core.losses import logit_margin
 
 
 def severity(logits: Tensor, y: Tensor) -> Tensor:

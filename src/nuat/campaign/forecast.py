@@ -21,10 +21,10 @@ from nuat.campaign.ledger import Counts, Ledger
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.data import to_float
 from nuat.files import write_text
-from nuat.loop import Loop
 from nuat.plan.steps import rehearsal, stand_at, wait
-from nuat.records import to_json
-from nuat.validation import PGD_STEPS
+from nuat.records.settings import to_json
+from nuat.training.loop import Loop
+from nuat.training.validation import PGD_STEPS
 
 MARGIN = 1.1
 """Factor on every forecast."""

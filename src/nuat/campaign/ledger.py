@@ -22,9 +22,10 @@ from filelock import FileLock
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.config import DataConfig
 from nuat.errors import InputError
+from nuat.evaluation.results import Evaluation
 from nuat.files import write_text
-from nuat.records import RunFolder, check_same_config, to_json
-from nuat.results import Evaluation
+from nuat.records.folder import RunFolder
+from nuat.records.settings import check_same_config, to_json
 
 Counts = Mapping[DataConfig, Mapping[str, int]]
 """Images in the parts ``test`` and ``validation`` of what each data setting reads."""

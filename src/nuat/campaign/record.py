@@ -3,13 +3,13 @@
 import traceback
 from typing import Any
 
-import nuat
 from nuat import hardware
 from nuat.campaign.ledger import Ledger, settings_digest
 from nuat.campaign.plan import Campaign, Row
 from nuat.errors import InputError
-from nuat.monitors import RunStopped
-from nuat.records import git_revision, versions
+from nuat.hardware import versions
+from nuat.records.environment import git_revision
+from nuat.training.monitors import RunStopped
 
 
 def done(campaign: Campaign, ledger: Ledger, row: Row) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _identity(campaign: Campaign, row: Row) -> dict[str, Any]:
         "settings": dict(row.settings),
         "seed": row.seed,
         "hardware": hardware.describe(hardware.resolve(row.config.device)),
-        "nuat": nuat.__version__,
+        "nuat": hardware.NUAT_VERSION,
         "git": git_revision(),
         "packages": versions(),
     }

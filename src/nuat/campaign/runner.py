@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from nuat import checkpoints, data, hardware
-from nuat import evaluation as evaluating
+from nuat import data, hardware
 from nuat.campaign import record
 from nuat.campaign.forecast import Forecaster
 from nuat.campaign.ledger import Ledger, Status
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.campaign.queue import Entry
 from nuat.errors import InputError, PassingError
+from nuat.evaluation.evaluate import evaluate
+from nuat.files import no_space_left
 from nuat.progress import Reporter, progress_bars
-from nuat.records import no_space_left
-from nuat.signals import Interrupted
-from nuat.training import run
+from nuat.records import checkpoints
+from nuat.training.run import run
+from nuat.training.signals import Interrupted
 
 
 class Runner:
@@ -186,7 +187,7 @@ class Runner:
         images = dataset.test if suite.images == "test" else dataset.validation
 
         with progress_bars(self._reporter) as progress:
-            found = evaluating.evaluate(
+            found = evaluate(
                 model,
                 images,
                 suite.attacks,

@@ -9,13 +9,13 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from nuat.arguments import parse
 from nuat.campaign.fields import Settings, same_name
 from nuat.campaign.ledger import Ledger, Status
 from nuat.campaign.plan import built_in, load
 from nuat.campaign.queue import Entry
 from nuat.campaign.runner import Runner
 from nuat.config import TrainConfig
+from nuat.config.arguments import parse
 from nuat.errors import InputError, did_you_mean
 from nuat.files import write_text
 from nuat.progress import TerminalReporter

@@ -7,12 +7,12 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from nuat.arguments import parse
-from nuat.comparison import compare as differences
+from nuat.config.arguments import parse
 from nuat.errors import InputError
-from nuat.records import RunFolder
+from nuat.evaluation.comparison import compare as differences
+from nuat.evaluation.results import Evaluation
+from nuat.records.folder import RunFolder
 from nuat.report.tables import comparison_table
-from nuat.results import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)

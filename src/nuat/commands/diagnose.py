@@ -11,18 +11,19 @@ import tyro
 from rich.console import Console
 from torch import nn
 
-from nuat import checkpoints, data, hardware
-from nuat.arguments import parse
+from nuat import data, hardware
 from nuat.commands.subject import check_fits, check_target, find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
+from nuat.config.arguments import parse
 from nuat.diagnostics import Status, Surrogate, examine
 from nuat.errors import InputError
+from nuat.evaluation.inspection import inspect
 from nuat.files import write_text
-from nuat.inspection import inspect
 from nuat.models import external
 from nuat.progress import TerminalReporter, progress_bars
+from nuat.records import checkpoints
 from nuat.report.tables import verdict_table
-from nuat.signals import Interrupted
+from nuat.training.signals import Interrupted
 
 _STATES = "diagnose-*.partial.json"
 

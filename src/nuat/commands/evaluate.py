@@ -13,19 +13,22 @@ import tyro
 from rich.console import Console
 from torch import nn
 
-from nuat import checkpoints, data, evaluation, hardware, launch
-from nuat.arguments import parse, without
+from nuat import data, hardware
 from nuat.commands.subject import Subject, check_fits, check_target, find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
+from nuat.config.arguments import parse, without
+from nuat.distributed import launch
+from nuat.distributed.world import ALONE, World, joined
 from nuat.errors import InputError
-from nuat.inspection import inspect
+from nuat.evaluation.evaluate import evaluate as evaluate_model
+from nuat.evaluation.inspection import inspect
+from nuat.evaluation.results import Evaluation
+from nuat.evaluation.suite import defined, jobs
 from nuat.models import external
 from nuat.progress import TerminalReporter, progress_bars
+from nuat.records import checkpoints
 from nuat.report.tables import evaluation_table
-from nuat.results import Evaluation
-from nuat.signals import Interrupted
-from nuat.suite import defined, jobs
-from nuat.world import ALONE, World, joined
+from nuat.training.signals import Interrupted
 
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": ("clean", "pgd-100", "gama-100"),
@@ -201,7 +204,7 @@ def attack_model(
             )
     try:
         with progress_bars(reporter) as progress:
-            return evaluation.evaluate(
+            return evaluate_model(
                 model,
                 dataset.test,
                 asked.line_up,

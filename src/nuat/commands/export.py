@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from nuat.arguments import parse
+from nuat.config.arguments import parse
 from nuat.errors import InputError
 from nuat.export import Submission, find_source, to_onnx, to_robustbench, to_safetensors
 

@@ -11,8 +11,8 @@ import tyro
 from rich.console import Console
 
 from nuat import data, hardware, models
-from nuat.arguments import parse
 from nuat.config import TrainConfig
+from nuat.config.arguments import parse
 from nuat.errors import InputError
 from nuat.files import write_text
 from nuat.plan.communication import LINKS

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from nuat.arguments import parse
+from nuat.config.arguments import parse
 from nuat.listing import summaries
 from nuat.paper import TABLES
 from nuat.report.paper_table import paper_table

@@ -9,7 +9,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from nuat.arguments import parse
+from nuat.config.arguments import parse
 from nuat.errors import InputError
 from nuat.files import write_text
 from nuat.report.page.card import model_card

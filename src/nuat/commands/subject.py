@@ -5,11 +5,14 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nuat import checkpoints, data, digest
+from nuat import data
 from nuat.config import DataConfig, ThreatConfig
+from nuat.core import digest
 from nuat.errors import InputError
 from nuat.models import external
-from nuat.records import RunFolder, read_data_config
+from nuat.records import checkpoints
+from nuat.records.folder import RunFolder
+from nuat.records.settings import read_data_config
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,22 @@ import tyro
 from rich.console import Console
 from torch import nn
 
-from nuat import checkpoints, data, hardware, launch
-from nuat.arguments import parse, without
+from nuat import data, hardware
 from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.config import TrainConfig
+from nuat.config.arguments import parse, without
+from nuat.distributed import launch
+from nuat.distributed.world import World, joined, restarted
 from nuat.errors import InputError
-from nuat.monitors import RunStopped
+from nuat.evaluation.suite import jobs
 from nuat.progress import TerminalReporter
 from nuat.recipes import DEFAULT, RECIPES, find
-from nuat.records import RunFolder, read_config
+from nuat.records import checkpoints
+from nuat.records.folder import RunFolder
+from nuat.records.settings import read_config
 from nuat.report.tables import evaluation_table
-from nuat.suite import jobs
-from nuat.training import run
-from nuat.world import World, joined, restarted
+from nuat.training.monitors import RunStopped
+from nuat.training.run import run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ from typing import Literal
 from nuat.config.checks import at_least, check_seed
 from nuat.config.data import DataConfig
 from nuat.config.model import ModelConfig
+from nuat.core.schedules import OneCycle, Schedule
+from nuat.core.threat import Norm, check_radius
 from nuat.defenses.base import Defense
 from nuat.errors import InputError
-from nuat.schedules import OneCycle, Schedule
-from nuat.threat import Norm, check_radius
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nuat.draws import Source, integers, uniform
+from nuat.core.random import Source, integers, uniform
 
 _STRETCH = 4 / 3
 """Most that a resized crop is stretched along one side relative to the other, as usual on ImageNet."""

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from nuat import digest
+from nuat.core import digest
 from nuat.errors import InputError
 
 _NO_LABELS = (torch.bool, torch.complex64, torch.complex128)

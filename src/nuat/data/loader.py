@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuat.core.random import Rows
 from nuat.data.augmentation import random_crop, random_flip, random_resized_crop, resize
 from nuat.data.images import Images, ImageSet, to_float
 from nuat.data.order import epoch_order
 from nuat.data.streaming import StreamedSet
 from nuat.data.transforms import TrainingView
-from nuat.draws import Rows
 from nuat.errors import InputError
 
 

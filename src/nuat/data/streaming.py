@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nuat import digest
+from nuat.core import digest
 from nuat.data.images import ImageSet, Source
 from nuat.data.memory import decode_evaluated
 from nuat.data.samples import Parts, Samples

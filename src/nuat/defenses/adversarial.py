@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nuat.attacks.base import Forward, eval_mode
+from nuat.core.losses import cross_entropy
 from nuat.defenses.base import BatchLoss, Defense, State, Step
-from nuat.losses import cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from nuat.defenses.adversarial import AdversarialTraining
 from nuat.defenses.base import BatchLoss, State, Step
 from nuat.defenses.pgd_at import PGDAT
 from nuat.defenses.trades import TRADES
+from nuat.distributed.world import World
 from nuat.errors import InputError
-from nuat.world import World
 
 
 @dataclass(frozen=True, kw_only=True)

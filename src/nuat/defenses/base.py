@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from nuat.draws import Source
+from nuat.core.random import Source
+from nuat.core.threat import Linf
+from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError
-from nuat.threat import Linf
-from nuat.world import ALONE, World
 
 State = dict[str, Any]
 
@@ -38,7 +38,7 @@ class Step:
     """Fraction of the full eps that ``threat`` has while eps is warmed up, in (0, 1]: sizes that a defense gives itself
     in pixels shrink with it."""
     generator: Source = None
-    """Source of every random draw, on the model's device (``nuat.draws``); none: torch's global generator."""
+    """Source of every random draw, on the model's device (``nuat.core.random``); none: torch's global generator."""
     index: Tensor | None = None
     """Positions of the images in the training set, int64 [M], for defenses that remember images."""
     world: World = ALONE

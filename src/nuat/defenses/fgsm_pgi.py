@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from nuat.attacks.base import eval_mode, input_gradient
+from nuat.core.losses import cross_entropy, cross_entropy_sum, wide
 from nuat.defenses.base import BatchLoss, Defense, State, Step, check_weight
 from nuat.defenses.carried import begins, carry
-from nuat.losses import cross_entropy, cross_entropy_sum, wide
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from nuat.core.losses import cross_entropy
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.carried import carry
 from nuat.errors import InputError
-from nuat.losses import cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode, input_gradient
+from nuat.core.losses import cross_entropy, squared_distance, wide
+from nuat.core.schedules import Jumps
+from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.nuat import start
-from nuat.losses import cross_entropy, squared_distance, wide
-from nuat.schedules import Jumps
-from nuat.threat import check_eps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nuat.attacks.base import input_gradient
+from nuat.core.losses import cross_entropy_sum
 from nuat.defenses.adversarial import AdversarialTraining
 from nuat.defenses.base import Step
 from nuat.errors import InputError
-from nuat.losses import cross_entropy_sum
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nuat import averaging
 from nuat.attacks.base import Forward, eval_mode
 from nuat.attacks.nuclear import ascent_direction
+from nuat.core import averaging
+from nuat.core.schedules import Ramp
+from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.nuat import regularised_loss, start
 from nuat.errors import InputError
-from nuat.schedules import Ramp
-from nuat.threat import check_eps
 
 
 @dataclass(frozen=True, kw_only=True)

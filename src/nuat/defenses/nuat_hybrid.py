@@ -12,13 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode
+from nuat.core.losses import cross_entropy
+from nuat.core.schedules import Ramp
+from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.nuat import Passes, clean_pass, regularised_loss, single_step_attack
 from nuat.defenses.nuat2 import two_step_attack
 from nuat.errors import InputError, NonFiniteError
-from nuat.losses import cross_entropy
-from nuat.schedules import Ramp
-from nuat.threat import check_eps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from nuat.core.losses import cross_entropy
 from nuat.defenses.base import BatchLoss, Defense, State, Step
-from nuat.losses import cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)

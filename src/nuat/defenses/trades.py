@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import Forward, input_gradient
+from nuat.core.losses import cross_entropy, kl_divergence
+from nuat.core.random import normal
 from nuat.defenses.adversarial import AdversarialTraining
 from nuat.defenses.base import BatchLoss, Step, check_weight
 from nuat.defenses.pgd_at import check_steps
-from nuat.draws import normal
-from nuat.losses import cross_entropy, kl_divergence
 
 _START = 0.001
 """Standard deviation of the start [pixels of 0 to 1]: at the clean image itself the divergence has no gradient."""

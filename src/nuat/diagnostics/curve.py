@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from torch import Size, Tensor
 
+from nuat.core.threat import Norm
 from nuat.diagnostics.share import Share
 from nuat.diagnostics.verdict import Gap, Status, Verdict, excluding, worst
-from nuat.threat import Norm
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Multiples of eps that are attacked, as far as they are below the radius that holds every image."""

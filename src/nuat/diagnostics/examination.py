@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from nuat.attacks import eval_mode
 from nuat.attacks.climbable import Climbable
 from nuat.config import ThreatConfig
+from nuat.core.threat import threat as ball_of
 from nuat.data import Images, to_float
 from nuat.diagnostics import curve, gradients, modes, strength, substitute
 from nuat.diagnostics.plan import plan
 from nuat.diagnostics.ranking import Comparison
 from nuat.diagnostics.transfer import Surrogate, Transferred, check_surrogate, transferred
 from nuat.diagnostics.verdict import Status, Verdict
-from nuat.evaluation import Progress, evaluate
+from nuat.evaluation.evaluate import Progress, evaluate
+from nuat.evaluation.results import Evaluation
 from nuat.hardware import full_precision
-from nuat.results import Evaluation
-from nuat.threat import threat as ball_of
 
 _STARTS = 3
 _STEPS = 100
@@ -81,7 +81,7 @@ def examine(
         progress: called after each batch.
 
     Raises:
-        InputError: as ``nuat.evaluation.evaluate``; or a surrogate for other images or fewer classes.
+        InputError: as ``nuat.evaluation.evaluate.evaluate``; or a surrogate for other images or fewer classes.
     """
     climbable = Climbable(model)  # a model without a gradient is a finding, not an error
     largest = curve.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))

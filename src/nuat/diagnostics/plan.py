@@ -10,7 +10,7 @@ from nuat.config import ThreatConfig
 from nuat.diagnostics import strength
 from nuat.diagnostics.ranking import Comparison
 from nuat.errors import InputError
-from nuat.suite import jobs
+from nuat.evaluation.suite import jobs
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Plan:
     """What will be run, and judged."""
 
     attacks: tuple[str, ...]
-    """Names as in ``nuat.suite``, each once."""
+    """Names as in ``nuat.evaluation.suite``, each once."""
     comparisons: tuple[Comparison, ...]
     """The checks that these attacks decide."""
     left_out: tuple[str, ...]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from nuat.diagnostics.verdict import Status, decide, fewest
-from nuat.results import wilson_interval
+from nuat.evaluation.results import wilson_interval
 
 
 @dataclass(frozen=True)

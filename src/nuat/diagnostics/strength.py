@@ -21,7 +21,7 @@ OTHERS = (
 """Attacks that AutoAttack does not hold: with a target, and with knowledge of the defense."""
 RESTARTS = "pgd-100 from 3 starts"
 TRANSFER = "transfer from a surrogate"
-"""As RESTARTS, what the examination adds to the attacks of ``nuat.suite``: their names have a space."""
+"""As RESTARTS, what the examination adds to the attacks of ``nuat.evaluation.suite``: their names have a space."""
 
 
 COMPARISONS = (

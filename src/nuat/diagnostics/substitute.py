@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from nuat.attacks import eval_mode
 from nuat.attacks.base import input_gradient
 from nuat.config import ModelConfig, ThreatConfig
+from nuat.core.losses import cross_entropy, cross_entropy_sum
+from nuat.core.threat import Threat
+from nuat.core.threat import threat as ball_of
 from nuat.data import Images, class_balanced, to_float
 from nuat.diagnostics.transfer import Surrogate
-from nuat.evaluation import Progress
-from nuat.losses import cross_entropy, cross_entropy_sum
+from nuat.evaluation.evaluate import Progress
 from nuat.models import build
-from nuat.threat import Threat
-from nuat.threat import threat as ball_of
 
 BATCHES = 400
 """Updates of the substitute. They bound what it costs, whatever the number of images."""

@@ -10,8 +10,8 @@ from nuat.attacks import MIFGSM, PGD, Attack, Transfer, eval_mode
 from nuat.config import ThreatConfig
 from nuat.diagnostics.verdict import Status, Verdict, doubted, in_parts
 from nuat.errors import InputError
-from nuat.evaluation import Progress
-from nuat.inspection import check_logits
+from nuat.evaluation.evaluate import Progress
+from nuat.evaluation.inspection import check_logits
 
 _AGREES = 0.6
 """Agreement below which a surrogate says nothing of the model; ours."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nuat.comparison import paired_interval
+from nuat.evaluation.comparison import paired_interval
 
 _AT_ONCE = 250
 """Images of a forward pass."""

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nuat import checkpoints
-from nuat.checkpoints import WeightsInfo
 from nuat.errors import InputError
 from nuat.export.source import Source, logits
 from nuat.export.target import check_free, staged
 from nuat.files import atomic_write
+from nuat.records import checkpoints
+from nuat.records.checkpoints import WeightsInfo
 
 OPSET = 18
 """Version of the operators: the exporter's own, so that nothing is converted; onnxruntime reads it since 1.14."""

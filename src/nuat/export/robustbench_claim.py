@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from nuat import checkpoints, digest
 from nuat.attacks.lineups import STANDARD
+from nuat.core import digest
 from nuat.data import Images, to_float
 from nuat.errors import InputError
+from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.export.source import Source, logits
-from nuat.records import RunFolder
-from nuat.results import AttackResult, Evaluation
+from nuat.records import checkpoints
+from nuat.records.folder import RunFolder
 
 LEADERBOARDS: dict[str, tuple[float, int]] = {
     "cifar10": (8 / 255, 10_000),

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-from nuat import checkpoints
 from nuat.errors import InputError
 from nuat.export import robustbench_texts as texts
 from nuat.export.robustbench_claim import make_claim
@@ -27,7 +26,9 @@ from nuat.export.robustbench_texts import NUAT, Paper
 from nuat.export.source import Source, logits
 from nuat.export.target import check_free, staged
 from nuat.files import atomic_write, write_text
-from nuat.records import RunFolder, read_data_config
+from nuat.records import checkpoints
+from nuat.records.folder import RunFolder
+from nuat.records.settings import read_data_config
 
 _IMAGES = 16
 _OF_THE_PAPER = ("NuAT", "NuAT2", "NuATHybrid")

@@ -2,7 +2,7 @@
 
 import re
 
-from nuat.checkpoints import WeightsInfo
+from nuat.records.checkpoints import WeightsInfo
 
 NETWORKS = {"resnet18": ("ResNet-18", "RN18"), "resnet34": ("ResNet-34", "RN34"), "resnet50": ("ResNet-50", "RN50")}
 """Our name to the leaderboard's, and to the abbreviation in the names of its entries."""

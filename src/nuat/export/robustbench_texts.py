@@ -4,9 +4,9 @@ import json
 import re
 from dataclasses import dataclass
 
-from nuat.checkpoints import WeightsInfo
 from nuat.export.robustbench_claim import Claim, fraction, percent
 from nuat.export.robustbench_network import NETWORKS, architecture
+from nuat.records.checkpoints import WeightsInfo
 
 _BLANK = "(to fill in)"
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from nuat import checkpoints
 from nuat.errors import InputError
 from nuat.export.source import Source, logits
 from nuat.export.target import check_free, staged
 from nuat.files import atomic_write
+from nuat.records import checkpoints
 
 _IMAGES = 16
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nuat import checkpoints, data
+from nuat import data
 from nuat.attacks import eval_mode
-from nuat.checkpoints import WeightsInfo
 from nuat.data import Dataset, Images, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
-from nuat.records import RunFolder, read_data_config
+from nuat.records import checkpoints
+from nuat.records.checkpoints import WeightsInfo
+from nuat.records.folder import RunFolder
+from nuat.records.settings import read_data_config
 
 _SEED = 0
 

@@ -48,9 +48,9 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
     """The network that config names, for images [B, channels, H, W] with image_size = (H, W) in pixels.
 
     Weights are drawn from torch's global generator, which the caller seeds; config.weights are not read here
-    (``nuat.initialisation`` does that when a run begins), but where there are any the normalisation is, at first, the
-    identity that theirs goes into. Raises InputError for an unknown name, a setting that has no effect on that network,
-    a mean or std that does not fit the channels, and bad sizes.
+    (``nuat.training.initial_weights`` does that when a run begins), but where there are any the normalisation is, at
+    first, the identity that theirs goes into. Raises InputError for an unknown name, a setting that has no effect on
+    that network, a mean or std that does not fit the channels, and bad sizes.
     """
     check_counts(channels=channels, classes=classes, height=image_size[0], width=image_size[1])
     if config.mean is not None and config.std is not None and {len(config.mean), len(config.std)} != {channels}:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nuat.losses import cross_entropy_sum
+from nuat.core.losses import cross_entropy_sum
 from nuat.models.adapters import Classifier
 from nuat.models.resnet import ResNet
 from nuat.models.wide_resnet import WideResNet

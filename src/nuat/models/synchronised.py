@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nuat.distributed.world import World
 from nuat.errors import InputError
-from nuat.world import World
 
 
 class _Sum(torch.autograd.Function):

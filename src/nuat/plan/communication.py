@@ -1,11 +1,11 @@
 """What the devices of a run send each other in a step, and how long that takes.
 
-Pure functions of explicit arguments. The engine that they describe (``nuat.world``, ``nuat.update``): one process a
-device, each with its rows of the global batch; the gradients are summed once per update (a ring: every device sends
-2 (N - 1) / N of their bytes); with joint statistics the logits of the global batch are gathered after every forward
-pass; a defense may sum numbers of its own (AWP) or follow the first process's decision (NuAT-H); batch norm takes each
-device's own statistics, whose running means are averaged after every update, or, where asked, those of the global
-batch.
+Pure functions of explicit arguments. The engine that they describe (``nuat.distributed.world``,
+``nuat.training.update``): one process a device, each with its rows of the global batch; the gradients are summed once
+per update (a ring: every device sends 2 (N - 1) / N of their bytes); with joint statistics the logits of the global
+batch are gathered after every forward pass; a defense may sum numbers of its own (AWP) or follow the first process's
+decision (NuAT-H); batch norm takes each device's own statistics, whose running means are averaged after every update,
+or, where asked, those of the global batch.
 """
 
 import math

@@ -15,16 +15,16 @@ from torch import nn
 
 from nuat import hardware
 from nuat.config import ModelConfig, TrainConfig
+from nuat.core.nuclear import nuclear_norm
+from nuat.core.schedules import Constant
 from nuat.defenses import NuAT, NuAT2, NuATHybrid
-from nuat.loop import Loop
-from nuat.nuclear import nuclear_norm
 from nuat.plan import loader
 from nuat.plan.images import Images, arrived, made_up, sizes, streamed
 from nuat.plan.memory import at
 from nuat.plan.memory import size as bytes_of
 from nuat.plan.steps import Count, count, epoch_kinds, extra_on_gpu, rehearsal, resident, seconds, wait
-from nuat.schedules import Constant
-from nuat.validation import validate
+from nuat.training.loop import Loop
+from nuat.training.validation import validate
 
 _FEW = 2
 """Images a batch where operations are counted."""

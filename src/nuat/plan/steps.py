@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from nuat.config import TrainConfig
+from nuat.core.threat import Linf
 from nuat.defenses import Defense, Step
-from nuat.loop import Loop
+from nuat.distributed.world import World
 from nuat.plan.memory import SavedTensors, size
 from nuat.plan.operations import OperationCounter
 from nuat.progress import Reporter
-from nuat.records import RunFolder
-from nuat.threat import Linf
-from nuat.world import World
+from nuat.records.folder import RunFolder
+from nuat.training.loop import Loop
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
+from nuat.core.schedules import Cyclic, Jumps, MultiStep, Schedule
 from nuat.defenses import Defense
-from nuat.schedules import Cyclic, Jumps, MultiStep, Schedule
 
 TAU = 0.9998
 """Decay of the evaluated average in every -WA row (the authors' script of NuAT-WA)."""

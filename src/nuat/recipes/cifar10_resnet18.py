@@ -5,6 +5,7 @@ done instead. The CIFAR-10 part of Table 2 repeats these rows.
 """
 
 from nuat.config import TrainConfig
+from nuat.core.schedules import Cyclic, CyclicStep, Ramp, Schedule
 from nuat.defenses import (
     AWP,
     FBF,
@@ -33,7 +34,6 @@ from nuat.recipes.cifar10 import (
     TRADES_STEPS,
     cifar10,
 )
-from nuat.schedules import Cyclic, CyclicStep, Ramp, Schedule
 
 
 def _row(

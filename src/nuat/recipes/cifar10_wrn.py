@@ -5,9 +5,9 @@ done instead.
 """
 
 from nuat.config import TrainConfig
+from nuat.core.schedules import Cyclic, CyclicStep, Jumps, MultiStep, Ramp, Schedule
 from nuat.defenses import FBF, GAT, PGDAT, TRADES, TRADESAWP, Defense, NuAT, NuAT2, NuATHybrid
 from nuat.recipes.cifar10 import AWP_STEPS, AWP_WARMUP, FBF_TRIANGLE, PGD_STEPS, TAU, TRADES_STEPS, cifar10
-from nuat.schedules import Cyclic, CyclicStep, Jumps, MultiStep, Ramp, Schedule
 
 _CYCLIC_STEP = CyclicStep(peak=0.1, rise=20 / 55, fall=35 / 55, floor=0.025, drops=(41 / 55, 46 / 55))
 """The authors' schedule of NuAT2, for 55 epochs or in its proportions."""

@@ -17,8 +17,8 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
+from nuat.core.schedules import OneCycle, Ramp
 from nuat.defenses import Defense, NuAT, Standard
-from nuat.schedules import OneCycle, Ramp
 
 _VIT = ModelConfig(name="timm:vit_tiny_patch16_224", options=("patch_size=7", "embed_dim=64", "depth=4", "num_heads=4"))
 _CONVNEXT = ModelConfig(

@@ -22,9 +22,9 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
+from nuat.core.schedules import Cyclic, Ramp
 from nuat.defenses import FBF, Defense, NuAT
 from nuat.recipes.cifar10 import TAU
-from nuat.schedules import Cyclic, Ramp
 
 _EPOCHS = 15
 _LAM_SCALE = 0.0401

@@ -21,9 +21,9 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
+from nuat.core.schedules import Cyclic, CyclicStep, Jumps, MultiStep, Ramp, Schedule
 from nuat.defenses import FBF, GAT, PGDAT, RFGSMAT, RMGM, TRADES, TRADESAWP, Defense, NuAT, Standard
 from nuat.recipes.cifar10 import FBF_TRIANGLE, PGD_STEPS, TAU, TRADES_STEPS
-from nuat.schedules import Cyclic, CyclicStep, Jumps, MultiStep, Ramp, Schedule
 
 _GAT_STEPS = MultiStep(peak=0.1, drops=(60 / 120, 90 / 120))
 _GAT_WEIGHT = Jumps(start=20.0, at=(90 / 120,), factor=7.0)

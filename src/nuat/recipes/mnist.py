@@ -13,8 +13,8 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
+from nuat.core.schedules import OneCycle, Ramp
 from nuat.defenses import FGSMAT, NuAT, Standard
-from nuat.schedules import OneCycle, Ramp
 
 _EPS = 0.3
 _THREAT = ThreatConfig(eps=_EPS, pgd_alpha=0.01)

@@ -15,9 +15,9 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
+from nuat.core.schedules import Constant, Cyclic, CyclicStep, Jumps, MultiStep, Ramp
 from nuat.defenses import FBF, GAT, PGDAT, RFGSMAT, RMGM, TRADES, TRADESAWP, Defense, NuAT, Standard
 from nuat.recipes.cifar10 import TAU
-from nuat.schedules import Constant, Cyclic, CyclicStep, Jumps, MultiStep, Ramp
 
 _EPS = 0.3
 _STEP = 0.01 / _EPS  # 0.01 in units of eps

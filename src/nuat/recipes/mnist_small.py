@@ -16,6 +16,7 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
+from nuat.core.schedules import Jumps, OneCycle, Ramp
 from nuat.defenses import (
     AWP,
     FBF,
@@ -35,7 +36,6 @@ from nuat.defenses import (
     NuATHybrid,
     Standard,
 )
-from nuat.schedules import Jumps, OneCycle, Ramp
 
 _EPS = 0.3
 _EPOCHS = 6

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from nuat.config import AveragingConfig, TrainConfig
+from nuat.core.schedules import OneCycle, Ramp
 from nuat.defenses import NuAT
 from nuat.recipes.cifar10 import cifar10
-from nuat.schedules import OneCycle, Ramp
 
 
 def cifar10_resnet18() -> TrainConfig:

@@ -10,7 +10,7 @@ from nuat import paper
 from nuat.campaign.ledger import Ledger, Status
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.campaign.queue import Entry
-from nuat.results import wilson_interval
+from nuat.evaluation.results import wilson_interval
 
 _STYLES = {Status.DONE: "green", Status.FAILED: "bold red", Status.RUNNING: "cyan", Status.PARTIAL: "yellow"}
 

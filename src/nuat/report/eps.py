@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it would import torch, for which 'nuat recipes' does not wait
-    from nuat.threat import Norm
+    from nuat.core.threat import Norm
 
 
 def eps_text(eps: float, norm: "Norm" = "Linf") -> str:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from nuat import checkpoints
+from nuat.records import checkpoints
 
 _MOST_OF_A_RECIPE = 40
 

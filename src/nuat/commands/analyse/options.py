@@ -11,19 +11,21 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from nuat import checkpoints, data, digest, hardware
+from nuat import data, hardware
 from nuat.analysis.models import NamedModel
 from nuat.analysis.record import Record, Subject
-from nuat.arguments import parse
 from nuat.commands.analyse.names import model_name
 from nuat.commands.subject import Subject as Found
 from nuat.commands.subject import check_fits, find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
+from nuat.config.arguments import parse
+from nuat.core import digest
 from nuat.data import Dataset, ImageSet, class_balanced
 from nuat.errors import InputError
-from nuat.inspection import inspect
+from nuat.evaluation.inspection import inspect
 from nuat.models import external
 from nuat.progress import TerminalReporter
+from nuat.records import checkpoints
 
 Format = Literal["svg", "png", "pdf"]
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import nuat
+from nuat import hardware
 from nuat.report.attack_names import attack_name
 from nuat.report.campaigns import duration
 from nuat.report.eps import eps_text
@@ -79,7 +79,7 @@ def render(found: Found) -> str:
         _environment()
         .get_template("page.html.j2")
         .render(
-            version=nuat.__version__,
+            version=hardware.NUAT_VERSION,
             title=_title(groups),
             days=_days(found.runs),
             lead=lead(groups, len(found.unreadable)),

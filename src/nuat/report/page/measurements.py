@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nuat.results import Evaluation, wilson_interval
+from nuat.evaluation.results import Evaluation, wilson_interval
 
 WORST_CASE = "worst-case"
 DASH = "\u2013"

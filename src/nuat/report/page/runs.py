@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nuat.checkpoints import WeightsInfo, read_info
 from nuat.errors import InputError
 from nuat.recipes import RECIPES
-from nuat.records import RunFolder, to_json
+from nuat.records.checkpoints import WeightsInfo, read_info
+from nuat.records.folder import RunFolder
+from nuat.records.settings import to_json
 from nuat.report.page.measurements import EvaluationFile, Measurement, hardware_text, of_row, read_evaluations
 
 ROW = "row.json"

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from nuat.recipes import RECIPES
-from nuat.records import to_json
+from nuat.records.settings import to_json
 from nuat.report.page.runs import Run
 
 _NO_EFFECT = ("device", "monitors.", "evaluation.", "checkpoint_every", "data.path", "data.cache", "data.download")

@@ -12,20 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import nuat
-from nuat import averaging, monitors
-from nuat.checkpoints import WeightsInfo, read_info, save_checkpoint, save_weights
+from nuat import hardware
 from nuat.config import TrainConfig
-from nuat.curves import Curves
+from nuat.core import averaging
 from nuat.data import Dataset
+from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError, NonFiniteError
 from nuat.files import write_text
-from nuat.monitors import Alarm, RunStopped
 from nuat.progress import Reporter
-from nuat.records import RunFolder, environment, write_config
-from nuat.state import TrainingState
-from nuat.validation import validate
-from nuat.world import ALONE, World
+from nuat.records.checkpoints import WeightsInfo, read_info, save_checkpoint, save_weights
+from nuat.records.environment import environment
+from nuat.records.folder import RunFolder
+from nuat.records.settings import write_config
+from nuat.training import monitors
+from nuat.training.monitors import Alarm, RunStopped
+from nuat.training.state import TrainingState
+from nuat.training.tensorboard import Curves
+from nuat.training.validation import validate
 
 
 class Bookkeeper:
@@ -237,7 +240,7 @@ class Bookkeeper:
             epoch=self._state.epoch,
             averaged=self._state.average is not None,
             data=self._dataset.source,
-            nuat_version=nuat.__version__,
+            nuat_version=hardware.NUAT_VERSION,
         )
 
     def _tell(self, record: Mapping[str, Any]) -> None:

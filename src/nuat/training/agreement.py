@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
-import nuat
+from nuat import hardware
 from nuat.config import TrainConfig
 from nuat.data import Dataset
+from nuat.distributed.world import World
 from nuat.errors import InputError
-from nuat.records import flat, to_json, versions
-from nuat.world import World
+from nuat.hardware import versions
+from nuat.records.settings import flat, to_json
 
 _OF_A_MACHINE = ("data.path", "data.cache", "data.download", "data.workers", "device")
 """Settings that may differ between machines: where the same images lie, and on what they are computed with."""
@@ -24,7 +25,7 @@ def check(world: World, config: TrainConfig, dataset: Dataset) -> None:
         return
     settings: dict[str, Any] = {k: v for k, v in flat(to_json(config)).items() if not k.startswith(_OF_A_MACHINE)}
     settings["the training images"] = dataset.train.fingerprint()
-    settings["the version of nuat"] = nuat.__version__
+    settings["the version of nuat"] = hardware.NUAT_VERSION
     settings["the version of torch"] = versions()["torch"]
     told = [json.loads(text) for text in world.objects(json.dumps(settings))]
     for rank, theirs in enumerate(told[1:], 1):

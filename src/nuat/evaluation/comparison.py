@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nuat.errors import InputError
-from nuat.results import Evaluation
+from nuat.evaluation.results import Evaluation
 
 LEVEL = 0.05
 """Probability of calling equal models different."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nuat.core.threat import Norm
 from nuat.errors import InputError
 from nuat.files import write_text
-from nuat.threat import Norm
 
 _FORMAT = 2
 _FORMATS = (1, 2)

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from nuat.attacks import FGSM, PGD, eval_mode
 from nuat.data import ImageSet, batches
+from nuat.distributed.world import ALONE, World
 from nuat.errors import NonFiniteError
 from nuat.hardware import full_precision
-from nuat.world import ALONE, World
 
 PGD_STEPS = 7
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nuat import averaging
 from nuat.config import OptimizerConfig, TrainConfig
+from nuat.core import averaging
 from nuat.defenses import State
+from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError
-from nuat.world import ALONE, World
 
 _COUNTERS = (
     "epoch",

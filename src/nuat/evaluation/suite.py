@@ -32,9 +32,9 @@ from nuat.attacks import (
 )
 from nuat.attacks.base import NormError
 from nuat.config import ThreatConfig
+from nuat.core.losses import margin_sum
+from nuat.core.threat import Norm
 from nuat.errors import InputError, did_you_mean
-from nuat.losses import margin_sum
-from nuat.threat import Norm
 
 
 class Takes(Enum):

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nuat.nuclear import nuclear_norm
+from nuat.core.nuclear import nuclear_norm
 
 
 def wide(logits: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
+from nuat.core.losses import cross_entropy_sum
 from nuat.data import Images, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision
-from nuat.losses import cross_entropy_sum
 
 _IMAGES = 200
 _GAIN = 0.15

@@ -1,4 +1,4 @@
-"""Training: ``run(config)`` trains by settings and writes the run to a folder; the loop itself is ``nuat.loop``."""
+"""Training: ``run(config)`` trains by settings and writes the run to a folder; ``nuat.training.loop`` is the loop."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +7,15 @@ from typing import Any
 from torch import nn
 
 from nuat import hardware
-from nuat.checkpoints import load, read_checkpoint
 from nuat.config import TrainConfig
+from nuat.distributed.world import ALONE, World, peer_lost
 from nuat.errors import InputError
-from nuat.loop import Loop
+from nuat.files import no_space_left
 from nuat.progress import Reporter
-from nuat.records import RunFolder, check_same_config, no_space_left
-from nuat.world import ALONE, World, peer_lost
+from nuat.records.checkpoints import load, read_checkpoint
+from nuat.records.folder import RunFolder
+from nuat.records.settings import check_same_config
+from nuat.training.loop import Loop
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def run(
         resume: go on from the folder's checkpoint to the end: bit for bit on the CPU, on a GPU up to its
             non-deterministic kernels.
         reporter: what is told on the way; none: nothing.
-        world: the processes that train together, each calling this; see ``nuat.world.joined``.
+        world: the processes that train together, each calling this; see ``nuat.distributed.world.joined``.
 
     Raises:
         InputError: a setting, a file or the data cannot be used, or the disk is full.

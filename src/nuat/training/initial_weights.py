@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nuat import checkpoints, digest
-from nuat.checkpoints import WeightsInfo
 from nuat.config import ModelConfig
+from nuat.core import digest
 from nuat.errors import InputError
 from nuat.models import Classifier, Normalise, backbones, load_usual_names, unwrapped
+from nuat.records import checkpoints
+from nuat.records.checkpoints import WeightsInfo
 
 
 def initialise(

@@ -2,7 +2,7 @@
 
 Asking whether a tensor is finite waits for the device. On the CPU that costs nothing, and ``check_finite`` raises. On a
 GPU it would end what makes a step fast, that the host runs ahead: while a ``Watch`` is entered the answer stays on
-the device, where the update is skipped for it (``nuat.update``).
+the device, where the update is skipped for it (``nuat.training.update``).
 """
 
 import math

@@ -1,9 +1,9 @@
 """The one training loop.
 
 For each batch ``defense.loss`` makes a loss of it, the optimizer follows the gradient, the weight average follows the
-optimizer (``nuat.update``). After each epoch come validation, monitors, the record and the checkpoint
-(``nuat.bookkeeping``). On several devices every process runs this loop on its images (``nuat.world``), and the first
-one writes.
+optimizer (``nuat.training.update``). After each epoch come validation, monitors, the record and the checkpoint
+(``nuat.training.bookkeeping``). On several devices every process runs this loop on its images
+(``nuat.distributed.world``), and the first one writes.
 """
 
 import itertools
@@ -15,20 +15,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from nuat import agreement, compiling, data, initialisation, models, monitors
-from nuat.bookkeeping import Bookkeeper
+from nuat import data, models
 from nuat.config import DistributedConfig, TrainConfig
-from nuat.curves import Curves
+from nuat.core.pass_counter import PassCounter
 from nuat.data import Batch
 from nuat.defenses import BatchLoss
+from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError, NonFiniteError
-from nuat.passes import PassCounter
 from nuat.progress import Reporter
-from nuat.records import RunFolder
-from nuat.signals import Interrupted, StopRequest
-from nuat.state import TrainingState
-from nuat.update import NONFINITE, Updater
-from nuat.world import ALONE, World
+from nuat.records.folder import RunFolder
+from nuat.training import agreement, compiling, initial_weights, monitors
+from nuat.training.bookkeeping import Bookkeeper
+from nuat.training.signals import Interrupted, StopRequest
+from nuat.training.state import TrainingState
+from nuat.training.tensorboard import Curves
+from nuat.training.update import NONFINITE, Updater
 
 _TELL_EVERY = 100
 """Updates after which several processes ask the device whether it skipped any."""
@@ -61,7 +62,7 @@ class Loop:
         self.began_with = None
         if not folder.checkpoint.is_file():  # a run that goes on has its weights there
             with world.first_of_machine():
-                self.began_with = initialisation.initialise(
+                self.began_with = initial_weights.initialise(
                     network,
                     config.model,
                     channels=dataset.channels,

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nuat import averaging
 from nuat.config import TrainConfig
+from nuat.core import averaging
+from nuat.core.finite import Watch, check_finite, tensors_of, undone_where
+from nuat.core.schedules import warm_up
+from nuat.core.threat import Linf
 from nuat.data import Batch
 from nuat.defenses import BatchLoss, Defense, State, Step
+from nuat.distributed.world import World
 from nuat.errors import NonFiniteError
-from nuat.finite import Watch, check_finite, tensors_of, undone_where
-from nuat.schedules import warm_up
-from nuat.state import TrainingState
-from nuat.threat import Linf
-from nuat.world import World
+from nuat.training.state import TrainingState
 
 NONFINITE = "the loss or its gradient is infinite or NaN"
 

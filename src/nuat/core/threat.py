@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from nuat.draws import Source, integers, normal, uniform
+from nuat.core.random import Source, integers, normal, uniform
 from nuat.errors import InputError
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from nuat.distributed.world import World
+from nuat.evaluation.results import flags_to_text, text_to_flags
 from nuat.files import write_text
-from nuat.results import flags_to_text, text_to_flags
-from nuat.world import World
 
 _SECONDS_BETWEEN_SAVES = 5.0
 

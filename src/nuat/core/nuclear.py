@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nuat.core.finite import left_to_watch
 from nuat.errors import InputError, NonFiniteError
-from nuat.finite import left_to_watch
 
 Method = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A matrix [M, N] of float32 or float64 to its nuclear norm [] and U V^T [M, N], both in its dtype."""
@@ -166,7 +166,7 @@ def nuclear_norm(a: Tensor) -> Tensor:
     Raises:
         NonFiniteError: ``a`` holds infinities or NaN. On a GPU nothing waits for the device: there the value and the
             whole gradient are NaN instead, for the caller's own check of the loss. (float64 waits, and raises.) Within
-            a ``nuat.finite.Watch`` they are NaN everywhere.
+            a ``nuat.core.finite.Watch`` they are NaN everywhere.
         InputError: ``a`` is not a non-empty floating-point matrix.
 
     Source: section 2 and Eq. 1 and 2 of the paper.

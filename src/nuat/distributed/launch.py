@@ -16,8 +16,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from nuat.distributed.world import check_gpus, launched, timeout_seconds
 from nuat.errors import InputError
-from nuat.world import check_gpus, launched, timeout_seconds
 
 
 def check(devices: int, restarts: int, device: str) -> None:

@@ -22,23 +22,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import nuat
-from nuat import digest
 from nuat.attacks import eval_mode
 from nuat.config import ThreatConfig
+from nuat.core import digest
+from nuat.core.pass_counter import PassCounter
+from nuat.core.threat import Threat
+from nuat.core.threat import threat as ball
 from nuat.data import Images, ImageSet, class_balanced, to_float
+from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError
-from nuat.hardware import describe, full_precision
-from nuat.inspection import check_logits
+from nuat.evaluation.inspection import check_logits
+from nuat.evaluation.partial_results import PartialResults
+from nuat.evaluation.results import AttackResult, Evaluation
+from nuat.evaluation.suite import Job, Takes, jobs
+from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
-from nuat.partial import PartialResults
-from nuat.passes import PassCounter
-from nuat.records import versions
-from nuat.results import AttackResult, Evaluation
-from nuat.suite import Job, Takes, jobs
-from nuat.threat import Threat
-from nuat.threat import threat as ball
-from nuat.world import ALONE, World
 
 Progress = Callable[[str, int, int], None]
 """Called with the attack's name, the images finished, and the images in all."""
@@ -62,7 +60,7 @@ def evaluate(
     Args:
         model: images [B, C, H, W] in [0, 1] to logits [B, N]; every module's mode is restored.
         images: with their labels; of a ``StreamedSet`` only those that are attacked are decoded.
-        attacks: names as in ``nuat.suite.ATTACK_NAMES``.
+        attacks: names as in ``nuat.evaluation.suite.ATTACK_NAMES``.
         threat: norm and radius of the ball, and step of PGD.
         n: images, class-balanced and the same for every call; none: all.
         seed: of the random starts.
@@ -124,7 +122,7 @@ def evaluate(
         batch_size=batch_size,
         images=digest.of_tensors(chosen.images, chosen.labels),
         hardware=describe(device),
-        versions={"nuat": nuat.__version__, **versions()},
+        versions=versions(),
     )
 
 
@@ -273,7 +271,7 @@ def _key(model: nn.Module, images: ImageSet, logits: Tensor, threat: ThreatConfi
     Of the model these are its tensors and, as a stranger's code may change beside them, what it predicts from the first
     ``logits`` [B, N]: not their bits, which another number of threads changes.
     """
-    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), nuat.__version__]
+    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions()]
     return digest.of_tensors(
         *model.state_dict().values(), images.images, images.labels, logits.argmax(dim=1), settings=json.dumps(settings)
     )

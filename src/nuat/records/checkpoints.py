@@ -17,8 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-import nuat
-from nuat import models
+from nuat import hardware, models
 from nuat.config import ModelConfig, ThreatConfig
 from nuat.errors import InputError
 from nuat.files import atomic_write
@@ -50,7 +49,7 @@ class WeightsInfo:
     """Whether they are the weight average."""
     data: str
     """Where the training images came from."""
-    nuat_version: str = nuat.__version__
+    nuat_version: str = hardware.NUAT_VERSION
     """Version that wrote the file."""
 
     def build(self) -> models.Classifier:

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nuat.draws import Rows, Source
+from nuat.core.random import Rows, Source
 from nuat.errors import InputError
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""Pure mathematics: nuclear norm, threat, losses, schedules, averaging, random draws."""

@@ -1,0 +1,14 @@
+"""What a run writes: its folder with the settings, the environment, the metrics and the artifacts.
+
+| file | content |
+|---|---|
+| config.json | recipe and every setting |
+| environment.json | versions, hardware, git revision, command |
+| split.json | the validation images' positions in the source's training part; files left out |
+| metrics.jsonl | one JSON object a line: epochs, alarms, switches, starts, the end |
+| checkpoint.pt | full state, to resume from |
+| best.safetensors, last.safetensors | weights to ship |
+| evaluation.json | what the best weights withstand |
+| curves.png, examples.png | losses, accuracies and schedules over the epochs; images before and after an attack |
+| tensorboard/ | the same curves as events |
+"""

@@ -1,0 +1,58 @@
+"""What a repetition of a run needs to know besides its settings."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nuat import hardware
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what a repetition needs to know besides the settings, as JSON values."""
+    return {
+        "started": now(),
+        "command": [Path(sys.argv[0]).name.replace("__main__.py", "nuat"), *sys.argv[1:]],
+        "nuat": hardware.NUAT_VERSION,
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "packages": hardware.versions(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": str(device),
+        "hardware": hardware.describe(device),
+        "processor": hardware.processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": hardware.memory_bytes(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+    }
+
+
+def git_revision() -> str | None:
+    """Return the commit of the code that runs, with ``-dirty`` where it was changed; none outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        # an installed copy may lie inside somebody else's checkout (a virtual environment in it)
+        tracked = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip() if tracked.returncode == 0 else None
+
+
+def now() -> str:
+    """Return the time, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,152 @@
+"""A run's settings as its ``config.json`` holds them."""
+
+import dataclasses
+import json
+import typing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nuat import hardware
+from nuat.config import DataConfig, TrainConfig
+from nuat.core.schedules import Schedule
+from nuat.defenses import Defense
+from nuat.errors import InputError
+from nuat.files import write_text
+
+T = TypeVar("T")
+
+_FREE_ON_RESUME = ("device", "data.workers", "monitors.", "evaluation.", "checkpoint_")
+"""Settings that do not change the weights: a run that an alarm ended may go on with the alarm set to warn."""
+
+
+def write_config(path: Path, config: TrainConfig, recipe: str) -> None:
+    """Write a run's settings."""
+    values = {"format": 1, "nuat_version": hardware.NUAT_VERSION, "recipe": recipe, "config": to_json(config)}
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], TrainConfig]]) -> tuple[str, TrainConfig]:
+    """Return the recipe and the settings that ``write_config`` wrote.
+
+    The recipe gives the classes (of the defense and the schedules), the file their fields.
+
+    Raises:
+        InputError: no such file, damaged, of an unknown recipe, or with fields that this version does not have.
+    """
+    recipe, fields = _read(path)
+    if recipe not in recipes:
+        raise InputError(
+            f"{path}: its recipe {recipe!r} is not one of ours; use nuat.run(config, out=..., resume=True)."
+        )
+    return recipe, from_json(recipes[recipe](), fields, str(path))
+
+
+def read_data_config(path: Path) -> DataConfig:
+    """Return the data settings in a file of ``write_config``, of whatever recipe and version.
+
+    Fields that this version does not know are left out, those that the file lacks take their defaults.
+    """
+    known = {field.name for field in dataclasses.fields(DataConfig)}
+    try:
+        values = {name: value for name, value in _read(path)[1]["data"].items() if name in known}
+        return from_json(DataConfig(), {**to_json(DataConfig()), **values}, str(path))
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
+
+
+def check_same_config(path: Path, config: TrainConfig) -> None:
+    """Refuse to go on with other settings than a file of ``write_config`` holds, but for those in _FREE_ON_RESUME.
+
+    Raises:
+        InputError: a setting differs; the first is named.
+    """
+    theirs, ours = flat(_complete(config, _read(path)[1])), flat(to_json(config))
+    for name in {**theirs, **ours}:
+        if not name.startswith(_FREE_ON_RESUME) and theirs.get(name) != ours.get(name):
+            raise InputError(
+                f"{path.parent}: was begun with {name}={theirs.get(name)}, not {ours.get(name)}. A run goes on with "
+                "its own settings; start a new one for others."
+            )
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return found
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the recipe and the fields in a file of ``write_config``."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, so {path.parent} is not the folder of a run.")
+    try:
+        values = json.loads(path.read_text())
+        recipe, fields = values["recipe"], values["config"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
+    if not isinstance(recipe, str) or not isinstance(fields, dict):
+        raise InputError(f"{path}: damaged; it does not hold the settings of a run.")
+    return recipe, fields
+
+
+def to_json(value: Any) -> Any:
+    """Return a settings object as JSON values; a defense or a schedule with the name of its ``class``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = {"class": type(value).__name__} if isinstance(value, (Defense, Schedule)) else {}
+        return kind | {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _complete(like: Any, values: Any) -> Any:
+    """Return ``values`` with the fields that a file of an older version lacks.
+
+    A field that is added later has the behaviour before it as its class's default, so that is what the file meant.
+    """
+    if not isinstance(values, dict):
+        return values
+    full = dict(values)
+    for field in dataclasses.fields(like):
+        inner = getattr(like, field.name)
+        if field.name not in full and field.default is not dataclasses.MISSING:
+            full[field.name] = to_json(field.default)
+        elif dataclasses.is_dataclass(inner) and field.name in full:
+            full[field.name] = _complete(inner, full[field.name])
+    return full
+
+
+def from_json(default: T, values: dict[str, Any], where: str) -> T:
+    """Return ``default`` (a settings object) with its fields set to ``values``, recursively.
+
+    Fields that ``values`` lacks take their class's default: a file of an older version means just that.
+    """
+    values = _complete(default, values)
+    names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
+    if isinstance(values, dict) and "class" in values:
+        if values["class"] != type(default).__name__:
+            raise InputError(f"{where}: holds a {values['class']}, but its recipe makes a {type(default).__name__}.")
+        values = {name: value for name, value in values.items() if name != "class"}
+    if not isinstance(values, dict) or set(values) != names:
+        odd = sorted(names ^ set(values)) if isinstance(values, dict) else values
+        raise InputError(f"{where}: written by another version of nuat; fields that differ: {odd}.")
+    hints = typing.get_type_hints(type(default))
+    restored = {name: _restore(getattr(default, name), hints[name], value, where) for name, value in values.items()}
+    return dataclasses.replace(default, **restored)  # type: ignore[type-var]
+
+
+def _restore(default: Any, hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(default) and not isinstance(default, type):
+        return from_json(default, value, where)
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and (hint is Path or Path in typing.get_args(hint)):
+        return Path(value)
+    return value
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Training: ``nuat.training.run.run(config)`` and the loop behind it."""
