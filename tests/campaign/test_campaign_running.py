@@ -45,7 +45,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     def never(*arguments: Any, **keywords: Any) -> None:
         raise AssertionError("this was done already")
 
-    for name in names or ("run", "evaluating.evaluate"):
+    for name in names or ("run", "evaluate"):
         monkeypatch.setattr(f"nuat.campaign.runner.{name}", never)
 
 

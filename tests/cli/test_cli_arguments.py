@@ -103,7 +103,7 @@ def test_garbage(text: str) -> None:
 
 
 def test_nothing_is_evaluated() -> None:
-    source = Path(parse.__code__.co_filename).parent
+    source = Path(parse.__code__.co_filename).parents[1]
     files = sorted(source.rglob("*.py"))
     assert len(files) > 40
     for path in files:

@@ -37,6 +37,7 @@ from nuat.config import DataConfig, MonitorConfig, OptimizerConfig, TrainConfig
 from nuat.core.schedules import Constant
 from nuat.defenses import BatchLoss, Defense, NuAT, NuATHybrid, Standard, State, Step
 from nuat.errors import InputError
+from nuat.records.checkpoints import read_info
 from nuat.training import bookkeeping, monitors
 from nuat.training.monitors import Alarm, RunStopped
 
@@ -447,8 +448,8 @@ def test_the_best_epoch_is_that_of_the_weights_that_are_shipped(
     run = train(small_config(images, epochs=4, **changes), tmp_path / "run")
     assert run.summary["best_epoch"] == (1 if average else 3)
     assert run.summary["best_validation"] == (0.4 if average else 0.3)
-    assert nuat.checkpoints.read_info(tmp_path / "run" / "best.safetensors").epoch == run.summary["best_epoch"]
-    assert nuat.checkpoints.read_info(tmp_path / "run" / "last.safetensors").epoch == 4
+    assert read_info(tmp_path / "run" / "best.safetensors").epoch == run.summary["best_epoch"]
+    assert read_info(tmp_path / "run" / "last.safetensors").epoch == 4
 
 
 def test_without_validation_images_there_is_no_overfitting_to_see(images: Path, tmp_path: Path) -> None:

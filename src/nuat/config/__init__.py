@@ -1,20 +1,26 @@
-"""The settings of a run: frozen keyword-only dataclasses, every field with its unit, range and meaning.
+"""The settings of a run: frozen keyword-only dataclasses. Every field has a unit, a range and a meaning.
 
 A recipe (``nuat.recipes``) returns a complete ``TrainConfig``; the command line changes single fields of it.
-Each class checks its own fields when it is made and raises ``InputError`` on the first that cannot be.
+Each class checks its own fields when it is made and raises ``InputError`` on the first invalid one.
+
+The classes are imported on first use, so that ``nuat.config.arguments`` does not wait for torch.
 """
 
-from nuat.config.data import DataConfig
-from nuat.config.model import ModelConfig
-from nuat.config.train import (
-    AveragingConfig,
-    DistributedConfig,
-    EvaluationConfig,
-    MonitorConfig,
-    OptimizerConfig,
-    ThreatConfig,
-    TrainConfig,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nuat.config.data import DataConfig
+    from nuat.config.model import ModelConfig
+    from nuat.config.train import (
+        AveragingConfig,
+        DistributedConfig,
+        EvaluationConfig,
+        MonitorConfig,
+        OptimizerConfig,
+        ThreatConfig,
+        TrainConfig,
+    )
 
 __all__ = [
     "AveragingConfig",
@@ -27,3 +33,10 @@ __all__ = [
     "ThreatConfig",
     "TrainConfig",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'nuat.config' has no attribute {name!r}")
+    module = {"DataConfig": "data", "ModelConfig": "model"}.get(name, "train")
+    return getattr(import_module(f"nuat.config.{module}"), name)
