@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from nuat.analysis.training_curves import TrainingCurves, curves_of
 from nuat.attacks import PGD, eval_mode
 from nuat.config import ThreatConfig
+from nuat.core.eps import eps_text
 from nuat.data import Images, class_balanced, to_float
-from nuat.report.eps import eps_text
 from nuat.report.plots import style, training
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from nuat import paper
-from nuat.report.eps import eps_text
+from nuat.core.eps import eps_text
 
 _STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
 

@@ -6,10 +6,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from nuat.core.eps import eps_text
 from nuat.diagnostics.verdict import Status, Verdict
 from nuat.evaluation.comparison import Difference
 from nuat.evaluation.results import AttackResult, Evaluation, wilson_interval
-from nuat.report.eps import eps_text
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:

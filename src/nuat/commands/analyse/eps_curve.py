@@ -15,8 +15,8 @@ from nuat.commands.analyse.options import (
     test_images,
 )
 from nuat.commands.analyse.tables import curve_table
+from nuat.core.eps import eps_text
 from nuat.progress import TerminalReporter, progress_bars
-from nuat.report.eps import eps_text
 
 _FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 

@@ -2,9 +2,9 @@
 
 from pathlib import PurePath
 
-from nuat.report.attack_names import attack_name
+from nuat.attacks.names import attack_name
+from nuat.core.eps import eps_text
 from nuat.report.campaigns import duration
-from nuat.report.eps import eps_text
 from nuat.report.page.measurements import WORST_CASE
 from nuat.report.page.runs import Run
 from nuat.report.page.settings import changes, commands, local, show

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuat import paper
+from nuat.attacks.names import attack_name as attack_name
+from nuat.core.eps import eps_text
 from nuat.recipes import RECIPES
-from nuat.report.attack_names import attack_name as attack_name
-from nuat.report.eps import eps_text
 from nuat.report.page.measurements import Measurement
 from nuat.report.page.runs import Run
 from nuat.report.page.settings import identity

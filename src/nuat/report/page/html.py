@@ -12,9 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nuat import hardware
-from nuat.report.attack_names import attack_name
+from nuat.attacks.names import attack_name
+from nuat.core.eps import eps_text
 from nuat.report.campaigns import duration
-from nuat.report.eps import eps_text
 from nuat.report.page import figures, pictures, sparkline
 from nuat.report.page.groups import Group, Method, best, group
 from nuat.report.page.runs import Run

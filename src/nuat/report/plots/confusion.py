@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nuat.analysis.confusion import AttackConfusion, Confusion
-from nuat.report.eps import eps_text
+from nuat.core.eps import eps_text
 from nuat.report.plots import style
 
 _NAMES = {"nuclear": "nuclear norm", "frobenius": "Frobenius norm"}

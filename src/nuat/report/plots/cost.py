@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from nuat.analysis.cost import Cost, Method, pareto
+from nuat.core.eps import eps_text
 from nuat.errors import InputError
-from nuat.report.eps import eps_text
 from nuat.report.plots import labels, style
 from nuat.report.plots.attacks import under
 

@@ -6,7 +6,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from nuat.analysis.eps_curve import EpsCurve
-from nuat.report.eps import eps_text
+from nuat.core.eps import eps_text
 from nuat.report.plots import curves, style
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from nuat.analysis.loss_surface import LossSurface, ModelSurface
-from nuat.report.eps import eps_text
+from nuat.core.eps import eps_text
 from nuat.report.plots import style
 
 _COLUMNS = 4

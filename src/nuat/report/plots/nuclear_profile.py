@@ -9,8 +9,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nuat.analysis.nuclear_profile import NuclearProfile
+from nuat.core.eps import eps_text
 from nuat.errors import InputError
-from nuat.report.eps import eps_text
 from nuat.report.plots import style
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from nuat.analysis.steps_curve import StepsCurve
-from nuat.report.eps import eps_text
+from nuat.core.eps import eps_text
 from nuat.report.plots import curves, style
 
 

@@ -1,4 +1,4 @@
-"""What people read where the command line says pgd-100: for texts, tables and axes alike."""
+"""Names of attacks for people, in text, tables and axes: PGD-100 for pgd-100."""
 
 _ATTACKS = {
     "clean": "Clean",
@@ -13,7 +13,7 @@ _FAMILIES = {"pgd-": "PGD-", "gama-": "GAMA-PGD-"}
 
 
 def attack_name(attack: str) -> str:
-    """Return an attack as the paper writes it; one that it does not have as the command line does."""
+    """Return the name of an attack as the paper writes it. An attack that the paper lacks keeps its own."""
     for prefix, name in _FAMILIES.items():
         if attack.startswith(prefix) and attack.removeprefix(prefix).isdigit():
             return name + attack.removeprefix(prefix)

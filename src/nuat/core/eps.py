@@ -1,13 +1,13 @@
-"""How a perturbation size is written."""
+"""Radii as people write them. Free of torch, which ``nuat recipes`` does not wait for."""
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it would import torch, for which 'nuat recipes' does not wait
+if TYPE_CHECKING:
     from nuat.core.threat import Norm
 
 
 def eps_text(eps: float, norm: "Norm" = "Linf") -> str:
-    """Return a perturbation size as people write it: 8/255 in Linf, else 0.3."""
+    """Return the radius of a ball as text: in Linf 8/255 where it is a multiple of 1/255, else 0.3."""
     steps = eps * 255
     if norm == "L2":
         return f"{eps:g}"
