@@ -31,7 +31,8 @@ def keep_worst(model: nn.Module, x: Tensor, y: Tensor, attempts: Iterable[Callab
 
     Args:
         model: images [B, C, H, W] to logits [B, N], in evaluation mode.
-        x: the images, and ``y`` int64 [B] their labels.
+        x: images [B, C, H, W] in [0, 1].
+        y: their labels, int64 [B].
         attempts: each takes the indices [b] of images that stand and returns these attacked, [b, C, H, W].
     """
     x_adv, worst = x.clone(), severity(model(x), y)

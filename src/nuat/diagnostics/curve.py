@@ -1,4 +1,7 @@
-"""Does accuracy fall with eps, and to nothing? (Athalye et al. 2018: an unbounded attack reaches 100 % success.)"""
+"""Check that accuracy falls with eps, and to nothing.
+
+An unbounded attack reaches 100 % success (Athalye et al. 2018).
+"""
 
 import itertools
 import math

@@ -1,4 +1,6 @@
-"""Do attacks rank as they do where gradients tell the truth? (Athalye et al. 2018, section 3.1; Carlini et al. 2019.)
+"""Check that attacks rank as they do where gradients tell the truth.
+
+Sources: Athalye et al. 2018, section 3.1; Carlini et al. 2019.
 
 Every check compares two attacks, or two groups of them, on the same images. A group breaks what any of its members
 does.

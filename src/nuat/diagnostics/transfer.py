@@ -1,4 +1,4 @@
-"""Transfer: are another model's gradients a better guide than the model's own? (Papernot et al. 2017.)"""
+"""Check that another model's gradients are no better guide than the model's own (Papernot et al. 2017)."""
 
 from dataclasses import dataclass
 from typing import Any

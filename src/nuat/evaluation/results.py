@@ -88,7 +88,7 @@ class Evaluation:
 
     @property
     def worst_case(self) -> Tensor:
-        """bool [n]: images that withstood every attack (and are classified correctly)."""
+        """Images that withstood every attack and are classified correctly, bool [n]."""
         return torch.stack([result.correct for result in self.results]).all(dim=0)
 
     def accuracy(self, name: str) -> float:

@@ -29,7 +29,8 @@ def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
 
     Args:
         model: images [B, C, H, W] to logits [B, N], in evaluation mode.
-        x: images to compare on, and ``y`` [B] their labels.
+        x: images [B, C, H, W] to compare on.
+        y: their labels, int64 [B].
     """
     if not isinstance(model, Classifier) or not isinstance(model.net, (ResNet, WideResNet)):
         return model

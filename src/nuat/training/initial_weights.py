@@ -33,8 +33,10 @@ def initialise(
     shape differs keeps its random values; everything else must fit.
 
     Args:
-        model: what is changed; its images have ``channels`` channels and ``image_size`` = (H, W) pixels.
+        model: changed in place.
         config: names the weights.
+        channels: channels of its images.
+        image_size: their height and width [pixels].
         say: is told, in a line, what was taken and what was not.
 
     Returns:
