@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from nuat.data import folders, memory, verification
-from nuat.data.images import Source
+from nuat.data.images import UnsplitData
 from nuat.errors import InputError
 
 
-def read(root: Path, image_size: int | None, cache: Path) -> Source:
+def read(root: Path, image_size: int | None, cache: Path) -> UnsplitData:
     return memory.read(folders.scan(root), image_size, cache)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import nuat
 from nuat.errors import InputError
-from nuat.export import find_source, onnx_file, to_onnx
+from nuat.export import find_model, onnx_file, to_onnx
 from nuat.records.checkpoints import read_info
 
 _REASON = "the export extra is not installed"
@@ -38,7 +38,7 @@ def converted(run: Path, graph: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def graph(run: Path) -> Any:
-    source = find_source(run)
+    source = find_model(run)
     return onnx_file._convert(nuat.load(run), source.info)
 
 
@@ -46,7 +46,7 @@ def graph(run: Path) -> Any:
 def test_onnxruntime_gives_the_logits_of_the_model(network: str, tmp_path: Path) -> None:
     model, channels = NETWORKS[network]
     run = make_run(tmp_path / "run", model, channels=channels)
-    said = to_onnx(find_source(run), tmp_path / "out" / "model.onnx")
+    said = to_onnx(find_model(run), tmp_path / "out" / "model.onnx")
     session = runtime.InferenceSession(str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"])
     for size in (1, 3, 20):
         x = torch.rand(size, channels, 8, 8)
@@ -61,7 +61,7 @@ def test_onnxruntime_gives_the_logits_of_the_model(network: str, tmp_path: Path)
 
 @pytest.mark.usefixtures("converted")
 def test_the_file_says_what_goes_in_and_out(run: Path, tmp_path: Path) -> None:
-    to_onnx(find_source(run), tmp_path / "model.onnx")
+    to_onnx(find_model(run), tmp_path / "model.onnx")
     proto = onnx.load(tmp_path / "model.onnx")
     assert [(o.domain, o.version) for o in proto.opset_import] == [("", onnx_file.OPSET)]
     (images,), (logits,) = proto.graph.input, proto.graph.output
@@ -78,7 +78,7 @@ def test_the_file_says_what_goes_in_and_out(run: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("converted")
 def test_the_file_names_no_path_of_this_machine(run: Path, tmp_path: Path) -> None:
     """The exporter writes stack traces into the graph."""
-    to_onnx(find_source(run), tmp_path / "model.onnx")
+    to_onnx(find_model(run), tmp_path / "model.onnx")
     content = (tmp_path / "model.onnx").read_bytes()
     for trace in (str(Path(nuat.__file__).parent), "stack_trace", "forward"):
         assert trace.encode() not in content
@@ -109,7 +109,7 @@ def test_a_file_that_fails_a_check_is_not_kept(
     owner, name = (onnx_file, "logits") if part == "logits" else (onnx.checker, "check_model")
     monkeypatch.setattr(owner, name, instead)
     with pytest.raises(InputError, match=f"was not kept: .*{reason}"):
-        to_onnx(find_source(run), tmp_path / "new" / "model.onnx")
+        to_onnx(find_model(run), tmp_path / "new" / "model.onnx")
     assert left(tmp_path) == set()
 
 
@@ -118,7 +118,7 @@ def test_batches_of_seven_are_checked_too(run: Path, tmp_path: Path, monkeypatch
     real = onnx_file.logits
     monkeypatch.setattr(onnx_file, "logits", lambda model, x: real(model, x) + 0.01 * (len(x) == 7))
     with pytest.raises(InputError, match="differs by 1"):
-        to_onnx(find_source(run), tmp_path / "model.onnx")
+        to_onnx(find_model(run), tmp_path / "model.onnx")
     assert left(tmp_path) == set()
 
 
@@ -133,7 +133,7 @@ def test_logits_that_are_not_finite_are_refused(run: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(runtime, "InferenceSession", Session)
     with pytest.raises(InputError, match="not finite"):
-        to_onnx(find_source(run), tmp_path / "model.onnx")
+        to_onnx(find_model(run), tmp_path / "model.onnx")
     assert left(tmp_path) == set()
 
 
@@ -141,14 +141,14 @@ def test_logits_that_are_not_finite_are_refused(run: Path, tmp_path: Path, monke
 def test_a_full_disk_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        to_onnx(find_source(run), tmp_path / "new" / "model.onnx")
+        to_onnx(find_model(run), tmp_path / "new" / "model.onnx")
     assert left(tmp_path) == set()
 
 
 def test_weights_past_one_file_are_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "_LARGEST", 1000)
     with pytest.raises(InputError, match="at most 1,000"):
-        to_onnx(find_source(run), tmp_path / "model.onnx")
+        to_onnx(find_model(run), tmp_path / "model.onnx")
     assert left(tmp_path) == set()
 
 
@@ -156,5 +156,5 @@ def test_weights_past_one_file_are_refused(run: Path, tmp_path: Path, monkeypatc
 def test_a_missing_package_is_named(package: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"needs {package}; install it with: pip install 'nuat\[export\]'"):
-        to_onnx(find_source(run), tmp_path / "model.onnx")
+        to_onnx(find_model(run), tmp_path / "model.onnx")
     assert left(tmp_path) == set()

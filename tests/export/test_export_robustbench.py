@@ -21,7 +21,7 @@ from nuat.config import DataConfig, ModelConfig, ThreatConfig
 from nuat.core import digest
 from nuat.defenses import Standard
 from nuat.errors import InputError
-from nuat.export import Submission, find_source, to_robustbench
+from nuat.export import Submission, find_model, to_robustbench
 from nuat.models import WideResNet
 
 KEYS = [
@@ -33,7 +33,7 @@ CIFAR = Submission(dataset="cifar10")
 
 def verdicts(run: Path) -> torch.Tensor:
     """Return which test images the weights classify correctly: bool [TEST]."""
-    source = find_source(run)
+    source = find_model(run)
     assert source.test is not None
     with torch.no_grad():
         return nuat.load(run)(source.probe(TEST)).argmax(dim=1) == source.test.labels
@@ -48,7 +48,7 @@ def evaluated(folder: Path, model: ModelConfig = NETWORKS["small-cnn"][0], **set
 
 def export(run: Path, out: Path, submission: Submission = CIFAR) -> tuple[str, dict[str, Any], str]:
     """Return what is said, the model_info and the form."""
-    said = to_robustbench(find_source(run), out, submission)
+    said = to_robustbench(find_model(run), out, submission)
     (info,) = out.rglob("model_info/*/*/*.json")
     return said, json.loads(info.read_text()), (out / "submission.md").read_text()
 
@@ -240,7 +240,7 @@ def test_the_data_set_is_the_run_s(tmp_path: Path) -> None:
 
 def campaign_files(run: Path, clean: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return clean verdicts on all images, and AutoAttack's on some: two evaluations, as a campaign has them."""
-    source = find_source(run)
+    source = find_model(run)
     assert source.test is not None
     some = torch.cat((clean.nonzero()[:6, 0], (~clean).nonzero()[:4, 0])).sort().values
     part = source.test.select(some)
@@ -310,7 +310,7 @@ def test_names_that_cannot_be_files_are_refused(wrong: dict[str, str]) -> None:
 def test_the_images_of_the_run_are_told_from_others(tmp_path: Path) -> None:
     """The digest in the evaluation is that of nuat.evaluate."""
     run = make_run(tmp_path / "run")
-    source = find_source(run)
+    source = find_model(run)
     assert source.test is not None
     real = nuat.evaluate(nuat.load(run), source.test, ("clean",), threat=ThreatConfig(), n=None)
     values = evaluation(verdicts(run)).to_json()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import nuat
 from nuat.errors import InputError
-from nuat.export import find_source, safetensors_file, to_safetensors
+from nuat.export import find_model, safetensors_file, to_safetensors
 from nuat.records.checkpoints import read_info, save_weights
 
 
@@ -24,7 +24,7 @@ def test_the_copy_is_the_model_without_the_run(network: str, tmp_path: Path) -> 
     x = torch.rand(5, channels, 8, 8)
     with torch.no_grad():
         before, info = nuat.load(run)(x), read_info(run / "best.safetensors")
-    said = to_safetensors(find_source(run), tmp_path / "out" / "model.safetensors")
+    said = to_safetensors(find_model(run), tmp_path / "out" / "model.safetensors")
     shutil.rmtree(run)
     copy = tmp_path / "out" / "model.safetensors"
     with torch.no_grad():
@@ -38,7 +38,7 @@ def test_the_copy_is_the_model_without_the_run(network: str, tmp_path: Path) -> 
 def test_weights_outside_a_run_are_checked_on_random_images(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     shutil.move(run / "best.safetensors", tmp_path / "alone.safetensors")
-    said = to_safetensors(find_source(tmp_path / "alone.safetensors"), tmp_path / "copy.safetensors")
+    said = to_safetensors(find_model(tmp_path / "alone.safetensors"), tmp_path / "copy.safetensors")
     assert "16 random images" in said
     assert (tmp_path / "copy.safetensors").read_bytes() == (tmp_path / "alone.safetensors").read_bytes()
 
@@ -48,9 +48,9 @@ def test_images_of_another_shape_are_not_used(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     other = make_run(tmp_path / "other", size=12)
     shutil.copy(tmp_path / "other-images.npz", tmp_path / "run-images.npz")
-    assert find_source(other).test is not None
-    assert find_source(run).test is None
-    assert find_source(run).probe(3).shape == (3, 1, 8, 8)
+    assert find_model(other).test is not None
+    assert find_model(run).test is None
+    assert find_model(run).probe(3).shape == (3, 1, 8, 8)
 
 
 @pytest.mark.parametrize("what", ["weights", "metadata"])
@@ -58,7 +58,7 @@ def test_a_copy_that_says_something_else_is_not_kept(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The original is written to between reading and copying."""
-    source = find_source(make_run(tmp_path / "run"))
+    source = find_model(make_run(tmp_path / "run"))
     doubled = {name: 2 * tensor for name, tensor in nuat.load(source.weights).state_dict().items()}
     later = dataclasses.replace(source.info, epoch=source.info.epoch + 1)
     real = safetensors_file.logits
@@ -79,7 +79,7 @@ def test_a_copy_that_says_something_else_is_not_kept(
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = find_source(make_run(tmp_path / "run"))
+    source = find_model(make_run(tmp_path / "run"))
     before = left(tmp_path)
     monkeypatch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_name_that_nuat_would_not_load_is_refused(tmp_path: Path) -> None:
-    source = find_source(make_run(tmp_path / "run"))
+    source = find_model(make_run(tmp_path / "run"))
     with pytest.raises(InputError, match=r"end it in \.safetensors"):
         to_safetensors(source, tmp_path / "model.pt")
     assert not (tmp_path / "model.pt").exists()

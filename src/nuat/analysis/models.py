@@ -1,6 +1,5 @@
 """What the analyses that run a model share: models with their names, and what a record says of the measurement."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from nuat.analysis.record import Subject
 from nuat.attacks import eval_mode
 from nuat.core import digest
+from nuat.core.random import seed_from
 from nuat.data import Images, ImageSet, to_float
 from nuat.errors import InputError
 from nuat.evaluation.inspection import check_logits
@@ -63,9 +63,7 @@ def measured(images: ImageSet, device: torch.device, *, seed: int, eps: float) -
 
 def generator(seed: int, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator that no other seed or place (of an image, of a batch) shares."""
-    text = ":".join(map(str, (seed, *place)))
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-    return torch.Generator(device).manual_seed(number)
+    return torch.Generator(device).manual_seed(seed_from(seed, *place))
 
 
 def numbers(values: Tensor) -> Any:

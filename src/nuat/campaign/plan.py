@@ -34,7 +34,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from nuat import paper
+from nuat import data, paper
 from nuat.campaign import fields
 from nuat.campaign.fields import Settings
 from nuat.config import TrainConfig
@@ -191,6 +191,8 @@ def _rows(
         config = find(recipe)()
         if words:  # reading them takes a tenth of a second
             config = parse(TrainConfig, words, prog=f"nuat train {recipe}", default=config)
+        if config.data.path is None:
+            data.check_name(config.data.name)
         for suite in suites:
             jobs(suite.attacks, nn.Identity(), config.threat)
     except InputError as error:

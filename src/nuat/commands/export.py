@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nuat.config.arguments import parse
 from nuat.errors import InputError
-from nuat.export import Submission, find_source, to_onnx, to_robustbench, to_safetensors
+from nuat.export import Submission, find_model, to_onnx, to_robustbench, to_safetensors
 
 _ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "robustbench": "-robustbench"}
 
@@ -42,17 +42,17 @@ def export(arguments: list[str]) -> int:
     asked = parse(_Export, arguments, prog="nuat export")
     if asked.format != "robustbench" and asked.robustbench != Submission():
         raise InputError(f"--robustbench settings have no effect on --format {asked.format}; leave them out.")
-    source = find_source(asked.model)
+    trained = find_model(asked.model)
     stem = asked.model.resolve().name if asked.model.is_dir() else asked.model.stem
     target = asked.out if asked.out is not None else Path(f"{stem}{_ENDINGS[asked.format]}")
     try:
         match asked.format:
             case "safetensors":
-                said = to_safetensors(source, target)
+                said = to_safetensors(trained, target)
             case "onnx":
-                said = to_onnx(source, target)
+                said = to_onnx(trained, target)
             case "robustbench":
-                said = to_robustbench(source, target, asked.robustbench)
+                said = to_robustbench(trained, target, asked.robustbench)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise  # a full disk is no mistake in --out

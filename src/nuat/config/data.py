@@ -13,8 +13,8 @@ from nuat.errors import InputError
 class DataConfig:
     """Where the images come from, how they are split and augmented."""
 
-    name: Literal["mnist-sample", "mnist", "cifar10", "cifar100"] = "mnist-sample"
-    """Named source, used when no path is given."""
+    name: str = "mnist-sample"
+    """Data set that nuat knows by name (mnist-sample, mnist, cifar10, cifar100, ...), used when no path is given."""
     path: Path | None = None
     """Used instead: an .npz (x_train, y_train, x_test, y_test), an image folder (train/<class>/*.png), or a folder of
     tar shards (train/NAME-000000.tar)."""

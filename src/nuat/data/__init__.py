@@ -2,13 +2,14 @@
 
 from nuat.data.augmentation import random_crop, random_flip
 from nuat.data.images import Dataset, Images, ImageSet, batches, to_float
-from nuat.data.loader import Batch, check_batches, check_shares, epoch_batches
-from nuat.data.phases import check_sizes
+from nuat.data.loader import Batch, check_batches, check_shares, check_sizes, epoch_batches
+from nuat.data.sets import SETS, check_name
 from nuat.data.sources import cache_folder, load
 from nuat.data.splits import class_balanced, split
 from nuat.data.streaming import StreamedSet
 
 __all__ = [
+    "SETS",
     "Batch",
     "Dataset",
     "ImageSet",
@@ -17,6 +18,7 @@ __all__ = [
     "batches",
     "cache_folder",
     "check_batches",
+    "check_name",
     "check_shares",
     "check_sizes",
     "class_balanced",

@@ -118,7 +118,7 @@ class ImageSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class UnsplitData:
     """What a reader (``npz``, ``folders``, torchvision) returns, before the split. All on the CPU."""
 
     train: Images

@@ -10,20 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nuat.data.cache import cache_key, read_cache, write_cache
 from nuat.data.decoding import decode
-from nuat.data.images import ImageSet, Source
-from nuat.data.npz import UNREADABLE
+from nuat.data.images import ImageSet, UnsplitData
 from nuat.data.samples import Parts, Samples
 from nuat.data.verification import (
     KEPT_NAMES,
     Bad,
     OnBad,
     bad_names,
-    cache_key,
     check_classes,
     each,
     settle,
-    write_cache,
 )
 from nuat.errors import InputError
 
@@ -39,7 +37,7 @@ class _Decoded:
 
 def read(
     parts: Parts, image_size: int | None, cache: Path, *, eval_resize: int | None = None, on_bad: OnBad = "refuse"
-) -> Source:
+) -> UnsplitData:
     """Decode all parts.
 
     The images have one channel if all of them are greyscale, otherwise three. Decoded pixels are kept in
@@ -71,7 +69,7 @@ def read(
     if image_size is not None and eval_resize is not None:
         train = parts.train.take(good[: len(parts.train)])
         held_out = _evaluated(train, sets[0].channels, image_size, eval_resize)
-    return Source(
+    return UnsplitData(
         train=sets[0],
         test=sets[-1],
         classes=parts.classes,
@@ -124,7 +122,7 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
     n = sum(map(len, parts.all))
     key = cache_key(parts.kind, f"{image_size}" if eval_resize is None else f"{image_size} {eval_resize}", parts.all)
     path = cache / "folders" / f"{key}.npz"
-    decoded = _from_cache(path, n)
+    decoded = _known(path, n)
     if decoded is not None:
         settle(decoded.bad, bad_names(parts, decoded.bad), n, on_bad)
         return decoded
@@ -138,15 +136,14 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
     return decoded
 
 
-def _from_cache(path: Path, n: int) -> _Decoded | None:
+def _known(path: Path, n: int) -> _Decoded | None:
     """Return what was decoded before, or None where there is no whole file of it (it is then made again)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images: NDArray[np.uint8] = file["images"]
-            bad = file["undecodable"].tolist() if "undecodable" in file.files else []
-            reasons = file["reasons"].tolist() if "undecodable" in file.files else []
-    except (*UNREADABLE, AttributeError, TypeError):  # the last two: a file that is no .npz loads as a bare array
+    kept = read_cache(path)
+    if kept is None or "images" not in kept:
         return None
+    images: NDArray[np.uint8] = kept["images"]
+    bad = kept["undecodable"].tolist() if "undecodable" in kept else []
+    reasons = kept["reasons"].tolist() if "reasons" in kept else []
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) + len(bad) != n or len(bad) != len(reasons):
         return None
     return _Decoded(images, tuple(Bad(at, why, unread=False) for at, why in zip(bad, reasons, strict=True)))

@@ -1,5 +1,6 @@
 """Images from an .npz file in the convention of keras: x_train, y_train, x_test, y_test."""
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,16 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nuat.data.images import ImageSet, Source
+from nuat.data.images import ImageSet, UnsplitData
 from nuat.errors import InputError
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 _CHUNK = 4096  # images converted at once, so that a float file does not need several times its size
-# what numpy raises on a file that is no .npz, is cut short, is damaged, or holds pickled objects
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+# numpy's errors for a file that is no .npz, is cut short, is damaged, or holds pickled objects
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, SyntaxError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, MemoryError, RecursionError, OverflowError, TypeError),
+)
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> UnsplitData:
     """Read an .npz file.
 
     Arrays: ``x_train`` and ``x_test``, uint8 or floating multiples of 1/255 in [0, 1], as [N, H, W], [N, H, W, C] or
@@ -43,7 +47,7 @@ def read(path: Path) -> Source:
     classes = _classes(path, arrays.get("classes"), train_y)
     _check_range(path, "y_train", train_y, len(classes))
     _check_range(path, "y_test", test_y, len(classes))
-    return Source(
+    return UnsplitData(
         train=ImageSet(train_x, train_y), test=ImageSet(test_x, test_y), classes=classes, description=f"file {path}"
     )
 

@@ -1,11 +1,11 @@
 """The order of an epoch: a pure function of the seed and the epoch."""
 
-import hashlib
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from nuat.core.random import seed_from
 
 WINDOW = 16
 """Shards whose samples are shuffled together."""
@@ -39,7 +39,4 @@ def shard_order(shards: NDArray[np.int32], order_seed: int, epoch: int) -> Tenso
 
 
 def _generator(order_seed: int, epoch: int) -> torch.Generator:
-    # a hash, so that (seed 0, epoch 1) and (seed 1, epoch 0) differ, and no seeds in a row give related orders
-    digest = hashlib.sha256(f"{order_seed}:{epoch}".encode()).digest()
-    # four bytes: the CPU's generator (Mersenne twister) takes 32 bits of a seed
-    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+    return torch.Generator().manual_seed(seed_from(order_seed, epoch))

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from nuat.data.npz import UNREADABLE
+from nuat.data.cache import cache_key, read_cache, write_cache
 from nuat.data.samples import Names, Parts, ShardSamples, reading
-from nuat.data.verification import cache_key, write_cache
 from nuat.errors import InputError
 
 _KIND = "nuat-shards-1"  # part of every cache's key: raise it when the index changes
@@ -139,19 +138,17 @@ def _part(root: Path, shards: tuple[str, ...], cache: Path) -> ShardSamples:
 
     key = cache_key(_KIND, "index", [samples(_arrays([], []))])
     path = cache / "shards" / f"{key}.npz"
-    found = _from_cache(path, len(shards))
+    found = _known_index(path, len(shards))
     if found is None:
         found = _index(root, shards)
         write_cache(path, **found)
     return samples(found)
 
 
-def _from_cache(path: Path, shards: int) -> dict[str, NDArray[Any]] | None:
+def _known_index(path: Path, shards: int) -> dict[str, NDArray[Any]] | None:
     """Return the index made before, or None where there is no whole file of it (it is then made again)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in _arrays([], [])}
-    except (*UNREADABLE, AttributeError, TypeError):  # the last two: a file that is no .npz loads as a bare array
+    found = read_cache(path)
+    if found is None or found.keys() != _arrays([], []).keys():
         return None
     lengths = {len(values) for name, values in found.items() if name != "text"}
     whole = len(lengths) == 1 and int(found["shard"].max(initial=0)) < shards

@@ -1,26 +1,17 @@
 """From the settings to the three sets of a run."""
 
-import contextlib
-import http.client
 import os
-import sys
-import tempfile
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
 from nuat.config import DataConfig
 from nuat.data import folders, memory, npz, shards, streaming
-from nuat.data.images import Dataset, Images, ImageSet, Source
+from nuat.data.images import Dataset, Images, UnsplitData
 from nuat.data.samples import reading
+from nuat.data.sets import SETS, check_name
 from nuat.data.splits import class_balanced, split
 from nuat.errors import InputError
-
-# what torchvision raises where its files are absent, cut short or others
-_UNREADABLE = (RuntimeError, ValueError, OSError, AssertionError, KeyError)
-_FOLDER_OF = {"mnist": "MNIST/raw", "cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
 
 def cache_folder(config: DataConfig) -> Path:
@@ -76,7 +67,7 @@ def load(config: DataConfig) -> Dataset:
     )
 
 
-def _read(config: DataConfig) -> Source:
+def _read(config: DataConfig) -> UnsplitData:
     path = config.path.expanduser() if config.path is not None else None
     if path is not None:
         with reading(path):
@@ -93,11 +84,10 @@ def _read(config: DataConfig) -> Source:
         )
     if path is not None:
         return npz.read(path)
-    if config.name == "mnist-sample":
-        with resources.as_file(resources.files("nuat.data") / "mnist_sample.npz") as file:
-            sample = npz.read(file)
-        return Source(sample.train, sample.test, sample.classes, "mnist-sample (5,000 MNIST digits in the package)")
-    return _named(config.name, cache_folder(config), config.download)
+    check_name(config.name)
+    read = SETS[config.name].read
+    assert read is not None
+    return read(cache_folder(config), config.download)
 
 
 def _absent(path: Path, *, folder: bool) -> InputError:
@@ -110,7 +100,7 @@ def _absent(path: Path, *, folder: bool) -> InputError:
     )
 
 
-def _read_folder(path: Path, config: DataConfig) -> Source:
+def _read_folder(path: Path, config: DataConfig) -> UnsplitData:
     """Read image files or shards, into memory or to be streamed."""
     cache = cache_folder(config)
     if shards.are_shards(path):
@@ -143,7 +133,7 @@ def _from_validation_part(part: Images, config: DataConfig) -> torch.Tensor:
     return class_balanced(part.labels, n, config.split_seed)
 
 
-def _check_classes(source: Source, train_indices: torch.Tensor, setting: str, remedy: str) -> None:
+def _check_classes(source: UnsplitData, train_indices: torch.Tensor, setting: str, remedy: str) -> None:
     """Refuse a setting that takes every training image of a class that had one."""
     labels = source.train.labels
     before = torch.bincount(labels, minlength=len(source.classes))
@@ -155,58 +145,3 @@ def _check_classes(source: Source, train_indices: torch.Tensor, setting: str, re
             f"{setting} leaves no training image of class {source.classes[label]!r} (label {label}), of which "
             f"{source.description} has {int(before[label])}; {remedy}."
         )
-
-
-def _named(name: Literal["mnist", "cifar10", "cifar100"], cache: Path, download: bool) -> Source:
-    """Read a data set of torchvision from the cache, after downloading it if it is not there whole."""
-    # here and not above, because importing torchvision takes a second that other sources need not pay
-    from torchvision import datasets
-
-    reader = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    folder = cache / _FOLDER_OF[name]
-    try:
-        train, test = _parts(reader, cache)
-    except _UNREADABLE as absent:
-        if not download:
-            raise InputError(
-                f"{name} was not found whole in {folder}: drop --data.download false to download it, or give "
-                "--data.path or --data.cache."
-            ) from absent
-        try:
-            _download(reader, name, cache)
-            train, test = _parts(reader, cache)
-        except (*_UNREADABLE, http.client.HTTPException) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(
-                f"{name} could not be downloaded to {folder} ({reason}); try again, give --data.path, or put the "
-                "unpacked files there yourself."
-            ) from error
-    classes = tuple(str(digit) for digit in range(10)) if name == "mnist" else tuple(train.classes)
-    return Source(train=_image_set(train), test=_image_set(test), classes=classes, description=f"{name} (torchvision)")
-
-
-def _parts(reader: Any, root: Path) -> tuple[Any, Any]:
-    return reader(root, train=True), reader(root, train=False)
-
-
-def _download(reader: Any, name: str, cache: Path) -> None:
-    """Download into a folder of its own and move the checked files: a failure leaves nothing in the cache."""
-    cache.mkdir(parents=True, exist_ok=True)
-    target = cache / _FOLDER_OF[name]
-    with (
-        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as temporary,
-        # older versions of torchvision print; standard output is for results
-        contextlib.redirect_stdout(sys.stderr),
-    ):
-        reader(temporary, train=True, download=True)
-        target.mkdir(parents=True, exist_ok=True)
-        for file in (Path(temporary) / _FOLDER_OF[name]).iterdir():
-            if file.is_file() and file.suffix != ".gz":
-                file.replace(target / file.name)
-
-
-def _image_set(part: Any) -> ImageSet:
-    """[N, H, W] tensor (MNIST) or [N, H, W, C] array (CIFAR) to uint8 [N, C, H, W]."""
-    pixels = torch.as_tensor(part.data)
-    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    return ImageSet(pixels.contiguous(), torch.as_tensor(part.targets, dtype=torch.int64))

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nuat.core import digest
-from nuat.data.images import ImageSet, Source
+from nuat.data.images import ImageSet, UnsplitData
 from nuat.data.memory import decode_evaluated
 from nuat.data.samples import Parts, Samples
 from nuat.data.transforms import TrainingView
@@ -243,7 +243,7 @@ def default_workers() -> int:
 
 def read(
     parts: Parts, image_size: int, cache: Path, *, eval_resize: int | None, workers: int | None, on_bad: OnBad
-) -> Source:
+) -> UnsplitData:
     """Look at every image once and return sets that decode them when they are asked for.
 
     Args:
@@ -278,7 +278,7 @@ def read(
         )
 
     sets = [streamed(samples, verified) for samples, verified in zip(parts.all, found, strict=True)]
-    return Source(
+    return UnsplitData(
         train=sets[0],
         test=sets[-1],
         classes=parts.classes,

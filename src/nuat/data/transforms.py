@@ -3,7 +3,6 @@
 Neither the number of worker processes, nor a restart, nor the number of devices changes a pixel.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nuat.core.random import seed_from
 from nuat.data.decoding import fit, opened, shrink, to_array, upright, upright_size
 
 _STRETCH = 4 / 3
@@ -38,8 +38,7 @@ class Draws:
     """Uniform numbers for one image in one epoch."""
 
     def __init__(self, seed: int, epoch: int, position: int) -> None:
-        digest = hashlib.sha256(f"view:{seed}:{epoch}:{position}".encode()).digest()
-        self._bits = np.random.Philox(key=int.from_bytes(digest[:16], "big"))
+        self._bits = np.random.Philox(key=seed_from("view", seed, epoch, position, bits=128))
 
     def uniform(self) -> float:
         """Return a number in [0, 1)."""

@@ -1,6 +1,5 @@
 """Every encoded image is decoded once before it is relied on; what cannot be is refused or left out by name."""
 
-import hashlib
 import itertools
 import os
 import sys
@@ -18,10 +17,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nuat.data import decoding
-from nuat.data.npz import UNREADABLE
+from nuat.data.cache import cache_key, read_cache, write_cache
 from nuat.data.samples import Parts, Samples
 from nuat.errors import InputError, PassingError
-from nuat.files import atomic_write
 
 T = TypeVar("T")
 
@@ -73,7 +71,7 @@ def verify(parts: Parts, cache: Path) -> list[Verified]:
     key = cache_key(parts.kind, "verified", parts.all)
     path = cache / "verified" / f"{key}.npz"
     n = sum(map(len, parts.all))
-    known = _from_cache(path, n)
+    known = _known(path, n)
     found = _look(parts.all, n, known)
     if known is None or found.bad != known.bad:
         write_cache(
@@ -148,24 +146,6 @@ def check_classes(parts: Parts, good: NDArray[np.bool_]) -> None:
         )
 
 
-def cache_key(kind: str, settings: str, parts: Sequence[Samples]) -> str:
-    """Return a name for what is made by ``settings`` from all samples of a source of ``kind``."""
-    key = hashlib.sha256(f"{kind} {settings} {parts[0].root.resolve()}".encode())
-    for samples in parts:
-        for stamp in samples.stamps():
-            key.update(stamp)
-    return key.hexdigest()[:32]
-
-
-def write_cache(path: Path, **arrays: NDArray[np.generic]) -> None:
-    """Keep arrays in a file, or say why they could not be: the run can go on, only the next one does it again."""
-    try:
-        with atomic_write(path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        warnings.warn(f"what was read could not be kept in {path.parent} ({error})", RuntimeWarning, stacklevel=2)
-
-
 def each(samples: Sequence[Samples], function: Callable[[Samples, int], T], title: str) -> Iterator[T | InputError]:
     """Yield ``function(part, i)`` of every sample of every part, in order and in parallel.
 
@@ -229,14 +209,13 @@ def _checked(samples: Samples, i: int) -> tuple[int, bool]:
     return zlib.crc32(content), decoding.check(content, samples.name(i))
 
 
-def _from_cache(path: Path, n: int) -> Verified | None:
+def _known(path: Path, n: int) -> Verified | None:
     """Return what was found before, or None where there is no whole file of it (it is then made again)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            good, grey, sums, reasons = (file[name] for name in ("good", "grey", "sums", "reasons"))
-            unread = file["unread"] if len(reasons) else np.zeros(0, dtype=np.bool_)
-    except (*UNREADABLE, AttributeError, TypeError):  # the last two: a file that is no .npz loads as a bare array
+    kept = read_cache(path)
+    if kept is None or not kept.keys() >= {"good", "grey", "sums", "reasons"}:
         return None
+    good, grey, sums, reasons = (kept[name] for name in ("good", "grey", "sums", "reasons"))
+    unread = kept.get("unread", np.zeros(0, dtype=np.bool_))
     places = np.flatnonzero(~good)
     if not len(good) == len(grey) == len(sums) == n or not len(places) == len(reasons) == len(unread):
         return None

@@ -11,7 +11,6 @@ pass of the model itself denies the label, and if it lies within the ball and th
 """
 
 import contextlib
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from nuat.attacks import eval_mode
 from nuat.config import ThreatConfig
 from nuat.core import digest
 from nuat.core.pass_counter import PassCounter
+from nuat.core.random import seed_from
 from nuat.core.threat import Threat
 from nuat.core.threat import threat as ball
 from nuat.data import Images, ImageSet, class_balanced, to_float
@@ -261,8 +261,7 @@ def _batch_seed(seed: int, attack: str, start: int) -> int:
 
     A kind is what stands before the first dash: pgd-20 starts where pgd-100 does.
     """
-    drawn = hashlib.sha256(f"{seed}:{attack.partition('-')[0]}:{start}".encode()).digest()
-    return int.from_bytes(drawn[:4], "big")
+    return seed_from(seed, attack.partition("-")[0], start)
 
 
 def _key(model: nn.Module, images: ImageSet, logits: Tensor, threat: ThreatConfig, seed: int, batch_size: int) -> str:

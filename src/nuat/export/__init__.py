@@ -3,6 +3,6 @@
 from nuat.export.onnx_file import to_onnx
 from nuat.export.robustbench_folder import Submission, to_robustbench
 from nuat.export.safetensors_file import to_safetensors
-from nuat.export.source import Source, find_source
+from nuat.export.trained_model import TrainedModel, find_model
 
-__all__ = ["Source", "Submission", "find_source", "to_onnx", "to_robustbench", "to_safetensors"]
+__all__ = ["Submission", "TrainedModel", "find_model", "to_onnx", "to_robustbench", "to_safetensors"]

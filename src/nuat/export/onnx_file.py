@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from nuat.errors import InputError
-from nuat.export.source import Source, logits
 from nuat.export.target import check_free, staged
+from nuat.export.trained_model import TrainedModel, logits
 from nuat.files import atomic_write
 from nuat.records import checkpoints
 from nuat.records.checkpoints import WeightsInfo
@@ -35,7 +35,7 @@ _LARGEST = 2**31 - 1
 """Bytes that a protobuf message, and with it a single file, can have."""
 
 
-def to_onnx(source: Source, target: Path) -> str:
+def to_onnx(trained: TrainedModel, target: Path) -> str:
     """Write the model as one ONNX file and return what was checked, for people.
 
     The file passes onnx's checker and gives, in onnxruntime on the CPU in batches of 1 and of 7, the predictions of the
@@ -47,11 +47,11 @@ def to_onnx(source: Source, target: Path) -> str:
     """
     check_free(target, folder=False)
     onnx, runtime = _packages()
-    model = checkpoints.load(source.weights)
+    model = checkpoints.load(trained.weights)
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size > _LARGEST:
-        raise InputError(f"{source.weights}: {size:,} bytes of weights; one ONNX file holds at most {_LARGEST:,}.")
-    proto = _convert(model, source.info)
+        raise InputError(f"{trained.weights}: {size:,} bytes of weights; one ONNX file holds at most {_LARGEST:,}.")
+    proto = _convert(model, trained.info)
     with staged(target) as path:
         with atomic_write(path) as file:
             file.write(proto.SerializeToString())
@@ -59,12 +59,12 @@ def to_onnx(source: Source, target: Path) -> str:
             onnx.checker.check_model(str(path), full_check=True)
         except onnx.checker.ValidationError as error:
             raise _refused(f"onnx {onnx.__version__} finds fault with it: {' '.join(str(error).split())}") from error
-        x = source.probe(_IMAGES)
+        x = trained.probe(_IMAGES)
         difference = _compare(runtime, path, model, x)
-    shape = ", ".join(map(str, (source.info.channels, *source.info.image_size)))
+    shape = ", ".join(map(str, (trained.info.channels, *trained.info.image_size)))
     return (
         f"opset {OPSET}, input {INPUT!r} [batch, {shape}] in [0, 1], output {OUTPUT!r} "
-        f"[batch, {len(source.info.classes)}]; onnxruntime {runtime.__version__} on {len(x)} {source.checked_on}, in "
+        f"[batch, {len(trained.info.classes)}]; onnxruntime {runtime.__version__} on {len(x)} {trained.checked_on}, in "
         f"batches of 1 and 7: same predictions, largest difference {difference:.1e} of the largest logit"
     )
 

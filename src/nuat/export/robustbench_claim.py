@@ -14,18 +14,14 @@ import torch
 
 from nuat.attacks.lineups import STANDARD
 from nuat.core import digest
-from nuat.data import Images, to_float
+from nuat.data import SETS, Images, to_float
 from nuat.errors import InputError
 from nuat.evaluation.results import AttackResult, Evaluation
-from nuat.export.source import Source, logits
+from nuat.export.trained_model import TrainedModel, logits
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
 
-LEADERBOARDS: dict[str, tuple[float, int]] = {
-    "cifar10": (8 / 255, 10_000),
-    "cifar100": (8 / 255, 10_000),
-    "imagenet": (4 / 255, 5_000),
-}
+LEADERBOARDS = {name: known.leaderboard for name, known in SETS.items() if known.leaderboard is not None}
 """Data set to the radius and the number of test images of its Linf leaderboard."""
 
 _SAME = 1e-9
@@ -60,13 +56,13 @@ class Claim:
         return _result(self.evaluation, "autoattack")
 
 
-def make_claim(source: Source, dataset: str, chosen: Path | None) -> Claim:
+def make_claim(trained: TrainedModel, dataset: str, chosen: Path | None) -> Claim:
     """Return the claim that the evaluations beside the weights allow.
 
     Where the evaluated images are on this machine, the clean verdicts on the first 200 must be those of the weights.
 
     Args:
-        source: the model; evaluation*.json in the folder of its weights are read. Where AutoAttack's file has no clean
+        trained: the model; evaluation*.json in the folder of its weights are read. Where AutoAttack's file has no clean
             verdicts, as in a campaign, those of the same images are taken from another file.
         dataset: RobustBench's name of the data set, or ours.
         chosen: the evaluation to take; none: of those with AutoAttack v2 and clean accuracy the one at the
@@ -75,7 +71,7 @@ def make_claim(source: Source, dataset: str, chosen: Path | None) -> Claim:
     Raises:
         InputError: no such evaluation, or one of other weights.
     """
-    folder = source.weights.parent
+    folder = trained.weights.parent
     elsewhere = _not_on_test(folder)
     beside = [
         file
@@ -86,25 +82,25 @@ def make_claim(source: Source, dataset: str, chosen: Path | None) -> Claim:
     found = {file: _read(file) for file in files}
     attacked = {file: e for file, e in found.items() if e.norm == "Linf" and _has(e, "autoattack")}
     others = found if chosen is None or not attacked else {**{file: _read(file) for file in beside}, **found}
-    pairs = {file: pair for file, e in attacked.items() if (pair := _with_clean(file, e, others, source.test))}
+    pairs = {file: pair for file, e in attacked.items() if (pair := _with_clean(file, e, others, trained.test))}
     usable = {file: evaluation for file, (evaluation, _) in pairs.items()}
     if attacked and not usable:
         raise InputError(
             f"{', '.join(file.name for file in attacked)}: clean and autoattack are not in one evaluation, and clean "
-            f"of these images is in no other in {folder}. Run: {_command(source.weights)}"
+            f"of these images is in no other in {folder}. Run: {_command(trained.weights)}"
         )
     if not usable:
         held = ", ".join(sorted({r.name for e in found.values() for r in e.results})) or "no evaluation"
         raise InputError(
             "RobustBench ranks by AutoAttack v2 beside clean accuracy, both of one Linf evaluation; "
-            f"{chosen or folder} holds {held}. Run: {_command(source.weights)}"
+            f"{chosen or folder} holds {held}. Run: {_command(trained.weights)}"
         )
-    eps, whole = LEADERBOARDS.get(dataset, (source.info.threat.eps, None))
+    eps, whole = LEADERBOARDS.get(dataset, (trained.info.threat.eps, None))
     file = max(usable, key=lambda name: (abs(usable[name].eps - eps) < _SAME, usable[name].n, name.name))
     claim = Claim(file, usable[file], dataset, pairs[file][1], tuple(_departures(usable[file], dataset, eps, whole)))
-    unchecked = _unchecked(claim.evaluation, source.test)
-    if source.test is not None and not unchecked:
-        _check_weights(claim, source, source.test)
+    unchecked = _unchecked(claim.evaluation, trained.test)
+    if trained.test is not None and not unchecked:
+        _check_weights(claim, trained, trained.test)
     return replace(claim, notes=(*claim.notes, unchecked)) if unchecked else claim
 
 
@@ -213,15 +209,15 @@ def _unchecked(evaluation: Evaluation, test: Images | None) -> str:
     return ""
 
 
-def _check_weights(claim: Claim, source: Source, test: Images) -> None:
+def _check_weights(claim: Claim, trained: TrainedModel, test: Images) -> None:
     """Refuse an evaluation whose clean verdicts on its first 200 images are not those of the weights."""
     part = test.select(claim.evaluation.indices[:_COMPARED])
-    now = logits(checkpoints.load(source.weights), to_float(part.images)).argmax(dim=1) == part.labels
+    now = logits(checkpoints.load(trained.weights), to_float(part.images)).argmax(dim=1) == part.labels
     stray = int((now != claim.clean.correct[: len(now)]).sum())
     if stray > _STRAY * len(now):
         raise InputError(
-            f"{claim.file}: is no evaluation of {source.weights}, which says otherwise on {stray} of {len(now)} clean "
-            f"images. Run: {_command(source.weights)}"
+            f"{claim.file}: is no evaluation of {trained.weights}, which says otherwise on {stray} of {len(now)} clean "
+            f"images. Run: {_command(trained.weights)}"
         )
 
 

@@ -23,8 +23,8 @@ from nuat.export import robustbench_texts as texts
 from nuat.export.robustbench_claim import make_claim
 from nuat.export.robustbench_network import architecture, definition
 from nuat.export.robustbench_texts import NUAT, Paper
-from nuat.export.source import Source, logits
 from nuat.export.target import check_free, staged
+from nuat.export.trained_model import TrainedModel, logits
 from nuat.files import atomic_write, write_text
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
@@ -54,7 +54,7 @@ class Submission(Paper):
             raise InputError(f"robustbench.dataset={self.dataset!r}: expected a name such as cifar10.")
 
 
-def to_robustbench(source: Source, target: Path, submission: Submission) -> str:
+def to_robustbench(trained: TrainedModel, target: Path, submission: Submission) -> str:
     """Write the folder ``target`` and return what was found, for people; on any error nothing is left behind.
 
     The checkpoint is loaded again, as plain tensors alone, and must give the shipped weights' logits bit for bit.
@@ -64,11 +64,11 @@ def to_robustbench(source: Source, target: Path, submission: Submission) -> str:
             cannot be written to.
     """
     check_free(target, folder=True)
-    info = source.info
-    claim = make_claim(source, submission.dataset or _dataset(source), submission.evaluation)
-    paper = _paper(source, submission)
+    info = trained.info
+    claim = make_claim(trained, submission.dataset or _dataset(trained), submission.evaluation)
+    paper = _paper(trained, submission)
     key = submission.key or texts.make_key(info, paper)
-    model = checkpoints.load(source.weights)
+    model = checkpoints.load(trained.weights)
     with staged(target) as folder:
         checkpoint = folder / f"{key}.pt"
         memory = io.BytesIO()  # torch.save hides the error of a full disk
@@ -77,10 +77,10 @@ def to_robustbench(source: Source, target: Path, submission: Submission) -> str:
             file.write(memory.getvalue())
         again = info.build()
         again.load_state_dict(checkpoints.read_torch(checkpoint))
-        x = source.probe(_IMAGES)
+        x = trained.probe(_IMAGES)
         if not torch.equal(logits(again, x), logits(model, x)):
             raise InputError(
-                f"{target}: the checkpoint does not give the logits of {source.weights}; nothing was kept."
+                f"{target}: the checkpoint does not give the logits of {trained.weights}; nothing was kept."
             )
         sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         extra = submission.additional_data
@@ -95,10 +95,10 @@ def to_robustbench(source: Source, target: Path, submission: Submission) -> str:
     return "\n".join([f"{found}{100 * claim.robust.accuracy:.2f}, from {claim.file}{clean}", *claim.notes])
 
 
-def _paper(source: Source, submission: Submission) -> Paper:
+def _paper(trained: TrainedModel, submission: Submission) -> Paper:
     """Return what the user says of the paper, and where nothing is said and the run is one of NuAT's, NuAT's."""
     said = {name: getattr(submission, name) for name in ("title", "link", "authors", "venue")}
-    if not any(said.values()) and _defense(RunFolder(source.weights.parent).config) in _OF_THE_PAPER:
+    if not any(said.values()) and _defense(RunFolder(trained.weights.parent).config) in _OF_THE_PAPER:
         return NUAT
     return replace(Paper(), **said)
 
@@ -111,11 +111,11 @@ def _defense(config: Path) -> str:
         return ""
 
 
-def _dataset(source: Source) -> str:
+def _dataset(trained: TrainedModel) -> str:
     """Return the name of the run's data set; of a file or folder of images, its own name."""
-    config = RunFolder(source.weights.parent).config
+    config = RunFolder(trained.weights.parent).config
     if not config.is_file():
-        raise InputError(f"{source.weights} lies in no run; name its data set, --robustbench.dataset cifar10.")
+        raise InputError(f"{trained.weights} lies in no run; name its data set, --robustbench.dataset cifar10.")
     images = read_data_config(config)
     name = images.name if images.path is None else images.path.stem
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)

@@ -5,15 +5,15 @@ from pathlib import Path
 import torch
 
 from nuat.errors import InputError
-from nuat.export.source import Source, logits
 from nuat.export.target import check_free, staged
+from nuat.export.trained_model import TrainedModel, logits
 from nuat.files import atomic_write
 from nuat.records import checkpoints
 
 _IMAGES = 16
 
 
-def to_safetensors(source: Source, target: Path) -> str:
+def to_safetensors(trained: TrainedModel, target: Path) -> str:
     """Copy the weights file byte for byte to ``target`` and return what was checked, for people.
 
     The copy is loaded again as ``nuat.load(target)`` would; its metadata and its logits on test images (random ones
@@ -25,15 +25,15 @@ def to_safetensors(source: Source, target: Path) -> str:
     if target.suffix != ".safetensors":
         raise InputError(f"--out {target}: nuat.load reads this format by its name; end it in .safetensors.")
     check_free(target, folder=False)
-    x = source.probe(_IMAGES)
-    before = logits(checkpoints.load(source.weights), x)
+    x = trained.probe(_IMAGES)
+    before = logits(checkpoints.load(trained.weights), x)
     with staged(target) as path:
         with atomic_write(path) as file:
-            file.write(source.weights.read_bytes())
-        same_info = checkpoints.read_info(path) == source.info
+            file.write(trained.weights.read_bytes())
+        same_info = checkpoints.read_info(path) == trained.info
         if not same_info or not torch.equal(logits(checkpoints.load(path), x), before):
             raise InputError(
-                f"{target}: the copy does not say what {source.weights} says; was that file written to meanwhile? "
+                f"{target}: the copy does not say what {trained.weights} says; was that file written to meanwhile? "
                 "Nothing was kept; give the same command again."
             )
-    return f"metadata and logits on {len(x)} {source.checked_on} equal bit for bit"
+    return f"metadata and logits on {len(x)} {trained.checked_on} equal bit for bit"

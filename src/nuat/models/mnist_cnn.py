@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nuat.models.grey_conv import GreyConv2d
 from nuat.models.sizes import check_counts, check_image_size, check_same_size
-from nuat.models.stem import Stem
 
 
 class MNISTCNN(nn.Module):
@@ -22,7 +22,7 @@ class MNISTCNN(nn.Module):
         check_counts(in_channels=in_channels, classes=classes, width=width)
         check_image_size("mnist-cnn", image_size, least=4)
         self.image_size = image_size
-        self.conv1 = Stem(in_channels, width, 5, padding=2)
+        self.conv1 = GreyConv2d(in_channels, width, 5, padding=2)
         self.conv2 = nn.Conv2d(width, width, 5, padding=2)
         self.conv3 = nn.Conv2d(width, 2 * width, 5, padding=2)
         self.conv4 = nn.Conv2d(2 * width, 2 * width, 5, padding=2)

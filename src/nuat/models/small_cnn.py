@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nuat.models.grey_conv import GreyConv2d
 from nuat.models.sizes import check_counts, check_image_size, check_same_size
-from nuat.models.stem import Stem
 
 
 class SmallCNN(nn.Module):
@@ -20,7 +20,7 @@ class SmallCNN(nn.Module):
         check_counts(in_channels=in_channels, classes=classes, width=width)
         check_image_size("small-cnn", image_size, least=4)
         self.image_size = image_size
-        self.conv1 = Stem(in_channels, width, 4, stride=2, padding=1)
+        self.conv1 = GreyConv2d(in_channels, width, 4, stride=2, padding=1)
         self.conv2 = nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)
         self.fc1 = nn.Linear(2 * width * (image_size[0] // 4) * (image_size[1] // 4), 100)
         self.fc2 = nn.Linear(100, classes)

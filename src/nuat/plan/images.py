@@ -49,16 +49,6 @@ class Images:
         return self.train + self.validation + self.test
 
 
-_KNOWN = {
-    # training and test images, channels, side, classes
-    "mnist": (60_000, 10_000, 1, 28, 10),
-    "cifar10": (50_000, 10_000, 3, 32, 10),
-    "cifar100": (50_000, 10_000, 3, 32, 100),
-    "imagenet100": (128_117, 5_000, 3, 224, 100),  # a tenth of ImageNet: which classes, and so how many, may differ
-    "imagenet": (1_281_167, 50_000, 3, 224, 1000),
-}
-
-
 def find(config: DataConfig, *, images: int | None, classes: int | None, image_size: int | None) -> Images:
     """Return what is known of the images that the settings name, with the given numbers in place of it.
 
@@ -169,18 +159,19 @@ def _look(config: DataConfig) -> Images | None:
             source=f"read from {dataset.source}",
         )
     name = config.subset or (config.name if path is None else path.name)
-    if name not in _KNOWN:
+    if path is None and config.subset is None:
+        data.check_name(name)
+    if name not in data.SETS:
         return None
-    train, test, channels, side, classes = _KNOWN[name]
-    about = " (a tenth of ImageNet; not known which classes)" if name == "imagenet100" else ""
+    known = data.SETS[name]
     return Images(
-        train=_limited(_left(train, config), config),
+        train=_limited(_left(known.train, config), config),
         validation=config.validation,
-        test=test,
-        channels=channels,
-        size=(side, side),
-        classes=classes,
-        source=f"sizes of {name}{about}, no image of it read",
+        test=known.test,
+        channels=known.channels,
+        size=(known.size, known.size),
+        classes=known.classes,
+        source=f"sizes of {name}{known.note}, no image of it read",
     )
 
 

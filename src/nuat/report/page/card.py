@@ -4,18 +4,12 @@ from pathlib import PurePath
 
 from nuat.attacks.names import attack_name
 from nuat.core.eps import eps_text
+from nuat.data import SETS
 from nuat.report.campaigns import duration
 from nuat.report.page.measurements import WORST_CASE
 from nuat.report.page.runs import Run
 from nuat.report.page.settings import changes, commands, local, show
 from nuat.report.page.text import escape_markdown as plain
-
-_LICENCES = {
-    "mnist-sample": "The digits are MNIST's (Yann LeCun, Corinna Cortes, Christopher J. C. Burges), CC BY-SA 3.0.",
-    "mnist": "MNIST (Yann LeCun, Corinna Cortes, Christopher J. C. Burges) is under CC BY-SA 3.0.",
-    "cifar10": "CIFAR-10 (Alex Krizhevsky 2009) comes without a licence; its images were collected from the web.",
-    "cifar100": "CIFAR-100 (Alex Krizhevsky 2009) comes without a licence; its images were collected from the web.",
-}
 
 
 def model_card(run: Run) -> str:
@@ -81,7 +75,8 @@ def _data(run: Run) -> str:
     said += f", {count:,} training images" if count else ""
     said += f"; {data['validation']:,} images held out of them chose the best epoch." if data.get("validation") else "."
     own = data.get("path") and not str(data["path"]).rsplit("/", 1)[-1].startswith(str(data["name"]))
-    licence = None if own else _LICENCES.get(str(data["name"]))
+    known = None if own else SETS.get(str(data["name"]))
+    licence = None if known is None else known.licence
     if source.get("test"):
         said += f" There are {source['test']:,} test images, none of them trained on."
     return said + "\n\nLicence of the data: " + (licence or "that of the images given; it is not recorded.")

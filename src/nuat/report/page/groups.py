@@ -8,19 +8,12 @@ from pathlib import Path
 from nuat import paper
 from nuat.attacks.names import attack_name as attack_name
 from nuat.core.eps import eps_text
+from nuat.data import SETS
 from nuat.recipes import RECIPES
 from nuat.report.page.measurements import Measurement
 from nuat.report.page.runs import Run
 from nuat.report.page.settings import identity
 
-_DATA = {
-    "mnist-sample": "MNIST sample",
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "imagenet100": "ImageNet-100",
-    "imagenet": "ImageNet",
-}
 _SHORTER = {"nuat-mnist": "nuat-wa-mnist-mnist-cnn"}
 """Recipes that train as a row of the paper does, with other settings, to the recipe of that row."""
 Column = tuple[str, str]
@@ -43,7 +36,8 @@ class Setting:
     def title(self) -> str:
         """The heading of the group."""
         eps = "" if self.eps is None else f", {self.norm} eps {eps_text(self.eps)}"
-        return f"{_DATA.get(self.dataset, self.dataset)}, {self.network}{eps}"
+        title = SETS[self.dataset].title if self.dataset in SETS else self.dataset
+        return f"{title}, {self.network}{eps}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Stem(nn.Conv2d):
+class GreyConv2d(nn.Conv2d):
     """A convolution whose gradient in a grey image is cheap on the CPU; else ``nn.Conv2d`` itself, names included.
 
     With a single input channel the CPU's own kernel takes up to ten times as long for the gradient in the images as for
@@ -19,7 +19,9 @@ class Stem(nn.Conv2d):
         if not (input.requires_grad and torch.is_grad_enabled() and self._cheap(input)):
             return super().forward(input)
         # the weights' gradient stays the convolution's own: an attack, which asks for the images' alone, pays for none
-        result: Tensor = _Images.apply(super().forward(input.detach()), input, self.weight, self.stride, self.padding)
+        result: Tensor = _ImageGradient.apply(
+            super().forward(input.detach()), input, self.weight, self.stride, self.padding
+        )
         return result
 
     def _cheap(self, images: Tensor) -> bool:
@@ -27,7 +29,7 @@ class Stem(nn.Conv2d):
         return plain and images.device.type == "cpu" and images.shape[1] == 1 and not isinstance(self.padding, str)
 
 
-class _Images(torch.autograd.Function):
+class _ImageGradient(torch.autograd.Function):
     """The identity of a result [B, N, H', W'], through which the images [B, 1, H, W] get their gradient."""
 
     @staticmethod

@@ -20,7 +20,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class TrainedModel:
     """Weights of ours and the images that copies are checked on."""
 
     weights: Path
@@ -43,7 +43,7 @@ class Source:
         return torch.rand((n, self.info.channels, *self.info.image_size), generator=draw)
 
 
-def find_source(path: Path) -> Source:
+def find_model(path: Path) -> TrainedModel:
     """Return what a run's folder (its best weights) or a .safetensors file holds. Nothing is downloaded.
 
     Raises:
@@ -51,7 +51,7 @@ def find_source(path: Path) -> Source:
     """
     weights = checkpoints.weights_file(path)
     info = checkpoints.read_info(weights)
-    return Source(weights, info, _test_images(weights, info))
+    return TrainedModel(weights, info, _test_images(weights, info))
 
 
 def logits(model: nn.Module, x: Tensor) -> Tensor:

@@ -6,15 +6,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nuat.models.stem import Stem
+from nuat.models.grey_conv import GreyConv2d
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 
 
-def pair(channels: int, kernel: int, stride: int, padding: int) -> tuple[Stem, nn.Conv2d]:
+def pair(channels: int, kernel: int, stride: int, padding: int) -> tuple[GreyConv2d, nn.Conv2d]:
     torch.manual_seed(0)
     plain = nn.Conv2d(channels, 5, kernel, stride=stride, padding=padding).double()
-    stem = Stem(channels, 5, kernel, stride=stride, padding=padding).double()
+    stem = GreyConv2d(channels, 5, kernel, stride=stride, padding=padding).double()
     stem.load_state_dict(plain.state_dict())
     return stem, plain
 
