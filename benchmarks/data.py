@@ -39,7 +39,7 @@ from nuat.data import Batch, Dataset
 from nuat.defenses import NuAT
 from nuat.progress import Reporter
 from nuat.records.folder import RunFolder
-from nuat.training.loop import Loop
+from nuat.training.run import Loop
 
 CLASSES = 4
 SIDE = 224

@@ -21,7 +21,7 @@ Norm = Callable[[Tensor], Tensor]
 
 def fixed(method: Method) -> Norm:
     """Return the norm by that method, whatever the device."""
-    return lambda a: _NuclearNorm.apply(a, method)
+    return lambda a: _NuclearNorm.apply(a, *method(a.detach()))
 
 
 NORMS: dict[str, Norm] = {

@@ -9,9 +9,9 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from nuat.errors import InputError, PassingError, did_you_mean
+from nuat.errors import InputError, TransientError, did_you_mean
 
 _HELP = """\
 usage: nuat COMMAND ...
@@ -37,8 +37,8 @@ options:
   --version       show the version
 """
 
-_MAY_PASS = 75
-"""Stands for exit code 2 where what failed may pass (EX_TEMPFAIL), so that the end is not noted as a final one."""
+_WORTH_RETRYING = 75
+"""Internal exit code for a failure that is worth retrying (EX_TEMPFAIL); the user sees 2."""
 
 _COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign", "recipes")
 
@@ -46,91 +46,88 @@ _COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "e
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if "RANK" not in os.environ:
-        code = _run(arguments)
-    else:
-        # one of several processes: the first of its machine speaks, and what is over is not begun again
+    one_of_several = "RANK" in os.environ
+    if one_of_several:
         from nuat.distributed.launch import final_code, note_end
 
         over = final_code()
-        if over is not None:
+        if over is not None:  # a run that has ended for good is not begun again
             return over
-        code = _run(arguments)
-        note_end(code)
-    return 2 if code == _MAY_PASS else code
-
-
-def _run(arguments: list[str]) -> int:
-    """Run a command; say what went wrong, and return the exit code."""
-    speaks = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
-        code = _dispatch(arguments)
+        command, rest = _command(arguments)
+        code = command(rest)
         sys.stdout.flush()  # here rather than at exit, so that a reader who has left is noticed
-        return code
-    except InputError as error:
-        if speaks or getattr(error, "of_this_process", False):
-            print(f"nuat: error: {error}", file=sys.stderr)
-        elif not _said_already():
-            print(f"nuat: error: process {os.environ.get('RANK')}: {error}", file=sys.stderr)
-        return _MAY_PASS if isinstance(error, PassingError) else 2
-    except SystemExit as end:  # help was asked for and printed
-        return int(end.code or 0)
-    except KeyboardInterrupt as error:
-        if speaks:
-            print(f"\nnuat: {str(error) or 'interrupted'}", file=sys.stderr)
-        return 128 + getattr(error, "signal_number", 2)
-    except BrokenPipeError:
-        with contextlib.suppress(OSError):  # Python flushes once more at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        code = _failed(error)
+    if one_of_several:
+        note_end(code)
+    return 2 if code == _WORTH_RETRYING else code
+
+
+def _failed(error: BaseException) -> int:
+    """Print what went wrong, in one line unless it is our own fault, and return the exit code."""
+    speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes the first of its machine
+    match error:
+        case InputError():
+            if speaks or error.of_this_process:
+                print(f"nuat: error: {error}", file=sys.stderr)
+            elif not _another_ended():
+                print(f"nuat: error: process {os.environ.get('RANK')}: {error}", file=sys.stderr)
+            return _WORTH_RETRYING if isinstance(error, TransientError) else 2
+        case SystemExit():  # help was asked for and printed
+            return int(error.code or 0)
+        case KeyboardInterrupt():
+            if speaks:
+                print(f"\nnuat: {str(error) or 'interrupted'}", file=sys.stderr)
+            return 128 + getattr(error, "signal_number", 2)
+        case BrokenPipeError():
+            with contextlib.suppress(OSError):  # Python flushes once more at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + 13
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
             print(
                 "nuat: error: no space left on the disk; free some and give the same command again, or, if it was "
                 "training, nuat train --resume RUN.",
                 file=sys.stderr,
             )
             return 2
-        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EFBIG):
+        case OSError() if error.errno in (errno.EROFS, errno.EFBIG):
             why = "the disk can only be read" if error.errno == errno.EROFS else "a file became larger than is allowed"
             print(
                 f"nuat: error: {why} ({error.filename or error.strerror}); give a folder elsewhere, --out or --json.",
                 file=sys.stderr,
             )
             return 2
-        if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-            print(
-                "nuat: error: out of memory; give a smaller --batch-size, or --evaluation.batch-size where it failed "
-                "after training.",
-                file=sys.stderr,
-            )
-            return 2
-        if type(error).__name__ == "PeerLostError":
-            if speaks:
-                print(f"nuat: {error}", file=sys.stderr)
-            return 1
-        traceback.print_exc()
-        print("nuat: this is an error of nuat's own; please report it with the lines above.", file=sys.stderr)
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        print(
+            "nuat: error: out of memory; give a smaller --batch-size, or --evaluation.batch-size where it failed "
+            "after training.",
+            file=sys.stderr,
+        )
+        return 2
+    if type(error).__name__ == "PeerLostError":
+        if speaks:
+            print(f"nuat: {error}", file=sys.stderr)
         return 1
+    traceback.print_exception(error)
+    print("nuat: this is an error of nuat's own; please report it with the lines above.", file=sys.stderr)
+    return 1
 
 
-def _said_already() -> bool:
-    """Return whether another process has ended for what this one met, or may have: mostly all meet the same mistake."""
+def _another_ended() -> bool:
+    """Return whether another process has ended, or may have: usually all meet the same mistake, and one says it."""
     from nuat.distributed.launch import ended
 
     return ended(within=2.0)
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int], list[str]]:
+    """Return the function of the command that is asked for, and the arguments that are left for it."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_HELP, end="")
-        return 0 if arguments else 2
+        return _help, arguments
     command, rest = arguments[0], arguments[1:]
     if command == "--version":
-        from nuat import __version__
-
-        print(f"nuat {__version__}")
-        return 0
+        return _version, rest
     several = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
     if several and command in _COMMANDS and command not in ("train", "evaluate"):
         raise InputError(f"'nuat {command}' runs in one process; start it without torchrun.")
@@ -163,4 +160,16 @@ def _dispatch(arguments: list[str]) -> int:
         case _:
             hint = did_you_mean(command, _COMMANDS)
             raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")
-    return run(rest)
+    return run, rest
+
+
+def _help(arguments: list[str]) -> int:
+    print(_HELP, end="")
+    return 0 if arguments else 2
+
+
+def _version(arguments: list[str]) -> int:
+    from nuat import __version__
+
+    print(f"nuat {__version__}")
+    return 0

@@ -15,7 +15,7 @@ class InputError(ValueError):
     """Whether, of several processes, this one alone may have met it, so that it must say so itself."""
 
 
-class PassingError(InputError):
+class TransientError(InputError):
     """What worked before does not now: a file cannot be read, a process that decodes images died.
 
     It is said like any InputError, but no setting is to blame and it may pass: processes that are started again in the

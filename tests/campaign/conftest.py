@@ -18,7 +18,7 @@ def _alone(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Importing TensorBoard takes longer than all the rest."""
-    monkeypatch.setattr("nuat.training.loop.Curves", _NoCurves)
+    monkeypatch.setattr("nuat.training.run.Curves", _NoCurves)
 
 
 class _NoCurves:
@@ -37,7 +37,7 @@ def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("nuat.training.loop.Curves", _NoCurves)
+        patch.setattr("nuat.training.run.Curves", _NoCurves)
         write_images(folder / "images.npz")
         assert set(run(plan()).values()) == {"done"}
     return folder / "out"

@@ -12,10 +12,10 @@ from campaign_runs import MAIN, NAMES, NORMAL, NUAT, SMALL, At, plan, record, ru
 
 from nuat.campaign import Entry, Row, Status
 from nuat.campaign.runner import run as train
-from nuat.errors import InputError, PassingError
+from nuat.errors import InputError, TransientError
 from nuat.files import atomic_write
 from nuat.report.campaigns import campaign_markdown
-from nuat.training import loop
+from nuat.training import run as training_run
 
 ONE_FAILED = {**dict.fromkeys(NAMES, "done"), NAMES[1]: "failed"}
 
@@ -50,7 +50,7 @@ def test_a_crash_in_a_row_is_recorded_and_the_others_finish(monkeypatch: pytest.
 def test_what_may_pass_is_no_failure_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     told = At()
     with monkeypatch.context() as patch:
-        break_row(patch, NAMES[1], PassingError("0001.png cannot be read"))
+        break_row(patch, NAMES[1], TransientError("0001.png cannot be read"))
         entries = statuses(runner(plan(), reporter=told).run())
     assert entries[NAMES[1]] not in ("done", "failed")
     assert [name for name, status in entries.items() if status == "done"] == [n for n in NAMES if n != NAMES[1]]
@@ -142,7 +142,7 @@ def test_an_overfitting_alarm_is_in_the_record(monkeypatch: pytest.MonkeyPatch) 
 def test_a_full_disk_in_training_ends_the_campaign_and_keeps_what_is_finished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    saved, save = 0, loop.Bookkeeper.checkpoint
+    saved, save = 0, training_run.Bookkeeper.checkpoint
 
     def checkpoint(books: Any) -> None:
         nonlocal saved
@@ -152,7 +152,7 @@ def test_a_full_disk_in_training_ends_the_campaign_and_keeps_what_is_finished(
         save(books)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Bookkeeper, "checkpoint", checkpoint)
+        patch.setattr(training_run.Bookkeeper, "checkpoint", checkpoint)
         with pytest.raises(InputError, match="no space left on the disk"):
             run(plan())
     assert record(NAMES[0])["status"] == "done"

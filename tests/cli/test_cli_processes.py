@@ -17,7 +17,7 @@ from cli_runs import FAST, draw_nothing, files, write_npz
 import nuat as package
 from nuat import cli
 from nuat.cli import main
-from nuat.errors import InputError, PassingError
+from nuat.errors import InputError, TransientError
 
 CONSOLE = (sys.executable, "-m", "nuat")
 LONG = ("train", *FAST, "--epochs", "30", "--data.path", "images.npz", "--out", "run")
@@ -88,14 +88,14 @@ def test_a_reader_that_has_left_is_no_error(unbuffered: bool) -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
-@pytest.mark.parametrize(("error", "noted"), [(InputError, "2"), (PassingError, None)])
+@pytest.mark.parametrize(("error", "noted"), [(InputError, "2"), (TransientError, None)])
 def test_only_what_cannot_pass_is_final_for_the_processes_of_a_run(
     error: type[InputError], noted: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_: list[str]) -> int:
         raise error("the disk is away; start again.")
 
-    monkeypatch.setattr(cli, "_dispatch", fail)
+    monkeypatch.setattr(cli, "_command", fail)
     for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("NUAT_FINAL", "final")):
         monkeypatch.setenv(name, value)
     assert main(["train"]) == 2

@@ -11,10 +11,10 @@ from nuat.core.losses import (
     cross_entropy,
     cross_entropy_sum,
     kl_divergence,
-    nuclear_term,
     probability_margin,
     squared_distance,
 )
+from nuat.core.nuclear import nuclear_term
 
 
 def drawn(batch: int = 5, classes: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:

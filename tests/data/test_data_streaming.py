@@ -17,7 +17,7 @@ from image_files import write_folder, write_shards
 from nuat.config import DataConfig
 from nuat.data import Batch, Dataset, StreamedSet, epoch_batches, load, streaming
 from nuat.data.samples import FileSamples, ShardSamples
-from nuat.errors import PassingError
+from nuat.errors import TransientError
 
 N = 41  # six batches of 7 images, the last of 6
 
@@ -195,7 +195,7 @@ def test_an_image_that_vanishes_is_named_and_no_process_stays(tmp_path, kind, wo
     run(streamed)
     victim = root / "train" / ("b/0010.jpg" if kind == "files" else "set-000002.tar")
     victim.unlink()
-    with pytest.raises(PassingError) as caught:
+    with pytest.raises(TransientError) as caught:
         run(streamed, epoch=1)
     assert str(caught.value).startswith(f"{victim}")
     assert "cannot be read (No such file or directory); put it back" in str(caught.value)
@@ -217,7 +217,7 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence(roots):
     before = signal.getsignal(signal.SIGCHLD)
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(PassingError) as caught:  # what they had made may still come
+    with pytest.raises(TransientError) as caught:  # what they had made may still come
         list(batches)
     for word in ("a process that decodes images has died", "--data.workers", "/dev/shm", "--auto-resume true"):
         assert word in str(caught.value)
@@ -248,7 +248,7 @@ def test_workers_that_cannot_be_started_are_told_in_a_sentence(roots, monkeypatc
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", full)
-    with pytest.raises(PassingError, match=r"cannot be started \(.*Cannot allocate memory\); .* --data\.workers"):
+    with pytest.raises(TransientError, match=r"cannot be started \(.*Cannot allocate memory\); .* --data\.workers"):
         run(read(roots, "files", 2).train)
 
 
@@ -288,7 +288,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_told(roots, monkeypatch):
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device")
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    with pytest.raises(PassingError, match=r"no room for a batch of 7 images .*No space left.*/dev/shm"):
+    with pytest.raises(TransientError, match=r"no room for a batch of 7 images .*No space left.*/dev/shm"):
         run(read(roots, "files", 1).train)
 
 

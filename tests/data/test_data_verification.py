@@ -10,7 +10,7 @@ from image_files import KINDS, encoded, hash_of, write_folder, write_shards
 from nuat.config import DataConfig
 from nuat.data import Dataset, decoding, load, verification
 from nuat.data.samples import FileSamples
-from nuat.errors import InputError, PassingError
+from nuat.errors import InputError, TransientError
 
 PATH = FileSamples._path
 WAYS = pytest.mark.parametrize("loading", ["memory", "stream"])
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_read_is_looked_at_again(tree, monkeypatch, loadin
                 read(tree, loading=loading)
             assert caught.type is InputError  # files that are damaged stay so
         elif n == 4:  # it may be there at the next start, which would then train on other images
-            with pytest.raises(PassingError, match=rf"{unread.name} cannot be read \(Permission denied\)"):
+            with pytest.raises(TransientError, match=rf"{unread.name} cannot be read \(Permission denied\)"):
                 read(tree, loading=loading, on_bad="skip")
         else:
             with pytest.warns(RuntimeWarning, match="3 of 36 images"):
@@ -99,7 +99,7 @@ def test_where_no_file_is_damaged_but_some_cannot_be_read_it_may_pass(tmp_path, 
     root = write_folder(tmp_path / "set", {"train": 12, "test": 3})
     with monkeypatch.context() as patch:
         patch.setattr(FileSamples, "_path", lambda samples, i: samples.root / "gone" if i == 5 else PATH(samples, i))
-        with pytest.raises(PassingError, match=r"gone cannot be read \(No such file or directory\)"):
+        with pytest.raises(TransientError, match=r"gone cannot be read \(No such file or directory\)"):
             read(root, loading=loading)
     assert len(read(root, loading=loading, validation=0).train) == 12
 
@@ -120,7 +120,7 @@ def test_what_was_found_is_kept_beside_what_could_not_be_read(tmp_path, monkeypa
             FileSamples, "_path", lambda samples, i: root / "gone" if PATH(samples, i) == file else PATH(samples, i)
         )
         for _ in range(2):
-            with pytest.raises(PassingError, match="gone cannot be read"):
+            with pytest.raises(TransientError, match="gone cannot be read"):
                 read(root, loading="stream")
     assert len(looked_at) == 14
     for _ in range(2):

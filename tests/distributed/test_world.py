@@ -26,7 +26,7 @@ from nuat.distributed.world import ALONE, World, check_gpus, joined, peer_lost, 
 from nuat.errors import InputError
 from nuat.evaluation.evaluate import evaluate
 from nuat.models import synchronise_batch_norm
-from nuat.training import agreement
+from nuat.training import preparation
 from nuat.training.state import TrainingState
 from nuat.training.update import Updater
 from nuat.training.validation import validate
@@ -206,7 +206,7 @@ def disagree(world: World, path: str, other: str, kind: str) -> str:
     if kind == "settings" and world.rank:
         config = small_config(Path(path), epochs=3)
     try:
-        agreement.check(world, config, data.load(config.data))
+        preparation.check_agreement(world, config, data.load(config.data))
     except InputError as error:
         return str(error)
     return ""

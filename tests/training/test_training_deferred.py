@@ -34,9 +34,9 @@ from nuat.defenses import AWP, GAT, PGDAT, TRADES, BatchLoss, Defense, FreeAT, N
 from nuat.errors import NonFiniteError
 from nuat.progress import Reporter
 from nuat.records.folder import RunFolder
-from nuat.training import loop
-from nuat.training.loop import Loop
+from nuat.training import run as training_run
 from nuat.training.monitors import RunStopped
+from nuat.training.run import Loop
 from nuat.training.update import Updater
 
 SKIP = MonitorConfig(on_nonfinite="skip")
@@ -52,7 +52,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def deferring(monkeypatch: pytest.MonkeyPatch) -> Deferring:
     def choose(defers: bool) -> None:
-        monkeypatch.setattr(loop, "Updater", functools.partial(Updater, defers=defers))
+        monkeypatch.setattr(training_run, "Updater", functools.partial(Updater, defers=defers))
 
     return choose
 

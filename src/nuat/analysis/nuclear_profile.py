@@ -17,7 +17,7 @@ from torch import Tensor
 from nuat.analysis.models import NamedModel, Progress, check_all, generator, measured, numbers
 from nuat.analysis.record import Measured, Subject
 from nuat.attacks import PGD, NuclearNormAttack, eval_mode
-from nuat.core.losses import nuclear_term
+from nuat.core.nuclear import nuclear_term
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
 from nuat.hardware import full_precision

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, Forward, input_gradient
-from nuat.core.losses import cross_entropy, nuclear_term
+from nuat.core.losses import cross_entropy
+from nuat.core.nuclear import nuclear_term
 from nuat.core.threat import bernoulli, check_eps
 from nuat.errors import InputError
 

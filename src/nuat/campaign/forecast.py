@@ -23,7 +23,7 @@ from nuat.data import to_float
 from nuat.files import write_text
 from nuat.plan.steps import rehearsal, stand_at, wait
 from nuat.records.settings import to_json
-from nuat.training.loop import Loop
+from nuat.training.run import Loop
 from nuat.training.validation import PGD_STEPS
 
 MARGIN = 1.1

@@ -14,7 +14,7 @@ from nuat.campaign.forecast import Forecaster
 from nuat.campaign.ledger import Ledger, Status
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.campaign.queue import Entry
-from nuat.errors import InputError, PassingError
+from nuat.errors import InputError, TransientError
 from nuat.evaluation.evaluate import evaluate
 from nuat.files import no_space_left
 from nuat.progress import Reporter, progress_bars
@@ -160,7 +160,7 @@ class Runner:
             if (isinstance(error, OSError) and no_space_left(error)) or "no space left" in str(error):
                 raise
             self._tried.add(row.name)
-            if isinstance(error, PassingError):
+            if isinstance(error, TransientError):
                 text = f"{row.name} is left as it is, and the same command tries it again: {error}"
                 self._reporter.message(text, style="bold red")
                 return

@@ -25,7 +25,7 @@ from nuat.records.folder import RunFolder
 from nuat.records.settings import read_config
 from nuat.report.tables import evaluation_table
 from nuat.training.monitors import RunStopped
-from nuat.training.run import run
+from nuat.training.run import Run, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +91,23 @@ def train(arguments: list[str]) -> int:
         if again and world.leads:
             folder.clear_start(config)
         resume = world.agree(resume or (again and folder.checkpoint.is_file()))
-        _train(folder, config, recipe, resume, world)
+        console = Console(quiet=not world.leads)  # of several processes the first one speaks
+        reporter = TerminalReporter(console)
+        device = hardware.resolve(config.device, world.gpu)
+        on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
+        reporter.message(f"{recipe}: {config.epochs} epochs on {on}; writing to {folder.path}")
+        try:
+            finished = run(config, out=folder.path, recipe=recipe, resume=resume, reporter=reporter, world=world)
+        except RunStopped as stopped:
+            left = f" The last checkpoint is kept in {folder.path}." if folder.checkpoint.is_file() else ""
+            raise InputError(f"the run was ended: {stopped}{left}") from None
+        _evaluate(finished, config, console, world)
     return 0
 
 
-def _train(folder: RunFolder, config: TrainConfig, recipe: str, resume: bool, world: World) -> None:
-    """Train, evaluate and picture a run; of several processes the first one speaks and writes."""
-    console = Console(quiet=not world.leads)
-    reporter = TerminalReporter(console)
-    device = hardware.resolve(config.device, world.gpu)
-    on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
-    reporter.message(f"{recipe}: {config.epochs} epochs on {on}; writing to {folder.path}")
-    try:
-        finished = run(config, out=folder.path, recipe=recipe, resume=resume, reporter=reporter, world=world)
-    except RunStopped as stopped:
-        left = f" The last checkpoint is kept in {folder.path}." if folder.checkpoint.is_file() else ""
-        raise InputError(f"the run was ended: {stopped}{left}") from None
-    summary = finished.summary
+def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World) -> None:
+    """Evaluate and picture a finished run; of several processes the first one speaks and writes."""
+    folder, reporter, summary = RunFolder(finished.folder), TerminalReporter(console), finished.summary
     reporter.message(
         f"trained in {summary['seconds']:.1f} s ({summary['forwards']:,} images forward, {summary['backwards']:,} "
         f"backward); best epoch {summary['best_epoch']} of {summary['epochs']}"
@@ -140,7 +140,7 @@ def _train(folder: RunFolder, config: TrainConfig, recipe: str, resume: bool, wo
     from nuat.report.figures import adversarial_examples, training_curves  # matplotlib takes a second
 
     training_curves(folder.read_metrics(), folder.curves)
-    model = checkpoints.load(folder.best, device=device)
+    model = checkpoints.load(folder.best, device=hardware.resolve(config.device, world.gpu))
     adversarial_examples(model, dataset.test, dataset.classes, config.threat, folder.examples)
     reporter.message(
         f"weights: {folder.best}\npicture: {folder.examples}\nrecord:  {folder.path}\n"

@@ -4,11 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nuat.core.nuclear import nuclear_norm
-
 
 def wide(logits: Tensor) -> Tensor:
-    """Return logits in float32, or in float64 where they are."""
+    """Return logits in float32, or in float64 where they already are."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -60,12 +58,3 @@ def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
     """
     log_reference = wide(reference).log_softmax(dim=1)
     return F.kl_div(wide(logits).log_softmax(dim=1), log_reference, reduction="batchmean", log_target=True)
-
-
-def nuclear_term(logits: Tensor, reference: Tensor) -> Tensor:
-    """Return ||logits - reference||_* / M, scalar, for two [M, N] matrices of logits.
-
-    The paper's losses are sums over the batch and divide by M in the update (Alg. 1, line 9); with the mean
-    cross-entropy the nuclear norm is divided by M, the images actually in the batch.
-    """
-    return nuclear_norm(wide(logits) - wide(reference)) / logits.shape[0]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nuat.core.finite import left_to_watch
+from nuat.core.losses import wide
 from nuat.errors import InputError, NonFiniteError
 
 Method = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -25,19 +26,20 @@ Method = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class _NuclearNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, method: Method) -> Tensor:
-        value, polar = method(a)
-        ctx.save_for_backward(polar)
-        return value
+    """The value of a matrix's nuclear norm, with U V^T as its gradient in the matrix."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def forward(ctx: Any, a: Tensor, value: Tensor, polar: Tensor) -> Tensor:
+        ctx.save_for_backward(polar)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         # torch's once_differentiable lets this pass where ``gradient`` is a constant: the term would be left out
         if torch.is_grad_enabled():
             raise RuntimeError("nuclear_norm can be differentiated once only; create_graph=True asks for more.")
         (polar,) = ctx.saved_tensors
-        return gradient * polar, None
+        return gradient * polar, None, None
 
 
 def _method(device: str, dtype: torch.dtype) -> Method:
@@ -57,9 +59,9 @@ def _by_svd(a: Tensor) -> tuple[Tensor, Tensor]:
 
 def _by_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
     """Decompose G [k, k]: of float32 with singular values down to 1e-3 of the largest, G's keep 10 digits."""
-    wide = a.double()
+    a64 = a.double()
     tall = a.shape[0] >= a.shape[1]
-    gram = _lower_gram(wide.mT if tall else wide)
+    gram = _lower_gram(a64.mT if tall else a64)
     _check_finite(math.isfinite(gram.trace().item()))  # squares of float32 cannot overflow in float64
     eigenvalues, vectors = torch.linalg.eigh(gram)
     # as Python's numbers: for ten of them each operation on tensors costs more than all of this
@@ -68,7 +70,7 @@ def _by_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
     inverse = torch.tensor([1.0 / value if value > least else 0.0 for value in s], dtype=gram.dtype)
     root = (vectors * inverse) @ vectors.mT
     if a.numel() < _LARGE or not 1e-30 < s[-1] < 1e30:
-        polar = (wide @ root if tall else root @ wide).to(a.dtype)
+        polar = (a64 @ root if tall else root @ a64).to(a.dtype)
     else:  # half the time in float32, and still nearer to the truth than a decomposition in float32
         root = root.to(a.dtype)
         with torch.autocast(device_type=a.device.type, enabled=False):
@@ -103,12 +105,12 @@ def _by_iteration(a: Tensor) -> tuple[Tensor, Tensor]:
 
     Infinities and NaN make the value and the whole gradient NaN.
     """
-    wide = a.double()
+    a64 = a.double()
     # neither squares nor fourth powers may overflow or vanish; zero stays zero
-    largest = torch.linalg.vector_norm(wide, math.inf).clamp(min=_TINY)
-    wide = wide / largest
+    largest = torch.linalg.vector_norm(a64, math.inf).clamp(min=_TINY)
+    a64 = a64 / largest
     tall = a.shape[0] >= a.shape[1]
-    gram = wide.mT @ wide if tall else wide @ wide.mT
+    gram = a64.mT @ a64 if tall else a64 @ a64.mT
     # bounds the square of the largest singular value, and is at most k^(1/4) times as large: tr(G^4)^(1/4)
     bound = torch.linalg.vector_norm(gram @ gram).sqrt().clamp(min=_TINY)
     start = r = gram / bound
@@ -121,7 +123,7 @@ def _by_iteration(a: Tensor) -> tuple[Tensor, Tensor]:
     q = q @ torch.addmm(r, r, r, beta=2.5, alpha=-1.5)
     unit = bound.sqrt()
     q_unit = q / unit
-    polar = wide @ q_unit if tall else q_unit @ wide
+    polar = a64 @ q_unit if tall else q_unit @ a64
     return ((q * start).sum() * unit * largest).to(a.dtype), polar.to(a.dtype)
 
 
@@ -175,11 +177,23 @@ def nuclear_norm(a: Tensor) -> Tensor:
         raise InputError(
             f"nuclear_norm takes a non-empty floating-point matrix [M, N]; got {list(a.shape)} of {a.dtype}."
         )
-    wide = a if a.dtype in (torch.float32, torch.float64) else a.float()
+    a = wide(a)
+    method = _method(a.device.type, a.dtype)
     try:
-        value: Tensor = _NuclearNorm.apply(wide, _method(a.device.type, wide.dtype))
+        with torch.no_grad():
+            value, polar = method(a)
     except NonFiniteError:
-        if not left_to_watch(wide):
+        if not left_to_watch(a):
             raise
-        return math.nan * wide.sum()  # as on a GPU, the gradient is NaN, too
-    return value
+        return math.nan * a.sum()  # as on a GPU, the gradient is NaN, too
+    norm: Tensor = _NuclearNorm.apply(a, value, polar)
+    return norm
+
+
+def nuclear_term(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return ||logits - reference||_* / M, scalar, for two [M, N] matrices of logits.
+
+    The paper's losses are sums over the batch and divide by M in the update (Alg. 1, line 9); with the mean
+    cross-entropy the nuclear norm is divided by M, the images actually in the batch.
+    """
+    return nuclear_norm(wide(logits) - wide(reference)) / logits.shape[0]

@@ -31,7 +31,7 @@ def scan(path: Path, subset: str | None = None) -> Parts:
 
     Raises:
         InputError: the layout is another one, a class of the subset is missing, or a link leads nowhere or in a circle.
-        PassingError: a folder cannot be read.
+        TransientError: a folder cannot be read.
     """
     with reading(path):
         for name in ("train", "val", "test"):

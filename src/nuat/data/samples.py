@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nuat.data.order import epoch_order, shard_order
-from nuat.errors import PassingError
+from nuat.errors import TransientError
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class Samples(ABC):
         """Return the encoded image ``i``.
 
         Raises:
-            PassingError: it cannot be read.
+            TransientError: it cannot be read.
         """
 
     @abstractmethod
@@ -204,7 +204,7 @@ def reading(path: Path) -> Iterator[None]:
     """Name what cannot be read while the block looks through the folder ``path``.
 
     Raises:
-        PassingError: so.
+        TransientError: so.
     """
     try:
         yield
@@ -212,7 +212,7 @@ def reading(path: Path) -> Iterator[None]:
         raise unreadable(str(error.filename or path), error) from error
 
 
-def unreadable(name: str, error: OSError) -> PassingError:
+def unreadable(name: str, error: OSError) -> TransientError:
     """Return the error that a file which was there cannot be read."""
     reason = error.strerror or str(error)
-    return PassingError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")
+    return TransientError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")

@@ -52,7 +52,7 @@ def scan(path: Path, cache: Path) -> Parts:
     Raises:
         InputError: a shard is missing or damaged, a part holds no sample, a sample lacks its image or its class, or a
             class is out of range.
-        PassingError: a folder cannot be read.
+        TransientError: a folder cannot be read.
     """
     with reading(path):
         evaluation = [name for name in ("val", "test") if (path / name).is_dir()]

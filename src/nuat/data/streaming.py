@@ -38,7 +38,7 @@ from nuat.data.workers import (
     death,
     own_child_signals,
 )
-from nuat.errors import InputError, PassingError
+from nuat.errors import InputError, TransientError
 
 _MOST_WORKERS = 16
 _DYING_SECONDS = 5.0
@@ -130,7 +130,7 @@ class StreamedSet:
         one epoch at a time: asking for those of another ends them.
 
         Raises:
-            PassingError: an image cannot be read any more, a worker died, or there is no room for a batch.
+            TransientError: an image cannot be read any more, a worker died, or there is no room for a batch.
             InputError: an image cannot be decoded any more.
         """
         order = self.samples.order(order_seed, epoch)
@@ -214,7 +214,7 @@ class StreamedSet:
                 self._making = iter(self._loader)
         except OSError as error:
             self.close()
-            raise PassingError(f"processes that decode images cannot be started ({error}); {REMEDY}") from error
+            raise TransientError(f"processes that decode images cannot be started ({error}); {REMEDY}") from error
         self._processes = set(multiprocessing.active_children()) - before
 
     def _goes_on(self, loader: DataLoader[Tensor | InputError]) -> bool:

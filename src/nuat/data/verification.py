@@ -19,7 +19,7 @@ from rich.progress import Progress
 from nuat.data import decoding
 from nuat.data.cache import cache_key, read_cache, write_cache
 from nuat.data.samples import Parts, Samples
-from nuat.errors import InputError, PassingError
+from nuat.errors import InputError, TransientError
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Bad:
     @classmethod
     def of(cls, position: int, error: InputError) -> "Bad":
         """Return what an error of reading or decoding a sample says."""
-        return cls(position, str(error), isinstance(error, PassingError))
+        return cls(position, str(error), isinstance(error, TransientError))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
         on_bad: what to do.
 
     Raises:
-        PassingError: some cannot be read, and that is all that is wrong.
+        TransientError: some cannot be read, and that is all that is wrong.
         InputError: some cannot be decoded, and they are refused, or none else is left.
     """
     if not bad:
@@ -116,7 +116,7 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
     unread = [one for one in bad if one.unread]
     if unread and (on_bad == "skip" or len(unread) == len(bad)):
         more = f" And so for {len(unread) - 1} more of {n} images." if len(unread) > 1 else ""
-        raise PassingError(f"{unread[0].reason}{more}")
+        raise TransientError(f"{unread[0].reason}{more}")
     if on_bad == "refuse":
         more = ""
         if len(bad) > 1:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from nuat.data.memory import place
 from nuat.data.samples import Samples
 from nuat.data.transforms import Draws, TrainingView, training_view
-from nuat.errors import InputError, PassingError
+from nuat.errors import InputError, TransientError
 
 SHORT = "the machine may be short of memory or of shared memory (/dev/shm)"
 """The likely reason where a worker dies or cannot make a batch."""
@@ -56,7 +56,7 @@ class Decoder(Dataset[Tensor | InputError]):
                 # here rather than when it is sent, where a failure would leave the training process waiting
                 images.share_memory_()  # type: ignore[no-untyped-call]
         except (RuntimeError, MemoryError) as error:
-            return PassingError(f"there is no room for a batch of {n} images ({error}); {REMEDY}")
+            return TransientError(f"there is no room for a batch of {n} images ({error}); {REMEDY}")
         try:
             for into, position in zip(images.numpy(), request.positions.tolist(), strict=True):
                 name = self.samples.name(position)
@@ -67,7 +67,7 @@ class Decoder(Dataset[Tensor | InputError]):
         return images
 
 
-class WorkerDiedError(PassingError):
+class WorkerDiedError(TransientError):
     """A worker process ended before its time."""
 
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode
 from nuat.attacks.nuclear import ascent_direction
-from nuat.core.losses import cross_entropy, nuclear_term
+from nuat.core.losses import cross_entropy
+from nuat.core.nuclear import nuclear_term
 from nuat.core.schedules import Ramp
 from nuat.core.threat import bernoulli, check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step

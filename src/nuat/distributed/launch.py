@@ -43,7 +43,7 @@ def check(devices: int, restarts: int, device: str) -> None:
 _FINAL = "NUAT_FINAL"
 """Names the file that tells processes which are started again that there is nothing to be gained by it."""
 _MEANT = (2, 128 + 2, 128 + 15)
-"""Exit codes of a user's mistake (not of a ``PassingError``) and of Ctrl-C and SIGTERM: ends that no restart mends."""
+"""Exit codes that no restart mends: the user's mistake (but not a ``TransientError``), Ctrl-C and SIGTERM."""
 
 
 def final_code() -> int | None:

@@ -23,7 +23,7 @@ from nuat.plan.images import Images, arrived, made_up, sizes, streamed
 from nuat.plan.memory import at
 from nuat.plan.memory import size as bytes_of
 from nuat.plan.steps import Count, count, epoch_kinds, extra_on_gpu, rehearsal, resident, seconds, wait
-from nuat.training.loop import Loop
+from nuat.training.run import Loop
 from nuat.training.validation import validate
 
 _FEW = 2

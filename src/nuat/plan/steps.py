@@ -20,7 +20,7 @@ from nuat.plan.memory import SavedTensors, size
 from nuat.plan.operations import OperationCounter
 from nuat.progress import Reporter
 from nuat.records.folder import RunFolder
-from nuat.training.loop import Loop
+from nuat.training.run import Loop
 
 T = TypeVar("T")
 

@@ -52,13 +52,15 @@ class Bookkeeper:
         self.status = ""
         """What the monitors saw last, for the progress bar."""
 
-    def start(self) -> None:
-        """Make the folder of a new run, and write its settings, environment and split."""
-        if self._world.leads:
-            self._folder.create()
-            self._write_start()
+    def start(self, weights: Mapping[str, Any] | None) -> None:
+        """Make the folder of a new run; write its settings, environment, split and the record of its start.
 
-    def _write_start(self) -> None:
+        Args:
+            weights: record of the initial weights; None: random ones.
+        """
+        if not self._world.leads:
+            return
+        self._folder.create()
         write_config(self._folder.config, self._config, self._recipe)
         device = self._state.generator.device
         write_text(self._folder.environment, json.dumps(self._environment(device), indent=1) + "\n")
@@ -74,6 +76,8 @@ class Bookkeeper:
         }
         write_text(self._folder.split, json.dumps(split) + "\n")
         self.record({"kind": "start", "recipe": self._recipe, "seed": self._config.seed})
+        if weights is not None:
+            self.record(weights)
 
     def resume(self) -> None:
         """Drop the lines of steps that are done again, and say where and on what the run goes on.

@@ -111,7 +111,13 @@ class Updater:
             with watch.entered() if self._defers else contextlib.nullcontext():
                 for position, batch in enumerate(batches):
                     step = self._step(batch, position)
-                    done.append((self._backward(batch, step, batches), len(batch.y) if self._joint else len(batch.x)))
+                    with self._exchange(last=batch is batches[-1]):
+                        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                            terms: BatchLoss = self._objective(batch, step, state.defense)
+                        share = self._share(batch, batches)
+                        torch.autograd.backward(terms.loss if share == 1.0 else share * terms.loss)
+                    done.append((terms, len(batch.y) if self._joint else len(batch.x)))
+                self._check_finite(terms)
         except NonFiniteError:
             for buffer, before in zip(state.model.buffers(), buffers, strict=bool(buffers)):
                 buffer.copy_(before)
@@ -179,21 +185,20 @@ class Updater:
             world=self._world,
         )
 
-    def _backward(self, batch: Batch, step: Step, batches: Sequence[Batch]) -> BatchLoss:
-        """Add a batch's gradient to that of the update; the last batch's pass exchanges it between the processes."""
-        state, world = self._state, self._world
-        wait = batch is not batches[-1] and isinstance(self._objective, DistributedDataParallel)
-        with self._objective.no_sync() if wait else contextlib.nullcontext():  # type: ignore[operator]
-            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
-                terms: BatchLoss = self._objective(batch, step, state.defense)
-            # images of this batch among those of the update; and DistributedDataParallel takes a mean, where the global
-            # loss wants a sum of its parts, and a loss of this process's images a mean over all images
-            share = len(batch.y) / sum(len(b.y) for b in batches)
-            share *= world.size if self._joint else world.size * len(batch.x) / len(batch.y)
-            torch.autograd.backward(terms.loss if share == 1.0 else share * terms.loss)
-        if not wait:
-            self._check_finite(terms)
-        return terms
+    def _exchange(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Return the context of a backward pass; that of an update's last batch exchanges the gradients."""
+        if not last and isinstance(self._objective, DistributedDataParallel):
+            return self._objective.no_sync()
+        return contextlib.nullcontext()
+
+    def _share(self, batch: Batch, batches: Sequence[Batch]) -> float:
+        """Return the weight of a batch's loss in the gradient of its update.
+
+        It is the batch's fraction of the update's images. DistributedDataParallel takes the mean over the processes,
+        while the gradient of the global loss is their sum, and a loss of each process's images has its images' weight.
+        """
+        share = len(batch.y) / sum(len(b.y) for b in batches)
+        return share * (self._world.size if self._joint else self._world.size * len(batch.x) / len(batch.y))
 
     def _check_finite(self, terms: BatchLoss) -> None:
         """Refuse a loss or gradients that are infinite or NaN, before they reach the weights."""
