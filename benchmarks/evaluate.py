@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nuat import data, hardware
-from nuat.commands.evaluate import SUITES
+from nuat.attacks.catalogue import SUITES
 from nuat.config import DataConfig, ThreatConfig
 from nuat.core.pass_counter import PassCounter
 from nuat.data import ImageSet, class_balanced, to_float

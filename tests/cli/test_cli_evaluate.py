@@ -10,7 +10,7 @@ from cli_runs import TEST, CommandLine, arrays, files, table_rows, write_npz
 from oracles import shorten_autoattack
 from torch import Tensor
 
-from nuat.commands.evaluate import SUITES
+from nuat.attacks.catalogue import SUITES
 from nuat.commands.subject import find_subject, settle_threat
 from nuat.config import ThreatConfig
 from nuat.errors import InputError

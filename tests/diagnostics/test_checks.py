@@ -9,6 +9,7 @@ import torch
 from masked_models import THREAT, Bars, Exploding, Graphless, Noisy, Quantised, Unconnected, bars, saturated
 from torch import Tensor, nn
 
+from nuat.attacks.catalogue import CATALOGUE, jobs
 from nuat.config import ThreatConfig
 from nuat.core.threat import Norm, threat
 from nuat.data import to_float
@@ -17,7 +18,6 @@ from nuat.diagnostics.curve import judge_curve, judge_unbounded, unbounded
 from nuat.diagnostics.gradients import judge_gradients, judge_linearity
 from nuat.diagnostics.modes import changed_by_draws, judge_modes, judge_randomness
 from nuat.diagnostics.plan import stand_ins
-from nuat.evaluation.suite import ATTACK_NAMES, jobs
 
 N = 3000
 
@@ -93,7 +93,7 @@ def test_the_attacks_are_those_of_the_checks_and_can_run() -> None:
     pytest.importorskip("pyautoattack")
     assert len(set(threat_names)) == len(threat_names)
     assert len(jobs(threat_names, nn.Identity(), THREAT)) == len(threat_names) - 2  # three step counts of PGD are one
-    assert {"clean", "fgsm", "square"} <= set(ATTACK_NAMES) & set(threat_names)
+    assert {"clean", "fgsm", "square"} <= set(CATALOGUE) & set(threat_names)
 
 
 @pytest.mark.parametrize(("classes", "stand_in"), [(2, {"apgd-t": "apgd-ce"}), (3, {"apgd-t": "apgd-dlr"}), (4, {})])

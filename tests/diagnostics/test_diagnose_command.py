@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from masked_models import bars, shorten
 
+from nuat.attacks.catalogue import CATALOGUE
 from nuat.cli import main
 from nuat.commands import diagnose as command
 from nuat.commands.evaluate import Evaluate
 from nuat.diagnostics import strength
-from nuat.evaluation.suite import ATTACK_NAMES
 
 MODEL = """
 import torch
@@ -259,5 +259,5 @@ def test_the_help_of_evaluate_lists_every_attack(capsys: pytest.CaptureFixture[s
     main(["evaluate", "--help"])
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
     words = set(told.replace(",", " ").replace(".", " ").replace(":", " ").replace(";", " ").split())
-    for name in ATTACK_NAMES:
+    for name in CATALOGUE:
         assert name in words or name.partition("<")[0] in words, name

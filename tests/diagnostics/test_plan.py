@@ -5,11 +5,11 @@ from masked_models import THREAT
 from torch import nn
 
 from nuat.attacks.base import NormError
+from nuat.attacks.catalogue import jobs
 from nuat.config import ThreatConfig
 from nuat.diagnostics import strength
 from nuat.diagnostics.plan import plan, stand_ins
 from nuat.errors import InputError
-from nuat.evaluation.suite import jobs
 
 pytest.importorskip("pyautoattack")
 

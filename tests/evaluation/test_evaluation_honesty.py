@@ -13,20 +13,21 @@ from typing import Any
 
 import pytest
 import torch
-from evaluation_models import THREAT, timeless, tiny_case, verdicts
+from evaluation_models import THREAT, planted, timeless, tiny_case, verdicts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import TinyConv, images, shorten_autoattack
 from torch import Tensor, nn
 
+from nuat.attacks import catalogue
+from nuat.attacks.catalogue import defined
+from nuat.attacks.jobs import Job
 from nuat.config import ThreatConfig
 from nuat.core.threat import Norm
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
-from nuat.evaluation import suite
 from nuat.evaluation.evaluate import evaluate
 from nuat.evaluation.results import Evaluation
-from nuat.evaluation.suite import Job, Takes, defined
 from nuat.models import WideResNet, adapt
 from nuat.models.folding import folded
 
@@ -55,7 +56,7 @@ def keeping() -> Iterator[Kept]:
         return dataclasses.replace(job, run=run)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nuat.evaluation.evaluate.jobs", lambda *a, **k: [watched(job) for job in suite.jobs(*a, **k)])
+        patch.setattr("nuat.evaluation.evaluate.jobs", lambda *a: [watched(job) for job in catalogue.jobs(*a)])
         yield kept
 
 
@@ -229,10 +230,10 @@ def test_a_planted_attack_gets_what_lies_in_ball_and_box_and_no_more(
     pixels = torch.randint(0, 256, (n, 1, 4, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     data = ImageSet(pixels, torch.zeros(n, dtype=torch.int64))
     model = Sensitive(to_float(pixels))
-    plant = {"planted": lambda r: Job((r.name,), {}, lambda x, y, s: {r.name: strays(x, norm, eps, s)}, Takes.CORRECT)}
+    plant = planted(lambda x, seed: strays(x, norm, eps, seed))
     threat = ThreatConfig(norm=norm, eps=eps, pgd_alpha=eps)
     with pytest.MonkeyPatch.context() as patch, keeping() as kept:
-        patch.setattr(suite, "_TABLE", suite._TABLE | plant)
+        patch.setattr(catalogue, "CATALOGUE", catalogue.CATALOGUE | plant)
         found = evaluate(model, data, ("clean", "planted"), threat=threat, batch_size=batch_size)
     confirm(model, data, found, kept, all_inside=False)
 

@@ -11,6 +11,7 @@ from evaluation_models import (
     Watched,
     correct,
     linear_case,
+    planted,
     random_images,
     timeless,
     tiny_case,
@@ -19,11 +20,10 @@ from evaluation_models import (
 from oracles import TinyConv, assert_unchanged, shorten_autoattack, snapshot
 from torch import Tensor, nn
 
+from nuat.attacks import catalogue
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
-from nuat.evaluation import suite
 from nuat.evaluation.evaluate import evaluate
-from nuat.evaluation.suite import Job
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -161,8 +161,8 @@ def test_the_results_do_not_depend_on_the_other_attacks_or_on_the_global_generat
 
 def plan(monkeypatch: pytest.MonkeyPatch, result: Callable[[Tensor], Tensor]) -> None:
     """Make "planted" an attack that returns ``result``."""
-    row = suite._TABLE | {"planted": lambda r: Job((r.name,), {}, lambda x, y, seed: {r.name: result(x)})}
-    monkeypatch.setattr(suite, "_TABLE", row)
+    row = planted(lambda x, seed: result(x))
+    monkeypatch.setattr(catalogue, "CATALOGUE", catalogue.CATALOGUE | row)
 
 
 def test_an_image_counts_only_if_a_fresh_forward_pass_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ import torch
 from evaluation_models import THREAT, Watched, tiny_case
 from torch import Tensor, nn
 
+from nuat.attacks.catalogue import CATALOGUE
 from nuat.data import ImageSet
 from nuat.errors import InputError
 from nuat.evaluation.evaluate import evaluate
-from nuat.evaluation.suite import ATTACK_NAMES
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from nuat.evaluation.suite import ATTACK_NAMES
         (("pgd-1.5",), "unknown attack 'pgd-1.5'"),
         (("pgd-<steps>",), "unknown attack"),
         (("CLEAN",), "unknown attack 'CLEAN'"),
-        (("zzz",), f"unknown attack 'zzz'. Attacks: {', '.join(ATTACK_NAMES)}."),
+        (("zzz",), f"unknown attack 'zzz'. Attacks: {', '.join(CATALOGUE)}."),
         ((), "give at least one attack"),
         (("clean", "pgd-2", "clean"), "attacks='clean,pgd-2,clean': give at least one attack, and each once."),
         (("pgd-2", "pgd-2"), "each once"),

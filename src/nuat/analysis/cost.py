@@ -11,10 +11,12 @@ from typing import ClassVar
 
 from nuat.analysis.record import Record
 from nuat.analysis.runs import WORST_CASE, FinishedRun, check_same_data
+from nuat.attacks.catalogue import attack_strength
 from nuat.errors import InputError
 from nuat.evaluation.results import wilson_interval
 
-STRONGEST_FIRST = ("autoattack", "worst-case", "autoattack-v1", "gama-100", "pgd-500", "pgd-100", "pgd-20")
+_USUAL = ("pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack-v1", "autoattack", WORST_CASE)
+STRONGEST_FIRST = tuple(sorted(_USUAL, key=attack_strength, reverse=True))
 """The attack that is taken when none is named: the first of these that every run has, else every method, else any.
 
 A worst case is at most each of the attacks that it is over, so it comes before all but AutoAttack; it counts only where

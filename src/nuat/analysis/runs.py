@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nuat.analysis.settings import told_apart
+from nuat.attacks.catalogue import WORST_CASE as WORST_CASE
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
 from nuat.records.folder import RunFolder
-
-WORST_CASE = "worst-case"
-"""Over all attacks of one evaluation, image by image."""
 
 
 @dataclass(frozen=True)

@@ -45,16 +45,19 @@ class GAMAPGD(Attack):
         return self.climb(x, lambda logits: probability_margin(logits, y))
 
     def climb(self, x: Tensor, margin: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the images [B, C, H, W] that climbing ``margin``, of logits [B, N] to [B], leads to from ``x``."""
+        """Return the images [B, C, H, W] after ``steps`` steps on ``margin``, a function of logits [B, N] to [B]."""
         bounds = self.threat.bounds(x)
         x_adv = bounds.project(x + bernoulli(x, self.eps, self.generator))
         with torch.no_grad():
             start = wide(self.model(x_adv)).softmax(dim=1)
         for step in range(self.steps):
             gradient = self.gradient(x_adv, start, self.guidance(step), margin)
-            alpha = 2 * self.eps * 0.1 ** self.decays(step)
-            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha))
+            x_adv = bounds.project(self.move(x, x_adv, gradient, step))
         return x_adv
+
+    def move(self, x: Tensor, x_adv: Tensor, gradient: Tensor, step: int) -> Tensor:
+        """Return the images after a step, before they are projected, [B, C, H, W]."""
+        return x_adv + self.threat.ascent(gradient, 2 * self.eps * 0.1 ** self.decays(step))
 
     def guidance(self, step: int) -> float:
         """Return the weight of the squared distance at a step, counted from 0."""

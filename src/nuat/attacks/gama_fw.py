@@ -3,15 +3,11 @@
 A Frank-Wolfe step moves towards the corner of the ball that the gradient points to, and so never leaves the ball.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from nuat.attacks.gama import GAMAPGD
-from nuat.core.losses import wide
-from nuat.core.threat import bernoulli
 from nuat.errors import InputError
 
 
@@ -32,15 +28,9 @@ class GAMAFW(GAMAPGD):
         if not 0.0 < self.gamma <= 1.0:
             raise InputError(f"gamma={self.gamma}: expected a value in (0, 1].")
 
-    def climb(self, x: Tensor, margin: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the images [B, C, H, W] that climbing ``margin``, of logits [B, N] to [B], leads to from ``x``."""
-        bounds = self.threat.bounds(x)
-        x_adv = bounds.project(x + bernoulli(x, self.eps, self.generator))
-        with torch.no_grad():
-            start = wide(self.model(x_adv)).softmax(dim=1)
-        for step in range(self.steps):
-            gradient = self.gradient(x_adv, start, self.guidance(step), margin)
-            gamma = self.gamma / 5 ** self.decays(step)
-            corner = x + self.threat.ascent(gradient, self.eps)
-            x_adv = bounds.project((1 - gamma) * x_adv + gamma * corner)
-        return x_adv
+    def move(self, x: Tensor, x_adv: Tensor, gradient: Tensor, step: int) -> Tensor:
+        """Return the images after a step towards a corner of the ball, before they are projected, [B, C, H, W]."""
+        gamma = self.gamma / 5 ** self.decays(step)
+        corner = x + self.threat.ascent(gradient, self.eps)
+        moved: Tensor = (1 - gamma) * x_adv + gamma * corner
+        return moved

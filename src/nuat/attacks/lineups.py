@@ -1,4 +1,4 @@
-"""Which attacks of the AutoAttack package run, and what they cannot be run on."""
+"""Line-ups of AutoAttack: the attacks of each version, and the models and images that they are not defined for."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from nuat.errors import InputError
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 FAST = STANDARD[:2]
-"""FAB and Square seldom add an image, and cost the most; without them the number is an upper bound."""
+"""Without FAB and Square, which cost the most and seldom break another image: an upper bound of the accuracy."""
 Version = Literal["standard", "v1", "fast"]
 V1 = ("apgd-ce", "apgd-dlr", "fab", "square")
 NAMES = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")

@@ -17,6 +17,7 @@ import torch
 
 from nuat import hardware
 from nuat.attacks import PGD, eval_mode
+from nuat.attacks.catalogue import attack_passes
 from nuat.campaign.ledger import Counts, Ledger
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.data import to_float
@@ -29,11 +30,6 @@ from nuat.training.validation import PGD_STEPS
 MARGIN = 1.1
 """Factor on every forecast."""
 _PROBE_SECONDS = 3.0
-_PASSES = {"clean": 1, "fgsm": 2, "rfgsm": 2, "nuclear": 3, "nuclear-2": 4, "autoattack": 5400, "autoattack-v1": 4600}
-"""Forward and backward passes an image, at most. AutoAttack: APGD 100 steps, its targeted forms and FAB 9 x 100, Square
-5,000 queries at half a pass each."""
-_ONE_A_STEP = ("pgd", "margin-pgd", "mi-fgsm", "gama", "gama-fw", "targeted", "targeted-random", "noise", "square")
-"""Attacks that take a pass for each of the number in their name; any other is taken to need ten (its targets)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,13 +170,4 @@ def _attack_pass(loop: Loop, row: Row) -> float:
 
 def _passes(suite: Suite, images: int) -> int:
     """Return the passes of a suite, at most, where there are so many images."""
-    steps = [int(name.partition("-")[2]) for name in suite.attacks if name.startswith("pgd-")]
-    count = max(steps, default=0) + len(steps)  # several step counts are read off one trajectory
-    for name in suite.attacks:
-        if not name.startswith("pgd-"):
-            kind, _, number = name.rpartition("-")
-            if number.isdigit() and name not in _PASSES:
-                count += (int(number) + 1) * (1 if kind in _ONE_A_STEP else 10)
-            else:
-                count += _PASSES.get(name, _PASSES["autoattack"])
-    return count * (suite.n or images)
+    return attack_passes(suite.attacks) * (suite.n or images)

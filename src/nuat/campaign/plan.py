@@ -35,12 +35,12 @@ from typing import Any, Literal
 from torch import nn
 
 from nuat import data, paper
+from nuat.attacks.catalogue import jobs
 from nuat.campaign import fields
 from nuat.campaign.fields import Settings
 from nuat.config import TrainConfig
 from nuat.config.arguments import parse
 from nuat.errors import InputError, did_you_mean
-from nuat.evaluation.suite import jobs
 from nuat.recipes import find
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from nuat import data, hardware
+from nuat.attacks.catalogue import CATALOGUE, SUITES, attack_name, defined, jobs
 from nuat.commands.subject import Subject, check_fits, check_target, find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
 from nuat.config.arguments import parse, without
@@ -23,26 +24,22 @@ from nuat.errors import InputError
 from nuat.evaluation.evaluate import evaluate as evaluate_model
 from nuat.evaluation.inspection import inspect
 from nuat.evaluation.results import Evaluation
-from nuat.evaluation.suite import defined, jobs
 from nuat.models import external
 from nuat.progress import TerminalReporter, progress_bars
 from nuat.records import checkpoints
 from nuat.report.tables import evaluation_table
 from nuat.training.signals import Interrupted
 
-SUITES: dict[str, tuple[str, ...]] = {
-    "quick": ("clean", "pgd-100", "gama-100"),
-    "paper": ("clean", "fgsm", "pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack"),
-    "standard": ("clean", "autoattack"),
-    "full": (
-        *("clean", "fgsm", "rfgsm", "nuclear", "nuclear-2", "noise-10000", "mi-fgsm-100", "pgd-20", "pgd-100"),
-        *("pgd-500", "margin-pgd-100", "targeted-100", "targeted-random-100", "multi-targeted-100", "gama-100"),
-        *("gama-fw-100", "gama-mt-100", "adaptive-100", "adaptive-same-class-100", "adaptive-eot-100"),
-        *("adaptive-nuclear-100", "adaptive-logit-100", "autoattack"),
-    ),
-}
-"""Line-ups by name: a first look, the paper's, the field's standard number, and all that need no other model."""
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone"}
+
+
+_ATTACKS_HELP = f"Attacks instead of a suite, separated by commas: {', '.join(CATALOGUE)}."
+
+
+def _suites_help() -> str:
+    """Return the help text of ``--suite``."""
+    told = [f"{suite}: {', '.join(map(attack_name, names))}." for suite, names in SUITES.items() if suite != "full"]
+    return f"{' '.join(told)} full: one of every kind. Attacks that are not defined for the norm are left out."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +49,13 @@ class Evaluate:
     model: tyro.conf.Positional[str]
     """Folder of a run (its best weights are taken), a .safetensors file, or file.py:function, a function of yours that
     returns a torch.nn.Module from images in [0, 1] to logits. Naming it runs the file."""
-    suite: Literal["quick", "paper", "standard", "full"] = "quick"
-    """quick: clean, PGD-100, GAMA-PGD-100. paper: clean, FGSM, PGD-20/100/500, GAMA-PGD-100, AutoAttack. standard:
-    clean and AutoAttack v2. full: all of paper, and noise, momentum, targeted, margin, Frank-Wolfe, nuclear-norm and
-    adaptive attacks besides. Under L2 those that are defined for it."""
+    suite: Annotated[Literal["quick", "paper", "standard", "full"], tyro.conf.arg(help=_suites_help())] = "quick"
+    """Attacks by the name of a suite."""
     aa: Literal["full", "fast", "alone"] = "full"
     """AutoAttack v2 on the images that the attacks before it left standing; fast: only its first two attacks, APGD-CE
     and APGD-T, an upper bound that is labelled so; alone: on all images, as if there were no other attack."""
-    attacks: tuple[str, ...] = ()
-    """Attacks instead of a suite. Few steps: clean, fgsm, rfgsm, nuclear, nuclear-2. <steps> of gradients: pgd-<steps>,
-    margin-pgd-, mi-fgsm-, gama-, gama-fw-, gama-mt-. With a target: targeted-, targeted-random-, multi-targeted-. That
-    know NuAT: adaptive-, adaptive-same-class-, adaptive-eot-, adaptive-nuclear-, adaptive-logit-. Without gradients:
-    noise-<draws>, square, square-<queries>. The official package: autoattack (v2), autoattack-fast, autoattack-alone,
-    autoattack-v1, and its members apgd-ce, apgd-dlr, apgd-t, fab, fab-t."""
+    attacks: Annotated[tuple[str, ...], tyro.conf.arg(help=_ATTACKS_HELP)] = ()
+    """Attacks instead of a suite."""
     n: int | None = 1000
     """Test images, class-balanced; none: all."""
     json: Path | None = None

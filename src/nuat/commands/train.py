@@ -11,13 +11,13 @@ from rich.console import Console
 from torch import nn
 
 from nuat import data, hardware
+from nuat.attacks.catalogue import jobs
 from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.config import TrainConfig
 from nuat.config.arguments import parse, without
 from nuat.distributed import launch
 from nuat.distributed.world import World, joined, restarted
 from nuat.errors import InputError
-from nuat.evaluation.suite import jobs
 from nuat.progress import TerminalReporter
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import checkpoints

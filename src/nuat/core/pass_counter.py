@@ -1,4 +1,4 @@
-"""Counting forward and backward passes: the cost of a method that does not depend on the machine."""
+"""Counter of forward and backward passes: the cost of a method on any machine."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -7,14 +7,23 @@ from torch import Tensor, nn
 
 
 class PassCounter:
-    """Counts, while it is entered, the images that go forward through a model and backward from its logits.
+    """Counts the forward passes of a model, and the backward passes from its logits, while it is entered.
 
-    A forward of a batch of B images counts B; so does a backward, whether it reaches the weights or only the input.
+    ``forwards`` and ``backwards`` count images: a batch of B images counts B each way, whether the backward pass
+    reaches the weights or the input alone. The other counts are of batches.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.forwards = 0
+        """Images passed forward."""
         self.backwards = 0
+        """Images passed backward."""
+        self.training_batches = 0
+        """Batches passed forward in training mode."""
+        self.evaluation_batches = 0
+        """Batches passed forward in evaluation mode."""
+        self.backward_batches = 0
+        """Batches passed backward."""
         self._model = model
         self._handle: Any = None
 
@@ -32,8 +41,11 @@ class PassCounter:
             return
         images = output.shape[0]
         self.forwards += images
+        self.training_batches += module.training
+        self.evaluation_batches += not module.training
         if output.requires_grad:
             output.register_hook(lambda gradient: self._count_backward(images))  # type: ignore[no-untyped-call]
 
     def _count_backward(self, images: int) -> None:
         self.backwards += images
+        self.backward_batches += 1

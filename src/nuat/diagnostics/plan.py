@@ -6,11 +6,11 @@ from torch import nn
 
 from nuat.attacks import lineups
 from nuat.attacks.base import NormError
+from nuat.attacks.catalogue import jobs
 from nuat.config import ThreatConfig
 from nuat.diagnostics import strength
 from nuat.diagnostics.ranking import Comparison
 from nuat.errors import InputError
-from nuat.evaluation.suite import jobs
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Plan:
     """What will be run, and judged."""
 
     attacks: tuple[str, ...]
-    """Names as in ``nuat.evaluation.suite``, each once."""
+    """Names as in ``nuat.attacks.catalogue``, each once."""
     comparisons: tuple[Comparison, ...]
     """The checks that these attacks decide."""
     left_out: tuple[str, ...]

@@ -6,10 +6,9 @@ Every check compares two attacks, or two groups of them, on the same images. A g
 does.
 """
 
+from nuat.attacks.lineups import STANDARD
 from nuat.diagnostics.ranking import Comparison
 
-AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
-"""The line-up of AutoAttack v2, whose members are looked at one by one."""
 WHITE_BOX = ("pgd-500", "gama-100", "apgd-ce", "apgd-t", "fab-t")
 OTHERS = (
     "targeted-100",
@@ -23,7 +22,7 @@ OTHERS = (
 """Attacks that AutoAttack does not hold: with a target, and with knowledge of the defense."""
 RESTARTS = "pgd-100 from 3 starts"
 TRANSFER = "transfer from a surrogate"
-"""As RESTARTS, what the examination adds to the attacks of ``nuat.evaluation.suite``: their names have a space."""
+"""Like RESTARTS, an attack that the examination adds to those of the catalogue; their names have a space."""
 
 
 COMPARISONS = (
@@ -103,7 +102,7 @@ COMPARISONS = (
     Comparison(
         check="targeted and adaptive attacks do not beat AutoAttack",
         weaker=OTHERS,
-        stronger=AUTOATTACK,
+        stronger=STANDARD,
         together=True,
         allowed=0.002,
         asks="targeted attacks, and those that know NuAT, lower AutoAttack's result by at most 0.2 points",
@@ -112,7 +111,7 @@ COMPARISONS = (
     ),
     Comparison(
         check="PGD-50 is not far from AutoAttack",
-        weaker=AUTOATTACK,
+        weaker=STANDARD,
         stronger=("pgd-50",),
         allowed=0.10,
         matters=0.05,

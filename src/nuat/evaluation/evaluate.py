@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
+from nuat.attacks.catalogue import jobs
+from nuat.attacks.jobs import Job, Takes
 from nuat.config import ThreatConfig
 from nuat.core import digest
 from nuat.core.pass_counter import PassCounter
@@ -34,7 +36,6 @@ from nuat.errors import InputError
 from nuat.evaluation.inspection import check_logits
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult, Evaluation
-from nuat.evaluation.suite import Job, Takes, jobs
 from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
 
@@ -60,7 +61,7 @@ def evaluate(
     Args:
         model: images [B, C, H, W] in [0, 1] to logits [B, N]; every module's mode is restored.
         images: with their labels; of a ``StreamedSet`` only those that are attacked are decoded.
-        attacks: names as in ``nuat.evaluation.suite.ATTACK_NAMES``.
+        attacks: names as in ``nuat.attacks.catalogue.CATALOGUE``.
         threat: norm and radius of the ball, and step of PGD.
         n: images, class-balanced and the same for every call; none: all.
         seed: of the random starts.

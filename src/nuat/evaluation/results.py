@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nuat.attacks.catalogue import WORST_CASE
 from nuat.core.threat import Norm
 from nuat.errors import InputError
 from nuat.files import write_text
@@ -92,13 +93,13 @@ class Evaluation:
         return torch.stack([result.correct for result in self.results]).all(dim=0)
 
     def accuracy(self, name: str) -> float:
-        """Return the accuracy, in [0, 1], of the attack of that name, or of ``worst-case``."""
-        if name == "worst-case":
+        """Return the accuracy, in [0, 1], of the attack of that name, or of ``WORST_CASE``."""
+        if name == WORST_CASE:
             return float(self.worst_case.double().mean())
         for result in self.results:
             if result.name == name:
                 return result.accuracy
-        raise InputError(f"no result {name!r}; there are: {', '.join(r.name for r in self.results)}, worst-case.")
+        raise InputError(f"no result {name!r}; there are: {', '.join(r.name for r in self.results)}, {WORST_CASE}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; ``correct`` as a string of 0 and 1, one per image, and all test images as "0-9999"."""

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nuat.config import TrainConfig
+from nuat.core.pass_counter import PassCounter
 from nuat.core.threat import Linf
 from nuat.defenses import Defense, Step
 from nuat.distributed.world import World
@@ -82,36 +83,11 @@ def epoch_kinds(defense: Defense, epochs: int) -> tuple[tuple[int, ...], ...]:
                 threat=Linf(0.1), epoch=epoch, epochs=epochs, batch=batch, batches=2, generator=generator,
                 index=torch.arange(2),
             )  # fmt: skip
-            with _Passes(model) as passes:
+            with PassCounter(model) as passes:
                 torch.autograd.backward(defense.loss(model, x, y, step, state).loss)
-            counted += [passes.evaluating, passes.training, passes.backward]
+            counted += [passes.evaluation_batches, passes.training_batches, passes.backward_batches]
         kinds.append(tuple(counted))
     return tuple(kinds)
-
-
-class _Passes:
-    """Counts a network's forward passes by its mode, and the passes backward from its logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.evaluating = self.training = self.backward = 0
-        self._model = model
-        self._handle: Any = None
-
-    def __enter__(self) -> "_Passes":
-        self._handle = self._model.register_forward_hook(self._count)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._handle.remove()
-
-    def _count(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self.training += module.training
-        self.evaluating += not module.training
-        if output.requires_grad:
-            output.register_hook(lambda gradient: self._backward())  # type: ignore[no-untyped-call]
-
-    def _backward(self) -> None:
-        self.backward += 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,15 +125,15 @@ def count(loop: Loop, epoch: int) -> Count:
     assert isinstance(world, _Alone)
     world.decisions = world.sums = world.summed = 0
     kept = [model.state_dict(), loop.state.average, loop.state.defense]
-    with _Passes(model) as passes, OperationCounter() as operations, SavedTensors(kept) as saved:
+    with PassCounter(model) as passes, OperationCounter() as operations, SavedTensors(kept) as saved:
         for batch in loop.epoch():
             loop.train_batches([batch])
     batches = loop.batches
     return Count(
         operations=operations.total / batches,
-        forwards=(passes.training + passes.evaluating) / batches,
-        training_forwards=passes.training / batches,
-        backwards=passes.backward / batches,
+        forwards=(passes.training_batches + passes.evaluation_batches) / batches,
+        training_forwards=passes.training_batches / batches,
+        backwards=passes.backward_batches / batches,
         decisions=world.decisions / batches,
         sums=world.sums / batches,
         summed=world.summed / batches,

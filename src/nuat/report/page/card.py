@@ -2,7 +2,7 @@
 
 from pathlib import PurePath
 
-from nuat.attacks.names import attack_name
+from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
 from nuat.data import SETS
 from nuat.report.campaigns import duration

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuat import paper
-from nuat.attacks.names import attack_name as attack_name
+from nuat.attacks.catalogue import attack_name as attack_name
+from nuat.attacks.catalogue import attack_strength
 from nuat.core.eps import eps_text
 from nuat.data import SETS
 from nuat.recipes import RECIPES
@@ -106,19 +107,7 @@ def row_recipe(run: Run) -> str:
 def _order(column: Column) -> tuple[bool, int, int, str]:
     """Return the place of a column: test images first, then from no attack to the strongest."""
     part, attack = column
-    stem, _, steps = attack.rpartition("-")
-    family = stem if steps.isdigit() else attack
-    ranks = {
-        "clean": 0,
-        "fgsm": 1,
-        "rfgsm": 2,
-        "pgd": 3,
-        "gama": 5,
-        "worst-case": 6,
-        "autoattack-v1": 7,
-        "autoattack": 8,
-    }
-    return part != "test", ranks.get(family, 4), int(steps) if steps.isdigit() else 0, attack
+    return part != "test", *attack_strength(attack), attack
 
 
 def best(run: Run, column: Column) -> Measurement | None:

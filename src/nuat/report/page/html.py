@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nuat import hardware
-from nuat.attacks.names import attack_name
+from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
 from nuat.report.campaigns import duration
 from nuat.report.page import figures, pictures, sparkline

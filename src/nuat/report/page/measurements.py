@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nuat.attacks.catalogue import WORST_CASE as WORST_CASE
 from nuat.evaluation.results import Evaluation, wilson_interval
 
-WORST_CASE = "worst-case"
 DASH = "\u2013"
 """Between the ends of an interval; alone: not measured."""
 

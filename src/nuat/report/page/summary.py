@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from nuat.analysis.cost import STRONGEST_FIRST
-from nuat.attacks.names import attack_name
+from nuat.attacks.catalogue import attack_name
 from nuat.errors import InputError
 from nuat.evaluation.comparison import compare
 from nuat.report.page.groups import Column, Group, Method, best, mean_and_deviation, row_recipe

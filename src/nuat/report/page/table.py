@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nuat import paper
-from nuat.attacks.names import attack_name
+from nuat.attacks.catalogue import attack_name
 from nuat.report.page.groups import Column as Measured
 from nuat.report.page.groups import Group, Method, mean_and_deviation, row_recipe
 from nuat.report.page.measurements import DASH

@@ -1,7 +1,7 @@
 """How axes and small print call what an attack left."""
 
 from nuat.analysis.runs import WORST_CASE
-from nuat.attacks.names import attack_name
+from nuat.attacks.catalogue import attack_name
 
 
 def under(attack: str) -> str:

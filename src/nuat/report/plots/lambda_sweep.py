@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nuat.analysis.lambda_sweep import LambdaPoint, LambdaSweep
-from nuat.attacks.names import attack_name
+from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
 from nuat.errors import InputError
 from nuat.evaluation.results import wilson_interval

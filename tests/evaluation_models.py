@@ -7,6 +7,8 @@ import torch
 from oracles import Linear, TinyConv
 from torch import Tensor, nn
 
+from nuat.attacks.catalogue import NamedAttack
+from nuat.attacks.jobs import Job, JobRequest
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, to_float
 from nuat.evaluation.results import Evaluation
@@ -83,6 +85,15 @@ class Watched(nn.Module):
         self.dtypes |= {x.dtype, logits.dtype}
         self.training_modes |= {module.training for module in self.modules()}
         return logits
+
+
+def planted(result: Callable[[Tensor, int], Tensor]) -> dict[str, NamedAttack]:
+    """Return a row of the catalogue: an attack called "planted" that returns ``result(x, seed)``."""
+
+    def job(request: JobRequest) -> Job:
+        return Job((request.name,), {}, lambda x, y, seed: {request.name: result(x, seed)})
+
+    return {"planted": NamedAttack(name="planted", label="Planted", kind=None, job=job, passes=1)}
 
 
 def correct(model: nn.Module, images: ImageSet) -> int:

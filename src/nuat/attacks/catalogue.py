@@ -1,0 +1,351 @@
+"""The catalogue of attacks: one row an attack, with everything that the package knows of it by name.
+
+A new attack is its own file and one row of ``CATALOGUE``.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from nuat.attacks.adaptive import AdaptivePGD
+from nuat.attacks.autoattack import AutoAttack
+from nuat.attacks.base import Attack
+from nuat.attacks.fgsm import FGSM
+from nuat.attacks.gama import GAMAPGD
+from nuat.attacks.gama_fw import GAMAFW
+from nuat.attacks.gama_mt import GAMAMT
+from nuat.attacks.jobs import AttackThreat, Job, JobRequest, Takes
+from nuat.attacks.mi_fgsm import MIFGSM
+from nuat.attacks.multi_targeted import MultiTargetedPGD
+from nuat.attacks.noise import RandomNoise
+from nuat.attacks.nuclear import NuclearNormAttack
+from nuat.attacks.pgd import PGD
+from nuat.attacks.rfgsm import RFGSM
+from nuat.attacks.targeted import TargetedPGD
+from nuat.core.losses import margin_sum
+from nuat.core.threat import Norm
+from nuat.errors import InputError, did_you_mean
+
+WORST_CASE = "worst-case"
+"""Name of the worst case over all attacks of an evaluation."""
+_WORST_CASE_RANK = 7
+"""Below every attack but AutoAttack v2, which is what a table is to be ranked by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedAttack:
+    """One row of the catalogue."""
+
+    name: str
+    """Name on the command line; <...> stands for a whole number from 1."""
+    label: str
+    """Name for people, in texts, tables and figures; {} stands for the number."""
+    kind: type[Attack] | None
+    """Class of the attack; None: no attack."""
+    job: Callable[[JobRequest], Job]
+    """Factory of what an evaluation runs."""
+    passes: int
+    """Forward and backward passes per image, at most, without those of the steps."""
+    passes_per_step: int = 0
+    """Forward and backward passes per image for each of the number in the name."""
+    rank: int = 4
+    """Place in the order of strength, weakest first."""
+    takes: Takes = Takes.CORRECT
+    """Images that it attacks."""
+    gradients: bool = True
+    """Whether it needs the gradient of the model."""
+    leaves_unbroken: bool = False
+    """Whether it stops at an image's first success and returns an image that it did not break unchanged."""
+    stops_early: bool = False
+    """Whether it stops at an image's first success and returns the worst example found otherwise."""
+
+    @property
+    def norms(self) -> tuple[Norm, ...]:
+        """Norms that the attack is defined for."""
+        return ("Linf", "L2") if self.kind is None else self.kind.norms
+
+    def cost(self, number: int) -> int:
+        """Return the passes per image, at most, with this number in the name."""
+        return self.passes + self.passes_per_step * number
+
+
+def _ours(
+    name: str, label: str, kind: type[Attack], job: Callable[[JobRequest], Job], *, passes: int = 1, per_step: int = 1,
+    rank: int = 4, gradients: bool = True, stops_early: bool = False,
+) -> NamedAttack:  # fmt: skip
+    """Return the row of one of our attacks: by default a pass for each step and one for the verdict."""
+    return NamedAttack(
+        name=name,
+        label=label,
+        kind=kind,
+        job=job,
+        passes=passes,
+        passes_per_step=per_step,
+        rank=rank,
+        gradients=gradients,
+        stops_early=stops_early,
+    )
+
+
+def _official(
+    name: str, label: str, job: Callable[[JobRequest], Job], passes: int, *, per_step: int = 0, rank: int = 4,
+    takes: Takes = Takes.CORRECT, gradients: bool = True,
+) -> NamedAttack:  # fmt: skip
+    """Return the row of attacks of the AutoAttack package."""
+    return NamedAttack(
+        name=name,
+        label=label,
+        kind=AutoAttack,
+        job=job,
+        passes=passes,
+        passes_per_step=per_step,
+        rank=rank,
+        takes=takes,
+        gradients=gradients,
+        leaves_unbroken=True,
+    )
+
+
+_GROUP = 64
+"""Images of a group of the adaptive attacks: the batch size of the paper's training."""
+_REGROUPINGS = 4
+"""Compositions of the batch that a step of adaptive-eot averages over."""
+
+_ROWS: tuple[NamedAttack, ...] = (
+    NamedAttack(
+        name="clean",
+        label="Clean",
+        kind=None,
+        job=lambda r: Job((r.name,), {}, lambda x, y, seed: {r.name: x}),
+        passes=1,
+        rank=0,
+        takes=Takes.ALL,
+        gradients=False,
+    ),
+    # few steps
+    _ours("fgsm", "FGSM", FGSM, lambda r: r.attack(FGSM), passes=2, rank=1),
+    _ours("rfgsm", "R-FGSM", RFGSM, lambda r: r.attack(RFGSM), passes=2, rank=2),
+    # many steps along gradients
+    _ours("pgd-<steps>", "PGD-{}", PGD, lambda r: r.pgd(), rank=3),
+    _ours(
+        "margin-pgd-<steps>",
+        "Margin PGD-{}",
+        PGD,
+        lambda r: r.attack(PGD, alpha=r.alpha, steps=r.number, objective=margin_sum),
+    ),
+    _ours(
+        "targeted-<steps>",
+        "Targeted PGD-{}",
+        TargetedPGD,
+        lambda r: r.attack(TargetedPGD, alpha=r.alpha, steps=r.number, target="least-likely"),
+    ),
+    _ours(
+        "targeted-random-<steps>",
+        "Targeted PGD-{} (random class)",
+        TargetedPGD,
+        lambda r: r.attack(TargetedPGD, alpha=r.alpha, steps=r.number, target="random"),
+    ),
+    _ours(
+        "multi-targeted-<steps>",
+        "MultiTargeted PGD-{}",
+        MultiTargetedPGD,
+        lambda r: r.attack(MultiTargetedPGD, alpha=r.alpha, steps=r.number, targets=r.targets),
+        passes=10,
+        per_step=10,
+        stops_early=True,
+    ),
+    _ours("mi-fgsm-<steps>", "MI-FGSM-{}", MIFGSM, lambda r: r.attack(MIFGSM, steps=r.number, mu=1.0)),
+    _ours("gama-<steps>", "GAMA-PGD-{}", GAMAPGD, lambda r: r.attack(GAMAPGD, steps=r.number), rank=5),
+    _ours("gama-fw-<steps>", "GAMA-FW-{}", GAMAFW, lambda r: r.attack(GAMAFW, steps=r.number)),
+    _ours(
+        "gama-mt-<steps>",
+        "GAMA-MT-{}",
+        GAMAMT,
+        lambda r: r.attack(GAMAMT, steps=r.number, targets=r.targets),
+        passes=10,
+        per_step=10,
+        stops_early=True,
+    ),
+    # no gradients
+    _ours(
+        "noise-<draws>",
+        "Random noise ({} draws)",
+        RandomNoise,
+        lambda r: r.attack(RandomNoise, draws=r.number),
+        gradients=False,
+        stops_early=True,
+    ),
+    # attacks that know NuAT
+    _ours(
+        "nuclear", "Nuclear norm", NuclearNormAttack, lambda r: r.attack(NuclearNormAttack, lam=1.0, steps=1), passes=3
+    ),
+    _ours(
+        "nuclear-2",
+        "Nuclear norm (two steps)",
+        NuclearNormAttack,
+        lambda r: r.attack(NuclearNormAttack, lam=1.0, steps=2),
+        passes=4,
+    ),
+    _ours(
+        "adaptive-<steps>",
+        "Adaptive PGD-{}",
+        AdaptivePGD,
+        lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP),
+        passes=2,
+    ),
+    _ours(
+        "adaptive-same-class-<steps>",
+        "Adaptive PGD-{} (groups of one class)",
+        AdaptivePGD,
+        lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP, same_class=True),
+        passes=2,
+    ),
+    _ours(
+        "adaptive-eot-<steps>",
+        "Adaptive PGD-{} (random groups)",
+        AdaptivePGD,
+        lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP, regroupings=_REGROUPINGS),
+        passes=2,
+    ),
+    _ours(
+        "adaptive-nuclear-<steps>",
+        "Adaptive PGD-{} (nuclear norm)",
+        AdaptivePGD,
+        lambda r: r.adaptive("nuclear", group_size=_GROUP),
+        passes=2,
+    ),
+    _ours(
+        "adaptive-logit-<steps>",
+        "Adaptive PGD-{} (logits)",
+        AdaptivePGD,
+        lambda r: r.adaptive("logit"),
+        passes=2,
+    ),
+    # the AutoAttack package: APGD takes 100 steps, its targeted form and FAB-T 9 x 100, Square 5,000 queries
+    _official("autoattack", "AutoAttack", lambda r: r.official(version="standard"), 5400, rank=8, takes=Takes.STANDING),
+    _official("autoattack-alone", "AutoAttack (alone)", lambda r: r.official(version="standard"), 5400, rank=8),
+    _official(
+        "autoattack-fast", "AutoAttack fast", lambda r: r.official(version="fast"), 1100, rank=6, takes=Takes.STANDING
+    ),
+    _official("autoattack-v1", "AutoAttack v1", lambda r: r.official(version="v1"), 4600, rank=6),
+    _official("apgd-ce", "APGD-CE", lambda r: r.official(attacks=("apgd-ce",)), 550),
+    _official("apgd-dlr", "APGD-DLR", lambda r: r.official(attacks=("apgd-dlr",)), 550),
+    _official("apgd-t", "APGD-T", lambda r: r.official(attacks=("apgd-t",)), 1000),
+    _official("fab", "FAB", lambda r: r.official(attacks=("fab",)), 5400),
+    _official("fab-t", "FAB-T", lambda r: r.official(attacks=("fab-t",)), 2000),
+    _official("square", "Square", lambda r: r.official(attacks=("square",)), 5001, gradients=False),
+    _official(
+        "square-<queries>",
+        "Square ({} queries)",
+        lambda r: r.official(attacks=("square",), queries=r.number),
+        1,
+        per_step=1,
+        gradients=False,
+    ),
+)
+CATALOGUE: dict[str, NamedAttack] = {row.name: row for row in _ROWS}
+"""Every attack by its name. nuclear-2 has two steps; autoattack (v2) attacks what the attacks before it left standing,
+autoattack-alone every image that is classified correctly; autoattack-fast stops after the first two attacks of v2, so
+its accuracy is an upper bound of v2's."""
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "quick": ("clean", "pgd-100", "gama-100"),
+    "paper": ("clean", "fgsm", "pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack"),
+    "standard": ("clean", "autoattack"),
+    "full": (
+        *("clean", "fgsm", "rfgsm", "nuclear", "nuclear-2", "noise-10000", "mi-fgsm-100", "pgd-20", "pgd-100"),
+        *("pgd-500", "margin-pgd-100", "targeted-100", "targeted-random-100", "multi-targeted-100", "gama-100"),
+        *("gama-fw-100", "gama-mt-100", "adaptive-100", "adaptive-same-class-100", "adaptive-eot-100"),
+        *("adaptive-nuclear-100", "adaptive-logit-100", "autoattack"),
+    ),
+}
+"""Attacks by the name of the suite: a first look, the paper's, the field's standard number, and every kind."""
+
+
+def look_up(name: str) -> tuple[NamedAttack, int]:
+    """Return the row of an attack and the number in its name, 0 if it has none.
+
+    Raises:
+        InputError: no attack has this name.
+    """
+    for row in CATALOGUE.values():
+        fixed, numbered, _ = row.name.partition("<")
+        if match := re.fullmatch(re.escape(fixed) + (r"([1-9]\d*)" if numbered else ""), name, re.ASCII):
+            return row, int(match[1]) if numbered else 0
+    hint = did_you_mean(name, [*CATALOGUE, "pgd-20", "pgd-100", "gama-100"])
+    raise InputError(f"unknown attack {name!r}.{hint} Attacks: {', '.join(CATALOGUE)}.")
+
+
+def attack_name(name: str) -> str:
+    """Return the name of an attack for people, as the paper writes it; an unknown name stays as it is."""
+    if name == WORST_CASE:
+        return "Worst case"
+    try:
+        row, number = look_up(name)
+    except InputError:
+        return name
+    return row.label.format(number)
+
+
+def attack_strength(name: str) -> tuple[int, int]:
+    """Return a key that sorts attacks by strength, the weakest first: the rank, then the number in the name."""
+    if name == WORST_CASE:
+        return _WORST_CASE_RANK, 0
+    try:
+        row, number = look_up(name)
+    except InputError:
+        return NamedAttack.rank, 0
+    return row.rank, number
+
+
+def attack_passes(names: Sequence[str]) -> int:
+    """Return the forward and backward passes per image, at most, that these attacks take together."""
+    rows = [look_up(name) for name in names]
+    trajectory = [number for row, number in rows if row.name == "pgd-<steps>"]
+    # several step counts of PGD are read off one trajectory, with a verdict each
+    shared = max(trajectory, default=0) + len(trajectory)
+    return shared + sum(row.cost(number) for row, number in rows if row.name != "pgd-<steps>")
+
+
+def defined(names: Sequence[str], norm: Norm) -> tuple[str, ...]:
+    """Return those of the ``names`` whose attacks are defined for a norm."""
+    return tuple(name for name in names if norm in look_up(name)[0].norms)
+
+
+def jobs(names: Sequence[str], model: nn.Module, threat: AttackThreat, classes: int = 10) -> list[Job]:
+    """Return what to run for ``names``, in their order; all step counts of PGD are one job.
+
+    Args:
+        names: names as in ``CATALOGUE``, each once.
+        model: images [B, C, H, W] in [0, 1] to logits [B, N].
+        threat: norm, radius and step size.
+        classes: N, which decides the line-up of AutoAttack and the targets of multi-targeted attacks.
+
+    Returns:
+        The jobs. One that takes what stands records the attacks before it, since their successes are also its own.
+
+    Raises:
+        InputError: no name, a name twice, an unknown name, a missing extra, an attack that is not defined for the norm
+            or for so few classes.
+    """
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"attacks={','.join(names)!r}: give at least one attack, and each once.")
+    known = [look_up(name) for name in names]
+    trajectory = tuple(sorted(number for row, number in known if row.name == "pgd-<steps>"))
+    planned: list[Job] = []
+    for name, (row, number) in zip(names, known, strict=True):
+        if any(name in job.names for job in planned):  # the first PGD brings all of them
+            continue
+        request = JobRequest(
+            name=name, number=number, trajectory=trajectory, model=model, threat=threat, classes=classes
+        )
+        job = replace(
+            row.job(request), takes=row.takes, leaves_unbroken=row.leaves_unbroken, stops_early=row.stops_early
+        )
+        before = [other for earlier in planned for other in earlier.names]
+        if job.takes is Takes.STANDING and before:
+            job = replace(job, settings={**job.settings, "after": before})
+        planned.append(job)
+    return planned

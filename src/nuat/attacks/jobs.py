@@ -1,0 +1,139 @@
+"""Jobs: what an evaluation runs for the names of attacks, built from the settings of the evaluation."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nuat.attacks.adaptive import AdaptivePGD
+from nuat.attacks.autoattack import AutoAttack
+from nuat.attacks.base import Attack
+from nuat.attacks.pgd import PGD
+from nuat.core.threat import Norm
+
+
+class Takes(Enum):
+    """Images that a job attacks; the others count as broken."""
+
+    ALL = auto()
+    CORRECT = auto()  # classified correctly without an attack; the others are broken already
+    STANDING = auto()  # withstood every attack before this one
+
+
+class AttackThreat(Protocol):
+    """Settings that the attacks of an evaluation share (``nuat.config.ThreatConfig``)."""
+
+    @property
+    def norm(self) -> Norm:
+        """Norm of the ball."""
+        ...
+
+    @property
+    def eps(self) -> float:
+        """Radius of the ball."""
+        ...
+
+    @property
+    def pgd_alpha(self) -> float:
+        """Step size of PGD and of the attacks built on it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Attacks that one run produces: several step counts of PGD are read off one trajectory."""
+
+    names: tuple[str, ...]
+    """Names of the attacks; the last one, the longest, carries the cost."""
+    settings: dict[str, Any]
+    """Settings of the run, as JSON values."""
+    run: Callable[[Tensor, Tensor, int], dict[str, Tensor]]
+    """Function of (x [B, C, H, W], y [B], seed) that returns the adversarial images [B, C, H, W] by name."""
+    takes: Takes = Takes.CORRECT
+    """Images that it attacks."""
+    leaves_unbroken: bool = False
+    """Whether it stops at an image's first success and returns an image that it did not break unchanged."""
+    stops_early: bool = False
+    """Whether it stops at an image's first success and returns the worst example found otherwise."""
+
+    @property
+    def key(self) -> str:
+        """Key of its finished batches: the attacks, their settings, and the attacks before them where these matter."""
+        return f"{','.join(self.names)} {json.dumps(self.settings, sort_keys=True)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """One name of an attack, and everything that its job is built from."""
+
+    name: str
+    """Name of the attack."""
+    number: int
+    """Number in the name; 0: the name has none."""
+    trajectory: tuple[int, ...]
+    """All step counts of PGD in the evaluation, ascending."""
+    model: nn.Module
+    """Model to attack."""
+    threat: AttackThreat
+    """Norm, radius and step size."""
+    classes: int
+    """Logits of the model."""
+
+    @property
+    def ball(self) -> dict[str, Any]:
+        """Norm and radius, as arguments of an attack."""
+        return {"norm": self.threat.norm, "eps": self.threat.eps}
+
+    @property
+    def alpha(self) -> float:
+        """Step size of PGD and of the attacks built on it."""
+        return self.threat.pgd_alpha
+
+    @property
+    def targets(self) -> int:
+        """Wrong classes that a multi-targeted attack tries: nine, as in AutoAttack, or all if there are fewer."""
+        return min(9, self.classes - 1)
+
+    def attack(self, kind: type[Attack], **settings: Any) -> Job:
+        """Return the job of one of our attacks; ``settings`` are its arguments and what is recorded."""
+        settings = {**self.ball, **settings}
+        kind(self.model, **settings)  # raise before anything runs
+
+        def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+            generator = torch.Generator(x.device).manual_seed(seed)
+            return {self.name: kind(self.model, generator=generator, **settings)(x, y)}
+
+        recorded = {key: getattr(v, "__name__", v) for key, v in settings.items() if key not in self.ball}
+        return Job((self.name,), recorded, run)
+
+    def adaptive(self, objective: str, **settings: Any) -> Job:
+        """Return the job of an attack that knows NuAT, with the step size of PGD."""
+        return self.attack(AdaptivePGD, alpha=self.alpha, steps=self.number, objective=objective, **settings)
+
+    def official(self, **settings: Any) -> Job:
+        """Return the job of attacks of the AutoAttack package, which takes a seed and makes its own batches."""
+        first = AutoAttack(self.model, **self.ball, **settings)  # report a missing extra before anything runs
+
+        def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+            attack = AutoAttack(self.model, **self.ball, seed=seed, batch_size=len(x), **settings)
+            return {self.name: attack(x, y)}
+
+        named = {key: value for key, value in settings.items() if key != "attacks"}  # recorded as the line-up
+        recorded = {**named, "line_up": list(first.line_up(self.classes)), "package": "pyautoattack"}
+        return Job((self.name,), recorded, run)
+
+    def pgd(self) -> Job:
+        """Return the one job of all step counts of PGD."""
+        steps = self.trajectory
+
+        def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+            generator = torch.Generator(x.device).manual_seed(seed)
+            attack = PGD(self.model, **self.ball, alpha=self.alpha, steps=steps[-1], generator=generator)
+            return {f"pgd-{count}": x_adv for count, x_adv in attack.trajectory(x, y, steps).items()}
+
+        settings = {"alpha": self.alpha, "steps": steps[-1], "random_start": True, "restarts": 1}
+        return Job(tuple(f"pgd-{count}" for count in steps), settings, run)
