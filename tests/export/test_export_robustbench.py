@@ -90,12 +90,15 @@ def test_the_folder_has_what_a_submission_needs(tmp_path: Path) -> None:
         assert said in log
 
 
-@pytest.mark.parametrize("kind", ["nuat", "timm", "torchvision", "torchvision, imagenet stem", "robustbench"])
+@pytest.mark.parametrize(
+    "kind", ["nuat", "authors", "timm", "torchvision", "torchvision, imagenet stem", "robustbench"]
+)
 def test_the_definition_takes_the_checkpoint(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a stranger would load them: the module by its path, the checkpoint as plain tensors."""
     scaling: Any = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.25)}
     model, channels, size = {
         "nuat": (ModelConfig(name="resnet18", width=4, **scaling), 3, 8),
+        "authors": (ModelConfig(name="wrn-10-1", variant="nuat"), 3, 32),
         "timm": (NETWORKS["timm vit"][0], 3, 8),
         "torchvision": (ModelConfig(name="resnet18", **scaling), 3, 8),
         "torchvision, imagenet stem": (ModelConfig(name="resnet18", stem="imagenet"), 1, 8),
@@ -122,7 +125,7 @@ def test_the_definition_takes_the_checkpoint(kind: str, tmp_path: Path, monkeypa
     x = torch.rand(3, channels, size, size)
     with torch.no_grad():
         assert torch.equal(net(x), nuat.load(run)(x))
-    imports = {"nuat": "nuat", "timm": "nuat", "robustbench": "robustbench"}.get(kind, "torchvision")
+    imports = {"nuat": "nuat", "authors": "nuat", "timm": "nuat", "robustbench": "robustbench"}.get(kind, "torchvision")
     found = re.findall(r"^from (\w+)[. ]", (tmp_path / "out" / "Some-2026_Key.py").read_text(), flags=re.MULTILINE)
     assert set(found) == {"torch", imports}
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,16 @@ def test_files_from_before_there_were_such_weights(tmp_path: Path) -> None:
     assert read_info(file).model == ModelConfig(width=2)
     x = torch.rand(2, 1, 8, 8)
     assert torch.equal(load(file)(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "wrn-10-1"])
+def test_weights_of_the_authors_network_are_refused_by_the_published_one(name: str, tmp_path: Path) -> None:
+    width = 4 if name == "resnet18" else None
+    trained = ModelConfig(name=name, width=width, variant="nuat")
+    own_run(tmp_path / "run", trained)
+    plain = ModelConfig(name=name, width=width, weights=str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"trained with model\.variant=nuat, not plain; give --model\.variant nuat"):
+        initialise(build(plain, channels=3, classes=5, image_size=(16, 16)), plain, channels=3, image_size=(16, 16))
+    same = replace(plain, variant="nuat")
+    model = build(same, channels=3, classes=5, image_size=(16, 16))
+    assert initialise(model, same, channels=3, image_size=(16, 16)) is not None

@@ -28,12 +28,12 @@ def _fp32() -> Iterator[None]:
 
 
 def trained_like(
-    name: str, *, channels: int = 3, stem: Any = None, size: int = 12, normalised: bool = False
+    name: str, *, channels: int = 3, stem: Any = None, size: int = 12, normalised: bool = False, variant: Any = "plain"
 ) -> nn.Module:
     """A network of ours whose batch norms do something, in evaluation mode."""
     torch.manual_seed(0)
     statistics = {"mean": (0.4,) * channels, "std": (0.3,) * channels} if normalised else {}
-    config = ModelConfig(name=name, width=NETWORKS.get(name), stem=stem, **statistics)
+    config = ModelConfig(name=name, width=NETWORKS.get(name), stem=stem, variant=variant, **statistics)
     model = build(config, channels=channels, classes=5, image_size=(size, size))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -61,13 +61,17 @@ def norms(model: nn.Module) -> int:
 
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "normalised"])
 @pytest.mark.parametrize(
-    ("name", "stem", "channels"),
-    [*((name, None, 3) for name in NETWORKS), ("resnet18", "imagenet", 3), ("resnet18", None, 1)],
+    ("name", "stem", "channels", "variant"),
+    [
+        *((name, None, 3, "plain") for name in NETWORKS),
+        *(("resnet18", "imagenet", 3, "plain"), ("resnet18", None, 1, "plain")),
+        *(("resnet18", None, 3, "nuat"), ("wrn-10-1", None, 3, "nuat")),
+    ],
 )
-def test_the_copy_is_the_same_function(name: str, stem: Any, channels: int, normalised: bool) -> None:
+def test_the_copy_is_the_same_function(name: str, stem: Any, channels: int, variant: str, normalised: bool) -> None:
     """On other images than it was compared on, in single precision; in double to eleven digits."""
     size = 32 if stem else 12
-    model = trained_like(name, channels=channels, stem=stem, size=size, normalised=normalised)
+    model = trained_like(name, channels=channels, stem=stem, size=size, normalised=normalised, variant=variant)
     x, y = batch(channels, size=size)
     copy = folded(model, x[:2], y[:2])
     assert copy is not model

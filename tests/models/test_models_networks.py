@@ -97,6 +97,20 @@ def test_parameter_counts() -> None:
         assert parameters(resnet50(classes=1000, stem="imagenet")) == 25_557_032
         assert parameters(WideResNet(34, 10)) == 46_160_474
         assert parameters(WideResNet(28, 10)) == 36_479_194
+        assert parameters(authors_network("resnet18")) == 11_173_962
+        assert parameters(authors_network("wrn-34-10")) == 46_172_810
+
+
+def test_the_authors_last_batch_norm_follows_its_batches_faster() -> None:
+    momenta = {name: m.momentum for name, m in authors_network("wrn-10-1").named_modules() if name.endswith("bn1")}
+    assert momenta.pop("bn1") == 0.9
+    assert set(momenta.values()) == {0.1}
+
+
+@pytest.mark.parametrize("name", ["small-cnn", "mnist-cnn", "resnet50", "torchvision:resnet18"])
+def test_a_network_that_the_authors_do_not_have_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"model.variant=nuat has no effect on {name}"):
+        build(ModelConfig(name=name, variant="nuat"), channels=3, classes=5, image_size=(32, 32))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -121,8 +135,8 @@ def bn(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
     return F.batch_norm(x, *w.values())
 
 
-def by_hand_resnet18(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """The CIFAR ResNet-18 written out from its weights."""
+def by_hand_resnet18(weights: dict[str, Tensor], x: Tensor, *, authors: bool = False) -> Tensor:
+    """The CIFAR ResNet-18 written out from its weights; the authors' has a ReLU before each addition."""
     x = bn(weights, "bn1", F.conv2d(x, weights["conv1.weight"], padding=1)).relu()
     for stage in (1, 2, 3, 4):
         for i in (0, 1):
@@ -130,6 +144,7 @@ def by_hand_resnet18(weights: dict[str, Tensor], x: Tensor) -> Tensor:
             stride = 2 if stage > 1 and i == 0 else 1
             h = bn(weights, f"{at}.bn1", F.conv2d(x, weights[f"{at}.conv1.weight"], stride=stride, padding=1)).relu()
             h = bn(weights, f"{at}.bn2", F.conv2d(h, weights[f"{at}.conv2.weight"], padding=1))
+            h = h.relu() if authors else h
             if stride == 2:
                 x = bn(weights, f"{at}.downsample.1", F.conv2d(x, weights[f"{at}.downsample.0.weight"], stride=2))
             x = (h + x).relu()
@@ -153,11 +168,36 @@ def by_hand_wide_resnet(weights: dict[str, Tensor], x: Tensor, blocks: int) -> T
     return x @ weights["fc.weight"].T + weights["fc.bias"]
 
 
+def by_hand_authors_wide_resnet(weights: dict[str, Tensor], x: Tensor, blocks: int) -> Tensor:
+    """The authors' wide ResNet written out from its weights."""
+
+    def convolution(name: str, x: Tensor, stride: int = 1, padding: int = 1) -> Tensor:
+        return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=stride, padding=padding)
+
+    x = convolution("conv1", x)
+    for stage in (1, 2, 3):
+        for i in range(blocks):
+            at = f"layer{stage}.{i}"
+            stride = 2 if stage > 1 and i == 0 else 1
+            h = convolution(f"{at}.conv1", bn(weights, f"{at}.bn1", x).relu())
+            h = convolution(f"{at}.conv2", bn(weights, f"{at}.bn2", h).relu(), stride)
+            x = h + (convolution(f"{at}.downsample.0", x, stride, padding=0) if i == 0 else x)
+    x = F.avg_pool2d(bn(weights, "bn1", x).relu(), 8).flatten(1)
+    return x @ weights["fc.weight"].T + weights["fc.bias"]
+
+
+def authors_network(name: str, width: int | None = None) -> nn.Module:
+    config = ModelConfig(name=name, width=width, variant="nuat")
+    return build(config, channels=3, classes=10, image_size=(32, 32)).net
+
+
 def test_residual_networks_equal_those_written_by_hand() -> None:
     torch.manual_seed(2)
     x = torch.rand(2, 3, 32, 32, dtype=torch.float64)
     for model, by_hand in [
         (resnet18(width=8), by_hand_resnet18),
+        (authors_network("resnet18", 8), lambda weights, x: by_hand_resnet18(weights, x, authors=True)),
+        (authors_network("wrn-16-2"), lambda weights, x: by_hand_authors_wide_resnet(weights, x, blocks=2)),
         (WideResNet(16, 2), lambda weights, x: by_hand_wide_resnet(weights, x, blocks=2)),
     ]:
         model = model.double().eval()

@@ -18,6 +18,9 @@ class ModelConfig:
     """Channels of the first stage; none: the architecture's own (small-cnn 16, mnist-cnn 32, resnet 64)."""
     stem: Literal["cifar", "imagenet"] | None = None
     """ResNets: 3x3 stride 1 without pooling, or 7x7 stride 2 with it; none: cifar up to 64 pixels."""
+    variant: Literal["plain", "nuat"] = "plain"
+    """plain: the published network. nuat: that of the paper's authors (resnet18, resnet34 and wrn-<depth>-<k>), which
+    has another ReLU, or biases and other shortcuts; ``nuat.models.authors`` has the list."""
     mean: tuple[float, ...] | None = None
     """Per-channel mean subtracted inside the model; none: no normalisation (as in the paper)."""
     std: tuple[float, ...] | None = None

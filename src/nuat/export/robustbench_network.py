@@ -24,7 +24,7 @@ def definition(info: WeightsInfo, key: str) -> str:
     """
     model, channels, classes = info.model, info.channels, len(info.classes)
     wide = re.fullmatch(r"wrn-(\d+)-(\d+)", model.name)
-    if model.name in NETWORKS and model.width is None:
+    if model.name in NETWORKS and model.width is None and model.variant == "plain":
         imports = "from torchvision.models import " + model.name
         build = [f"self.net = {model.name}(weights=None, num_classes={classes})"]
         if (model.stem or ("cifar" if max(info.image_size) <= 64 else "imagenet")) == "cifar":
@@ -34,13 +34,14 @@ def definition(info: WeightsInfo, key: str) -> str:
             ]
         elif channels != 3:
             build.append(f"self.net.conv1 = nn.Conv2d({channels}, 64, 7, stride=2, padding=3, bias=False)")
-    elif wide and channels == 3 and info.image_size == (32, 32):
+    elif wide and model.variant == "plain" and channels == 3 and info.image_size == (32, 32):
         imports = "\nfrom robustbench.model_zoo.architectures.wide_resnet import WideResNet"
         build = [f"self.net = WideResNet(depth={wide[1]}, widen_factor={wide[2]}, num_classes={classes})"]
     else:
         imports = "\nfrom nuat import models\nfrom nuat.config import ModelConfig"
         options = f", options={model.options!r}" if model.options else ""
-        config = f"ModelConfig(name={model.name!r}, width={model.width}, stem={model.stem!r}{options})"
+        variant = "" if model.variant == "plain" else f", variant={model.variant!r}"
+        config = f"ModelConfig(name={model.name!r}, width={model.width}, stem={model.stem!r}{variant}{options})"
         sizes = f"channels={channels}, classes={classes}, image_size={tuple(info.image_size)}"
         build = [f"self.net = models.build({config}, {sizes}).net"]
     normalises = model.mean is not None or model.weights != "none"

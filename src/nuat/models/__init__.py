@@ -9,9 +9,10 @@ from nuat.config import ModelConfig
 from nuat.errors import InputError
 from nuat.models import backbones
 from nuat.models.adapters import Classifier, adapt, has_batch_norm
+from nuat.models.authors import AuthorsBasicBlock, AuthorsWideResNet
 from nuat.models.mnist_cnn import MNISTCNN
 from nuat.models.normalisation import Normalise
-from nuat.models.resnet import ResNet, resnet18, resnet34, resnet50
+from nuat.models.resnet import BasicBlock, ResNet, resnet18, resnet34, resnet50
 from nuat.models.sizes import check_counts
 from nuat.models.small_cnn import SmallCNN
 from nuat.models.synchronised import synchronise_batch_norm
@@ -66,6 +67,13 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
 
 def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple[int, int]) -> nn.Module:
     name, width, stem = config.name, config.width, config.stem
+    authors = config.variant == "nuat"
+    if authors and not (name in ("resnet18", "resnet34") or name.startswith("wrn-")):
+        raise InputError(
+            f"model.variant=nuat has no effect on {name}: the authors' networks are resnet18, resnet34 and "
+            "wrn-<depth>-<k>; leave it out."
+        )
+    block = AuthorsBasicBlock if authors else BasicBlock
     if backbones.is_backbone(name):
         return backbones.build(config, channels=channels, classes=classes, image_size=image_size)
     if config.options:
@@ -83,15 +91,16 @@ def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple
         case "mnist-cnn":
             return MNISTCNN(channels, classes, image_size, width=width or 32)
         case "resnet18":
-            return resnet18(in_channels=channels, classes=classes, stem=stem, width=width or 64)
+            return resnet18(in_channels=channels, classes=classes, stem=stem, width=width or 64, block=block)
         case "resnet34":
-            return resnet34(in_channels=channels, classes=classes, stem=stem, width=width or 64)
+            return resnet34(in_channels=channels, classes=classes, stem=stem, width=width or 64, block=block)
         case "resnet50":
             return resnet50(in_channels=channels, classes=classes, stem=stem, width=width or 64)
     if wide := re.fullmatch(r"wrn-(\d{1,4})-(\d{1,3})", name):
         if width is not None:
             raise InputError(f"model.width={width} has no effect on {name}, whose last number is its width.")
-        return WideResNet(int(wide[1]), int(wide[2]), channels, classes)
+        wide_resnet = AuthorsWideResNet if authors else WideResNet
+        return wide_resnet(int(wide[1]), int(wide[2]), channels, classes)
     nearest = difflib.get_close_matches(name.lower(), [*MODEL_NAMES[:-3], "wrn-34-10", "wrn-28-10"], n=1, cutoff=0.0)
     raise InputError(
         f"model.name={name!r} is not a known network; did you mean {nearest[0]}? Known: {', '.join(MODEL_NAMES)}."

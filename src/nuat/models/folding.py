@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nuat.core.losses import cross_entropy_sum
 from nuat.models.adapters import Classifier
+from nuat.models.authors import AuthorsWideResNet
 from nuat.models.resnet import ResNet
 from nuat.models.wide_resnet import WideResNet
 
@@ -32,7 +33,7 @@ def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
         x: images [B, C, H, W] to compare on.
         y: their labels, int64 [B].
     """
-    if not isinstance(model, Classifier) or not isinstance(model.net, (ResNet, WideResNet)):
+    if not isinstance(model, Classifier) or not isinstance(model.net, (ResNet, WideResNet, AuthorsWideResNet)):
         return model
     try:
         # the normalisation checks the images' shape, which a trace cannot follow

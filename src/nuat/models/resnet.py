@@ -125,14 +125,28 @@ class ResNet(nn.Module):
         return logits
 
 
-def resnet18(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", width: int = 64) -> ResNet:
+def resnet18(
+    *,
+    in_channels: int = 3,
+    classes: int = 10,
+    stem: Stem = "cifar",
+    width: int = 64,
+    block: type[BasicBlock] = BasicBlock,
+) -> ResNet:
     """ResNet-18: basic blocks (2, 2, 2, 2); 11,173,962 parameters for 10 classes with the cifar stem."""
-    return ResNet(BasicBlock, BLOCKS["resnet18"], in_channels=in_channels, classes=classes, stem=stem, width=width)
+    return ResNet(block, BLOCKS["resnet18"], in_channels=in_channels, classes=classes, stem=stem, width=width)
 
 
-def resnet34(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", width: int = 64) -> ResNet:
+def resnet34(
+    *,
+    in_channels: int = 3,
+    classes: int = 10,
+    stem: Stem = "cifar",
+    width: int = 64,
+    block: type[BasicBlock] = BasicBlock,
+) -> ResNet:
     """ResNet-34: basic blocks (3, 4, 6, 3)."""
-    return ResNet(BasicBlock, BLOCKS["resnet34"], in_channels=in_channels, classes=classes, stem=stem, width=width)
+    return ResNet(block, BLOCKS["resnet34"], in_channels=in_channels, classes=classes, stem=stem, width=width)
 
 
 def resnet50(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", width: int = 64) -> ResNet:

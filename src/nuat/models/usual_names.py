@@ -122,6 +122,9 @@ def _looks_like(entries: Mapping[str, tuple[str, Tensor]]) -> str:
     if blocks("block1.layer"):
         k = shapes.get("block1.layer.0.conv1.weight", (0,))[0] // 16
         return f"wrn-{6 * blocks('block1.layer') + 4}-{k} ({ends})"
+    if blocks("layer1") and "layer1.0.conv1.bias" in shapes:
+        k = shapes["layer1.0.conv1.weight"][0] // 16
+        return f"wrn-{6 * blocks('layer1') + 4}-{k} of variant nuat ({ends})"
     if blocks("layer1"):
         counts = tuple(blocks(f"layer{stage}") for stage in (1, 2, 3, 4))
         deep = "layer1.0.conv3.weight" in shapes

@@ -56,12 +56,7 @@ class WideResNet(nn.Module):
     def __init__(self, depth: int, k: int, in_channels: int = 3, classes: int = 10) -> None:
         super().__init__()
         check_counts(k=k, in_channels=in_channels, classes=classes)
-        if depth < 10 or (depth - 4) % 6 != 0:
-            nearest = max(10, round((depth - 4) / 6) * 6 + 4)
-            raise InputError(
-                f"depth={depth}: a wide ResNet has 6n + 4 layers (10, 16, 22, 28, 34, ...); the nearest is {nearest}."
-            )
-        count = (depth - 4) // 6
+        count = blocks_in_a_stage(depth)
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.block1 = WideStage(count, 16, 16 * k, 1)
         self.block2 = WideStage(count, 16 * k, 32 * k, 2)
@@ -80,3 +75,17 @@ class WideResNet(nn.Module):
         # The mean over the whole map, whatever its size; at 32x32 this is the 8x8 pooling of the original.
         logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return logits
+
+
+def blocks_in_a_stage(depth: int) -> int:
+    """Return the blocks in each of the three stages of a wide ResNet with ``depth`` layers.
+
+    Raises:
+        InputError: a depth other than 6n + 4.
+    """
+    if depth < 10 or (depth - 4) % 6 != 0:
+        nearest = max(10, round((depth - 4) / 6) * 6 + 4)
+        raise InputError(
+            f"depth={depth}: a wide ResNet has 6n + 4 layers (10, 16, 22, 28, 34, ...); the nearest is {nearest}."
+        )
+    return (depth - 4) // 6

@@ -46,7 +46,7 @@ def cifar10(
     return TrainConfig(
         defense=defense,
         data=DataConfig(name="cifar10", validation=1000, crop_padding=4, flip=True),
-        model=ModelConfig(name=model),
+        model=ModelConfig(name=model, variant="nuat"),
         threat=ThreatConfig(eps=8 / 255, pgd_alpha=2 / 255),
         optimizer=OptimizerConfig(lr=lr, momentum=0.9, weight_decay=5e-4),
         averaging=AveragingConfig(tau=tau),

@@ -56,6 +56,11 @@ def initialise(
         file, tensors, info, ours = _read(config.weights)
         if library and not ours:
             tensors = backbones.translated(config, tensors, **sizes)
+    if info is not None and info.model.name == config.name and info.model.variant != config.variant:
+        raise InputError(  # a ResNet's weights have the same names and shapes in both
+            f"model.weights={config.weights}: trained with model.variant={info.model.variant}, not {config.variant}; "
+            f"give --model.variant {info.model.variant}."
+        )
     statistics = None
     theirs = _normalisation(tensors)
     if config.mean is not None:
