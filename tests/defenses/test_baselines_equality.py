@@ -27,7 +27,7 @@ from nuat.defenses import (
     FreeAT,
     Step,
 )
-from nuat.defenses.carried import carry
+from nuat.defenses.free_at import carry
 
 EPS = baselines.EPS
 LR, MOMENTUM, WEIGHT_DECAY = {True: 0.05, False: 0.0005}, 0.9, 0.01  # with batch norm, and without

@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, TrainConfig
 from nuat.core import nuclear
-from nuat.core.finite import Watch, check_finite
+from nuat.core.nonfinite import Watch, check_finite
 from nuat.core.schedules import Constant
 from nuat.defenses import AWP, GAT, PGDAT, TRADES, BatchLoss, Defense, FreeAT, NuAT, NuAT2, State, Step
 from nuat.errors import NonFiniteError

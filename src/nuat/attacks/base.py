@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nuat.core.finite import check_finite
+from nuat.core.nonfinite import check_finite
 from nuat.core.random import Source
 from nuat.core.threat import Norm, Threat, check_radius, threat
 from nuat.errors import InputError
@@ -42,7 +42,7 @@ def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     Raises:
         NonFiniteError: the gradient holds infinities or NaN. Its sign would be 0 there, the attack would stand still,
-            and the model would seem robust. Training on a GPU notes it on the device instead (``nuat.core.finite``).
+            and the model would seem robust. Training on a GPU notes it on the device instead (``nuat.core.nonfinite``).
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nuat.config.checks import at_least, check_seed
+from nuat.core.ranges import at_least, check_seed
 from nuat.errors import InputError
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nuat.config.checks import at_least
+from nuat.core.ranges import at_least
 from nuat.errors import InputError
 
 

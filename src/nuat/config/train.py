@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nuat.config.checks import at_least, check_seed
 from nuat.config.data import DataConfig
 from nuat.config.model import ModelConfig
+from nuat.core.ranges import at_least, check_fraction, check_seed, check_tau
 from nuat.core.schedules import OneCycle, Schedule
 from nuat.core.threat import Norm, check_radius
 from nuat.defenses.base import Defense
@@ -63,8 +63,8 @@ class AveragingConfig:
     """Use min(tau, (1 + step) / (10 + step)), so that a short run is not held at its first weights."""
 
     def __post_init__(self) -> None:
-        if self.tau is not None and not 0.0 <= self.tau < 1.0:
-            raise InputError(f"averaging.tau={self.tau:g}: expected a decay in [0, 1).")
+        if self.tau is not None:
+            check_tau("averaging.tau", self.tau)
         if self.tau is None and self.warmup:
             raise InputError("averaging.warmup has no effect without averaging.tau; give a tau such as 0.9998.")
 
@@ -190,8 +190,7 @@ class TrainConfig:
             at_least("checkpoint_batches", self.checkpoint_batches, 1)
         if self.threat.norm != "Linf":
             raise InputError(f"threat.norm={self.threat.norm}: the defenses train for Linf; evaluate with --norm L2.")
-        if not 0.0 <= self.eps_warmup < 1.0:
-            raise InputError(f"eps_warmup={self.eps_warmup:g}: expected a fraction of the run in [0, 1).")
+        check_fraction("eps_warmup", self.eps_warmup)
         if self.eps_warmup > 0 and self.defense.judged_by == "clean":
             raise InputError("eps_warmup has no effect on a defense that does not attack; leave it out.")
         if self.data.validation == 0 and self.monitors.on_overfitting == "stop":

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nuat.core.finite import left_to_watch
 from nuat.core.losses import wide
+from nuat.core.nonfinite import left_to_watch
 from nuat.errors import InputError, NonFiniteError
 
 Method = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -168,7 +168,7 @@ def nuclear_norm(a: Tensor) -> Tensor:
     Raises:
         NonFiniteError: ``a`` holds infinities or NaN. On a GPU nothing waits for the device: there the value and the
             whole gradient are NaN instead, for the caller's own check of the loss. (float64 waits, and raises.) Within
-            a ``nuat.core.finite.Watch`` they are NaN everywhere.
+            a ``nuat.core.nonfinite.Watch`` they are NaN everywhere.
         InputError: ``a`` is not a non-empty floating-point matrix.
 
     Source: section 2 and Eq. 1 and 2 of the paper.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import Forward, eval_mode
+from nuat.core.ranges import check_fraction
 from nuat.defenses.adversarial import AdversarialTraining
 from nuat.defenses.base import BatchLoss, State, Step
 from nuat.defenses.pgd_at import PGDAT
@@ -39,8 +40,7 @@ class _WeightPerturbation(AdversarialTraining):
         super().__post_init__()  # type: ignore[misc]
         if not 0.0 < self.gamma <= 1.0:
             raise InputError(f"defense.gamma={self.gamma:g}: expected a relative size in (0, 1].")
-        if not 0.0 <= self.warmup < 1.0:
-            raise InputError(f"defense.warmup={self.warmup:g}: expected a fraction of the run in [0, 1).")
+        check_fraction("defense.warmup", self.warmup)
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the objective on the attacked batch at the perturbed weights."""

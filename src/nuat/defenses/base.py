@@ -5,7 +5,6 @@ lives in a *state*, a dictionary of tensors, numbers, strings and dictionaries o
 and checkpoints: ``init_state`` makes it with all its names, ``loss`` and ``after_step`` may change it in place.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from nuat.core.random import Source
 from nuat.core.threat import Linf
 from nuat.distributed.world import ALONE, World
-from nuat.errors import InputError
 
 State = dict[str, Any]
 
@@ -58,12 +56,6 @@ class BatchLoss:
     collapse monitor."""
     events: tuple[Mapping[str, Any], ...] = ()
     """Things worth a line of the record (a switch), each a dictionary of JSON values with a ``kind``."""
-
-
-def check_weight(name: str, value: float) -> None:
-    """Refuse the weight of a regulariser that is not finite or below 0."""
-    if not 0.0 <= value < math.inf:
-        raise InputError(f"{name}={value:g}: expected a finite weight >= 0.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,9 @@ from torch.nn.functional import mse_loss
 
 from nuat.attacks.base import eval_mode, input_gradient
 from nuat.core.losses import cross_entropy, cross_entropy_sum, wide
-from nuat.defenses.base import BatchLoss, Defense, State, Step, check_weight
-from nuat.defenses.carried import begins, carry
+from nuat.core.ranges import check_weight
+from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.free_at import begins, carry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ batch. A run of N epochs' cost has N / m epochs.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from nuat.core.losses import cross_entropy
+from nuat.core.ranges import at_least
 from nuat.defenses.base import BatchLoss, Defense, State, Step
-from nuat.defenses.carried import carry
-from nuat.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,7 @@ class FreeAT(Defense):
     """Updates a batch (m), >= 1."""
 
     def __post_init__(self) -> None:
-        if self.replays < 1:
-            raise InputError(f"defense.replays={self.replays}: expected at least 1.")
+        at_least("defense.replays", self.replays, 1)
 
     @property
     def updates_per_batch(self) -> int:
@@ -53,3 +52,24 @@ class FreeAT(Defense):
 
         x_adv.register_hook(move)  # type: ignore[no-untyped-call]
         return BatchLoss(cross_entropy(model(x_adv), y))
+
+
+def begins(state: State, name: str, x: Tensor) -> bool:
+    """Return whether ``state`` holds no perturbation of the size of the images ``x`` [B, C, H, W] yet."""
+    return state[name] is None or state[name].shape[1:] != x.shape[1:]
+
+
+def carry(state: State, name: str, x: Tensor) -> Tensor:
+    """Return the perturbation that ``state`` carries from batch to batch, cut to the batch: a view [B, C, H, W].
+
+    It starts at 0, and again when images become larger (progressive sizes). A short last batch uses and changes the
+    first rows alone.
+    """
+    carried = None if begins(state, name, x) else state[name]
+    if carried is None or len(carried) < len(x):
+        grown = torch.zeros_like(x, memory_format=torch.contiguous_format)
+        if carried is not None:
+            grown[: len(carried)] = carried
+        state[name] = carried = grown
+    view: Tensor = carried[: len(x)]
+    return view

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from nuat.attacks.base import Forward, eval_mode
 from nuat.attacks.nuclear import ascent_direction
 from nuat.core import averaging
+from nuat.core.ranges import check_tau
 from nuat.core.schedules import Ramp
 from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.nuat import regularised_loss, start
-from nuat.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class NuAT2(Defense):
     def __post_init__(self) -> None:
         if self.alpha is not None:
             check_eps("defense.alpha", self.alpha)
-        if self.attack_tau is not None and not 0.0 <= self.attack_tau < 1.0:
-            raise InputError(f"defense.attack_tau={self.attack_tau:g}: expected a decay in [0, 1).")
+        if self.attack_tau is not None:
+            check_tau("defense.attack_tau", self.attack_tau)
 
     def init_state(self, model: nn.Module) -> State:
         """Return the attack's own weight average, if it has one."""

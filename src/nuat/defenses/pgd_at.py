@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nuat.attacks import PGD
+from nuat.core.ranges import at_least
 from nuat.defenses.adversarial import AdversarialTraining
 from nuat.defenses.base import Step
 from nuat.errors import InputError
@@ -34,7 +35,6 @@ class PGDAT(AdversarialTraining):
 
 def check_steps(steps: int, step_size: float) -> None:
     """Refuse settings of an iterative attack that leave it no step, or a step past the ball."""
-    if steps < 1:
-        raise InputError(f"defense.steps={steps}: expected at least 1.")
+    at_least("defense.steps", steps, 1)
     if not 0.0 < step_size <= 1.0:
         raise InputError(f"defense.step_size={step_size:g}: expected a step in units of eps, in (0, 1].")

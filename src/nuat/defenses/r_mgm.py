@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from nuat.attacks import FGSM, RFGSM
 from nuat.attacks.base import eval_mode
 from nuat.core.losses import cross_entropy, squared_distance
-from nuat.defenses.base import BatchLoss, Defense, State, Step, check_weight
+from nuat.core.ranges import check_weight
+from nuat.defenses.base import BatchLoss, Defense, State, Step
 
 
 @dataclass(frozen=True, kw_only=True)

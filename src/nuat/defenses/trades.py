@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from nuat.attacks.base import Forward, input_gradient
 from nuat.core.losses import cross_entropy, kl_divergence
 from nuat.core.random import normal
+from nuat.core.ranges import check_weight
 from nuat.defenses.adversarial import AdversarialTraining
-from nuat.defenses.base import BatchLoss, Step, check_weight
+from nuat.defenses.base import BatchLoss, Step
 from nuat.defenses.pgd_at import check_steps
 
 _START = 0.001

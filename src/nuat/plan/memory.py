@@ -7,29 +7,19 @@ they are most. The CPU's measure leaves out workspace of the kernels and tempora
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-
-def tensors_in(value: Any) -> Iterable[Tensor]:
-    """Yield the tensors in nested mappings and sequences."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
+from nuat.training.state import tensors_of
 
 
 def size(value: Any) -> int:
     """Return the bytes of the tensors in nested mappings and sequences, each storage counted once."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors_in(value)}
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors_of(value)}
     return sum(storages.values())
 
 
@@ -64,7 +54,7 @@ class SavedTensors:
         self.peak = 0
         """Most bytes that were held at any time so far."""
         self._now = 0
-        self._without = {tensor.untyped_storage().data_ptr() for tensor in tensors_in(without)}
+        self._without = {tensor.untyped_storage().data_ptr() for tensor in tensors_of(without)}
         self._holders: Counter[int] = Counter()
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
 

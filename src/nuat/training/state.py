@@ -1,5 +1,6 @@
 """Everything that a run must remember to go on bit for bit after it was cut off."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,3 +196,12 @@ def _to(values: Any, device: torch.device) -> Any:
     if isinstance(values, dict):
         return {name: _to(value, device) for name, value in values.items()}
     return values.to(device) if isinstance(values, Tensor) else values
+
+
+def tensors_of(values: Any) -> list[Tensor]:
+    """Return the tensors in nested dictionaries and sequences, in order."""
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, (list, tuple)):
+        return [tensor for value in values for tensor in tensors_of(value)]
+    return [values] if isinstance(values, Tensor) else []

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +11,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nuat.config import TrainConfig
 from nuat.core import averaging
-from nuat.core.finite import Watch, check_finite, tensors_of, undone_where
+from nuat.core.nonfinite import Watch, check_finite
 from nuat.core.schedules import warm_up
 from nuat.core.threat import Linf
 from nuat.data import Batch
 from nuat.defenses import BatchLoss, Defense, State, Step
 from nuat.distributed.world import World
 from nuat.errors import NonFiniteError
-from nuat.training.state import TrainingState
+from nuat.training.state import TrainingState, tensors_of
 
 NONFINITE = "the loss or its gradient is infinite or NaN"
 
@@ -142,7 +142,7 @@ class Updater:
         state.optimizer.step()
         if self._average_buffers:  # first, because a defense may average them over the steps
             self._world.average_buffers(state.model)
-        with undone_where(bad, tensors_of(state.defense) if _follows(config.defense) else ()):
+        with _undone_where(bad, tensors_of(state.defense) if _follows(config.defense) else ()):
             config.defense.after_step(state.model, step, state.defense)
         if bad is not None:
             for buffer, before in zip(state.model.buffers(), buffers, strict=bool(buffers)):
@@ -210,3 +210,15 @@ class Updater:
 def _follows(defense: Defense) -> bool:
     """Return whether a defense does something after the update."""
     return type(defense).after_step is not Defense.after_step
+
+
+@contextlib.contextmanager
+def _undone_where(bad: Tensor | None, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Set ``tensors`` back, at the end of the block, where ``bad`` (a bool scalar on the device) is true."""
+    if bad is None:
+        yield
+        return
+    before = [tensor.clone() for tensor in tensors]
+    yield
+    for tensor, old in zip(tensors, before, strict=True):
+        tensor.copy_(torch.where(bad, old, tensor))

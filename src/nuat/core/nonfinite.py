@@ -6,10 +6,9 @@ the device, where the update is skipped for it (``nuat.training.update``).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,22 +62,3 @@ def left_to_watch(tensor: Tensor) -> bool:
     if watch is not None:
         watch.note(tensor.detach().sum())
     return watch is not None
-
-
-@contextmanager
-def undone_where(bad: Tensor | None, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Set ``tensors`` back, at the end, to what they were, if ``bad`` (bool scalar on the device) is true."""
-    if bad is None:
-        yield
-        return
-    before = [tensor.clone() for tensor in tensors]
-    yield
-    for tensor, old in zip(tensors, before, strict=True):
-        tensor.copy_(torch.where(bad, old, tensor))
-
-
-def tensors_of(values: Any) -> list[Tensor]:
-    """Return the tensors in nested dictionaries."""
-    if isinstance(values, dict):
-        return [tensor for value in values.values() for tensor in tensors_of(value)]
-    return [values] if isinstance(values, Tensor) else []
