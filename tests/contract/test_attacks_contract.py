@@ -1,10 +1,10 @@
-"""What every attack keeps to. A new attack is one line in ATTACKS."""
+"""The contract of every attack in tests/cases.py."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from cases import ATTACKS, CLASSES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import TinyConv, assert_inside, assert_unchanged, images, labels, shorten_autoattack, snapshot
@@ -16,95 +16,15 @@ from nuat.attacks import (
     GAMAMT,
     GAMAPGD,
     MIFGSM,
-    PGD,
     RFGSM,
-    AdaptivePGD,
     Attack,
-    AutoAttack,
-    Ensemble,
-    MultiTargetedPGD,
     NuclearNormAttack,
-    RandomNoise,
-    TargetedPGD,
-    Transfer,
     eval_mode,
 )
-from nuat.core.losses import margin_sum
 from nuat.errors import InputError
 
-CLASSES = 4
-Make = Callable[[nn.Module, float, torch.Generator | None], Attack]
-
-
-def autoattack(model: nn.Module, eps: float, **settings: object) -> Attack:
-    pytest.importorskip("pyautoattack")
-    return AutoAttack(model, eps=eps, **settings)
-
-
-def ensemble(model: nn.Module, eps: float, generator: torch.Generator | None) -> Attack:
-    pgd = PGD(model, eps=eps, alpha=eps / 2, steps=2, generator=generator)
-    return Ensemble(model, attacks=(FGSM(model, eps=eps), pgd))
-
-
-def transfer(model: nn.Module, eps: float, generator: torch.Generator | None) -> Attack:
-    """From the model itself, so that what is asked of an attack here is asked of its surrogate."""
-    return Transfer(model, surrogate=model, make=lambda m: PGD(m, eps=eps, alpha=eps / 2, steps=3, generator=generator))
-
-
-# an L2 ball of 3 eps is about as large as the Linf ball of eps that the others have
-ATTACKS: dict[str, Make] = {
-    "fgsm": lambda m, eps, g: FGSM(m, eps=eps),
-    "rfgsm": lambda m, eps, g: RFGSM(m, eps=eps, generator=g),
-    "pgd": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, steps=3, generator=g),
-    "pgd-l2": lambda m, eps, g: PGD(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g),
-    "pgd-restarts": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, steps=2, restarts=2, generator=g),
-    "pgd-margin": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, steps=3, objective=margin_sum, generator=g),
-    "i-fgsm": lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 3, steps=3, random_start=False),
-    "mi-fgsm": lambda m, eps, g: MIFGSM(m, eps=eps, steps=3),
-    "targeted": lambda m, eps, g: TargetedPGD(m, eps=eps, alpha=eps / 2, steps=3, generator=g),
-    "targeted-l2": lambda m, eps, g: TargetedPGD(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g),
-    "targeted-random": lambda m, eps, g: TargetedPGD(m, eps=eps, alpha=eps / 2, steps=3, target="random", generator=g),
-    "multi-targeted": lambda m, eps, g: MultiTargetedPGD(m, eps=eps, alpha=eps / 2, steps=3, generator=g),
-    "multi-targeted-l2": lambda m, eps, g: MultiTargetedPGD(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g),
-    "gama": lambda m, eps, g: GAMAPGD(m, eps=eps, steps=8, generator=g),
-    "gama-fw": lambda m, eps, g: GAMAFW(m, eps=eps, steps=8, generator=g),
-    "gama-mt": lambda m, eps, g: GAMAMT(m, eps=eps, steps=8, generator=g),
-    "noise": lambda m, eps, g: RandomNoise(m, eps=eps, draws=40, batch_size=7, generator=g),
-    "noise-l2": lambda m, eps, g: RandomNoise(m, eps=3 * eps, norm="L2", draws=40, batch_size=7, generator=g),
-    "nuclear": lambda m, eps, g: NuclearNormAttack(m, eps=eps, lam=4.0, generator=g),
-    "nuclear-two-step": lambda m, eps, g: NuclearNormAttack(m, eps=eps, lam=4.0, steps=2, alpha=eps, generator=g),
-    "adaptive": lambda m, eps, g: AdaptivePGD(
-        m, eps=eps, alpha=eps / 2, steps=3, group_size=2, regroupings=3, generator=g
-    ),
-    "adaptive-l2": lambda m, eps, g: AdaptivePGD(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g),
-    "adaptive-same-class": lambda m, eps, g: AdaptivePGD(
-        m, eps=eps, alpha=eps / 2, steps=3, same_class=True, generator=g
-    ),
-    "adaptive-nuclear": lambda m, eps, g: AdaptivePGD(
-        m, eps=eps, alpha=eps / 2, steps=3, objective="nuclear", generator=g
-    ),
-    "adaptive-logit": lambda m, eps, g: AdaptivePGD(m, eps=eps, alpha=eps / 2, steps=3, objective="logit", generator=g),
-    "ensemble": ensemble,
-    "transfer": transfer,
-    "autoattack": lambda m, eps, g: autoattack(m, eps),
-    "apgd-ce-l2": lambda m, eps, g: autoattack(m, 3 * eps, norm="L2", attacks=("apgd-ce",)),
-}
-OFFICIAL = {"autoattack", "apgd-ce-l2"}  # the package's own arithmetic: float32, and slow
+OFFICIAL = {name for name, case in ATTACKS.items() if case.official}
 OURS = [name for name in ATTACKS if name not in OFFICIAL]
-KEEP_UNBROKEN = {*OFFICIAL, "noise", "noise-l2"}  # may find nothing, and then return an image as it was
-RANDOM = {
-    "rfgsm",
-    "pgd",
-    "pgd-l2",
-    "targeted-random",
-    "gama",
-    "gama-fw",
-    "noise",
-    "nuclear",
-    "adaptive",
-    "transfer",
-}  # the draws show
-SINGLE_PASS = {"fgsm", "rfgsm"}
 EVERY = pytest.mark.parametrize("name", ATTACKS)
 
 
@@ -139,7 +59,7 @@ def batch(model: nn.Module, size: int, channels: int, eps: float, dtype: torch.d
 
 def attacked(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int = 0) -> Tensor:
     """Return what an attack makes of images, once it is seen to be inside the ball and the box to the last bit."""
-    attack = ATTACKS[name](model, eps, seeded(seed))
+    attack = ATTACKS[name].make(model, eps, seeded(seed))
     x_adv = attack(x, y)
     assert_inside(x_adv, x, attack.eps, attack.norm)
     return x_adv
@@ -156,7 +76,7 @@ def test_inside_ball_and_box_exactly_and_detached(name: str, size: int, channels
     assert not x_adv.requires_grad
     assert x_adv.is_leaf
     assert torch.equal(x, before)
-    if name not in KEEP_UNBROKEN:
+    if ATTACKS[name].finds_all:
         in_l2 = name.endswith("l2")
         radius = torch.linalg.vector_norm(x_adv - x, ord=2 if in_l2 else torch.inf, dim=(1, 2, 3))
         assert float(radius.max()) > (1.5 * eps if in_l2 else 0.9 * min(eps, 0.25))  # the box may cut off a part
@@ -225,7 +145,7 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
     before, mode = snapshot(model), modes(model)
     seen: list[bool] = []
     handle = model.norm2.register_forward_hook(lambda module, *_: seen.append(module.training))
-    ATTACKS[name](model, 0.1, seeded())(x, y)
+    ATTACKS[name].make(model, 0.1, seeded())(x, y)
     handle.remove()
     assert seen
     assert not any(seen)  # attacked in evaluation mode
@@ -246,7 +166,7 @@ def test_gradients_that_are_already_there_stay(name: str) -> None:
     x, y = batch(model, 3, 3, 0.1)
     for p in model.parameters():
         p.grad = torch.full_like(p, 0.5)
-    ATTACKS[name](model, 0.1, seeded())(x, y)
+    ATTACKS[name].make(model, 0.1, seeded())(x, y)
     assert all(bool((p.grad == 0.5).all()) for p in model.parameters())
 
 
@@ -269,10 +189,10 @@ def test_modes_are_restored_when_the_forward_raises(name: str, call: int) -> Non
     model.linear.register_forward_pre_hook(fail)
     failed = False
     try:
-        ATTACKS[name](model, 0.1, seeded())(x, y)
+        ATTACKS[name].make(model, 0.1, seeded())(x, y)
     except FullError:
         failed = True
-    assert failed or (call == 2 and name in SINGLE_PASS)  # one pass is all they need
+    assert failed or (call == 2 and ATTACKS[name].single_pass)  # one pass is all they need
     assert modes(model) == mode
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
@@ -281,9 +201,9 @@ def test_modes_are_restored_when_the_forward_raises(name: str, call: int) -> Non
 def test_the_same_under_no_grad(name: str) -> None:
     model = mixed_model()
     x, y = batch(model, 3, 3, 0.1)
-    outside = ATTACKS[name](model, 0.3, seeded())(x, y)
+    outside = ATTACKS[name].make(model, 0.3, seeded())(x, y)
     with torch.no_grad():
-        inside = ATTACKS[name](model, 0.3, seeded())(x, y)
+        inside = ATTACKS[name].make(model, 0.3, seeded())(x, y)
         assert not torch.is_grad_enabled()
     assert torch.equal(inside, outside)
     assert not torch.equal(outside, x)
@@ -295,12 +215,12 @@ def test_the_same_seed_gives_the_same_attack(name: str) -> None:
     model = mixed_model()
     x, y = batch(model, 3, 3, 0.1)
     before = torch.get_rng_state()
-    first = ATTACKS[name](model, 0.1, seeded(1))(x, y)
+    first = ATTACKS[name].make(model, 0.1, seeded(1))(x, y)
     assert torch.equal(torch.get_rng_state(), before)  # the global generator took no part
     torch.rand(7)
-    assert torch.equal(ATTACKS[name](model, 0.1, seeded(1))(x, y), first)
-    if name in RANDOM:
-        assert not torch.equal(ATTACKS[name](model, 0.1, seeded(2))(x, y), first)
+    assert torch.equal(ATTACKS[name].make(model, 0.1, seeded(1))(x, y), first)
+    if ATTACKS[name].shows_draws:
+        assert not torch.equal(ATTACKS[name].make(model, 0.1, seeded(2))(x, y), first)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -309,7 +229,7 @@ def test_the_attack_raises_the_loss(name: str) -> None:
     x, y = batch(model, 16, 3, 0.3)
     with torch.no_grad():
         clean = nn.functional.cross_entropy(model(x), y)
-        attacked = nn.functional.cross_entropy(model(ATTACKS[name](model, 0.3, seeded())(x, y)), y)
+        attacked = nn.functional.cross_entropy(model(ATTACKS[name].make(model, 0.3, seeded())(x, y)), y)
     assert attacked > clean + 0.1
 
 
@@ -331,7 +251,7 @@ def test_images_and_labels_that_cannot_be_are_refused(name: str) -> None:
     before = modes(model)
     for x, y, message in REFUSED:
         with pytest.raises(InputError, match=message):
-            ATTACKS[name](model, 0.1, seeded())(x, y)
+            ATTACKS[name].make(model, 0.1, seeded())(x, y)
         assert modes(model) == before, message
 
 
@@ -339,21 +259,21 @@ def test_images_and_labels_that_cannot_be_are_refused(name: str) -> None:
 def test_labels_of_any_integer_type(name: str) -> None:
     model = mixed_model()
     x, y = batch(model, 3, 3, 0.1)
-    expected = ATTACKS[name](model, 0.1, seeded())(x, y)
+    expected = ATTACKS[name].make(model, 0.1, seeded())(x, y)
     for dtype in (torch.int32, torch.uint8):  # torch indexes with the one and takes the other for a mask
-        assert torch.equal(ATTACKS[name](model, 0.1, seeded())(x, y.to(dtype)), expected), dtype
+        assert torch.equal(ATTACKS[name].make(model, 0.1, seeded())(x, y.to(dtype)), expected), dtype
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if not name.endswith("l2")])
+@pytest.mark.parametrize("name", [name for name, case in ATTACKS.items() if case.norm == "Linf"])
 def test_an_eps_in_255ths_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"eps=8.*Did you mean 8/255\?"):
-        ATTACKS[name](mixed_model(), 8, None)
+        ATTACKS[name].make(mixed_model(), 8, None)
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name.endswith("l2")])
+@pytest.mark.parametrize("name", [name for name, case in ATTACKS.items() if case.norm == "L2"])
 def test_an_l2_eps_that_cannot_be_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"eps=-3: expected an L2 size > 0"):
-        ATTACKS[name](mixed_model(), -1.0, None)
+        ATTACKS[name].make(mixed_model(), -1.0, None)
 
 
 @pytest.mark.parametrize("kind", [FGSM, RFGSM, MIFGSM, GAMAPGD, GAMAFW, GAMAMT, NuclearNormAttack])

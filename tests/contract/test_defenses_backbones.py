@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from cases import CLASSES, DEFENSES, NETWORKS
 from oracles import images, labels, snapshot, step_at
-from test_defenses_contract import DEFENSES, check, start
+from test_defenses_contract import check, start
 from torch import Tensor, nn
 
 from nuat.config import ModelConfig
@@ -15,19 +16,7 @@ from nuat.models import build, has_batch_norm
 
 pytest.importorskip("timm", reason="the timm extra is not installed")
 
-CLASSES, SIZE, EPS = 4, 8, 8 / 255
-NETWORKS = {
-    "vit": ModelConfig(
-        name="timm:vit_tiny_patch16_224",
-        options=("patch_size=4", "embed_dim=16", "depth=2", "num_heads=2", "proj_drop_rate=0.1"),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-    ),
-    "convnext": ModelConfig(
-        name="timm:convnext_atto",
-        options=("depths=1:1:1:1", "dims=8:8:8:8", "patch_size=1", "ls_init_value=1", "drop_path_rate=0.1"),
-    ),
-}
+SIZE, EPS = 8, 8 / 255
 EVERY = pytest.mark.parametrize("name", DEFENSES)
 NETWORK = pytest.mark.parametrize("network", NETWORKS)
 

@@ -1,83 +1,20 @@
-"""What every defense keeps to. A new defense is one line in DEFENSES."""
+"""The contract of every defense in tests/cases.py."""
 
 import copy
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
+from cases import CLASSES, DEFENSES
 from oracles import TinyConv, assert_inside, assert_unchanged, images, labels, snapshot, step_at
 from torch import Tensor, nn
 
 from nuat.core.losses import cross_entropy
-from nuat.core.schedules import Jumps, Ramp
-from nuat.defenses import (
-    AWP,
-    FBF,
-    FGSMAT,
-    FGSMPGI,
-    GAT,
-    NFGSM,
-    PGDAT,
-    RFGSMAT,
-    RMGM,
-    TRADES,
-    TRADESAWP,
-    BatchLoss,
-    Defense,
-    FreeAT,
-    NuAT,
-    NuAT2,
-    NuATHybrid,
-    Standard,
-    State,
-)
+from nuat.defenses import BatchLoss, State
 
-CLASSES = 4
-LAM = Ramp(peak=8.0)
-
-
-@dataclass
-class Case:
-    """A defense, what its state is changed to so that the case is the one meant, and how it departs from most."""
-
-    defense: Defense
-    state: dict[str, Any] = field(default_factory=dict)
-    radius: float = 1.0  # of the perturbations, in units of eps; 0: it trains on no attacked images
-    random: bool = True  # it draws from the generator
-    eval_attack: bool = True  # its attack runs in evaluation mode
-
-
-ALARM = {"epoch": 1, "previous_mean": 1e3}  # every batch is below the previous epoch's mean
-CALM = {"epoch": 1, "previous_mean": 1e-3}
-
-DEFENSES: dict[str, Case] = {
-    "standard": Case(Standard(), radius=0.0, random=False, eval_attack=False),
-    "nuat": Case(NuAT(lam=LAM)),
-    "nuat-authors": Case(NuAT(lam=LAM, passes="authors")),
-    "nuat-alpha": Case(NuAT(lam=LAM, alpha=0.3)),
-    "nuat2": Case(NuAT2(lam=LAM)),
-    "nuat2-wa": Case(NuAT2(lam=LAM, attack_tau=0.5)),
-    "nuat-h-calm": Case(NuATHybrid(lam=LAM), CALM),
-    "nuat-h-alarm": Case(NuATHybrid(lam=LAM), ALARM),
-    "nuat-h-authors-alarm": Case(NuATHybrid(lam=LAM, passes="authors"), ALARM),
-    "fgsm-at": Case(FGSMAT(), random=False),
-    "rfgsm-at": Case(RFGSMAT()),
-    "fbf": Case(FBF()),
-    "r-mgm": Case(RMGM()),
-    "gat": Case(GAT(weight=Jumps(start=5.0))),
-    "pgd-at": Case(PGDAT(steps=4, step_size=0.4)),
-    "trades": Case(TRADES(steps=3, step_size=0.5)),
-    "awp": Case(AWP(steps=3, step_size=0.5)),
-    "awp-warmup": Case(AWP(steps=3, step_size=0.5, warmup=0.5)),
-    "trades-awp": Case(TRADESAWP(steps=2, step_size=0.5)),
-    "free-at": Case(FreeAT(replays=2), random=False, eval_attack=False),
-    "n-fgsm": Case(NFGSM(), radius=3.0),
-    "fgsm-pgi": Case(FGSMPGI()),
-}
 EVERY = pytest.mark.parametrize("name", DEFENSES)
 BATCHES = pytest.mark.parametrize("batch", [0, 1])  # NuAT alternates between two attacks
 

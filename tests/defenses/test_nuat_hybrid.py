@@ -1,10 +1,11 @@
-"""NuAT-H: single-step where nothing drops, two-step where something does, and its book-keeping."""
+"""NuAT-H is single-step where the clean loss holds, two-step where it drops, and counts both."""
 
 import json
 import math
 
 import pytest
 import torch
+from defenses.algorithm1_equality import RAMP, assert_equal, both
 from oracles import TinyConv, images, labels, step_at
 from torch import Tensor, nn
 
@@ -130,3 +131,33 @@ def test_equals_nuat2_where_the_loss_drops(passes: str, batch: int) -> None:
 def test_a_drop_out_of_range_is_refused(drop: float) -> None:
     with pytest.raises(InputError, match=r"defense\.drop=.*in \(0, 1\)"):
         NuATHybrid(drop=drop)
+
+
+@pytest.mark.parametrize("passes", ["one", "authors"])
+def test_equals_the_slow_one_switching_in_both_directions(passes: str) -> None:
+    drop = 0.02
+    fast, slow = both(NuATHybrid(lam=RAMP, passes=passes, drop=drop), 4, variant="hybrid", passes=passes, drop=drop)
+    assert_equal(fast, slow)
+    assert [bool(m["two_step"]) for m in fast.metrics] == slow.two_step
+    assert not any(slow.two_step[:3])  # the first epoch has none to compare with
+    assert {(a, b) for a, b in zip(slow.two_step[:-1], slow.two_step[1:], strict=True)} >= {
+        (False, True),
+        (True, False),
+    }
+    assert fast.state["two_step_batches"] == sum(slow.two_step)
+    switched = [n for n in range(1, 12) if slow.two_step[n] != slow.two_step[n - 1]]
+    assert fast.state["switches"] == len(switched)
+    assert [(event["epoch"], event["batch"]) for event in fast.events] == [divmod(n, 3) for n in switched]
+    for event, n in zip(fast.events, switched, strict=True):
+        epoch = n // 3
+        before = slow.watched[3 * (epoch - 1) : 3 * epoch]
+        assert event["kind"] == "switch"
+        assert event["two_step"] == slow.two_step[n]
+        assert event["clean_loss"] == pytest.approx(slow.watched[n])
+        assert event["previous_mean"] == pytest.approx(sum(before) / 3)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    assert NuATHybrid().lam == Ramp(peak=4.0, until=1.0)
+    assert NuATHybrid().alpha is None
+    assert NuATHybrid().passes == "one"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import DEFENSES
 from small_runs import (
     BATCH_NORM,
     BATCHES,
@@ -30,7 +31,7 @@ from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, TrainCo
 from nuat.core import nuclear
 from nuat.core.nonfinite import Watch, check_finite
 from nuat.core.schedules import Constant
-from nuat.defenses import AWP, GAT, PGDAT, TRADES, BatchLoss, Defense, FreeAT, NuAT, NuAT2, State, Step
+from nuat.defenses import BatchLoss, NuAT2, State, Step
 from nuat.errors import NonFiniteError
 from nuat.progress import Reporter
 from nuat.records.folder import RunFolder
@@ -172,16 +173,7 @@ class NoQuestions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-DEFENSES: dict[str, Defense] = {
-    "nuat": NuAT(lam=LAM),
-    "nuat-authors": NuAT(lam=LAM, passes="authors"),
-    "nuat2-wa": NuAT2(lam=LAM, attack_tau=0.9),
-    "gat": GAT(),
-    "trades": TRADES(steps=2),
-    "pgd-at": PGDAT(steps=2),
-    "awp": AWP(steps=2),
-    "free-at": FreeAT(replays=2),
-}
+NAMES = ("nuat", "nuat-authors", "nuat2-wa", "gat", "trades", "pgd-at", "awp", "free-at")
 
 
 def loop_of(config: TrainConfig, out: Path) -> Loop:
@@ -192,7 +184,7 @@ def loop_of(config: TrainConfig, out: Path) -> Loop:
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("monitors", [MonitorConfig(), SKIP], ids=["stop", "skip"])
-@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_step_does_not_wait_for_the_device(
     name: str,
     monitors: MonitorConfig,
@@ -202,7 +194,7 @@ def test_a_step_does_not_wait_for_the_device(
 ) -> None:
     config = small_config(
         images,
-        defense=DEFENSES[name],
+        defense=DEFENSES[name].defense,
         model=BATCH_NORM,
         monitors=monitors,
         averaging=AveragingConfig(tau=0.9, warmup=True),

@@ -1,10 +1,11 @@
-"""The fast baselines against the slow ones over nine batches in float64: the same attacks, losses, weights, states."""
+"""The fast baselines and their slow twins over nine batches in float64."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from cases import CLASSES
 from oracles import TinyConv, images, labels
 from reference import baselines
 from torch import Tensor, nn
@@ -27,13 +28,11 @@ from nuat.defenses import (
     FreeAT,
     Step,
 )
-from nuat.defenses.free_at import carry
 
 EPS = baselines.EPS
 LR, MOMENTUM, WEIGHT_DECAY = {True: 0.05, False: 0.0005}, 0.9, 0.01  # with batch norm, and without
 EPOCHS = 3
 SIZES = (6, 6, 5)  # the last batch of an epoch is short
-CLASSES = 4
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 
 PGD = {"steps": 3, "step_size": 0.4}
@@ -59,8 +58,6 @@ CASES: dict[str, tuple[Defense, Callable[..., None], dict[str, Any]]] = {
     "free-at": (FreeAT(replays=3), baselines.free_at, {"replays": 3, "largest": max(SIZES)}),
     "fgsm-pgi": (FGSMPGI(weight=5.0), baselines.fgsm_pgi, {"weight": 5.0}),
 }
-AWPS = ("awp", "awp-warmup", "trades-awp")
-EVERY = pytest.mark.parametrize("name", CASES)
 NORMS = pytest.mark.parametrize("norm", [True, False], ids=["batch-norm", "plain"])
 
 
@@ -166,9 +163,8 @@ def assert_same_images(found: list[list[Tensor]], expected: list[list[Tensor]], 
             torch.testing.assert_close(a, b, **CLOSE, msg=lambda text, at=(n, k): f"{what} of step {at}: {text}")
 
 
-@NORMS
-@EVERY
-def test_equals_the_slow_one(name: str, norm: bool) -> None:
+def assert_equals_the_slow_one(name: str, norm: bool) -> None:
+    """The fast defense and its slow twin take the same attacks, losses, weights and states over nine batches."""
     fast, slow = both(name, norm)
     assert len(fast.losses) == 9 * CASES[name][0].updates_per_batch
     assert_same_images(fast.ascents, slow.ascents, "ascent")
@@ -181,121 +177,3 @@ def test_equals_the_slow_one(name: str, norm: bool) -> None:
         assert (carried is None) == (expected is None)
         if carried is not None:
             torch.testing.assert_close(carried, expected, **CLOSE)
-
-
-def test_the_defenses_differ() -> None:
-    """That the equalities above are not those of things that are all the same."""
-    last = {name: Fast(CASES[name][0], False).losses[-1] for name in CASES}
-    assert len({round(loss, 6) for loss in last.values()}) == len(last)
-
-
-@pytest.mark.parametrize(("name", "plain"), [("awp", "pgd-at"), ("trades-awp", "trades")])
-def test_awp_updates_the_running_statistics_as_often_as_the_plain_loss(name: str, plain: str) -> None:
-    counts = [int(Fast(CASES[which][0], True).weights[-1]["norm1.num_batches_tracked"]) for which in (name, plain)]
-    assert counts[0] == counts[1] > 0
-
-
-@pytest.mark.parametrize("epochs", [30, 100, 110, 200])
-def test_awps_warmup_ends_with_a_whole_epoch(epochs: int) -> None:
-    model = network(False).train()
-    x, y = make_epochs()[0][0]
-    passes: list[int] = []
-    model.register_forward_hook(lambda m, *_: passes.append(1) if m.training else None)
-    for warm in {0, 1, 7, epochs // 10, 11 * epochs // 20, 14 * epochs // 25, epochs - 1}:
-        found = []
-        for e in (warm - 1, warm):
-            passes.clear()
-            step = Step(threat=Linf(EPS), epoch=e, epochs=epochs, batch=0, batches=1)
-            AWP(steps=1, warmup=warm / epochs).loss(model, x, y, step, {})
-            found.append(len(passes))
-        assert found == [1, 2] if warm else found[1] == 2, warm
-
-
-@pytest.mark.parametrize("name", AWPS)
-def test_awp_raises_the_loss_it_descends(name: str) -> None:
-    """The first loss at w + v is above that at w, by about gamma times the gradient's size; without it, it is equal."""
-    defense = CASES[name][0]
-    plain = TRADES(**KL) if isinstance(defense, TRADES) else PGDAT(**PGD)
-    above = Fast(defense, False).losses[0] - Fast(plain, False).losses[0]
-    assert above == 0.0 if name == "awp-warmup" else above > 0.01
-
-
-def test_gat_is_guided_on_odd_batches_and_its_weight_jumps() -> None:
-    fast, _ = both("gat", norm=False)
-    assert [m["weight"] for m in fast.metrics] == [3.0] * 3 + [12.0] * 3 + [48.0] * 3
-    # with more weight the first three attacks differ in the odd batch alone; the weights of the model are kept
-    for b in range(3):
-        attacks = []
-        for weight in (0.0, 1e3):
-            model, seen = network(False).train(), []
-            model.register_forward_pre_hook(lambda m, inputs, seen=seen: seen.append(inputs[0].detach().clone()))
-            x, y = make_epochs()[0][b]
-            step = Step(
-                threat=Linf(EPS), epoch=0, epochs=3, batch=b, batches=3, generator=torch.Generator().manual_seed(0)
-            )
-            GAT(weight=Jumps(start=weight)).loss(model, x, y, step, {})
-            attacks.append(seen[-1])
-        assert torch.equal(*attacks) == (b % 2 == 0), b
-
-
-@pytest.mark.parametrize(("name", "key"), [("free-at", "delta"), ("fgsm-pgi", "prior")])
-def test_nothing_is_carried_before_the_first_batch(name: str, key: str) -> None:
-    assert CASES[name][0].init_state(network(True)) == {key: None}
-    first = Fast(CASES[name][0], True).carries[0]
-    assert first is not None
-    assert first.shape == (6, 3, 6, 6)
-    assert 0.9 * EPS < float(first.abs().max()) <= EPS
-
-
-def test_free_at_carries_over_short_batches() -> None:
-    """Rows that a short batch does not have wait for the next full one."""
-    fast, _ = both("free-at")
-    full, short = fast.carries[2 * 3 - 1], fast.carries[3 * 3 - 1]
-    assert full is not None
-    assert short is not None
-    assert torch.equal(full[5], short[5])
-    assert not torch.equal(full[:5], short[:5])
-    # the rows of a larger batch than any before start at 0 beside what there is
-    state, x = {"delta": full.clone()}, torch.zeros(8, *full.shape[1:], dtype=full.dtype)
-    carried = carry(state, "delta", x)
-    assert torch.equal(carried[:6], full)
-    assert not bool(carried[6:].any())
-    assert state["delta"].shape == x.shape
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("eps", [8 / 255, 0.1, 0.3])
-def test_free_ats_perturbation_leaves_the_border_of_the_ball_again(eps: float, dtype: torch.dtype) -> None:
-    """Inside the box every component moves in every replay; at the border, back or not at all."""
-    margin = eps + 0.05
-    x = (margin + (1 - 2 * margin) * images(6, dtype=torch.float64)).to(dtype)
-    y, model = labels(6, CLASSES), TinyConv(classes=CLASSES, batch_norm=False, dropout=0.0).to(dtype)
-    defense = FreeAT()
-    state = defense.init_state(model)
-    step = Step(threat=Linf(eps), epoch=0, epochs=1, batch=0, batches=1)
-    for label in (y, (y + 1) % CLASSES, (y + 2) % CLASSES, y):
-        before = None if state["delta"] is None else state["delta"].clone()
-        at: list[Tensor] = []
-        with model.register_forward_pre_hook(lambda m, inputs, at=at: at.append(inputs[0].detach().clone())):
-            defense.loss(model, x, label, step, state).loss.backward()
-        x_adv = at[0].requires_grad_()
-        (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(model(x_adv), label), x_adv)
-        start = torch.zeros_like(x) if before is None else before
-        expected = (start + eps * gradient.sign()).clamp(-eps, eps)
-        assert torch.equal(state["delta"], expected)
-    assert bool((state["delta"] != before).any())
-
-
-def test_trades_starts_near_the_image_and_stays_in_the_ball() -> None:
-    fast, _ = both("trades")
-    for (x, _), ascents in zip([batch for epoch in make_epochs() for batch in epoch], fast.ascents, strict=True):
-        assert len(ascents) == 3
-        assert 0 < float((ascents[0] - x).abs().max()) < 0.006
-        assert float((ascents[2] - x).abs().max()) <= 0.8 * EPS + 0.006
-
-
-def test_n_fgsm_leaves_the_ball() -> None:
-    fast, _ = both("n-fgsm")
-    x = make_epochs()[0][0][0]
-    reach = float((fast.trained[0][0] - x).abs().max())
-    assert 2 * EPS < reach <= 3 * EPS + 1e-12
