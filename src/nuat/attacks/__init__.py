@@ -1,4 +1,7 @@
-"""Attacks, one per file; each is usable alone: ``x_adv = PGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)``."""
+"""Attacks, one per file, each usable alone: ``x_adv = PGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)``.
+
+``nuat.attacks.catalogue`` names them for the command line.
+"""
 
 from nuat.attacks.adaptive import AdaptivePGD
 from nuat.attacks.autoattack import AutoAttack

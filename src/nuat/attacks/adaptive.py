@@ -1,7 +1,7 @@
-"""Attacks that know NuAT: projected ascent on what its training holds down, with batches composed as in training.
+"""Attacks that know NuAT: projected ascent on what its training keeps small, with batches composed as in training.
 
-NuAT is trained to keep the nuclear norm of f(x_adv) - f(x) small on the batches of its training. These attacks climb
-that very norm, which couples the images of a batch, so how a batch is composed is a setting of the attack.
+NuAT keeps the nuclear norm of f(x_adv) - f(x) small on the batches of its training. These attacks climb that norm. It
+couples the images of a batch, so the composition of the batch is a setting of the attack.
 
 | paper | here |
 |---|---|
@@ -10,7 +10,7 @@ that very norm, which couples the images of a batch, so how a batch is composed 
 | ||f(x~_i) - f(x_i)||_2 of each image | objective 'logit' |
 | f(X), fixed during the attack | ``reference``, logits [M, N] |
 
-The paper leaves its adaptive attacks to a supplement that is not public; objectives aside, all settings are ours.
+The paper describes its adaptive attacks in a supplement that is not public: all settings but the objectives are ours.
 """
 
 from dataclasses import dataclass
@@ -33,27 +33,36 @@ Objective = Literal["ce+nuclear", "nuclear", "logit"]
 class AdaptivePGD(Attack):
     """x_adv <- project(x_adv + alpha * sign(grad objective)), from a uniform random start.
 
-    The nuclear norm is taken of each group of images and summed over the groups; the groups are the attacked batch cut
-    up as it comes, or by label. With regroupings every step averages it over fresh random groups, so that the step
-    does not count on who an image shares its batch with. What is returned for an image depends on its batch.
+    The nuclear norm is taken for each group of images and summed over the groups. The groups are consecutive images of
+    the attacked batch, or images of one label. With regroupings, each step averages over fresh random groups, so it
+    does not rely on one composition of the batch. The result for an image depends on its batch.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import AdaptivePGD
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = AdaptivePGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
     alpha: float
-    """Step size, like eps."""
+    """Step size, in the units of eps."""
     steps: int
     """Steps, >= 1."""
     objective: Objective = "ce+nuclear"
-    """What is maximised."""
+    """Objective to maximise."""
     lam: float | None = None
-    """Weight of the nuclear norm in 'ce+nuclear', >= 0; none: 4.5, where the paper's CIFAR-10 ResNet-18 ends."""
+    """Weight of the nuclear norm in 'ce+nuclear', >= 0. None: 4.5, the paper's for CIFAR-10 ResNet-18."""
     same_class: bool = False
     """Group images of one label, instead of mixing the classes as in training."""
     group_size: int | None = None
-    """Images of a group, >= 1, the last of a kind may be smaller; none: all that there are."""
+    """Images of a group, >= 1; the last group may be smaller. None: all images."""
     regroupings: int = 0
-    """Random regroupings that each step averages over; 0: the images stay in the order they come in."""
+    """Random groupings that each step averages over. 0: the images keep their order."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +96,7 @@ class AdaptivePGD(Attack):
         return x_adv
 
     def groups(self, y: Tensor) -> list[Tensor]:
-        """Return the indices of each group's images: together every image of the batch once.
+        """Return the indices of the images of each group; every image of the batch is in one group.
 
         ``y`` int64 [M] are the labels. With regroupings the order of the images is drawn from ``generator``.
         """
@@ -101,7 +110,7 @@ class AdaptivePGD(Attack):
         return [group for kind in kinds for group in torch.split(kind, self.group_size or len(y))]
 
     def _objective(self, logits: Tensor, reference: Tensor, y: Tensor) -> Tensor:
-        """Return what is maximised, scalar; it is divided by M, as in training, which changes no step."""
+        """Return the objective, scalar, divided by M as in training, which changes no step."""
         difference = logits - reference
         if self.objective == "logit":
             distances: Tensor = torch.linalg.vector_norm(difference, dim=1)

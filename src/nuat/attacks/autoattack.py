@@ -21,24 +21,33 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack(Attack):
-    """The official AutoAttack; needs the ``autoattack`` extra. An image that nothing broke comes back as it was.
+    """The official AutoAttack; needs the ``autoattack`` extra. An image that it does not break is returned unchanged.
 
-    The verdict on each image is ``model(x_adv).argmax(1) == y``. A run that is cut off resumes in ``evaluate``, which
-    keeps the verdicts of each finished batch.
+    An image is broken if ``model(x_adv).argmax(1) != y``. ``nuat.evaluate`` keeps the verdicts of finished batches, so
+    an interrupted run can be resumed.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import AutoAttack
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = AutoAttack(model, eps=8/255, attacks=("apgd-ce",))(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
     version: lineups.Version = "standard"
-    """standard is v2, the one to report; v1 compares with the paper's Tables 1a and 2; fast stops after v2's first two
-    attacks, for a quick upper bound."""
+    """standard: v2, the one to report. v1: for comparison with the paper's Tables 1a and 2. fast: the first two attacks
+    of v2, for a quick upper bound."""
     attacks: tuple[str, ...] | None = None
-    """Instead of a version, a line-up of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square in any order, APGD-CE, APGD-DLR
-    and FAB with five restarts each. The line-up of v2 given here is v2, which has one."""
+    """Line-up instead of a version: any of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square. APGD-CE, APGD-DLR and FAB get
+    five restarts, unless the line-up is that of v2, whose attacks have one. None: the line-up of ``version``."""
     queries: int | None = None
-    """Queries per image of a ``square`` in ``attacks``, >= 1; none: the package's 5,000."""
+    """Queries per image of ``square`` in ``attacks``, >= 1. None: 5,000, as in the package."""
     seed: int = 0
-    """Seed of the package, which draws from torch's global generator (``generator`` is refused)."""
+    """Seed of the package, which draws from torch's global generator; ``generator`` is refused."""
     batch_size: int = 250
     """Images attacked at once, >= 1."""
 
@@ -49,7 +58,7 @@ class AutoAttack(Attack):
         if self.attacks is not None:
             lineups.check_names(self.attacks)
             if self.version != "standard":
-                raise InputError(f"version={self.version!r} has no effect beside attacks; leave one of them out.")
+                raise InputError(f"version={self.version!r} has no effect together with attacks; leave one out.")
         if self.queries is not None and (self.attacks is None or "square" not in self.attacks):
             raise InputError("queries has no effect without 'square' in attacks; the versions have 5,000.")
         if self.queries is not None and self.queries < 1:
@@ -86,7 +95,7 @@ class AutoAttack(Attack):
     def _configured(self, classes: int, device: torch.device) -> Any:
         """Return the official object with the line-up that its number of classes allows."""
         attacks = self.line_up(classes)
-        # v2 gives its attacks one restart, a line-up of one's own gives APGD-CE five
+        # v2 gives its attacks one restart, any other line-up gives APGD-CE five
         standard = attacks == lineups.STANDARD or self.version == "fast"
         official = _official()(
             self.model,

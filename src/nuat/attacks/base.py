@@ -1,4 +1,4 @@
-"""What every attack shares: evaluation mode, the gradient of the input alone, the checks of its arguments."""
+"""Base of the attacks: evaluation mode, the gradient in the input, the checks of the arguments."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,16 +14,27 @@ from nuat.core.threat import Norm, Threat, check_radius, threat
 from nuat.errors import InputError
 
 Forward = Callable[[Tensor], Tensor]
-"""Images [B, C, H, W] in [0, 1] to logits [B, N]: a model, or a model with other weights."""
+"""Function of images [B, C, H, W] in [0, 1] that returns logits [B, N]: a model, perhaps with other weights."""
 
 
 class NormError(InputError):
-    """An attack that is not defined for a norm."""
+    """An attack is not defined for a norm."""
 
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in evaluation mode and restore each module's own mode afterwards."""
+    """Put ``model`` in evaluation mode and restore the mode of each module afterwards.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import eval_mode
+        >>> model = torch.nn.Dropout()
+        >>> with eval_mode(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -37,12 +48,12 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the gradient of the scalar ``objective(x)`` in ``x``, detached and of its shape.
 
-    Only the input is differentiated: no parameter gets a ``.grad``, no graph outlives the call. Where no graph leads
-    from the objective to the input, the gradient is 0: an attack returns its start, as on any flat model.
+    Only the input is differentiated: no parameter gets a ``.grad``, and no graph outlives the call. If the objective
+    does not depend on the input, the gradient is 0, and an attack returns its start, as on any flat model.
 
     Raises:
-        NonFiniteError: the gradient holds infinities or NaN. Its sign would be 0 there, the attack would stand still,
-            and the model would seem robust. Training on a GPU notes it on the device instead (``nuat.core.nonfinite``).
+        NonFiniteError: the gradient is infinite or NaN somewhere. The attack would stand still there, and the model
+            would seem robust. Training on a GPU notes it on the device instead (``nuat.core.nonfinite``).
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -69,7 +80,7 @@ def check_images(x: Tensor, y: Tensor) -> None:
         if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
             raise InputError(
                 f"images must have pixels in [0, 1]; got values from {low:g} to {high:g}. "
-                "Divide uint8 images by 255, and put any normalisation inside the model (nuat.models.adapt)."
+                "Divide uint8 images by 255, and put any normalisation into the model (nuat.models.adapt)."
             )
 
 
@@ -77,19 +88,30 @@ def check_images(x: Tensor, y: Tensor) -> None:
 class Attack:
     """Base of the attacks: settings at construction, then ``x_adv = attack(x, y)``.
 
-    The model is attacked in evaluation mode with the weights it has; each module's mode is restored, no ``.grad``
-    is left behind. A subclass defines ``perturb`` and may rely on checked arguments on the model's device.
+    The model is attacked in evaluation mode with its current weights. The mode of each module is restored, and no
+    ``.grad`` is left behind. A subclass defines ``perturb``, whose arguments are checked and on the model's device.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from nuat.attacks import Attack
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Brighten(Attack):
+        ...     def perturb(self, x, y):
+        ...         return self.threat.bounds(x).project(x + self.eps)
+        >>> Brighten(torch.nn.Flatten(), eps=0.25)(torch.zeros(1, 1, 1, 2), torch.tensor([0]))
+        tensor([[[[0.2500, 0.2500]]]])
     """
 
     model: nn.Module
-    """Images [B, C, H, W] in [0, 1] to logits [B, N]."""
+    """Model to attack: images [B, C, H, W] in [0, 1] to logits [B, N]."""
     _: KW_ONLY
     eps: float
-    """Radius of the ball: Linf, in (0, 1]; L2, > 0."""
+    """Radius of the ball. Linf: in (0, 1]; L2: > 0."""
     norm: Norm = "Linf"
-    """Linf, or L2 for the attacks that have it."""
+    """Norm of the ball: Linf, or L2 where the attack is defined for it."""
     generator: Source = None
-    """Source of the random starts, on the model's device; none: torch's global generator."""
+    """Source of the random starts, on the model's device; None: torch's global generator."""
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf",)
     """Norms that the attack is defined for."""

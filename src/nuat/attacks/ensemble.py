@@ -1,4 +1,4 @@
-"""Ensemble: several attacks one after another, of which each image keeps its worst case."""
+"""Ensemble: several attacks in turn, of which each image keeps its worst case."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,19 +17,29 @@ from nuat.errors import InputError
 class Ensemble(Attack):
     """Run ``attacks`` in order, each on the images that those before it did not break.
 
-    An image keeps the first example that fools the model, else, of all examples and itself, the one of the highest
-    logit margin. An image that is misclassified as it is comes back unchanged. Radius, norm and random draws are the
-    attacks' own.
+    An image keeps the first example that fools the model, or else, of all examples and itself, the one with the
+    highest logit margin. An image that is misclassified without an attack is returned unchanged. Each attack has its
+    own random draws.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import FGSM, PGD, Ensemble
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> pgd = PGD(model, eps=8/255, alpha=2/255, steps=20)
+        >>> x_adv = Ensemble(model, attacks=[FGSM(model, eps=8/255), pgd])(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
     attacks: Sequence[Attack]
-    """One or more attacks on ``model``, all of one norm and radius; the cheap ones first."""
+    """One or more attacks on ``model``, all with one norm and radius; the cheap ones first."""
     eps: float = field(init=False)
-    """The attacks' radius."""
+    """Radius of the attacks."""
     norm: Norm = field(init=False)
-    """The attacks' norm."""
+    """Norm of the attacks."""
     generator: Source = field(init=False, default=None)
     """None: each attack has its own."""
 

@@ -10,7 +10,17 @@ from nuat.core.losses import cross_entropy_sum
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
-    """x_adv = x + eps * sign(grad_x CE(f(x), y)), in the box."""
+    """x_adv = x + eps * sign(grad_x CE(f(x), y)), in the box.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import FGSM
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = FGSM(model, eps=8/255)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
+    """
 
     def perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the FGSM examples [B, C, H, W]."""

@@ -24,14 +24,23 @@ class GAMAPGD(Attack):
 
     From a start at +-eps per pixel, ``steps`` steps of 2 eps, divided by 10 at 60 % and again at 85 % of them
     (steps 60 and 85 of 100). The margin is the largest wrong-class probability minus that of the true class, for
-    any number of classes >= 2. Settings: the authors' public script for 100 steps.
+    any number of classes >= 2. The settings are those of the authors' public script for 100 steps.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import GAMAPGD
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = GAMAPGD(model, eps=8/255, steps=20)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     steps: int = 100
     """Steps, >= 1."""
     weight: float = 50.0
-    """Weight of the squared distance at the first step, >= 0. Without effect up to 4 steps: the distance has no
-    gradient at the start, and the weight is 0 after a quarter of the steps."""
+    """Weight of the squared distance at the first step, >= 0. It has no effect with at most 4 steps: the distance has
+    no gradient at the start, and the weight is 0 after a quarter of the steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +73,7 @@ class GAMAPGD(Attack):
         return self.weight * max(0.0, 1.0 - step / (self.steps / 4))
 
     def decays(self, step: int) -> int:
-        """Return how often the step size has been divided before a step, counted from 0."""
+        """Return how many times the step size has been divided before a step, counted from 0."""
         return (step >= 0.6 * self.steps) + (step >= 0.85 * self.steps)
 
     def gradient(self, x_adv: Tensor, start: Tensor, weight: float, margin: Callable[[Tensor], Tensor]) -> Tensor:

@@ -15,13 +15,22 @@ from nuat.errors import InputError
 class GAMAFW(GAMAPGD):
     """GAMA-PGD's objective and start; x_adv <- (1 - gamma) x_adv + gamma (x + eps * sign(gradient)), in the box.
 
-    gamma is divided by 5 at 60 % of the steps and again at 85 % (steps 60 and 85 of 100). Settings: the authors'
-    public script for 100 steps; other numbers of steps keep its proportions, which is ours, and so is a start inside
-    the box.
+    gamma is divided by 5 at 60 % of the steps and again at 85 % (steps 60 and 85 of 100). The settings are those of
+    the authors' public script for 100 steps. Two choices are ours: other numbers of steps keep its proportions, and
+    the start lies inside the box.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import GAMAFW
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = GAMAFW(model, eps=8/255, steps=20)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     gamma: float = 0.5
-    """Part of the way to the corner that the first steps go, in (0, 1]."""
+    """Part of the way to the corner that a first step covers, in (0, 1]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

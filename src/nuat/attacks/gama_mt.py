@@ -17,14 +17,23 @@ from nuat.errors import InputError
 class GAMAMT(GAMAPGD):
     """A run of GAMA-PGD for each wrong class t, on the margin p_t - p_y of the softmax outputs p.
 
-    The classes are taken from the most likely on the clean image to the least, and a run attacks the images that those
-    before it did not break. An image keeps the first example that fools the model, else the one of the highest logit
-    margin. The authors' public scripts do not hold this variant: steps, step sizes and weight are those of GAMA-PGD;
-    the number and the order of the classes and what is kept are ours.
+    The classes are tried from the most likely on the clean image to the least likely, each run on the images that the
+    runs before it did not break. An image keeps the first example that fools the model, or else the one with the
+    highest logit margin. The authors' public scripts lack this variant: steps, step sizes and weight are those of
+    GAMA-PGD; the number and order of the classes, and what is kept, are our choices.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import GAMAMT
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = GAMAMT(model, eps=8/255, steps=20)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     targets: int | None = None
-    """How many of the most likely wrong classes, >= 1; none: all."""
+    """Number of the most likely wrong classes to try, >= 1. None: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,9 +15,9 @@ _FEWEST = {"apgd-dlr": 3, "apgd-t": 4}
 
 
 def of_version(version: Version, classes: int) -> tuple[str, ...]:
-    """Return a version's attacks, in their order, for a model of that many classes.
+    """Return the attacks of a version, in their order, for a model of that many classes.
 
-    DLR needs three classes and targeted DLR four, so with fewer another line-up takes their place.
+    DLR needs three classes and targeted DLR four; with fewer classes another line-up replaces them.
     """
     if classes < 4:
         fast = ("apgd-ce", "apgd-dlr") if classes == 3 else ("apgd-ce",)
@@ -34,14 +34,14 @@ def check_names(attacks: tuple[str, ...]) -> None:
 
 
 def check_classes(attacks: tuple[str, ...], classes: int) -> None:
-    """Refuse an attack that is not defined for a model of so few classes."""
+    """Refuse attacks that are not defined for a model of so few classes."""
     for name in attacks:
         if classes < _FEWEST.get(name, 2):
             raise InputError(f"{name} needs at least {_FEWEST.get(name, 2)} classes; the model has {classes}.")
 
 
 def check_square_l2(height: int, width: int) -> None:
-    """Refuse images that the package's Square cannot start on in L2: its tiles, a fifth of the height, overrun them."""
+    """Refuse image sizes that Square in L2 cannot handle: its tiles, a fifth of the height, exceed the image."""
     tile = height // 5
     margin = (height - 5 * tile) // 2
     if tile == 0 or (tile > 1 and any(margin + side // tile * tile > side for side in (height, width))):

@@ -22,14 +22,23 @@ from nuat.errors import InputError
 class MIFGSM(Attack):
     """From the image: momentum <- mu * momentum + g / ||g||_1; x_adv <- project(x_adv + alpha * sign(momentum)).
 
-    g is the gradient of the cross-entropy and ||g||_1 the sum of its absolute values over an image; a gradient of 0
-    adds nothing. Nothing is random.
+    g is the gradient of the cross-entropy, ||g||_1 the sum of its absolute values over an image. A gradient of 0 adds
+    nothing. The attack is deterministic.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import MIFGSM
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = MIFGSM(model, eps=8/255, steps=10)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     steps: int = 10
     """Steps, >= 1."""
     alpha: float | None = None
-    """Step size, in (0, 1]; none: eps / steps."""
+    """Step size, in (0, 1]; None: eps / steps."""
     mu: float = 1.0
     """Decay of the accumulated gradient, >= 0; 0 is I-FGSM."""
 

@@ -14,14 +14,23 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class MultiTargetedPGD(TowardsClasses):
-    """A run of PGD on z_t - z_y for each wrong class t, from the most likely on the clean image to the least.
+    """One run of PGD on z_t - z_y for each wrong class t, the most likely on the clean image first.
 
-    A run attacks the images that those before it did not break. An image keeps the first example that fools the model,
-    else the one of the highest logit margin max_t z_t - z_y.
+    Each run attacks the images that the runs before it did not break. An image keeps the first example that fools the
+    model, or else the one with the highest logit margin max_t z_t - z_y.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import MultiTargetedPGD
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = MultiTargetedPGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     targets: int | None = None
-    """How many of the most likely wrong classes, >= 1; none: all."""
+    """Number of the most likely wrong classes to try, >= 1. None: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

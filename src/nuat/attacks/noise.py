@@ -1,4 +1,4 @@
-"""Random noise: the worst of many uniform draws. A model that falls to it where PGD fails masks its gradients."""
+"""Random noise: the worst of many uniform draws. A model that noise breaks where PGD does not masks its gradients."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,10 +14,19 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class RandomNoise(Attack):
-    """The worst of ``draws`` images that are drawn uniformly in the ball and put into the box; needs no gradient.
+    """The worst of ``draws`` images, drawn uniformly from the ball and projected into the box. It needs no gradient.
 
-    An image keeps the first draw that fools the model and is left alone from then on; else, of its draws and itself,
-    the one of the highest logit margin.
+    An image keeps the first draw that fools the model, after which it is not attacked again, or else, of its draws and
+    itself, the one with the highest logit margin.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import RandomNoise
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = RandomNoise(model, eps=8/255, draws=100)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
@@ -25,7 +34,7 @@ class RandomNoise(Attack):
     draws: int = 10_000
     """Draws per image, >= 1."""
     batch_size: int = 250
-    """Images of a forward pass, >= 1: as fewer images stand, each gets more of its draws at once."""
+    """Images of a forward pass, >= 1. The fewer images still stand, the more draws of each are tried at once."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

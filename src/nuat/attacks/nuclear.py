@@ -22,7 +22,7 @@ from nuat.errors import InputError
 
 
 def ascent_direction(forward: Forward, x_adv: Tensor, y: Tensor, reference: Tensor | None, lam: float) -> Tensor:
-    """Return the gradient of Eq. 1 in ``x_adv`` [M, C, H, W]; with ``reference`` none, of the cross-entropy alone."""
+    """Return the gradient of Eq. 1 in ``x_adv`` [M, C, H, W]; if ``reference`` is None, of the cross-entropy alone."""
 
     def objective(z: Tensor) -> Tensor:
         logits = forward(z)
@@ -38,12 +38,21 @@ class NuclearNormAttack(Attack):
 
     Each step has size eps and is projected. The nuclear norm couples the images of a batch, so the result for an
     image depends on its batch.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import NuclearNormAttack
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = NuclearNormAttack(model, eps=8/255, lam=4.0)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     lam: float = 1.0
     """Weight of the nuclear norm per image, >= 0."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2."""
+    """Magnitude of the Bernoulli start, in (0, 1]; None: eps / 2."""
     steps: int = 1
     """1 or 2."""
 

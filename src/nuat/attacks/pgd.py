@@ -18,14 +18,23 @@ class PGD(Attack):
     """Projected gradient ascent from a uniform random start.
 
     x_adv <- project(x_adv + alpha * sign(grad objective)), ``steps`` times; for L2, alpha times the gradient divided
-    by its norm. With several restarts an image keeps the first restart that fools the model, else the one of the
+    by its norm. With several restarts an image keeps the first restart that fools the model, or else the one with the
     highest cross-entropy.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import PGD
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = PGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
     alpha: float
-    """Step size, like eps."""
+    """Step size, in the units of eps."""
     steps: int
     """Steps of a restart, >= 1."""
     random_start: bool = True
@@ -33,7 +42,7 @@ class PGD(Attack):
     restarts: int = 1
     """Independent starts, >= 1."""
     objective: Callable[[Tensor, Tensor], Tensor] = cross_entropy_sum
-    """(logits [B, N], y [B]) to the scalar that is maximised; a sum over images."""
+    """Function of (logits [B, N], y [B]) that is maximised, a sum over images."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,8 +60,8 @@ class PGD(Attack):
     def trajectory(self, x: Tensor, y: Tensor, steps: Iterable[int]) -> dict[int, Tensor]:
         """Return the examples [B, C, H, W] after each of several numbers of steps, read off one trajectory.
 
-        Each value is what the attack with that many ``steps`` would return for the same random draws; all cost as
-        much as the longest (with restarts, images are kept per number of steps).
+        Each value is the result of the attack with that many ``steps`` and the same random draws. Together they cost
+        as much as the longest. With restarts, the best images are kept for each number of steps.
         """
         wanted = sorted(set(steps))
         if not wanted or wanted[0] < 1:

@@ -11,7 +11,17 @@ from nuat.core.threat import bernoulli
 
 @dataclass(frozen=True, kw_only=True)
 class RFGSM(Attack):
-    """x' = x +- eps/2 per pixel at random; x_adv = x' + eps/2 * sign(grad CE(f(x'), y)), in ball and box."""
+    """x' = x +- eps/2 per pixel at random; x_adv = x' + eps/2 * sign(grad CE(f(x'), y)), in the ball and the box.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import RFGSM
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = RFGSM(model, eps=8/255)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
+    """
 
     def perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the R-FGSM examples [B, C, H, W]."""

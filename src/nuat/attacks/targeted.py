@@ -19,12 +19,12 @@ Target = Literal["least-likely", "random"]
 
 
 def wrong_classes(logits: Tensor, y: Tensor, count: int | None = None) -> Tensor:
-    """Return, per image, the ``count`` most likely classes other than ``y`` [B], most likely first; none: all of them.
+    """Return, per image, the ``count`` most likely classes other than ``y`` [B], most likely first.
 
     Args:
         logits: [B, N], of the clean images.
         y: labels, int64 [B].
-        count: 1 to N - 1.
+        count: 1 to N - 1. None: all of them.
 
     Returns:
         int64 [B, count].
@@ -43,12 +43,12 @@ def wrong_classes(logits: Tensor, y: Tensor, count: int | None = None) -> Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class TowardsClasses(Attack):
-    """What targeted and multi-targeted PGD share: the settings of the PGD that each consists of."""
+    """Base of targeted and multi-targeted PGD: the settings of the PGD that they run."""
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
     alpha: float
-    """Step size, like eps."""
+    """Step size, in the units of eps."""
     steps: int
     """Steps of a run, >= 1."""
     random_start: bool = True
@@ -74,10 +74,20 @@ class TowardsClasses(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetedPGD(TowardsClasses):
-    """PGD that lowers the cross-entropy of a wrong class t: x_adv <- project(x_adv - alpha * sign(grad CE(f, t)))."""
+    """PGD that lowers the cross-entropy of a wrong class t: x_adv <- project(x_adv - alpha * sign(grad CE(f, t))).
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import TargetedPGD
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> x_adv = TargetedPGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
+    """
 
     target: Target | Tensor = "least-likely"
-    """The wrong class of each image: the least likely on the clean image, one drawn uniformly, or int64 [B]."""
+    """Wrong class of each image: the least likely on the clean image, a random one, or given as int64 [B]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,10 +95,10 @@ class TargetedPGD(TowardsClasses):
             raise InputError(f"target={self.target!r}: expected 'least-likely', 'random' or the class of each image.")
 
     def __call__(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return the examples [B, C, H, W] as every attack does; ``target`` int64 [B] takes the field's place.
+        """Return the examples [B, C, H, W]; ``target`` int64 [B], if given, replaces the field.
 
         Raises:
-            InputError: as every attack; or targets that are not one wrong class of the model per image.
+            InputError: wrong images or labels; targets that are not one wrong class of the model per image.
         """
         if target is not None:
             return dataclasses.replace(self, target=target)(x, y)
@@ -101,7 +111,7 @@ class TargetedPGD(TowardsClasses):
         return self.pgd(lambda logits, t: -cross_entropy_sum(logits, t)).perturb(x, target)
 
     def _targets(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Return the wrong class of each image, int64 [B]; ``logits`` [B, N] are those of the clean images."""
+        """Return the wrong class of each image, int64 [B], given the ``logits`` [B, N] of the clean images."""
         ranked = wrong_classes(logits, y)
         if isinstance(self.target, Tensor):
             return _checked(self.target, y, logits.shape[1])
@@ -112,7 +122,7 @@ class TargetedPGD(TowardsClasses):
 
 
 def _checked(target: Tensor, y: Tensor, classes: int) -> Tensor:
-    """Return ``target`` as int64 [B] on the device of ``y``; refuse what is not a wrong class of each image."""
+    """Return ``target`` as int64 [B] on the device of ``y``; refuse targets that are no wrong classes."""
     if target.shape != y.shape or target.is_floating_point():
         raise InputError(f"expected {len(y)} integer targets; got {list(target.shape)} of {target.dtype}.")
     target = target.to(y.device, torch.int64)
@@ -121,5 +131,5 @@ def _checked(target: Tensor, y: Tensor, classes: int) -> Tensor:
             f"targets must be classes from 0 to {classes - 1}; got {int(target.min())} to {int(target.max())}."
         )
     if bool((target == y).any()):
-        raise InputError("a target equals its image's label: moving towards it is no attack.")
+        raise InputError("target: a target equals the label of its image; give a wrong class of each image.")
     return target

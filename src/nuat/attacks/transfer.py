@@ -1,4 +1,4 @@
-"""Transfer: examples made against another model, the surrogate; a black-box attack (Papernot et al. 2017)."""
+"""Transfer: examples made on another model, the surrogate. A black-box attack (Papernot et al. 2017)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,24 +15,33 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Attack):
-    """Attack ``surrogate`` and return the examples for ``model``, which is never asked.
+    """Attack ``surrogate`` and return the examples for ``model``, which is never called.
 
-    ``Transfer(model, surrogate=other, make=lambda m: PGD(m, eps=8/255, alpha=2/255, steps=20))``. Radius, norm and
-    random draws are those of the attack that ``make`` returns.
+    Radius, norm and random draws are those of the attack that ``make`` returns.
+
+    Example:
+        >>> import torch
+        >>> from nuat.attacks import PGD, Transfer
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
+        >>> other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> x_adv = Transfer(model, surrogate=other, make=lambda m: PGD(m, eps=8/255, alpha=2/255, steps=20))(x, y)
+        >>> x_adv.shape
+        torch.Size([2, 1, 4, 4])
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
     surrogate: nn.Module
-    """Images [B, C, H, W] in [0, 1] to logits [B, N], with the model's classes; on any device."""
+    """Model whose gradients are followed, with the classes of ``model``; on any device."""
     make: Callable[[nn.Module], Attack]
-    """The surrogate to an attack on it; called once, so that its generator goes on from batch to batch."""
+    """Function of the surrogate that returns an attack on it; called once, so all batches share its generator."""
     attack: Attack = field(init=False)
-    """What ``make`` returned."""
+    """Attack that ``make`` returned."""
     eps: float = field(init=False)
-    """The attack's radius."""
+    """Radius of the attack."""
     norm: Norm = field(init=False)
-    """The attack's norm."""
+    """Norm of the attack."""
     generator: Source = field(init=False, default=None)
     """None: the attack has its own."""
 

@@ -1,4 +1,4 @@
-"""Of several attempts at each image, the worst case: what multi-targeted attacks, random noise and ensembles keep."""
+"""The worst of several attempts at each image, which multi-targeted attacks, random noise and ensembles keep."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,8 +11,8 @@ from nuat.core.losses import logit_margin
 def severity(logits: Tensor, y: Tensor) -> Tensor:
     """Return, per image [B], infinity where ``logits`` [B, N] predict another class than ``y``, else the logit margin.
 
-    The prediction is the argmax, as in the verdict of an evaluation: where two logits tie, the margin is 0 and the
-    first of them decides.
+    The prediction is the argmax, as in the verdict of an evaluation: if two logits tie, the margin is 0 and the first
+    of them decides.
     """
     return logit_margin(logits, y).masked_fill(logits.argmax(dim=1) != y, float("inf"))
 
@@ -24,10 +24,10 @@ def standing(found: Tensor) -> Tensor:
 
 @torch.no_grad()
 def keep_worst(model: nn.Module, x: Tensor, y: Tensor, attempts: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
-    """Return the worst case [B, C, H, W] of the images themselves and of several attempts, one after another.
+    """Return, per image, the worst of the image itself and of several attempts in turn, [B, C, H, W].
 
-    An image keeps the first result that the model gets wrong, else the one of the highest logit margin. No attempt is
-    made on an image that is broken already: one that is misclassified as it is comes back unchanged.
+    An image keeps the first result that the model gets wrong, or else the one with the highest logit margin. No
+    attempt is made on an image that is already broken: one that is misclassified without an attack stays unchanged.
 
     Args:
         model: images [B, C, H, W] to logits [B, N], in evaluation mode.

@@ -303,7 +303,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"attacks": ("apgd",)}, r"attacks=\('apgd',\): expected one or more"),
         ({"attacks": ("fab", "fab")}, "each once"),
         ({"attacks": ("fab-t", "fab")}, "put fab before fab-t"),
-        ({"attacks": ("fab",), "version": "v1"}, "version='v1' has no effect beside attacks"),
+        ({"attacks": ("fab",), "version": "v1"}, "version='v1' has no effect together with attacks"),
         ({"queries": 10}, "queries has no effect without 'square' in attacks"),
         ({"queries": 10, "attacks": ("fab",)}, "queries has no effect without 'square' in attacks"),
         ({"queries": 0, "attacks": ("square",)}, "queries=0: expected at least 1"),

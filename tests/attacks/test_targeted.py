@@ -227,7 +227,7 @@ def test_one_class_is_refused(kind) -> None:
         (torch.tensor([1.0, 2.0]), "got .* of torch.float32"),
         (torch.tensor([1, 4]), "targets must be classes from 0 to 3; got 1 to 4"),
         (torch.tensor([-1, 2]), "targets must be classes from 0 to 3; got -1 to 2"),
-        (torch.tensor([1, 3]), "a target equals its image's label"),
+        (torch.tensor([1, 3]), "a target equals the label of its image"),
     ],
 )
 def test_targets_that_cannot_be(target: Tensor, message: str) -> None:
