@@ -2,7 +2,7 @@
 
 Each function is one batch of one paper's algorithm. Nothing here comes from ``nuat``: perturbations are clamped to the
 ball and then to the box, losses are loops over images and classes, the optimizer is a loop over parameters. What the
-papers leave open is settled as in PAPER.md:
+papers leave open is settled as in docs/method.md:
 
 - attacks run in evaluation mode with one exception: Free-AT perturbs and trains in one training-mode pass;
 - GAT takes the attack's reference logits from the clean training-mode pass, which also serves the loss;

@@ -2,7 +2,7 @@
 
 A subclass defines ``attack``, and ``objective`` where its loss is more than the cross-entropy on the attacked images.
 Every attack runs with batch norm in evaluation mode, so that defenses differ in their attack and loss alone; the
-published code of FBF, Free-AT and PGD-AT attacks in training mode (PAPER.md).
+published code of FBF, Free-AT and PGD-AT attacks in training mode (docs/method.md).
 """
 
 from dataclasses import dataclass

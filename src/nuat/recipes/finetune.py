@@ -2,7 +2,7 @@
 
 Not of the paper. What they share: eps grows from 0 while the weights leave the plain solution, the learning rate is
 low, and the weights are averaged. The settings of ``finetune-folder`` are ours and not tuned; how those of the digits
-were chosen, results/README.md says.
+were chosen, docs/results.md says.
 """
 
 from dataclasses import replace

@@ -1,0 +1,50 @@
+"""The ``>>>`` examples of the package and of the documentation's pages run, and print what they say."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import nuat
+
+SOURCE = Path(nuat.__file__).parent
+ROOT = Path(__file__).parents[2]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+MODULES = sorted(
+    ".".join(("nuat", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    for file in SOURCE.rglob("*.py")
+    if ">>> " in file.read_text(encoding="utf-8")
+)
+PAGES = sorted(
+    str(file.relative_to(ROOT))
+    for file in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    if "```pycon" in file.read_text(encoding="utf-8")
+)
+
+
+def run(example: doctest.DocTest) -> list[str]:
+    """Run an example and return what went wrong."""
+    complaints: list[str] = []
+    doctest.DocTestRunner(optionflags=FLAGS).run(example, out=complaints.append)
+    return complaints
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An example starts with nothing defined, as a reader does who copies it."""
+    module = importlib.import_module(name)
+    examples = [found for found in doctest.DocTestFinder().find(module, globs={}) if found.examples]
+    assert examples
+    monkeypatch.chdir(tmp_path)
+    assert [complaint for example in examples for complaint in run(example)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page follow one another, in a folder of their own."""
+    blocks = re.findall(r"^```pycon\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    example = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, page, 0)
+    monkeypatch.chdir(tmp_path)
+    assert run(example) == []
