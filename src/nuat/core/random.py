@@ -43,6 +43,7 @@ def seed_from(*parts: object, bits: int = 32) -> int:
         bits: of the seed; torch's CPU generator (Mersenne twister) takes 32.
 
     Example:
+        >>> from nuat.core.random import seed_from
         >>> seed_from(0, 1) == seed_from(1, 0)
         False
     """
