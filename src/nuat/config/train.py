@@ -6,7 +6,7 @@ from typing import Literal
 from nuat.config.data import DataConfig
 from nuat.config.model import ModelConfig
 from nuat.core.ranges import at_least, check_fraction, check_seed, check_tau
-from nuat.core.schedules import OneCycle, Schedule
+from nuat.core.schedules import CyclicSchedule, OneCycle, Schedule
 from nuat.core.threat import Norm, check_radius
 from nuat.defenses.base import Defense
 from nuat.errors import InputError
@@ -38,6 +38,9 @@ class OptimizerConfig:
     """Learning rate over the run."""
     momentum: float = 0.9
     """In [0, 1); of Adam, the decay of its first moment (that of the second is 0.999)."""
+    momentum_at_peak: float | None = None
+    """Momentum where a cyclic learning rate peaks, in [0, 1); elsewhere it moves with the rate, from ``momentum`` at a
+    rate of 0, and stays where the cycle ends, as in torch's CyclicLR. None: ``momentum`` throughout."""
     weight_decay: float = 5e-4
     """L2 weight on every parameter, >= 0."""
     nesterov: bool = False
@@ -46,11 +49,25 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.momentum < 1.0:
             raise InputError(f"optimizer.momentum={self.momentum:g}: expected a value in [0, 1).")
+        if self.momentum_at_peak is not None:
+            if not 0.0 <= self.momentum_at_peak < 1.0:
+                raise InputError(f"optimizer.momentum_at_peak={self.momentum_at_peak:g}: expected a value in [0, 1).")
+            if self.name == "adam" or not isinstance(self.lr, CyclicSchedule):
+                raise InputError(
+                    "optimizer.momentum_at_peak has no effect without SGD and a cyclic learning rate (Cyclic, "
+                    "CyclicStep); leave it out."
+                )
         at_least("optimizer.weight_decay", self.weight_decay, 0.0)
         if self.nesterov and self.name == "adam":
             raise InputError("optimizer.nesterov has no effect on Adam; leave it out or set optimizer.name=sgd.")
         if self.nesterov and self.momentum == 0.0:
             raise InputError("optimizer.nesterov has no effect without momentum; set optimizer.momentum > 0.")
+
+    def momentum_at(self, t: float) -> float:
+        """Return the momentum at fraction ``t`` of the run, in [0, 1)."""
+        if self.momentum_at_peak is None or not isinstance(self.lr, CyclicSchedule):
+            return self.momentum
+        return self.momentum + (self.momentum_at_peak - self.momentum) * self.lr.cycle(t)
 
 
 @dataclass(frozen=True, kw_only=True)

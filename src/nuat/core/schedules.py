@@ -38,6 +38,14 @@ class Schedule:
         raise AssertionError("Schedule is abstract")
 
 
+class CyclicSchedule(Schedule):
+    """Base of the schedules that rise to a peak and fall again; momentum may cycle with them."""
+
+    def cycle(self, t: float) -> float:
+        """Return how near the peak the cycle is at fraction ``t`` of the run, in [0, 1]; 1 at the peak."""
+        raise AssertionError("CyclicSchedule is abstract")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
     """The same learning rate throughout."""
@@ -54,7 +62,7 @@ class Constant(Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cyclic(Schedule):
+class Cyclic(CyclicSchedule):
     """A triangle: linear from 0 up to ``peak``, then linear down to 0 at the end of the run."""
 
     peak: float = 0.1
@@ -72,9 +80,15 @@ class Cyclic(Schedule):
             return self.peak * t / self.rise
         return self.peak * (1.0 - t) / (1.0 - self.rise) if self.rise < 1.0 else self.peak
 
+    def cycle(self, t: float) -> float:
+        """Return how near the peak the triangle is at fraction ``t`` of the run, in [0, 1]."""
+        if t < self.rise:
+            return t / self.rise
+        return (1.0 - t) / (1.0 - self.rise) if self.rise < 1.0 else 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
-class CyclicStep(Schedule):
+class CyclicStep(CyclicSchedule):
     """The paper's cyclic-step: up to ``peak``, linearly down to ``floor``, constant, then steps down.
 
     Section 5.2: "incorporates the cyclic schedule in early epochs of training, and transitions to the use of a
@@ -105,6 +119,15 @@ class CyclicStep(Schedule):
         if t < self.fall:
             return self.peak + (self.floor - self.peak) * (t - self.rise) / (self.fall - self.rise)
         return self.floor * self.factor ** sum(t >= drop for drop in self.drops)
+
+    def cycle(self, t: float) -> float:
+        """Return how near the peak the cycle is at fraction ``t`` of the run, in [0, 1]; from ``fall`` on it stays."""
+        end = self.floor / self.peak if self.peak > 0 else 0.0
+        if t < self.rise:
+            return t / self.rise
+        if t < self.fall:
+            return 1.0 + (end - 1.0) * (t - self.rise) / (self.fall - self.rise)
+        return end
 
 
 @dataclass(frozen=True, kw_only=True)

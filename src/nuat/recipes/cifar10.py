@@ -1,8 +1,10 @@
 """What the recipes of the paper's CIFAR-10 tables share: everything but the defense, the schedules and the network.
 
-Common to all (the authors' public scripts): SGD with momentum 0.9 and weight decay 5e-4, crop with 4 pixels of zeros
-and flip, no input normalisation, 49,000 / 1,000 images for training and validation. Batches hold 64 images in the rows
-of NuAT and GAT and 128 in those of the other published methods, as in each method's own code.
+Common to all (the authors' public scripts): the authors' own network (``model.variant=nuat``); SGD with momentum 0.9
+and weight decay 5e-4; crop with 4 pixels of zeros and flip, no input normalisation, 49,000 / 1,000 images for training
+and validation. Batches hold 64 images in the rows of NuAT and GAT and 128 in those of the other published methods, as
+in each method's own code. A cyclic learning rate comes from torch's CyclicLR there, which by default cycles momentum
+against it: 0.8 at the peak.
 
 Where a method's authors say "after epoch index k of E" the schedule drops at the fraction (k + 1) / E of the run; where
 they say "at epoch k", at k / E.
@@ -17,7 +19,7 @@ from nuat.config import (
     ThreatConfig,
     TrainConfig,
 )
-from nuat.core.schedules import Cyclic, Jumps, MultiStep, Schedule
+from nuat.core.schedules import Cyclic, CyclicSchedule, Jumps, MultiStep, Schedule
 from nuat.defenses import Defense
 
 TAU = 0.9998
@@ -48,7 +50,12 @@ def cifar10(
         data=DataConfig(name="cifar10", validation=1000, crop_padding=4, flip=True),
         model=ModelConfig(name=model, variant="nuat"),
         threat=ThreatConfig(eps=8 / 255, pgd_alpha=2 / 255),
-        optimizer=OptimizerConfig(lr=lr, momentum=0.9, weight_decay=5e-4),
+        optimizer=OptimizerConfig(
+            lr=lr,
+            momentum=0.9,
+            momentum_at_peak=0.8 if isinstance(lr, CyclicSchedule) else None,
+            weight_decay=5e-4,
+        ),
         averaging=AveragingConfig(tau=tau),
         epochs=epochs,
         batch_size=batch_size,

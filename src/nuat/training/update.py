@@ -99,9 +99,11 @@ class Updater:
                 the settings go on after it. What a loss itself carries over, such as a count, has moved.
         """
         config, state = self._config, self._state
-        rate = config.optimizer.lr(state.step / self._steps)
+        done_share = state.step / self._steps
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = config.optimizer.lr(done_share)
+            if config.optimizer.momentum_at_peak is not None:
+                group["momentum"] = config.optimizer.momentum_at(done_share)
         # a forward pass on bad weights spoils batch norm's running statistics, too
         buffers = [b.clone() for b in state.model.buffers()] if config.monitors.on_nonfinite == "skip" else []
         state.optimizer.zero_grad(set_to_none=True)
