@@ -134,7 +134,12 @@ def batch_of(epoch: int, number: int, world: World) -> Batch:
 
 def run_processes(size: int, task: Any, *arguments: Any, folder: Path, timeout: float = 120.0) -> list[Any]:
     """Call ``task(world, *arguments)`` in ``size`` processes joined by Gloo; return what each returned, by rank."""
-    torch.multiprocessing.spawn(_process, args=(size, task, arguments, str(folder), timeout), nprocs=size, join=True)
+    context = torch.multiprocessing.get_context("forkserver")
+    # a process is forked with what takes seconds to import
+    context.set_forkserver_preload(["pytest", "torch._dynamo", "nuat.training", "nuat.evaluation"])
+    torch.multiprocessing.start_processes(
+        _process, (size, task, arguments, str(folder), timeout), nprocs=size, start_method="forkserver"
+    )
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 

@@ -12,6 +12,10 @@ from nuat.distributed.world import World
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 CASES = [(name, batch_norm) for name in DEFENSES for batch_norm in (False, True)]
+"""Defenses, without and with batch norm."""
+EXCHANGES = ("nuat", "nuat2-wa", "nuat-h", "trades-awp", "free-at", "fgsm-pgi")
+FOUR = [case for case in CASES if case[0] in EXCHANGES]
+"""Those among which everything that processes exchange is found; more processes do no more with the others."""
 
 
 def flat(values: dict, prefix: str = "") -> dict:
@@ -22,20 +26,24 @@ def flat(values: dict, prefix: str = "") -> dict:
     return found
 
 
-def all_cases(world: World) -> dict[tuple[str, bool], Left]:
+def trained(world: World, cases: list[tuple[str, bool]]) -> dict[tuple[str, bool], Left]:
     return {
         (name, batch_norm): train(config_of(name, batch_norm=batch_norm), world, batch_norm=batch_norm)
-        for name, batch_norm in CASES
+        for name, batch_norm in cases
     }
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    return run_processes(request.param, all_cases, folder=tmp_path_factory.mktemp("processes"))
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    return run_processes(2, trained, CASES, folder=tmp_path_factory.mktemp("processes"))
 
 
-@pytest.mark.parametrize(("name", "batch_norm"), CASES)
-def test_equals_one_process(several: list[dict], name: str, batch_norm: bool) -> None:
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    return run_processes(4, trained, FOUR, folder=tmp_path_factory.mktemp("processes"))
+
+
+def assert_equals_one(several: list[dict], name: str, batch_norm: bool) -> None:
     expected = train(config_of(name, batch_norm=batch_norm), batch_norm=batch_norm)
     assert len(expected.losses) >= 5
     for found in (by_case[name, batch_norm] for by_case in several):
@@ -54,6 +62,16 @@ def test_equals_one_process(several: list[dict], name: str, batch_norm: bool) ->
                 torch.testing.assert_close(carried[key], value, **CLOSE)
 
 
+@pytest.mark.parametrize(("name", "batch_norm"), CASES)
+def test_two_processes_equal_one(two: list[dict], name: str, batch_norm: bool) -> None:
+    assert_equals_one(two, name, batch_norm)
+
+
+@pytest.mark.parametrize(("name", "batch_norm"), FOUR)
+def test_four_processes_equal_one(four: list[dict], name: str, batch_norm: bool) -> None:
+    assert_equals_one(four, name, batch_norm)
+
+
 def norms_per_device(world: World) -> Left:
     config = config_of("nuat2-wa", batch_norm=True)
     config = dataclasses.replace(config, distributed=DistributedConfig(batch_norm="device"))
@@ -69,10 +87,10 @@ def test_with_batch_norm_per_device_every_process_carries_the_same(tmp_path: Pat
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(theirs[name])), name
 
 
-def test_the_hybrid_switches_at_the_same_step_on_all(several: list[dict]) -> None:
+def test_the_hybrid_switches_at_the_same_step_on_all(two: list[dict], four: list[dict]) -> None:
     expected = train(config_of("nuat-h", batch_norm=False), batch_norm=False)
     assert expected.events, "the case is to switch"
-    for by_case in several:
+    for by_case in (*two, *four):
         found = by_case["nuat-h", False].events
         assert [(e["epoch"], e["batch"], e["two_step"]) for e in found] == [
             (e["epoch"], e["batch"], e["two_step"]) for e in expected.events

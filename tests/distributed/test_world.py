@@ -240,7 +240,7 @@ def test_a_process_that_is_gone_is_noticed(tmp_path: Path) -> None:
 
 def one_sleeps(world: World) -> str:
     if world.rank == 1:
-        time.sleep(8.0)
+        time.sleep(4.0)
         return "slept"
     try:
         world.wait()
@@ -250,7 +250,7 @@ def one_sleeps(world: World) -> str:
 
 
 def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
-    assert run_processes(2, one_sleeps, folder=tmp_path, timeout=3.0) == ["PeerLostError", "slept"]
+    assert run_processes(2, one_sleeps, folder=tmp_path, timeout=2.0) == ["PeerLostError", "slept"]
 
 
 def one_leaves_an_evaluation(world: World, state: str) -> str:
@@ -279,17 +279,17 @@ def one_has_long_work(world: World) -> list[Any]:
         world, patient=torch.distributed.new_group(backend="gloo", timeout=datetime.timedelta(seconds=60))
     )
     if world.rank == 1:
-        time.sleep(6.0)
+        time.sleep(3.0)
     found: list[Any] = world.objects(world.rank, patient=True)
     with world.first_of_machine():
         if world.rank == 0:
-            time.sleep(4.0)
+            time.sleep(3.0)
         found.append(time.monotonic())
     return [*found, world.any(world.rank == 1, patient=True)]
 
 
 def test_a_process_with_long_work_is_waited_for(tmp_path: Path) -> None:
-    one, other = run_processes(2, one_has_long_work, folder=tmp_path, timeout=3.0)
+    one, other = run_processes(2, one_has_long_work, folder=tmp_path, timeout=2.0)
     assert one[:2] == other[:2] == [0, 1]
     assert one[2] < other[2]  # the first of the machine goes first
     assert one[3] is other[3] is True
