@@ -11,23 +11,15 @@ from nuat.errors import InputError, did_you_mean
 
 def summaries() -> dict[str, str]:
     """Return the first line of each recipe's docstring, by its name on the command line, in the order of RECIPES."""
-    entries = [
-        (key, value)
-        for node in _parse("__init__").body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "RECIPES"
-        if isinstance(node.value, ast.Dict)
-        for key, value in zip(node.value.keys, node.value.values, strict=True)
-    ]
-    lines: dict[str, dict[str, str]] = {}
     found = {}
-    for key, value in entries:
-        assert isinstance(key, ast.Constant)
-        assert isinstance(value, ast.Attribute)
-        assert isinstance(value.value, ast.Name)
-        name, module = str(key.value), value.value.id
-        if module not in lines:
-            lines[module] = _first_lines(module)
-        found[name] = lines[module][value.attr]
+    for module in _table("__init__").values:
+        assert isinstance(module, ast.Attribute)  # **mnist.RECIPES
+        assert isinstance(module.value, ast.Name)
+        table, lines = _table(module.value.id), _first_lines(module.value.id)
+        for name, recipe in zip(table.keys, table.values, strict=True):
+            assert isinstance(name, ast.Constant)
+            assert isinstance(recipe, ast.Name)
+            found[str(name.value)] = lines[recipe.id]
     return found
 
 
@@ -39,6 +31,15 @@ def check_recipe(name: str) -> None:
     """
     if name not in (known := summaries()):
         raise InputError(f"unknown recipe {name!r}.{did_you_mean(name, known)} 'nuat recipes' lists them all.")
+
+
+def _table(module: str) -> ast.Dict:
+    """Return the value of RECIPES in a module of ``nuat.recipes``."""
+    for node in _parse(module).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "RECIPES":
+            assert isinstance(node.value, ast.Dict)
+            return node.value
+    raise AssertionError(f"nuat.recipes.{module} has no RECIPES")
 
 
 def _parse(module: str) -> ast.Module:

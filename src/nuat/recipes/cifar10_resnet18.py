@@ -4,6 +4,8 @@ What they share stands in ``nuat.recipes.cifar10``. Where a row's settings are n
 done instead. The CIFAR-10 part of Table 2 repeats these rows.
 """
 
+from collections.abc import Callable
+
 from nuat.config import TrainConfig
 from nuat.core.schedules import Cyclic, CyclicStep, Ramp, Schedule
 from nuat.defenses import (
@@ -201,3 +203,26 @@ def fgsm_pgi() -> TrainConfig:
     without its label smoothing.
     """
     return _row(FGSMPGI(weight=10.0), TRADES_STEPS, epochs=110)
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "normal-cifar10-resnet18": normal,
+    "fgsm-at-cifar10-resnet18": fgsm_at,
+    "rfgsm-at-cifar10-resnet18": rfgsm_at,
+    "free-at-cifar10-resnet18": free_at,
+    "fbf-cifar10-resnet18": fbf,
+    "r-mgm-cifar10-resnet18": r_mgm,
+    "gat-cifar10-resnet18": gat,
+    "gat-wa-cifar10-resnet18": gat_wa,
+    "nuat-cifar10-resnet18": nuat,
+    "nuat-wa-cifar10-resnet18": nuat_wa,
+    "pgd-at-cifar10-resnet18": pgd_at,
+    "trades-cifar10-resnet18": trades,
+    "trades-wa-cifar10-resnet18": trades_wa,
+    "awp-cifar10-resnet18": awp,
+    "awp-pgd-cifar10-resnet18": awp_pgd,
+    "pgd-at-wa-cifar10-resnet18": pgd_at_wa,
+    "n-fgsm-cifar10-resnet18": n_fgsm,
+    "fgsm-pgi-cifar10-resnet18": fgsm_pgi,
+}
+"""Name on the command line to recipe."""

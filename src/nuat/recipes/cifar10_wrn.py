@@ -4,6 +4,8 @@ What they share stands in ``nuat.recipes.cifar10``. Where a row's settings are n
 done instead.
 """
 
+from collections.abc import Callable
+
 from nuat.config import TrainConfig
 from nuat.core.schedules import Cyclic, CyclicStep, Jumps, MultiStep, Ramp, Schedule
 from nuat.defenses import FBF, GAT, PGDAT, TRADES, TRADESAWP, Defense, NuAT, NuAT2, NuATHybrid
@@ -142,3 +144,22 @@ def awp() -> TrainConfig:
     """
     defense = TRADESAWP(beta=6.0, steps=10, step_size=1 / 4, gamma=0.005, warmup=AWP_WARMUP)
     return _row(defense, AWP_STEPS, epochs=200, batch_size=128)
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "fbf-cifar10-wrn-34-10": fbf,
+    "gat-cifar10-wrn-34-10": gat,
+    "gat-wa-cifar10-wrn-34-10": gat_wa,
+    "nuat-cifar10-wrn-34-10": nuat,
+    "nuat-h-cifar10-wrn-34-10": nuat_h,
+    "nuat-wa-cifar10-wrn-34-10": nuat_wa,
+    "nuat-wa-h-25-cifar10-wrn-34-10": nuat_wa_h_25,
+    "nuat-wa-h-60-cifar10-wrn-34-10": nuat_wa_h_60,
+    "nuat2-cifar10-wrn-34-10": nuat2,
+    "nuat2-wa-cifar10-wrn-34-10": nuat2_wa,
+    "nuat-wa-h-cifar10-wrn-34-10": nuat_wa_h,
+    "trades-cifar10-wrn-34-10": trades,
+    "pgd-at-cifar10-wrn-34-10": pgd_at,
+    "awp-cifar10-wrn-34-10": awp,
+}
+"""Name on the command line to recipe."""

@@ -5,6 +5,7 @@ low, and the weights are averaged. The settings of ``finetune-folder`` are ours 
 were chosen, docs/results.md says.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,3 +126,13 @@ def finetune_convnext_mnist() -> TrainConfig:
         eps_warmup=0.4,
         tau=0.995,
     )
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "finetune-folder": folder,
+    "plain-vit-mnist": plain_vit_mnist,
+    "finetune-vit-mnist": finetune_vit_mnist,
+    "plain-convnext-mnist": plain_convnext_mnist,
+    "finetune-convnext-mnist": finetune_convnext_mnist,
+}
+"""Name on the command line to recipe."""

@@ -11,6 +11,7 @@ network and eps. Everything else here is ours and not tuned: batches of 256, the
 that NuAT-WA has FBF's epochs and sizes, so that the rows differ in the method alone. ``nuat plan`` says what they cost.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nuat.config import (
@@ -74,3 +75,10 @@ def fbf() -> TrainConfig:
     are ours, not tuned.
     """
     return _row(FBF(step_size=5 / 4))
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "nuat-wa-imagenet-resnet50": nuat_wa,
+    "fbf-imagenet-resnet50": fbf,
+}
+"""Name on the command line to recipe."""

@@ -10,6 +10,7 @@ The only public settings are those of the GAT authors' script: 120 epochs, batch
 weight decay 1e-4. Everything else here is ours and not tuned, also where it follows the method's CIFAR-10 row.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nuat.config import (
@@ -153,3 +154,19 @@ def awp() -> TrainConfig:
     """
     defense = TRADESAWP(beta=6.0, steps=10, step_size=1 / 4, gamma=0.005, warmup=10 / 200)
     return _row(defense, PGD_STEPS, epochs=200, batch_size=128)
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "normal-imagenet100-resnet18": normal,
+    "rfgsm-at-imagenet100-resnet18": rfgsm_at,
+    "fbf-imagenet100-resnet18": fbf,
+    "r-mgm-imagenet100-resnet18": r_mgm,
+    "gat-imagenet100-resnet18": gat,
+    "gat-wa-imagenet100-resnet18": gat_wa,
+    "nuat-imagenet100-resnet18": nuat,
+    "nuat-wa-imagenet100-resnet18": nuat_wa,
+    "trades-imagenet100-resnet18": trades,
+    "pgd-at-imagenet100-resnet18": pgd_at,
+    "awp-imagenet100-resnet18": awp,
+}
+"""Name on the command line to recipe."""

@@ -4,6 +4,8 @@ The authors' NuAT settings for MNIST are not public. alpha = eps follows their G
 chosen, each docstring says.
 """
 
+from collections.abc import Callable
+
 from nuat.config import (
     AveragingConfig,
     DataConfig,
@@ -92,3 +94,12 @@ def nuat_mnist() -> TrainConfig:
         precision="bf16",
         evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
     )
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "quickstart": quickstart,
+    "quickstart-standard": quickstart_standard,
+    "quickstart-fgsm-at": quickstart_fgsm_at,
+    "nuat-mnist": nuat_mnist,
+}
+"""Name on the command line to recipe."""

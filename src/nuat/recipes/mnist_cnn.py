@@ -6,6 +6,8 @@ decay 5e-4. Methods with a published MNIST code of their own follow that; the ot
 for training and validation, no augmentation.
 """
 
+from collections.abc import Callable
+
 from nuat.config import (
     AveragingConfig,
     DataConfig,
@@ -150,3 +152,19 @@ def awp() -> TrainConfig:
     """
     defense = TRADESAWP(beta=1.0, steps=40, step_size=_STEP, gamma=0.005, warmup=10 / 200)
     return _row(defense, _TRADES_SGD, epochs=100, batch_size=128)
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "normal-mnist-mnist-cnn": normal,
+    "rfgsm-at-mnist-mnist-cnn": rfgsm_at,
+    "fbf-mnist-mnist-cnn": fbf,
+    "r-mgm-mnist-mnist-cnn": r_mgm,
+    "gat-mnist-mnist-cnn": gat,
+    "gat-wa-mnist-mnist-cnn": gat_wa,
+    "nuat-mnist-mnist-cnn": nuat,
+    "nuat-wa-mnist-mnist-cnn": nuat_wa,
+    "trades-mnist-mnist-cnn": trades,
+    "pgd-at-mnist-mnist-cnn": pgd_at,
+    "awp-mnist-mnist-cnn": awp,
+}
+"""Name on the command line to recipe."""

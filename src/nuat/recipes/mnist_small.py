@@ -7,6 +7,8 @@ this network. Each method's learning rate and own weight were chosen among six t
 ``mnist-small-tuning``). alpha = eps follows the authors' GAT script for MNIST.
 """
 
+from collections.abc import Callable
+
 from nuat.config import (
     AveragingConfig,
     DataConfig,
@@ -146,3 +148,26 @@ def awp() -> TrainConfig:
 def trades_awp() -> TrainConfig:
     """MNIST, small CNN: AWP on TRADES, with beta 6."""
     return _row(TRADESAWP(gamma=0.008), peak=0.1)
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "normal-mnist-small-cnn": normal,
+    "fgsm-at-mnist-small-cnn": fgsm_at,
+    "rfgsm-at-mnist-small-cnn": rfgsm_at,
+    "free-at-mnist-small-cnn": free_at,
+    "fbf-mnist-small-cnn": fbf,
+    "n-fgsm-mnist-small-cnn": n_fgsm,
+    "fgsm-pgi-mnist-small-cnn": fgsm_pgi,
+    "r-mgm-mnist-small-cnn": r_mgm,
+    "gat-mnist-small-cnn": gat,
+    "nuat-mnist-small-cnn": nuat,
+    "nuat-wa-mnist-small-cnn": nuat_wa,
+    "nuat-h-mnist-small-cnn": nuat_h,
+    "nuat2-mnist-small-cnn": nuat2,
+    "nuat2-wa-mnist-small-cnn": nuat2_wa,
+    "pgd-at-mnist-small-cnn": pgd_at,
+    "trades-mnist-small-cnn": trades,
+    "awp-mnist-small-cnn": awp,
+    "trades-awp-mnist-small-cnn": trades_awp,
+}
+"""Name on the command line to recipe."""

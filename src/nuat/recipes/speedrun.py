@@ -1,5 +1,6 @@
 """The shortest training that should still reach the paper's robustness: where a record of time begins."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from nuat.config import AveragingConfig, ModelConfig, TrainConfig
@@ -24,3 +25,9 @@ def cifar10_resnet18() -> TrainConfig:
     )
     config = replace(config, model=ModelConfig(name="resnet18"))
     return replace(config, averaging=AveragingConfig(tau=0.9996, warmup=True))
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "speedrun-cifar10-resnet18": cifar10_resnet18,
+}
+"""Name on the command line to recipe."""
