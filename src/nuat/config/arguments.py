@@ -1,4 +1,4 @@
-"""How text on the command line becomes settings: fractions, true/false, none and comma-separated lists."""
+"""Read settings from the command line: fractions, true and false, none, and lists with commas."""
 
 import contextlib
 import io
@@ -33,10 +33,10 @@ def parse_number(text: str) -> float:
 
 
 def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T:
-    """Return a ``kind`` (a dataclass) from ``arguments``; asked for help, print it and raise SystemExit(0).
+    """Return a ``kind`` (a dataclass) from ``arguments``. When asked for help, print it and raise SystemExit(0).
 
     Raises:
-        InputError: an unknown field, a value that cannot be read, or one that a setting's own check refused.
+        InputError: a field is unknown, a value cannot be read, or the check of a setting refuses it.
     """
     given: Any = {} if default is None else {"default": default}
     complaint = io.StringIO()
@@ -60,7 +60,7 @@ def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, defaul
 
 
 def without(arguments: list[str], *options: str) -> list[str]:
-    """Return the arguments less some options and their values, written ``--name value`` or ``--name=value``."""
+    """Return the arguments without some options and their values, ``--name value`` or ``--name=value``."""
     kept: list[str] = []
     words = iter(arguments)
     for word in words:
@@ -72,14 +72,14 @@ def without(arguments: list[str], *options: str) -> list[str]:
 
 
 def _refusal(error: BaseException | None) -> InputError | None:
-    """Return the InputError that an error was raised in the wake of, if there is one."""
+    """Return the InputError that led to an error, if one did."""
     while error is not None and not isinstance(error, InputError):
         error = error.__context__
     return error
 
 
 def _one_line(box: str, prog: str) -> str:
-    """Return the parser's framed message as one line: what is wrong, and the nearest option it names."""
+    """Return the parser's framed message as one line: the fault, and the nearest option that it names."""
     lines = [line.strip("│╭╰╮╯ ") for line in box.splitlines()[1:]]  # the first is the title
     sections: list[list[str]] = [[]]
     for line in lines:

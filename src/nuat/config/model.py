@@ -9,30 +9,29 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which network, and the normalisation that is its first layer."""
+    """The network, and the normalisation that is its first layer."""
 
     name: str = "small-cnn"
     """small-cnn, mnist-cnn, resnet18, resnet34, resnet50, wrn-<depth>-<k> (wrn-34-10), torchvision:<name>
     (torchvision:resnet50) or timm:<name> (timm:convnext_tiny), the last with timm installed."""
     width: int | None = None
-    """Channels of the first stage; none: the architecture's own (small-cnn 16, mnist-cnn 32, resnet 64)."""
+    """Channels of the first stage. None: the architecture's own (small-cnn 16, mnist-cnn 32, resnet 64)."""
     stem: Literal["cifar", "imagenet"] | None = None
-    """ResNets: 3x3 stride 1 without pooling, or 7x7 stride 2 with it; none: cifar up to 64 pixels."""
+    """ResNets: 3x3 stride 1 without pooling, or 7x7 stride 2 with it. None: cifar up to 64 pixels."""
     variant: Literal["plain", "nuat"] = "plain"
     """plain: the published network. nuat: that of the paper's authors (resnet18, resnet34 and wrn-<depth>-<k>), which
     has another ReLU, or biases and other shortcuts; ``nuat.models.authors`` has the list."""
     mean: tuple[float, ...] | None = None
-    """Per-channel mean subtracted inside the model; none: no normalisation (as in the paper)."""
+    """Per-channel mean subtracted inside the model. None: no normalisation, as in the paper."""
     std: tuple[float, ...] | None = None
-    """Per-channel standard deviation divided by inside the model, > 0; given with mean."""
+    """Per-channel standard deviation that the model divides by, > 0; given with mean."""
     weights: str = "none"
-    """Weights that a run begins with. none: random ones. pretrained: those that torchvision or timm offers, downloaded.
-    Otherwise a run's folder (its best weights), a .safetensors or a .pt file of this network. The normalisation that a
-    file holds comes with it, as that of timm's and torchvision's weights does; other files bring none: give mean and
-    std. A head of another number of classes is left out."""
+    """Initial weights. none: random. pretrained: downloaded from torchvision or timm. Otherwise a run's folder (best
+    weights), or a .safetensors or .pt file of this network. The normalisation comes with pretrained weights and with
+    files that hold one; for other files give mean and std. A head for another number of classes is left out."""
     options: tuple[str, ...] = ()
-    """torchvision and timm networks: arguments of their constructors, NAME=VALUE: patch_size=4,depth=6. Values are
-    numbers, true, false, words, or numbers in a row with colons: depths=1:1:3:1."""
+    """Arguments of the constructors of torchvision and timm networks, NAME=VALUE, such as patch_size=4,depth=6. A value
+    is a number, true, false, a word, or several numbers with colons between them: depths=1:1:3:1."""
 
     def __post_init__(self) -> None:
         if self.weights == "pretrained" and not self.name.startswith(("timm:", "torchvision:")):

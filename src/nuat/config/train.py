@@ -1,4 +1,4 @@
-"""Settings of a run, and of its parts but the images and the network."""
+"""Settings of a run; those of its images and its network are in files of their own."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,11 +17,11 @@ class ThreatConfig:
     """The perturbations that the model must withstand: a ball in pixels of [0, 1]."""
 
     norm: Norm = "Linf"
-    """Linf: each pixel's change is bounded. L2: that of the whole image; for evaluations alone."""
+    """Linf bounds the change of each pixel, L2 that of the whole image. Training takes Linf alone."""
     eps: float = 8 / 255
-    """Radius of the ball; Linf: in (0, 1], written 8/255 or 0.031; L2: > 0, such as 0.5."""
+    """Radius of the ball. Linf: in (0, 1], written 8/255 or 0.031. L2: > 0, such as 0.5."""
     pgd_alpha: float = 2 / 255
-    """Step of the evaluation's PGD, in the units of eps."""
+    """Step size of PGD in evaluations, in the units of eps."""
 
     def __post_init__(self) -> None:
         check_radius("threat.eps", self.eps, self.norm)
@@ -33,11 +33,11 @@ class OptimizerConfig:
     """Stochastic gradient descent with momentum, or Adam."""
 
     name: Literal["sgd", "adam"] = "sgd"
-    """Adam is FBF's choice on MNIST."""
+    """sgd, or adam as FBF takes on MNIST."""
     lr: Schedule = field(default_factory=OneCycle)
     """Learning rate over the run."""
     momentum: float = 0.9
-    """In [0, 1); of Adam, the decay of its first moment (that of the second is 0.999)."""
+    """Momentum in [0, 1). Adam: decay of the first moment; that of the second is 0.999."""
     momentum_at_peak: float | None = None
     """Momentum where a cyclic learning rate peaks, in [0, 1); elsewhere it moves with the rate, from ``momentum`` at a
     rate of 0, and stays where the cycle ends, as in torch's CyclicLR. None: ``momentum`` throughout."""
@@ -75,9 +75,9 @@ class AveragingConfig:
     """Exponential average of the weights over the steps (-WA, section 5.4)."""
 
     tau: float | None = None
-    """Decay per step, in [0, 1); none: no average. The paper's runs use 0.9998."""
+    """Decay per step, in [0, 1). None: no average. The paper's runs use 0.9998."""
     warmup: bool = False
-    """Use min(tau, (1 + step) / (10 + step)), so that a short run is not held at its first weights."""
+    """Use min(tau, (1 + step) / (10 + step)), which keeps a short run from staying near its first weights."""
 
     def __post_init__(self) -> None:
         if self.tau is not None:
@@ -88,20 +88,20 @@ class AveragingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorConfig:
-    """What is watched during the run, and what an alarm does."""
+    """Alarms during the run, and whether they end it."""
 
     overfitting_gap: float = 0.25
-    """Catastrophic overfitting: alarm when validation accuracy under FGSM exceeds that under PGD by this."""
+    """Catastrophic overfitting: raise an alarm when validation accuracy under FGSM exceeds that under PGD by more."""
     on_overfitting: Literal["warn", "stop"] = "warn"
-    """What that alarm does."""
+    """Whether that alarm warns or ends the run."""
     collapse_margin: float = 0.02
-    """Collapse to a constant: alarm when an epoch's mean clean loss is above (1 - margin) * log(classes)."""
+    """Collapse to a constant: an epoch counts when its mean clean loss is above (1 - margin) * log(classes)."""
     collapse_patience: int = 3
-    """Epochs in a row of that before the alarm, >= 1 (a slow first epoch is no collapse)."""
+    """Such epochs in a row before the alarm, >= 1; a slow first epoch is no collapse."""
     on_collapse: Literal["warn", "stop"] = "warn"
-    """What that alarm does."""
+    """Whether that alarm warns or ends the run."""
     on_nonfinite: Literal["skip", "stop"] = "stop"
-    """Non-finite loss or logits: skip that update, or end the run with the last good checkpoint."""
+    """Infinite or NaN loss or logits: skip that update, or end the run and keep the last good checkpoint."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.overfitting_gap <= 1.0:
@@ -113,14 +113,14 @@ class MonitorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """The evaluation on test images that follows training."""
+    """The evaluation on test images after training."""
 
     attacks: tuple[str, ...] = ("clean", "pgd-100", "gama-100")
-    """Attacks in order, such as clean, pgd-<steps>, gama-<steps>, autoattack; 'nuat evaluate --help' lists them all."""
+    """Attacks in order, such as clean, pgd-<steps>, gama-<steps>, autoattack; 'nuat evaluate --help' lists all."""
     n: int | None = 1000
-    """Test images, class-balanced; none: all."""
+    """Test images, class-balanced. None: all images."""
     batch_size: int = 250
-    """Images a batch, >= 1; it changes the memory needed, not the result of any attack but the random draws."""
+    """Images per batch, >= 1. It changes the memory needed and the random draws, nothing else."""
 
     def __post_init__(self) -> None:
         if self.n is not None:
@@ -130,22 +130,22 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DistributedConfig:
-    """What several devices share. With one device these settings have no effect."""
+    """How several devices share a batch. With one device these settings have no effect."""
 
     statistics: Literal["global", "device"] = "global"
-    """global: the loss is that of the whole batch, as on one device: the nuclear norm is of the logits of all devices'
-    images together. device: each takes the loss of its own images; lambda then means what it does at that batch."""
+    """global: the loss of the whole batch, as on one device; the nuclear norm is taken of all devices' logits together.
+    device: each device takes the loss of its own images, so lambda means what it does at that smaller batch."""
     batch_norm: Literal["device", "sync"] = "device"
-    """device: each device normalises by its own images' statistics; running statistics are averaged after each update.
-    sync: by those of all devices' images."""
+    """device: each device normalises by the statistics of its own images; running statistics are averaged after each
+    update. sync: by the statistics of all devices' images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that a run depends on."""
+    """All settings of a run."""
 
     defense: Defense
-    """How a batch becomes a loss."""
+    """Defense: how a batch becomes a loss."""
     data: DataConfig = field(default_factory=DataConfig)
     """Images, split and augmentation."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -165,29 +165,29 @@ class TrainConfig:
     epochs: int = 30
     """Passes over the training images, >= 1."""
     batch_size: int = 64
-    """Images a batch, on all devices together, >= 2."""
+    """Images per batch, all devices together, >= 2."""
     accumulate: int = 1
-    """Batches whose gradients are averaged in one update, >= 1. Batch norm and the nuclear norm see a batch at a time,
-    so lambda keeps its meaning."""
+    """Batches whose gradients are averaged in one update, >= 1. Batch norm and the nuclear norm still see one batch
+    at a time, so lambda keeps its meaning."""
     eps_warmup: float = 0.0
-    """Fraction of the run over which training's eps grows linearly from 0, step by step, in [0, 1). Validation and
-    evaluation take threat.eps throughout. From scratch at a large eps (MNIST's 0.3), attacks of many steps may
-    otherwise never let the model leave the constant."""
+    """Fraction of the run, in [0, 1), over which the eps of training grows linearly from 0, step by step. Validation
+    and evaluation always take threat.eps. Without it, training from scratch against attacks of many steps at a large
+    eps (0.3 on MNIST) may never leave the constant model."""
     seed: int = 0
-    """Seed of the weights, the order, the augmentation and the noise."""
+    """Seed of the initial weights, the order of the images, the augmentation and the noise."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: autocast in training. The weights, the nuclear norm and every evaluation stay fp32."""
+    """bf16: train under autocast. The weights, the nuclear norm and every evaluation stay fp32."""
     channels_last: bool = True
-    """Store images and convolution weights with the channels innermost (faster; the same function)."""
+    """Store images and convolution weights with the channels innermost: the same function, faster."""
     compile: bool = False
-    """torch.compile of the network's passes, on one device. It takes tens of seconds to minutes (recorded as
-    compile_seconds), which a short run does not earn back; on a CPU it was slower than without (benchmarks/)."""
+    """Compile the network's passes with torch.compile, on one device. Compilation takes tens of seconds to minutes
+    (recorded as compile_seconds), which a short run does not earn back. On a CPU it was slower (benchmarks/)."""
     checkpoint_every: int = 1
     """Epochs between checkpoints of the full state, >= 1."""
     checkpoint_batches: int | None = None
-    """Also a checkpoint after every so many batches of an epoch, >= 1; none: at the ends of epochs alone."""
+    """Batches between checkpoints within an epoch, >= 1. None: checkpoints at the ends of epochs alone."""
 
     def __post_init__(self) -> None:
         at_least("epochs", self.epochs, 1)

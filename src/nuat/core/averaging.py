@@ -1,6 +1,6 @@
-"""Exponential averages of the weights (-WA, section 5.4) and their buffer policy.
+"""Exponential averages of the weights (-WA, section 5.4), buffers included.
 
-An average is a plain dictionary of tensors named as in ``model.state_dict()``, so that it is checkpointed and shipped
+An average is a plain dictionary of tensors named as in ``model.state_dict()``, so it is checkpointed and shipped
 like weights. Floating-point buffers (batch norm's running statistics) are averaged with the weights, as the authors'
 scripts do; integer buffers (its batch counter) are copied.
 """
@@ -20,7 +20,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def start(model: nn.Module) -> Average:
-    """Return an average that holds a copy of the present weights and buffers."""
+    """Return a copy of the present weights and buffers as the first average."""
     return {name: tensor.clone() for name, tensor in _tensors(model).items()}
 
 
@@ -28,7 +28,7 @@ def start(model: nn.Module) -> Average:
 def update(average: Average, model: nn.Module, tau: float, *, skip: Tensor | None = None) -> None:
     """Set average <- tau * average + (1 - tau) * model, in place.
 
-    ``skip``, a bool scalar on the model's device, leaves the average as it is where it is true (and the model finite).
+    ``skip`` is a bool scalar on the model's device; where it is true the average stays, provided the model is finite.
     """
     now = _tensors(model)
     floating = [name for name, tensor in average.items() if tensor.is_floating_point()]
@@ -50,9 +50,9 @@ def decay(tau: float, step: int, *, warmup: bool) -> float:
 
 
 def forward(model: nn.Module, average: Average) -> Callable[[Tensor], Tensor]:
-    """Return the function of ``model`` with the averaged weights and buffers, in the mode that the model is in.
+    """Return ``model`` as a function of images, with the averaged weights and buffers and in the model's own mode.
 
-    In training mode batch norm would update the averaged running statistics; call it in evaluation mode.
+    Call it in evaluation mode: in training mode batch norm would update the averaged running statistics.
     """
 
     def averaged(x: Tensor) -> Tensor:

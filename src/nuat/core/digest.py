@@ -1,4 +1,4 @@
-"""SHA-256 of tensors and files: what says in a record which images, weights or settings it belongs to."""
+"""SHA-256 of tensors and files, which identifies the images, weights or settings of a record."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Losses on logits, each with its reduction stated. All are taken in float32 or wider, also under autocast."""
+"""Losses on logits, each with its reduction, taken in float32 or wider even under autocast."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def cross_entropy_sum(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the sum of the cross-entropies: its gradient in one image does not depend on the others."""
+    """Return the sum of the cross-entropies; its gradient in one image does not depend on the others."""
     return F.cross_entropy(wide(logits), y, reduction="sum")
 
 
@@ -31,7 +31,7 @@ def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def margin_sum(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the sum of the logit margins: its gradient in one image does not depend on the others."""
+    """Return the sum of the logit margins; its gradient in one image does not depend on the others."""
     return logit_margin(logits, y).sum()
 
 

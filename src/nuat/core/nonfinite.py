@@ -1,8 +1,8 @@
-"""Infinities and NaN: refused at once, or noted on the device and told when the host waits for it in any case.
+"""Infinities and NaN: raise at once, or note them on the device and ask later.
 
 Asking whether a tensor is finite waits for the device. On the CPU that costs nothing, and ``check_finite`` raises. On a
-GPU it would end what makes a step fast, that the host runs ahead: while a ``Watch`` is entered the answer stays on
-the device, where the update is skipped for it (``nuat.training.update``).
+GPU it would stop the host from running ahead, which makes a step fast. While a ``Watch`` is entered, the answer stays
+on the device, and the update is skipped there (``nuat.training.update``).
 """
 
 import math
@@ -17,14 +17,14 @@ from nuat.errors import NonFiniteError
 
 
 class Watch:
-    """Notes whether anything that is checked while it is entered is infinite or NaN."""
+    """Note whether anything that is checked while it is entered is infinite or NaN."""
 
     def __init__(self) -> None:
         self.bad: Tensor | None = None
-        """Bool scalar on the device of what was checked; none: nothing was."""
+        """Bool scalar on the device of the checked tensors. None: nothing was checked."""
 
     def note(self, total: Tensor) -> None:
-        """Note a scalar that is not finite."""
+        """Note whether a scalar is infinite or NaN."""
         bad = ~torch.isfinite(total)
         self.bad = bad if self.bad is None else self.bad | bad
 
@@ -42,12 +42,12 @@ _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 def check_finite(tensor: Tensor, message: str) -> None:
-    """Refuse a floating-point tensor that holds infinities or NaN; within a ``Watch`` note it, without waiting.
+    """Refuse a floating-point tensor that holds infinities or NaN; within a ``Watch``, note it without waiting.
 
     Raises:
         NonFiniteError: with ``message``.
     """
-    # infinities and NaN survive a sum, and one number is read faster than a flag for each
+    # infinities and NaN survive a sum, and reading one number is faster than a flag per entry
     total = tensor.detach().sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
     watch = _watch.get()
     if watch is not None:
@@ -57,7 +57,7 @@ def check_finite(tensor: Tensor, message: str) -> None:
 
 
 def left_to_watch(tensor: Tensor) -> bool:
-    """Return whether a ``Watch`` is entered; it then notes whether ``tensor`` is finite."""
+    """Return whether a ``Watch`` is entered; if so, let it note whether ``tensor`` is finite."""
     watch = _watch.get()
     if watch is not None:
         watch.note(tensor.detach().sum())

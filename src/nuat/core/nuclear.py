@@ -1,12 +1,12 @@
-"""The nuclear norm of a matrix and its subgradient: the one hot kernel of this project.
+"""The nuclear norm of a matrix and its subgradient.
 
-The nuclear norm ||A||_* is the sum of the singular values (section 2). With the thin decomposition A = U S V^T its
-subgradient of least norm is U V^T, where the directions of the singular values that are zero (to rounding) take no
-part: at zero the value is 0 and so is the subgradient.
+The nuclear norm ||A||_* is the sum of the singular values (section 2). With the thin decomposition A = U S V^T, its
+subgradient of least norm is U V^T over the directions whose singular value is not zero to rounding. At zero both the
+value and the subgradient are 0.
 
 Both follow from G = A A^T or A^T A, whichever is smaller, in float64, which absorbs the squared condition number:
-U V^T = G^(-1/2) A and ||A||_* = tr G^(1/2). G's decomposition is the fastest way on a CPU; on a GPU it would make the
-host wait, so there G^(-1/2) comes from a fixed number of matrix products.
+U V^T = G^(-1/2) A and ||A||_* = tr G^(1/2). On a CPU the decomposition of G is fastest. On a GPU it would make the host
+wait, so G^(-1/2) comes from a fixed number of matrix products there.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from nuat.core.nonfinite import left_to_watch
 from nuat.errors import InputError, NonFiniteError
 
 Method = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""A matrix [M, N] of float32 or float64 to its nuclear norm [] and U V^T [M, N], both in its dtype."""
+"""Function from a matrix [M, N], float32 or float64, to its nuclear norm [] and U V^T [M, N] in the same dtype."""
 
 
 class _NuclearNorm(torch.autograd.Function):
@@ -43,14 +43,14 @@ class _NuclearNorm(torch.autograd.Function):
 
 
 def _method(device: str, dtype: torch.dtype) -> Method:
-    """Return how the norm is taken of a matrix of ``dtype`` on a ``device`` of that type."""
+    """Return the method for a matrix of ``dtype`` on a type of device."""
     if dtype == torch.float64:
         return _by_svd
     return _by_iteration if device == "cuda" else _by_eigh
 
 
 def _by_svd(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Decompose ``a`` itself: of float64, G would square the condition number, with nothing wider to absorb it."""
+    """Decompose ``a`` itself: in float64, G would square the condition number with nothing wider to absorb it."""
     _check_finite(bool(torch.isfinite(a).all()))
     u, s, vh = torch.linalg.svd(a, full_matrices=False)
     kept = (s > _tolerance(a) * s[:1]).to(a.dtype)
@@ -58,20 +58,20 @@ def _by_svd(a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Decompose G [k, k]: of float32 with singular values down to 1e-3 of the largest, G's keep 10 digits."""
+    """Decompose G [k, k]: singular values of float32 down to 1e-3 of the largest keep 10 digits in G."""
     a64 = a.double()
     tall = a.shape[0] >= a.shape[1]
     gram = _lower_gram(a64.mT if tall else a64)
     _check_finite(math.isfinite(gram.trace().item()))  # squares of float32 cannot overflow in float64
     eigenvalues, vectors = torch.linalg.eigh(gram)
-    # as Python's numbers: for ten of them each operation on tensors costs more than all of this
+    # Python's numbers: for ten of them, one operation on tensors costs more than all of this
     s = [math.sqrt(max(value, 0.0)) for value in eigenvalues.tolist()]
-    least = _tolerance(a) * s[-1]  # what is not above it is 0 to rounding, and takes no part
+    least = _tolerance(a) * s[-1]  # singular values up to it are 0 to rounding
     inverse = torch.tensor([1.0 / value if value > least else 0.0 for value in s], dtype=gram.dtype)
     root = (vectors * inverse) @ vectors.mT
     if a.numel() < _LARGE or not 1e-30 < s[-1] < 1e30:
         polar = (a64 @ root if tall else root @ a64).to(a.dtype)
-    else:  # half the time in float32, and still nearer to the truth than a decomposition in float32
+    else:  # float32 takes half the time, and is still more accurate than a decomposition in float32
         root = root.to(a.dtype)
         with torch.autocast(device_type=a.device.type, enabled=False):
             polar = a @ root if tall else root @ a
@@ -79,11 +79,11 @@ def _by_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _LARGE = 2**15
-"""Entries from which the last product of ``_by_eigh`` is taken in float32 (measured on a CPU)."""
+"""Number of entries from which ``_by_eigh`` takes its last product in float32 (measured on a CPU)."""
 
 
 def _lower_gram(rows: Tensor) -> Tensor:
-    """Return R R^T [k, k] of ``rows`` R [k, n]; of 128 and more, only blocks that cover the lower half are computed."""
+    """Return R R^T [k, k] of ``rows`` R [k, n]; from 128 rows, compute only blocks that cover the lower half."""
     k = rows.shape[0]
     if k < 128:
         return rows @ rows.mT
@@ -95,13 +95,13 @@ def _lower_gram(rows: Tensor) -> Tensor:
 
 
 def _by_iteration(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Take U V^T by matrix products alone: nothing waits for the device, and nothing depends on the values.
+    """Take U V^T by matrix products alone: nothing waits for the device, and no step depends on the values.
 
     Every singular value s, as a fraction of a bound close to the largest, passes through the odd polynomials of
-    ``_STEPS``, which bring all of [3e-4, 1] to within 3e-4 of 1, and through s^3 (5 - 3 s^2) / 2, which squares what
-    error is left and sends to 0 what is far from 1. Only the squares R of what the singular values have become and the
-    Q of U V^T = Q A are carried, both [k, k]. Directions whose singular value is 0 to rounding (1e-7) thus get a
-    gradient below 1e-8; those between that and 3e-4 get a part of theirs, from 0 to 1 times.
+    ``_STEPS``, which bring [3e-4, 1] to within 3e-4 of 1, and through s^3 (5 - 3 s^2) / 2, which squares the remaining
+    error and sends values far from 1 to 0. Only the squares R of the present singular values and the Q of U V^T = Q A
+    are carried, both [k, k]. A direction whose singular value is 0 to rounding (1e-7) gets a gradient below 1e-8;
+    one between that and 3e-4 gets between 0 and 1 times its gradient.
 
     Infinities and NaN make the value and the whole gradient NaN.
     """
@@ -138,12 +138,12 @@ _STEPS = (
     (2.150921, -1.530979, 0.404032),
     (1.880115, -1.255672, 0.375568),
 )
-"""Coefficients of s, s^3 and s^5: each the polynomial nearest to 1, in the worst case, on what those before it make of
-[3e-4, 1], by Remez's algorithm (Amsel et al. 2025, The Polar Express)."""
+"""Coefficients of s, s^3 and s^5. Each polynomial is the nearest to 1, in the worst case, on the range to which those
+before it bring [3e-4, 1], by Remez's algorithm (Amsel et al. 2025, The Polar Express)."""
 
 
 def _tolerance(a: Tensor) -> float:
-    """Return the fraction of the largest singular value up to which others are 0 to rounding."""
+    """Return the fraction of the largest singular value below which others are 0 to rounding."""
     return max(a.shape) * torch.finfo(a.dtype).eps
 
 
@@ -158,20 +158,32 @@ def nuclear_norm(a: Tensor) -> Tensor:
     """Return the nuclear norm ||a||_*, the sum of the singular values, differentiable once.
 
     Args:
-        a: matrix [M, N], M and N >= 1. Of a dtype narrower than float32 (also under autocast) the norm is taken in
-            float32; the gradient comes back in the dtype of ``a``.
+        a: matrix [M, N], M and N >= 1. Of a dtype narrower than float32, also under autocast, the norm is taken in
+            float32; the gradient has the dtype of ``a``.
 
     Returns:
-        Scalar of dtype float32, or float64 for float64 input. Its gradient is U V^T [M, N], and 0 in the directions
-        whose singular value is 0 to rounding, so that zero and rank-deficient matrices give finite gradients.
+        Scalar, float32, or float64 for float64 input. Its gradient is U V^T [M, N], and 0 in directions whose singular
+        value is 0 to rounding: zero and rank-deficient matrices have finite gradients.
 
     Raises:
-        NonFiniteError: ``a`` holds infinities or NaN. On a GPU nothing waits for the device: there the value and the
-            whole gradient are NaN instead, for the caller's own check of the loss. (float64 waits, and raises.) Within
-            a ``nuat.core.nonfinite.Watch`` they are NaN everywhere.
+        NonFiniteError: ``a`` holds infinities or NaN. On a GPU, where nothing waits for the device, and within a
+            ``nuat.core.nonfinite.Watch``, the value and the whole gradient are NaN instead, for the caller to check;
+            float64 always waits, and raises.
         InputError: ``a`` is not a non-empty floating-point matrix.
 
     Source: section 2 and Eq. 1 and 2 of the paper.
+
+    Example:
+        >>> import torch
+        >>> from nuat import nuclear_norm
+        >>> a = torch.diag(torch.tensor([3.0, 4.0])).requires_grad_()
+        >>> norm = nuclear_norm(a)
+        >>> norm.backward()
+        >>> round(norm.item(), 4)
+        7.0
+        >>> a.grad.round(decimals=4)
+        tensor([[1., 0.],
+                [0., 1.]])
     """
     if a.ndim != 2 or a.numel() == 0 or not a.is_floating_point():
         raise InputError(
@@ -193,7 +205,7 @@ def nuclear_norm(a: Tensor) -> Tensor:
 def nuclear_term(logits: Tensor, reference: Tensor) -> Tensor:
     """Return ||logits - reference||_* / M, scalar, for two [M, N] matrices of logits.
 
-    The paper's losses are sums over the batch and divide by M in the update (Alg. 1, line 9); with the mean
-    cross-entropy the nuclear norm is divided by M, the images actually in the batch.
+    The paper's losses are sums over the batch, divided by M in the update (Alg. 1, line 9). Beside a mean cross-entropy
+    the nuclear norm is divided by M, the number of images in the batch.
     """
     return nuclear_norm(wide(logits) - wide(reference)) / logits.shape[0]

@@ -1,9 +1,8 @@
-"""Random numbers for the images of a batch: the same ones on one device and on many.
+"""Random numbers for the images of a batch, the same on one device and on many.
 
-With one device they come from a generator. With several, each device holds some rows of the global batch; every one
-of them draws for the whole global batch from equal generators and keeps its rows (``Rows``). So the noise of an image
-does not depend on the number of devices, and the generators stay equal without being exchanged. What this costs with
-many devices, docs/scale.md says.
+With one device they come from a generator. With several, each device holds some rows of the global batch, draws for
+the whole global batch from an equal generator, and keeps its rows (``Rows``). The noise of an image then does not
+depend on the number of devices, and the generators stay equal without an exchange. docs/scale.md states the cost.
 """
 
 import hashlib
@@ -15,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rows:
-    """The source of a device that holds rows ``rank``, ``rank + ranks``, ... of a global batch of ``total`` images."""
+    """Source of a device that holds rows ``rank``, ``rank + ranks``, ... of a global batch of ``total`` images."""
 
     generator: torch.Generator
-    """Equal on every device, on the device of the images."""
+    """Generator on the device of the images, equal on all devices."""
     rank: int
     ranks: int
     total: int
@@ -30,7 +29,7 @@ class Rows:
 
 
 Source = torch.Generator | Rows | None
-"""Where draws come from; none: torch's global generator."""
+"""Source of draws. None: torch's global generator."""
 
 
 def seed_from(*parts: object, bits: int = 32) -> int:
@@ -55,8 +54,8 @@ def uniform(shape: tuple[int, ...], source: Source, like: Tensor, *, images: int
     """Return numbers uniform in [0, 1), of the dtype and on the device of ``like``.
 
     Args:
-        shape: of this device's draw; its dimension ``images`` counts the device's images.
-        source: where they come from.
+        shape: shape of this device's draw; its dimension ``images`` counts the device's images.
+        source: source of the draw.
         like: a floating-point tensor.
         images: the dimension that counts images.
     """
@@ -80,18 +79,18 @@ def integers(
     dtype: torch.dtype = torch.int64,
     images: int = 0,
 ) -> Tensor:
-    """Return integers uniform in 0 .. ``below`` - 1; the rest as in ``uniform``."""
+    """Return integers uniform in 0 .. ``below`` - 1; the other arguments are those of ``uniform``."""
     whole, generator = _whole(shape, source, images)
     return _rows(torch.randint(0, below, whole, generator=generator, device=device, dtype=dtype), source, images)
 
 
 def shared(source: Source) -> torch.Generator | None:
-    """Return the generator behind a source, for a draw that is of the whole global batch on every device."""
+    """Return the generator behind a source, for a draw for the whole global batch on every device."""
     return source.generator if isinstance(source, Rows) else source
 
 
 def _whole(shape: tuple[int, ...], source: Source, images: int) -> tuple[tuple[int, ...], torch.Generator | None]:
-    """Return the shape of the global batch's draw, and the generator that it comes from."""
+    """Return the shape and the generator of the global batch's draw."""
     if not isinstance(source, Rows):
         return shape, source
     if shape[images] != len(range(source.rank, source.total, source.ranks)):

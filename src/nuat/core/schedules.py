@@ -1,7 +1,7 @@
 """Schedules: pure functions from the progress of a run to a value.
 
-A learning-rate schedule maps the fraction of the run that is done, ``t = step / total steps`` in [0, 1), to a
-learning rate, so that a run of any length keeps the shape of the paper's. ``Ramp`` maps an epoch to lambda.
+A learning-rate schedule maps the finished fraction of the run, ``t = step / total steps`` in [0, 1), to a learning
+rate, so a run of any length keeps the shape of the paper's schedule. ``Ramp`` maps an epoch to lambda.
 
 Source: section 5.2 of the paper names the cyclic-step schedule and the linear ramp of lambda; their knots come
 from the authors' public scripts.
@@ -186,7 +186,7 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """Lambda: linear from 0 in the first epoch, set once per epoch (section 5.2; the authors' scripts).
+    """Lambda: linear from 0 in the first epoch, constant within an epoch (section 5.2; the authors' scripts).
 
     In epoch ``e`` (from 0) of ``E`` the value is ``peak * min(e / (until * E), 1)``.
     """
@@ -209,7 +209,7 @@ class Ramp:
 
 @dataclass(frozen=True, kw_only=True)
 class Jumps:
-    """A weight that is multiplied by ``factor`` at given fractions of the run, set once per epoch.
+    """A weight that is multiplied by ``factor`` at given fractions of the run, constant within an epoch.
 
     Source: the authors' GAT scripts, which raise the weight of the guided term late in the run.
     """
@@ -233,5 +233,5 @@ class Jumps:
 
 
 def warm_up(step: int, steps: float) -> float:
-    """Return the fraction, in (0, 1], that step ``step`` (from 0) takes of what is warmed up over ``steps`` steps."""
+    """Return the fraction, in (0, 1], of a value that is warmed up over ``steps`` steps, at step ``step`` (from 0)."""
     return min(1.0, (step + 1) / steps) if steps > 0 else 1.0

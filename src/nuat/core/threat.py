@@ -1,8 +1,7 @@
 """The perturbation set: random starts, the ascent step, the projection.
 
-Pixels are in [0, 1]. An Linf ball is intersected with the box of valid images once per batch, as the elementwise
-bounds of what an adversarial example may be; projecting is then one clamp, and the result is inside both to the last
-bit.
+Pixels are in [0, 1]. The Linf ball is intersected with the box of valid images once per batch, as elementwise bounds of
+an adversarial example. Projecting is then one clamp, and the result lies inside both to the last bit.
 """
 
 import math
@@ -17,7 +16,7 @@ from nuat.errors import InputError
 
 
 def check_eps(name: str, value: float) -> None:
-    """Refuse a perturbation size that is not in (0, 1], naming the likely meaning of one given in 1/255."""
+    """Refuse a perturbation size outside (0, 1], and suggest 8/255 where 8 is given."""
     if math.isfinite(value) and 1.0 < value <= 255.0:
         raise InputError(
             f"{name}={value:g}: pixels are in [0, 1], so this is larger than any image. Did you mean {value:g}/255?"
@@ -27,7 +26,7 @@ def check_eps(name: str, value: float) -> None:
 
 
 def check_radius(name: str, value: float, norm: "Norm") -> None:
-    """Refuse a radius or a step that cannot be: see ``check_eps`` for Linf; L2 takes any finite value > 0."""
+    """Refuse a radius or step out of range: Linf as in ``check_eps``, L2 any finite value > 0."""
     if norm == "Linf":
         check_eps(name, value)
     elif not (math.isfinite(value) and value > 0.0):
@@ -38,7 +37,7 @@ Norm = Literal["Linf", "L2"]
 
 
 class Region(Protocol):
-    """What an adversarial example of each image of a batch may be."""
+    """Region in which the adversarial examples of a batch must lie."""
 
     def project(self, x: Tensor) -> Tensor:
         """Return images inside the region, [B, C, H, W]."""
@@ -46,7 +45,7 @@ class Region(Protocol):
 
 
 class Threat(Protocol):
-    """A set of perturbations: what attacks need of it."""
+    """A set of perturbations, as attacks use it."""
 
     @property
     def eps(self) -> float:
@@ -54,7 +53,7 @@ class Threat(Protocol):
         ...
 
     def bounds(self, x: Tensor) -> Region:
-        """Return what adversarial examples of ``x`` [B, C, H, W] may be."""
+        """Return the region of adversarial examples of ``x`` [B, C, H, W]."""
         ...
 
     def ascent(self, gradient: Tensor, alpha: float) -> Tensor:
@@ -91,8 +90,8 @@ class Linf:
     def bounds(self, x: Tensor) -> Bounds:
         """Return the bounds of adversarial examples for images ``x`` [B, C, H, W] in [0, 1], in the dtype of ``x``.
 
-        x + eps rounded to the dtype can lie past the ball by half a unit in the last place; such bounds are moved
-        inwards by one, so |x_adv - x| <= eps holds exactly (measured in float64 for narrower dtypes).
+        x + eps rounded to the dtype can lie outside the ball by half a unit in the last place. Such bounds are moved
+        inwards by one unit, so |x_adv - x| <= eps holds exactly (measured in float64 for narrower dtypes).
         """
         wide = x.double()
         # taken in float64: eps itself rounded to a narrow dtype is off by many units of a lower bound close to 0
@@ -125,8 +124,8 @@ class L2Region:
     def project(self, x: Tensor) -> Tensor:
         """Return images inside the ball and the box, [B, C, H, W]: shrunk towards the centre, then clamped.
 
-        The centre is in the box, so clamping brings no pixel further from it. (It is a point of both sets, not always
-        the nearest one.) The norm, measured in float64, is at most eps to the last bit.
+        The centre is in the box, so clamping moves no pixel away from it. The result lies in both sets, but is not
+        always the nearest point. The norm, measured in float64, is at most eps to the last bit.
         """
         delta = x.double() - self.x.double()
         norm = _l2(delta)
@@ -144,7 +143,7 @@ class L2:
     eps: float
 
     def bounds(self, x: Tensor) -> L2Region:
-        """Return what adversarial examples of images ``x`` [B, C, H, W] in [0, 1] may be."""
+        """Return the region of adversarial examples of images ``x`` [B, C, H, W] in [0, 1]."""
         return L2Region(x, self.eps)
 
     def ascent(self, gradient: Tensor, alpha: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Defenses, one per file: how a batch becomes a loss. See ``Defense`` for how to write one."""
+"""Defenses, one per file: how a batch becomes a loss. ``Defense`` says how to write one."""
 
 from nuat.defenses.adversarial import AdversarialTraining
 from nuat.defenses.awp import AWP, TRADESAWP

@@ -1,4 +1,4 @@
-"""Adversarial training in two parts, an attack and an objective, as most defenses of the paper's tables have it.
+"""Adversarial training in two parts, an attack and an objective: the form of most defenses in the paper's tables.
 
 A subclass defines ``attack``, and ``objective`` where its loss is more than the cross-entropy on the attacked images.
 Every attack runs with batch norm in evaluation mode, so that defenses differ in their attack and loss alone; the
@@ -16,7 +16,7 @@ from nuat.defenses.base import BatchLoss, Defense, State, Step
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(Defense):
-    """min over the weights of the objective at attacked images (Madry et al. 2018, Eq. 2.1)."""
+    """Base of defenses that minimise an objective on attacked images (Madry et al. 2018, Eq. 2.1)."""
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the attacked images [B, C, H, W], detached; the model is in evaluation mode."""

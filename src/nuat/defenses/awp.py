@@ -6,7 +6,7 @@
 | v, Eq. 8-10: one step of v_l <- gamma * ||w_l|| * g_l / ||g_l|| | ``_perturbed_weights`` |
 | w <- (w + v) - eta * grad L(w + v) - v, Eq. 12 | the loss is taken at w + v as a function of w |
 
-The perturbed weights are passed to the forward pass and never written into the model, so there is nothing to undo:
+The perturbed weights are passed to the forward pass and never written into the model, so nothing has to be undone:
 the optimizer, weight decay and averages act on w. (Their code writes w + v, steps, and subtracts v, so that weight
 decay sees w + v.)
 """
@@ -29,12 +29,12 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class _WeightPerturbation(AdversarialTraining):
-    """The objective of another adversarial training, at the weights near the present ones where it is worst."""
+    """The objective of another adversarial training, at the nearby weights where it is worst."""
 
     gamma: float = 0.01
     """Size of the weight perturbation relative to each layer's norm, > 0."""
     warmup: float = 0.0
-    """Fraction of the run before the weights are perturbed, in [0, 1)."""
+    """Fraction of the run before weights are perturbed, in [0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[misc]
@@ -56,12 +56,40 @@ class _WeightPerturbation(AdversarialTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class AWP(_WeightPerturbation, PGDAT):
-    """AT-AWP: PGD-AT at adversarial weights; gamma 0.01 in their code."""
+    """AT-AWP: PGD-AT at adversarial weights; gamma 0.01 in their code.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import AWP, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = AWP(steps=2)
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        []
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class TRADESAWP(_WeightPerturbation, TRADES):
-    """TRADES-AWP: TRADES at adversarial weights; gamma 0.005 in their code. The row "AWP" of the tables."""
+    """TRADES-AWP: TRADES at adversarial weights; gamma 0.005 in their code. The row "AWP" of the tables.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import TRADESAWP, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = TRADESAWP(steps=2)
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['clean_loss', 'kl']
+    """
 
     gamma: float = 0.005
     """Size of the weight perturbation relative to each layer's norm, > 0."""
@@ -70,7 +98,7 @@ class TRADESAWP(_WeightPerturbation, TRADES):
 def _perturbed_weights(
     model: nn.Module, objective: Callable[[Forward], Tensor], gamma: float, world: World
 ) -> dict[str, Tensor]:
-    """Return w + v by name, each with its graph to the parameter w; v is that of the images of all processes."""
+    """Return w + v by name, each with its graph to the parameter w; v follows the images of all processes."""
     leaves = {
         name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.dim() > 1 and p.requires_grad
     }
@@ -86,7 +114,7 @@ def _perturbed_weights(
 
 
 def _with(model: nn.Module, tensors: dict[str, Tensor]) -> Forward:
-    """Return the function of ``model`` with some of its parameters and buffers replaced."""
+    """Return ``model`` as a function, with some of its parameters and buffers replaced."""
 
     def forward(x: Tensor) -> Tensor:
         logits: Tensor = torch.func.functional_call(model, tensors, (x,))

@@ -13,7 +13,21 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class FBF(AdversarialTraining):
-    """Uniform start in the ball, one step of ``step_size * eps``, projection, cross-entropy on the attacked images."""
+    """Cross-entropy after one step of ``step_size * eps`` from a uniform start in the ball, projected.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import FBF, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = FBF()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        []
+    """
 
     step_size: float = 1.25
     """Size of the step in units of eps, in (0, 2]; above 1.25 it overfits catastrophically (their Figure 2)."""

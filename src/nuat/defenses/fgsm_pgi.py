@@ -1,8 +1,7 @@
 """FGSM-PGI: FGSM from a prior perturbation (Jia et al. 2022, section 4). Past the paper.
 
-This is their FGSM-BP: the prior is the perturbation of the previous batch. It needs no memory per image and works
-with any augmentation; their FGSM-EP and -MEP remember a perturbation per training image, which must follow its crops
-and flips.
+This is their FGSM-BP: the prior is the perturbation of the previous batch, which works with any augmentation. Their
+FGSM-EP and -MEP store a perturbation per training image, which must follow its crops and flips.
 
 | theirs | here |
 |---|---|
@@ -26,10 +25,24 @@ from nuat.defenses.free_at import begins, carry
 
 @dataclass(frozen=True, kw_only=True)
 class FGSMPGI(Defense):
-    """One step of eps from the previous batch's perturbation; cross-entropy and a squared distance of logits."""
+    """One step of eps from the previous batch's perturbation; cross-entropy and a squared distance of logits.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import FGSMPGI, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = FGSMPGI()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['adversarial_loss', 'distance']
+    """
 
     per_image: ClassVar[tuple[str, ...]] = ("prior",)
-    """The perturbation."""
+    """The carried perturbation."""
 
     weight: float = 10.0
     """Weight of the distance between the logits at the prior and at the attacked image, >= 0."""
@@ -38,13 +51,13 @@ class FGSMPGI(Defense):
         check_weight("defense.weight", self.weight)
 
     def init_state(self, model: nn.Module) -> State:
-        """Return no prior; the first batch tells its shape."""
+        """Return an empty prior; the first batch gives its shape."""
         return {"prior": None}
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(x_adv), y) + weight * (f(x_adv) - f(x_prior))^2, in training mode."""
         bounds = step.threat.bounds(x)
-        if begins(state, "prior", x):  # the first batch has none: uniform in the ball
+        if begins(state, "prior", x):  # the first batch has no prior
             carry(state, "prior", x).copy_(step.threat.uniform(x, step.generator))
         prior = carry(state, "prior", x)
         x_prior = bounds.project(x + prior)

@@ -1,7 +1,7 @@
 """Free-AT (Shafahi et al. 2019, Algorithm 1): one backward pass moves weights and perturbation; "ATF" of Table 1a.
 
-Each batch is replayed m times, an update each; the perturbation is carried from replay to replay and from batch to
-batch. A run of N epochs' cost has N / m epochs.
+Each batch is replayed m times with an update each; the perturbation is carried from replay to replay and from batch to
+batch. A run at the cost of N epochs has N / m epochs.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,27 @@ from nuat.defenses.base import BatchLoss, Defense, State, Step
 
 @dataclass(frozen=True, kw_only=True)
 class FreeAT(Defense):
-    """Free adversarial training. The images are perturbed and the loss is taken in one pass in training mode."""
+    """Free adversarial training: one pass in training mode gives the loss and moves the perturbation.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import FreeAT, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = FreeAT(replays=2)
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        []
+    """
 
     per_image: ClassVar[tuple[str, ...]] = ("delta",)
-    """The perturbation."""
+    """The carried perturbation."""
 
     replays: int = 8
-    """Updates a batch (m), >= 1."""
+    """Updates per batch (m), >= 1."""
 
     def __post_init__(self) -> None:
         at_least("defense.replays", self.replays, 1)
@@ -34,11 +48,11 @@ class FreeAT(Defense):
         return self.replays
 
     def init_state(self, model: nn.Module) -> State:
-        """Return no perturbation; the first batch tells its shape."""
+        """Return an empty perturbation; the first batch gives its shape."""
         return {"delta": None}
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
-        """Return CE(f(x + delta), y); its backward pass moves delta, too."""
+        """Return CE(f(x + delta), y); its backward pass also moves delta."""
         carried = carry(state, "delta", x)
         moved = x + carried
         in_box = (moved >= 0.0) & (moved <= 1.0)  # as in their code, nothing moves a pixel that the box cuts off

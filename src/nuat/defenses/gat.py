@@ -22,12 +22,26 @@ from nuat.defenses.nuat import start
 
 @dataclass(frozen=True, kw_only=True)
 class GAT(Defense):
-    """Single-step attack and loss with a squared distance of softmax outputs; in odd batches it guides the attack."""
+    """Single-step attack and loss with a squared distance of softmax outputs; in odd batches it guides the attack.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import GAT, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = GAT()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['clean_loss', 'distance', 'weight']
+    """
 
     weight: Jumps = field(default_factory=Jumps)
-    """Weight of the distance over the epochs, the same in the attack and in the loss."""
+    """Weight of the distance over the epochs, both in the attack and in the loss."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
+    """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
     warmed up."""
 
     def __post_init__(self) -> None:

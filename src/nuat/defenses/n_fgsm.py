@@ -1,7 +1,7 @@
 """N-FGSM (de Jorge et al. 2022): FGSM around a noisy image, not clipped to the ball. Past the paper.
 
-The noise is an augmentation of the clean image rather than a start inside the ball, so a perturbation reaches up to
-(noise + 1) * eps from the clean image.
+The noise augments the clean image rather than choosing a start inside the ball, so a perturbation reaches up to
+(noise + 1) * eps.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,21 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class NFGSM(AdversarialTraining):
-    """Uniform noise of ``noise * eps``, one step of eps, no projection to the ball, cross-entropy on the result."""
+    """Cross-entropy after uniform noise of ``noise * eps`` and one step of eps, not projected to the ball.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import NFGSM, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = NFGSM()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        []
+    """
 
     noise: float = 2.0
     """Magnitude of the noise in units of eps, in (0, 10]."""

@@ -31,16 +31,30 @@ Passes = Literal["one", "authors"]
 
 @dataclass(frozen=True, kw_only=True)
 class NuAT(Defense):
-    """Single-step NuAT. The attack alternates between CE + lambda * nuclear norm and CE alone (R-FGSM)."""
+    """Single-step NuAT: the attack alternates between CE + lambda * nuclear norm and CE alone (R-FGSM).
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import NuAT, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = NuAT()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['clean_loss', 'lam', 'nuclear']
+    """
 
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
+    """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
     warmed up."""
     passes: Passes = "one"
-    """one: a single clean pass in training mode serves the attack and the loss. authors: the attack's reference
-    logits come from a pass of their own, as in the authors' code (batch norm sees the clean batch twice)."""
+    """one: a single clean pass in training mode serves the attack and the loss. authors: the reference logits of the
+    attack come from a pass of their own, as in the authors' code, so batch norm sees the clean batch twice."""
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
@@ -60,7 +74,7 @@ def single_step_attack(
 ) -> Tensor:
     """Return X~ [M, C, H, W] of Alg. 1, lines 4-7; the model is in evaluation mode, ``reference`` is f(X) [M, N].
 
-    Alternate minibatches leave the nuclear norm out (section 5.1); each epoch starts with such a one.
+    Every other minibatch leaves the nuclear norm out (section 5.1), beginning with the first of each epoch.
     """
     bounds = step.threat.bounds(x)
     nuclear_batch = step.batch % 2 == 1 and lam > 0
@@ -70,7 +84,7 @@ def single_step_attack(
 
 
 def clean_pass(model: nn.Module, x: Tensor, passes: Passes) -> Tensor:
-    """Return f(X) [M, N] in training mode: with its graph, or, for the authors' own pass, without."""
+    """Return f(X) [M, N] in training mode, with its graph unless the authors' extra pass is asked for."""
     with torch.set_grad_enabled(passes == "one"):
         logits: Tensor = model(x)
     if passes == "authors":
@@ -79,7 +93,7 @@ def clean_pass(model: nn.Module, x: Tensor, passes: Passes) -> Tensor:
 
 
 def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
-    """Return the attack's start X + Delta [M, C, H, W], clamped to [0, 1]; ``alpha`` none: eps / 2."""
+    """Return the attack's start X + Delta [M, C, H, W], clamped to [0, 1]; ``alpha`` None: eps / 2."""
     # a start of twice the present eps leaves the step nothing to decide: the projection returns the noise's corner
     magnitude = step.threat.eps / 2 if alpha is None else alpha * step.warmup
     return (x + bernoulli(x, magnitude, step.generator)).clamp(0.0, 1.0)  # the authors' scripts clamp the start
@@ -90,7 +104,7 @@ def regularised_loss(
 ) -> BatchLoss:
     """Return CE(f(X), Y) + lambda ||f(X~) - f(X)||_* / M in training mode (Alg. 1, line 8).
 
-    ``logits_clean`` is f(X) with its graph; none: it is computed here.
+    ``logits_clean`` is f(X) with its graph. None: it is computed here.
     """
     if logits_clean is None:
         logits_clean = model(x)

@@ -1,4 +1,4 @@
-"""NuAT2: the two-step attack (section 5.3), whose first step may use averaged weights (NuAT2-WA, section 5.4).
+"""NuAT2: the two-step attack (section 5.3); its first step may use averaged weights (NuAT2-WA, section 5.4).
 
 | paper | here |
 |---|---|
@@ -23,15 +23,29 @@ from nuat.defenses.nuat import regularised_loss, start
 
 @dataclass(frozen=True, kw_only=True)
 class NuAT2(Defense):
-    """Two-step NuAT. Both steps have size eps; the first is on CE + lambda * nuclear norm, the second on CE alone."""
+    """Two-step NuAT: a step of eps on CE + lambda * nuclear norm, then a step of eps on CE alone.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import NuAT2, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = NuAT2()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['clean_loss', 'lam', 'nuclear']
+    """
 
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2. It shrinks with eps while eps is warmed up."""
+    """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2. It shrinks with eps while eps is warmed up."""
     attack_tau: float | None = None
-    """Decay of the average that takes the first attack step, in [0, 1); none: the live weights. In the first epoch
-    the live weights take it. The authors' NuAT2-WA uses 0.99."""
+    """Decay of the average that takes the first attack step, in [0, 1). None: the live weights take it, as
+    they always do in the first epoch. The authors' NuAT2-WA uses 0.99."""
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
@@ -40,7 +54,7 @@ class NuAT2(Defense):
             check_tau("defense.attack_tau", self.attack_tau)
 
     def init_state(self, model: nn.Module) -> State:
-        """Return the attack's own weight average, if it has one."""
+        """Return the weight average of the attack, if it takes one."""
         return {} if self.attack_tau is None else {"attack_average": averaging.start(model)}
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:

@@ -23,17 +23,31 @@ from nuat.errors import InputError, NonFiniteError
 
 @dataclass(frozen=True, kw_only=True)
 class NuATHybrid(Defense):
-    """Hybrid NuAT. A smaller ``drop`` turns to the stronger attack more often."""
+    """Hybrid NuAT; a smaller ``drop`` turns to the stronger attack more often.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import NuATHybrid, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = NuATHybrid()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['clean_loss', 'lam', 'nuclear', 'two_step']
+    """
 
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; none: eps / 2. It shrinks with eps while eps is warmed up."""
+    """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2. It shrinks with eps while eps is warmed up."""
     passes: Passes = "one"
-    """As in NuAT: one clean pass, or the authors' two."""
+    """Clean passes as in NuAT: one, or the authors' two."""
     drop: float = 0.3
-    """Relative drop of a batch's clean loss below the previous epoch's mean from which it is attacked in two
-    steps, in (0, 1). Ours: the paper's threshold is not public."""
+    """Relative drop of a batch's clean loss below the previous epoch's mean, in (0, 1), from which it is attacked in
+    two steps. The default is ours: the paper's threshold is not public."""
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
@@ -42,7 +56,7 @@ class NuATHybrid(Defense):
             raise InputError(f"defense.drop={self.drop:g}: expected a relative drop in (0, 1).")
 
     def init_state(self, model: nn.Module) -> State:
-        """Return this epoch's clean losses, the previous epoch's mean, and the counts of the whole run."""
+        """Return the clean losses of this epoch, the mean of the previous one, and the counts of the whole run."""
         return {
             "epoch": 0,
             "loss_sum": 0.0,
@@ -57,9 +71,9 @@ class NuATHybrid(Defense):
         """Return the loss of Alg. 1, line 8, on the single-step or the two-step attack."""
         lam = self.lam(step.epoch, step.epochs)
         logits_clean = clean_pass(model, x, self.passes)
-        # the switch is a decision of the host, and one for all processes
+        # the host decides, once for all processes
         clean_loss = step.world.agree(float(cross_entropy(logits_clean.detach(), y)))
-        if not math.isfinite(clean_loss):  # before it enters the epoch's mean, which would end the watch
+        if not math.isfinite(clean_loss):  # in the epoch's mean it would stop all switches
             raise NonFiniteError("the clean loss is infinite or NaN: the model has diverged.")
         switch = self._decide(clean_loss, step, state)
         with eval_mode(model):
@@ -75,7 +89,7 @@ class NuATHybrid(Defense):
         state.update(epoch=step_epoch, previous_mean=math.inf)
 
     def summary(self, state: State, batches: int) -> dict[str, Any]:
-        """Return the switches and the epochs' worth of two-step batches, as the subscripts of Table 1b count them."""
+        """Return the switches and the two-step batches in epochs, as the subscripts of Table 1b count them."""
         epochs = state["two_step_batches"] / batches
         return {
             "switches": state["switches"],
@@ -85,7 +99,7 @@ class NuATHybrid(Defense):
         }
 
     def _decide(self, clean_loss: float, step: Step, state: State) -> tuple[dict[str, Any], ...]:
-        """Set ``state["two_step"]`` for this batch and count it; return the event of a switch, if there was one."""
+        """Set ``state["two_step"]`` for this batch, count it, and return the event of a switch, if there was one."""
         if step.epoch != state["epoch"]:
             state["previous_mean"] = state["loss_sum"] / state["loss_count"] if state["loss_count"] else None
             state.update(epoch=step.epoch, loss_sum=0.0, loss_count=0)

@@ -16,7 +16,21 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class PGDAT(AdversarialTraining):
-    """``steps`` steps of PGD from a uniform start, cross-entropy on the attacked images."""
+    """Cross-entropy on PGD examples: ``steps`` steps from a uniform start.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import PGDAT, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = PGDAT(steps=2)
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        []
+    """
 
     steps: int = 10
     """Steps of the attack, >= 1."""
@@ -34,7 +48,7 @@ class PGDAT(AdversarialTraining):
 
 
 def check_steps(steps: int, step_size: float) -> None:
-    """Refuse settings of an iterative attack that leave it no step, or a step past the ball."""
+    """Refuse an iterative attack without steps, or with steps larger than the ball."""
     at_least("defense.steps", steps, 1)
     if not 0.0 < step_size <= 1.0:
         raise InputError(f"defense.step_size={step_size:g}: expected a step in units of eps, in (0, 1].")

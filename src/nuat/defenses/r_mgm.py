@@ -1,8 +1,8 @@
 """R-MGM: a regulariser against gradient masking (Vivek et al. 2019); the row "R-MGM" of Tables 1a and 2.
 
-Where gradients are masked, R-FGSM finds what FGSM does not. So the logits at the two examples are drawn together. The
-authors publish neither code nor the weight: the squared distance and the cross-entropy on the FGSM example are our
-reading, the default weight is not tuned; a recipe whose weight was swept says so.
+Where gradients are masked, R-FGSM finds what FGSM does not, so the loss draws the logits at the two examples together.
+The authors published neither code nor the weight. The squared distance and the cross-entropy on the FGSM example are
+our reading; the default weight is not tuned, and a recipe whose weight was swept says so.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,21 @@ from nuat.defenses.base import BatchLoss, Defense, State, Step
 
 @dataclass(frozen=True, kw_only=True)
 class RMGM(Defense):
-    """CE on the FGSM example + weight * ||f(x_fgsm) - f(x_rfgsm)||_2^2, means over the batch."""
+    """CE on the FGSM example + weight * ||f(x_fgsm) - f(x_rfgsm)||_2^2, means over the batch.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import RMGM, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = RMGM()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['adversarial_loss', 'distance']
+    """
 
     weight: float = 1.0
     """Weight of the distance between the logits, >= 0."""

@@ -11,7 +11,21 @@ from nuat.defenses.base import Step
 
 @dataclass(frozen=True, kw_only=True)
 class RFGSMAT(AdversarialTraining):
-    """Random sign start of eps / 2, one step of eps / 2, cross-entropy on the attacked images."""
+    """Cross-entropy on R-FGSM examples: a random sign start of eps / 2 and one step of eps / 2.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import RFGSMAT, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = RFGSMAT()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        []
+    """
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return x' + eps/2 * sign(grad CE(f(x'), y)) with x' = x +- eps/2, in the ball and the box."""

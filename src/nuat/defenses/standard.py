@@ -11,7 +11,21 @@ from nuat.defenses.base import BatchLoss, Defense, State, Step
 
 @dataclass(frozen=True, kw_only=True)
 class Standard(Defense):
-    """No defense."""
+    """Standard training without a defense.
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import Standard, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = Standard()
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['clean_loss']
+    """
 
     judged_by: ClassVar[Literal["pgd", "clean"]] = "clean"
     """No robustness is sought, so the best epoch is the most accurate on clean images."""

@@ -21,12 +21,26 @@ from nuat.defenses.base import BatchLoss, Step
 from nuat.defenses.pgd_at import check_steps
 
 _START = 0.001
-"""Standard deviation of the start [pixels of 0 to 1]: at the clean image itself the divergence has no gradient."""
+"""Standard deviation of the start, in pixels of [0, 1]: at the clean image itself the divergence has no gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TRADES(AdversarialTraining):
-    """``steps`` steps that maximise KL(f(x) || f(x_adv)); loss CE(f(x), y) + beta * KL(f(x) || f(x_adv))."""
+    """Attack that maximises KL(f(x) || f(x_adv)); loss CE(f(x), y) + beta * KL(f(x) || f(x_adv)).
+
+    Example:
+        >>> import torch
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import TRADES, Step
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).train()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> step = Step(threat=Linf(8 / 255), epoch=1, epochs=2, batch=1, batches=2)
+        >>> defense = TRADES(steps=2)
+        >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
+        >>> terms.loss.backward()
+        >>> sorted(terms.metrics)
+        ['clean_loss', 'kl']
+    """
 
     beta: float = 6.0
     """Weight of the divergence, >= 0: more robustness, less clean accuracy."""
@@ -40,7 +54,7 @@ class TRADES(AdversarialTraining):
         check_weight("defense.beta", self.beta)
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        """Return the images [B, C, H, W] of the highest divergence that the attack finds."""
+        """Return the images [B, C, H, W] with the highest divergence that the attack finds."""
         bounds = step.threat.bounds(x)
         with torch.no_grad():
             logits_clean = model(x)
