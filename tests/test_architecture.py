@@ -8,7 +8,7 @@ import nuat
 
 SOURCE = Path(nuat.__file__).parent
 FLOORS = (
-    *("__main__", "cli", "commands", "report", "figures", "analysis", "campaign", "plan", "export", "training"),
+    *("__main__", "cli", "commands", "plan", "report", "figures", "analysis", "campaign", "export", "training"),
     *("diagnostics", "records", "evaluation", "recipes", "paper", "data", "models", "config", "defenses", "attacks"),
     *("distributed", "core", "listing", "progress", "hardware", "files", "errors"),
 )
@@ -46,6 +46,10 @@ def test_every_room_has_its_floor() -> None:
 def test_no_import_goes_up() -> None:
     upwards = {arrow: files for arrow, files in arrows().items() if FLOORS.index(arrow[0]) > FLOORS.index(arrow[1])}
     assert not upwards
+
+
+def test_only_its_command_imports_the_planner() -> None:
+    assert {room for room, target in arrows() if target == "plan"} == {"commands"}
 
 
 def test_there_are_few_rooms_and_few_ways_between_them() -> None:

@@ -54,8 +54,10 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def memory_bytes() -> int | None:
-    """Return the main memory [bytes]; none where the system does not tell."""
+def memory_bytes(device: torch.device) -> int | None:
+    """Return the memory of ``device`` [bytes], for a CPU the main memory. None: the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

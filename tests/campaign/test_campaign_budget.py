@@ -33,7 +33,6 @@ from nuat.campaign import Campaign, Ledger, Row, Runner, Status
 from nuat.campaign.forecast import MARGIN, Forecaster, Rates, _passes, measure
 from nuat.campaign.plan import Suite
 from nuat.commands.campaign import parse_duration
-from nuat.defenses import NuATHybrid
 from nuat.errors import InputError
 
 COUNTS = {"test": TEST, "validation": VALIDATION}
@@ -379,20 +378,3 @@ def test_every_attack_has_a_cost(attacks: tuple[str, ...], passes: int) -> None:
 def test_every_attack_by_name_has_a_cost() -> None:
     for pattern in CATALOGUE:
         assert _passes(Suite(name="s", attacks=(re.sub("<.*>", "5", pattern),)), 1) >= 1
-
-
-def test_the_hybrid_is_timed_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its batches cost the most, whatever the untrained network's loss does."""
-    taken: list[bool] = []
-    loss = NuATHybrid.loss
-
-    def watched(self: NuATHybrid, model: Any, x: Any, y: Any, step: Any, state: Any) -> Any:
-        terms = loss(self, model, x, y, step, state)
-        taken.append(bool(state["two_step"]))
-        return terms
-
-    monkeypatch.setattr(NuATHybrid, "loss", watched)
-    monkeypatch.setattr("nuat.campaign.forecast._PROBE_SECONDS", 0.01)
-    measure(plan(toml({"recipe": "nuat-h-mnist-small-cnn"})).rows[0])
-    assert taken
-    assert all(taken)

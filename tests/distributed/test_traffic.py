@@ -23,8 +23,8 @@ CASES: dict[str, dict[str, Any]] = {
     "nuat with batch norm": {"batch_norm": True},
     "nuat with statistics of a device": {"statistics": "device"},
     "nuat, two batches an update": {"accumulate": 2, "batch_norm": True},
-    "nuat-h": {"decisions": 1},
-    "awp": {"sums": 1},
+    "nuat-h": {"defense_calls": 2},
+    "awp": {"defense_calls": 1},
     "free-at": {"updates": 2, "batch_norm": True},
 }
 """What is done, which begins with the name of the defense, and what of it a plan is told."""

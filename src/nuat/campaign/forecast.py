@@ -22,8 +22,8 @@ from nuat.campaign.ledger import Counts, Ledger
 from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.data import to_float
 from nuat.files import write_text
-from nuat.plan.steps import rehearsal, stand_at, wait
 from nuat.records.settings import to_json
+from nuat.training.rehearsal import go_to, rehearsal, wait
 from nuat.training.run import Loop
 from nuat.training.validation import PGD_STEPS
 
@@ -129,13 +129,13 @@ def _adapts(suite: Suite) -> bool:
 def measure(row: Row) -> Rates:
     """Time a few steps of a row's training and of an attack on its network, and leave nothing behind.
 
-    The steps are those of the last epoch, where ramps have ended and warm-ups are over, of a defense at its costliest.
+    The steps are those of the last epoch, where ramps have ended and warm-ups are over.
     """
     # weights that have not been trained may diverge at the ramps' end, which is nothing to time
     config = replace(row.config, monitors=replace(row.config.monitors, on_nonfinite="skip"))
     with rehearsal(config, row.recipe, hardware.resolve(config.device)) as loop:
         passes = _attack_pass(loop, row)  # before the steps: an attack cannot climb a model that has diverged
-        stand_at(loop, row.config.epochs - 1)
+        go_to(loop, row.config.epochs - 1)
         batches = itertools.islice(loop.epoch(), 200)
         first = next(batches)
         loop.train_batches([first])  # what the first call alone costs

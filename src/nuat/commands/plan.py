@@ -11,95 +11,89 @@ import tyro
 from rich.console import Console
 
 from nuat import data, hardware, models
+from nuat.commands.subject import check_target
 from nuat.config import TrainConfig
 from nuat.config.arguments import parse
 from nuat.errors import InputError
 from nuat.files import write_text
 from nuat.plan.communication import LINKS
-from nuat.plan.forecast import Asked, Engine, forecast, share, warnings
-from nuat.plan.images import Images, classes_of, find, streamed
-from nuat.plan.measure import measure
-from nuat.plan.scale import scale_warnings
-from nuat.plan.table import assumptions, plan_table
+from nuat.plan.estimate import PlannedRun, estimate, warnings
+from nuat.plan.image_facts import ImageFacts, image_facts, known_facts
+from nuat.plan.presentation import assumptions, plan_table
+from nuat.plan.step_costs import measure
 from nuat.progress import TerminalReporter
-from nuat.recipes import find as find_recipe
+from nuat.recipes import find
+from nuat.recipes.lambda_scaling import scale_warnings
 
 _MACHINE = 8
-"""Devices of a machine, assumed: so many are connected by NVLink."""
+"""Devices of a machine, assumed: that many are connected by NVLink."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """Say what a training would cost, from a few steps of it on made-up images; no data is needed.
+    """Estimate what a training would cost, from a few steps of it on made-up images. No data is needed.
 
     Every setting of 'nuat train' can be given, too.
     """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     devices: tuple[int, ...] = (1,)
-    """Devices (GPUs, processes) that share the batch, >= 1; several numbers, such as 1,8,64, for a column each."""
+    """Devices (GPUs, processes) that share the batch, >= 1. Several numbers, such as 1,8,64, give a column each."""
     per_device: int | None = None
-    """Images a device, >= 2: the batch grows with the devices, in place of --batch-size."""
+    """Images a device, >= 2. The batch then grows with the devices and replaces --batch-size."""
     images: int | None = None
-    """Training images of an epoch; none: those of the recipe's data set."""
+    """Training images of an epoch. None: those of the recipe's data set."""
     classes: int | None = None
-    """Classes; none: those of the recipe's data set."""
+    """Classes. None: those of the recipe's data set."""
     image_size: int | None = None
-    """Side of the images [pixels]; none: that of the recipe's data set."""
+    """Side of the images [pixels]. None: that of the recipe's data set."""
     steps: int = 3
-    """Pairs of steps that are timed for each kind of epoch, >= 1."""
+    """Pairs of steps that are timed for each size of image, >= 1."""
     timed_batch: int | None = None
-    """Images of a timed step, >= 2; none: a device's own, on a CPU what takes a few seconds."""
+    """Images of a timed step, >= 2. None: as many as a device holds, on a CPU as many as take a few seconds."""
     rate: float | None = None
-    """Operations a second that the devices you will use achieve in this training [TFLOP/s]; none: as here."""
+    """Operations a second that the devices you will use achieve in this training [TFLOP/s]. None: as measured here."""
     network: Literal["auto", "nvlink", "infiniband", "ethernet-100g", "ethernet-10g"] = "auto"
-    """What connects the devices, assumed: 300, 40, 10, 1 GB/s and 5, 10, 30, 50 us. auto: nvlink up to 8, else
-    infiniband."""
+    """Connection of the devices, assumed: 300, 40, 10, 1 GB/s and 5, 10, 30, 50 us. auto: nvlink for up to 8 devices,
+    infiniband for more."""
     bandwidth: float | None = None
-    """Rate at which a device sends [GB/s], in place of the network's."""
+    """Rate at which a device sends [GB/s]. None: the network's."""
     latency: float | None = None
-    """Time of a message between two devices [us], in place of the network's."""
+    """Time of a message between two devices [us]. None: the network's."""
     json: Path | None = None
-    """File of the plan as JSON; none: it is only printed."""
+    """File that the plan is written to as JSON. None: it is only printed."""
 
 
 def plan(arguments: list[str]) -> int:
     """``nuat plan RECIPE --devices N [--images M] [--any.field VALUE] [--json FILE]``."""
-    if not arguments:
-        raise InputError("say which recipe: nuat plan RECIPE --devices N; 'nuat recipes' lists them all.")
-    named = not arguments[0].startswith("-")
+    named = bool(arguments) and not arguments[0].startswith("-")
+    if not named and arguments[:1] not in (["-h"], ["--help"]):
+        raise InputError("give the recipe first: nuat plan RECIPE --devices N; 'nuat recipes' lists them.")
     recipe = arguments[0] if named else ""
-    if not named and arguments[0] not in ("-h", "--help"):
-        raise InputError("say the recipe first: nuat plan RECIPE --devices N; 'nuat recipes' lists them all.")
-    ours = find_recipe(recipe or "quickstart")()
+    ours = find(recipe or "quickstart")()
     asked = parse(_Plan, arguments[named:], prog=f"nuat plan {recipe}".strip(), default=_Plan(config=ours))
-    batches = _check(asked, arguments)
-    if asked.json is not None and asked.json.is_dir():
-        raise InputError(f"--json {asked.json}: is a folder; give a file.")
-    config, engine = asked.config, Engine.of(asked.config)
-    images = find(config.data, images=asked.images, classes=asked.classes, image_size=asked.image_size)
-    _check_shares(config, images, dict(zip(asked.devices, batches, strict=True)))
-    held = [share(batch, n) for n, batch in zip(asked.devices, batches, strict=True)]
+    batches = dict(zip(asked.devices, _batches(asked, arguments), strict=True))
+    if asked.json is not None:
+        check_target(asked.json)
+    config = asked.config
+    images = image_facts(config.data, images=asked.images, classes=asked.classes, image_size=asked.image_size)
+    _check_shares(config, images, batches)
+    runs = {n: _planned(asked, images, n, batch) for n, batch in batches.items()}
     console = Console()
     reporter = TerminalReporter(console)
-    device = hardware.resolve(config.device)
     reporter.message(
-        f"{recipe}: a few steps on {hardware.describe(device)}; {images.train:,} training images of "
-        f"{images.channels} x {images.size[0]} x {images.size[1]}, {images.classes} classes ({images.source})"
+        f"{recipe}: a few steps on {hardware.describe(hardware.resolve(config.device))}; {images.train:,} training "
+        f"images of {images.channels} x {images.size[0]} x {images.size[1]}, {images.classes} classes ({images.source})"
     )
-    joint = [batch for n, batch in zip(asked.devices, batches, strict=True) if n > 1]
-    measured = measure(
-        config, recipe, images, batches=held, joint=joint if engine.statistics == "global" else (),
-        pairs=asked.steps, timed=asked.timed_batch,
+    joint = [batch for n, batch in batches.items() if n > 1 and config.distributed.statistics == "global"]
+    costs = measure(
+        config, recipe, images, batches=[run.held for run in runs.values()], joint=joint, pairs=asked.steps,
+        timed=asked.timed_batch,
     )  # fmt: skip
-    questions = {n: _question(asked, engine, images, n, batch) for n, batch in zip(asked.devices, batches, strict=True)}
-    found = {n: forecast(measured, question, n) for n, question in questions.items()}
-    told = {
-        n: [*warnings(found[n], measured, question), *_scale(ours, config, question)]
-        for n, question in questions.items()
-    }
-    console.print(plan_table(recipe, list(found.values())))
-    lines = assumptions(measured, list(questions.values()))
+    found = {n: estimate(costs, run) for n, run in runs.items()}
+    told = {n: [*warnings(found[n], costs, run), *_scale(ours, run)] for n, run in runs.items()}
+    console.print(plan_table(recipe, found))
+    lines = assumptions(costs, list(runs.values()))
     for line in lines:
         reporter.message(line)
     for n, of_n in told.items():
@@ -110,15 +104,15 @@ def plan(arguments: list[str]) -> int:
         values = {
             "format": 1,
             "recipe": recipe,
-            "hardware": measured.hardware,
+            "hardware": hardware.describe(costs.device),
             "images": asdict(images),
-            "timed_batches": sorted({batch for group in measured.groups for batch in group.seconds}),
+            "timed_batches": sorted({batch for phase in costs.phases for batch in phase.seconds}),
             "assumptions": lines,
             "plans": [
                 {
                     "devices": n,
-                    "link": asdict(questions[n].link),
-                    "figures": {name: asdict(figure) for name, figure in of_n.figures.items()},
+                    "link": asdict(runs[n].link),
+                    "figures": {name: asdict(one) for name, one in of_n.items()},
                     "warnings": told[n],
                 }
                 for n, of_n in found.items()
@@ -129,7 +123,7 @@ def plan(arguments: list[str]) -> int:
     return 0
 
 
-def _check(asked: _Plan, arguments: list[str]) -> list[int]:
+def _batches(asked: _Plan, arguments: list[str]) -> list[int]:
     """Return the global batch for each number of devices; refuse numbers that cannot be."""
     if not asked.devices:
         raise InputError("--devices: give at least one number, such as 8.")
@@ -153,9 +147,9 @@ def _check(asked: _Plan, arguments: list[str]) -> list[int]:
     return [asked.per_device * n for n in asked.devices]
 
 
-def _check_shares(config: TrainConfig, images: Images, batches: dict[int, int]) -> None:
-    """Refuse batches that so many devices cannot share in training."""
-    with torch.device("meta"):  # its layers alone are looked at
+def _check_shares(config: TrainConfig, images: ImageFacts, batches: dict[int, int]) -> None:
+    """Refuse batches that the devices cannot share in training."""
+    with torch.device("meta"):  # only its layers are looked at
         model = models.build(config.model, channels=images.channels, classes=images.classes, image_size=images.size)
     alone = models.has_batch_norm(model) and config.distributed.batch_norm == "device"
     for devices, batch in batches.items():
@@ -165,32 +159,21 @@ def _check_shares(config: TrainConfig, images: Images, batches: dict[int, int]) 
             data.check_batches(images.train, batch)
 
 
-def _question(asked: _Plan, engine: Engine, images: Images, devices: int, batch: int) -> Asked:
-    """Return what is planned for so many devices and so large a batch."""
-    config = asked.config
+def _planned(asked: _Plan, images: ImageFacts, devices: int, batch: int) -> PlannedRun:
+    """Return the run on so many devices."""
     link = LINKS[("nvlink" if devices <= _MACHINE else "infiniband") if asked.network == "auto" else asked.network]
     if asked.bandwidth is not None:
         link = replace(link, name=f"{link.name}, its bandwidth as given", bandwidth=asked.bandwidth * 1e9)
     if asked.latency is not None:
         link = replace(link, name=f"{link.name}, its latency as given", latency=asked.latency * 1e-6)
-    stream = streamed(config.data)
-    return Asked(
-        images=images,
-        epochs=config.epochs,
-        batch=batch,
-        link=link,
-        engine=engine,
-        updates=config.defense.updates_per_batch,
-        rate=None if asked.rate is None else asked.rate * 1e12,
-        streamed=stream,
-        cached=config.data.path is not None and config.data.path.suffix != ".npz" and not stream,
-    )
+    rate = None if asked.rate is None else asked.rate * 1e12
+    return PlannedRun(config=asked.config, images=images, devices=devices, batch=batch, link=link, rate=rate)
 
 
-def _scale(ours: TrainConfig, config: TrainConfig, question: Asked) -> list[str]:
-    """Return what changes with a batch or classes that are not the recipe's."""
-    classes = question.images.classes
-    before, after = (ours.batch_size, classes_of(ours.data) or classes), (question.batch, classes)
-    lam = getattr(config.defense, "lam", None)  # NuAT's kinds have it
+def _scale(ours: TrainConfig, run: PlannedRun) -> list[str]:
+    """Return the settings that should change where the batch or the classes are not the recipe's."""
+    theirs = known_facts(ours.data) or run.images
+    before, after = (ours.batch_size, theirs.classes), (run.batch, run.images.classes)
+    lam = getattr(run.config.defense, "lam", None)
     own = lam is not None and lam == getattr(ours.defense, "lam", None)
     return scale_warnings(before, after, lam.peak if lam is not None and own else None)

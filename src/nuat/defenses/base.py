@@ -92,9 +92,6 @@ class Defense:
     def after_step(self, model: nn.Module, step: Step, state: State) -> None:
         """Follow the optimizer's update of the weights, as averages do; by default do nothing."""
 
-    def expect_most(self, state: State, step_epoch: int) -> None:
-        """Set ``state`` so that the batches of an epoch cost the most they can, for a forecast; by default they do."""
-
     def summary(self, state: State, batches: int) -> dict[str, Any]:
         """Return figures of the whole run for its record, as JSON values; ``batches`` is the number in an epoch."""
         return {}

@@ -84,10 +84,6 @@ class NuATHybrid(Defense):
         terms = regularised_loss(model, x, y, x_adv, None if self.passes == "authors" else logits_clean, lam)
         return BatchLoss(terms.loss, {**terms.metrics, "two_step": float(state["two_step"])}, switch)
 
-    def expect_most(self, state: State, step_epoch: int) -> None:
-        """Let every batch of the epoch be attacked in two steps."""
-        state.update(epoch=step_epoch, previous_mean=math.inf)
-
     def summary(self, state: State, batches: int) -> dict[str, Any]:
         """Return the switches and the two-step batches in epochs, as the subscripts of Table 1b count them."""
         epochs = state["two_step_batches"] / batches

@@ -27,7 +27,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "hardware": hardware.describe(device),
         "processor": hardware.processor(),
         "cores": os.cpu_count(),
-        "memory_bytes": hardware.memory_bytes(),
+        "memory_bytes": hardware.memory_bytes(torch.device("cpu")),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
     }
 

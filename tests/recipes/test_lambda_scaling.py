@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nuat.plan.scale import lambda_factor, nuclear_per_image, scale_warnings
 from nuat.recipes import RECIPES, imagenet, imagenet100
+from nuat.recipes.lambda_scaling import lambda_factor, nuclear_per_image, scale_warnings
 
 
 @pytest.mark.parametrize(

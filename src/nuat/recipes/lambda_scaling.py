@@ -1,4 +1,4 @@
-"""How the nuclear norm grows with the batch and the classes: by what lambda is to be scaled.
+"""Growth of the nuclear norm with the batch and the classes, by which lambda is to be scaled.
 
 The nuclear norm of an M x C matrix of independent standard normal numbers is, for large sizes, the smaller side times
 the square root of the larger times the mean I(r) of the singular values' Marchenko-Pastur law, where r is the ratio of
@@ -6,8 +6,8 @@ the sides. Per image that is
 
     nuc / M = (C / sqrt(M)) I(C / M) for M >= C,    sqrt(C) I(M / C) for M <= C,
 
-with I(r) = 1 - r / 8 about, between I(0) = 1 and I(1) = 8 / (3 pi) = 0.849. Differences of logits are not normal; what
-is used here is how the value changes with the size of the matrix.
+with I(r) = 1 - r / 8 about, between I(0) = 1 and I(1) = 8 / (3 pi) = 0.849. Differences of logits are not normal; only
+the growth with the size of the matrix is taken from here.
 """
 
 import math
@@ -24,17 +24,17 @@ def nuclear_per_image(images: int, classes: int) -> float:
 
 
 def lambda_factor(before: tuple[int, int], after: tuple[int, int]) -> float:
-    """Return the factor on lambda that keeps lambda nuc / M where (M, C) changes from ``before`` to ``after``."""
+    """Return the factor on lambda that keeps lambda nuc / M when (M, C) changes from ``before`` to ``after``."""
     return nuclear_per_image(*before) / nuclear_per_image(*after)
 
 
 def scale_warnings(before: tuple[int, int], after: tuple[int, int], lam: float | None) -> list[str]:
-    """Return what should be changed with the batch and the classes, a line each.
+    """Return the settings that should change with the batch and the classes, a line each.
 
     Args:
-        before: images a batch and classes that a recipe's settings are for.
-        after: those that are planned.
-        lam: lambda's peak, if it is the recipe's own; none: there is none, or somebody has chosen it.
+        before: images a batch and classes that the recipe's settings are for.
+        after: images a batch and classes of the plan.
+        lam: lambda's peak, if it is the recipe's own. None: there is none, or the user has chosen it.
     """
     told = []
     factor = lambda_factor(before, after)
@@ -44,11 +44,11 @@ def scale_warnings(before: tuple[int, int], after: tuple[int, int], lam: float |
             f"{after[0]} images and {after[1]} classes, {nuclear_per_image(*before):.2f} with the recipe's {before[0]} "
             f"and {before[1]}. To keep its weight: --defense.lam.peak {lam * factor:.3g}."
         )
-    if not 0.5 < after[0] / before[0] < 2.0:
+    ratio = after[0] / before[0]
+    if not 0.5 < ratio < 2.0:
         told.append(
-            f"the learning rate is for batches of {before[0]}: in proportion, a rule that does not hold at all sizes, "
-            f"it would be {after[0] / before[0]:.3g} times that with a warm-up, and an average's decay tau ** "
-            f"{after[0] / before[0]:.3g}."
+            f"the learning rate is for batches of {before[0]}. In proportion, which is a rule of thumb, it would be "
+            f"{ratio:.3g} times that, with a warm-up, and the decay of an average tau ** {ratio:.3g}."
         )
     return told
 

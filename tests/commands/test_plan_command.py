@@ -113,8 +113,8 @@ def test_no_weights_are_needed(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "say which recipe: nuat plan RECIPE --devices N"),
-        (("--devices", "8"), "say the recipe first"),
+        ((), "give the recipe first: nuat plan RECIPE --devices N"),
+        (("--devices", "8"), "give the recipe first"),
         (("nuat-wa-imagnet-resnet50",), "unknown recipe 'nuat-wa-imagnet-resnet50'. Did you mean"),
         ((*TINY, "--devices", "0"), "--devices 0: expected at least 1."),
         ((*TINY, "--devices", "1,-2"), "--devices -2: expected at least 1."),

@@ -11,7 +11,7 @@ from torch import nn
 from nuat import models
 from nuat.config import ModelConfig
 from nuat.plan.communication import LINKS, traffic
-from nuat.plan.scale import lambda_factor, nuclear_per_image
+from nuat.recipes.lambda_scaling import lambda_factor, nuclear_per_image
 
 TEXT = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
 UNITS = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}

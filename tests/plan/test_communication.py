@@ -69,10 +69,10 @@ def test_large_gradients_go_in_buckets_of_which_the_first_is_small() -> None:
     assert sent(parameters=(FIRST_BUCKET + 2 * BUCKET) // 4).calls == few + 2
 
 
-def test_what_a_defense_exchanges_itself() -> None:
-    assert sent(decisions=1).calls == sent().calls + 2  # how long it is, and what it is
-    assert sent(decisions=1).total == sent().total
-    found = sent(sums=1, summed=4000)
+def test_exchanges_of_a_defense() -> None:
+    assert sent(defense_calls=2).calls == sent().calls + 2
+    assert sent(defense_calls=2).total == sent().total
+    found = sent(defense_calls=1, defense_bytes=4000)
     assert (found.defense, found.calls) == (2 * 3 / 4 * 4000, sent().calls + 1)
     assert found.total == sent().total + found.defense
 
