@@ -11,6 +11,7 @@ import pytest
 from torch import Generator, nn
 
 from nuat.attacks import (
+    CR,
     FGSM,
     GAMAFW,
     GAMAMT,
@@ -172,6 +173,7 @@ ATTACKS: dict[str, AttackCase] = {
     "gama": AttackCase(make=lambda m, eps, g: GAMAPGD(m, eps=eps, steps=8, generator=g), shows_draws=True),
     "gama-fw": AttackCase(make=lambda m, eps, g: GAMAFW(m, eps=eps, steps=8, generator=g), shows_draws=True),
     "gama-mt": AttackCase(make=lambda m, eps, g: GAMAMT(m, eps=eps, steps=8, generator=g)),
+    "cr": AttackCase(make=lambda m, eps, g: CR(m, eps=eps, restarts=1, generator=g), finds_all=False),
     "noise": AttackCase(
         make=lambda m, eps, g: RandomNoise(m, eps=eps, draws=40, batch_size=7, generator=g),
         finds_all=False,

@@ -10,6 +10,7 @@ from oracles import assert_inside, shorten_autoattack
 from torch import nn
 
 from nuat.attacks import (
+    CR,
     FGSM,
     GAMAFW,
     GAMAMT,
@@ -38,6 +39,7 @@ Make = Callable[[nn.Module, G], Attack]
 OURS: dict[str, tuple[dict[str, object], Make]] = {
     "fgsm": ({}, lambda m, g: FGSM(m, eps=EPS)),
     "rfgsm": ({}, lambda m, g: RFGSM(m, eps=EPS, generator=g)),
+    "cr": ({}, lambda m, g: CR(m, eps=EPS, generator=g)),
     "pgd-3": (
         {"alpha": ALPHA, "steps": 3, "random_start": True, "restarts": 1},
         lambda m, g: PGD(m, eps=EPS, alpha=ALPHA, steps=3, generator=g),

@@ -6,6 +6,7 @@
 from nuat.attacks.adaptive import AdaptivePGD
 from nuat.attacks.autoattack import AutoAttack
 from nuat.attacks.base import Attack, eval_mode
+from nuat.attacks.cr import CR
 from nuat.attacks.ensemble import Ensemble
 from nuat.attacks.fgsm import FGSM
 from nuat.attacks.gama import GAMAPGD
@@ -21,6 +22,7 @@ from nuat.attacks.targeted import TargetedPGD
 from nuat.attacks.transfer import Transfer
 
 __all__ = [
+    "CR",
     "FGSM",
     "GAMAFW",
     "GAMAMT",

@@ -12,6 +12,7 @@ from torch import nn
 from nuat.attacks.adaptive import AdaptivePGD
 from nuat.attacks.autoattack import AutoAttack
 from nuat.attacks.base import Attack
+from nuat.attacks.cr import CR
 from nuat.attacks.fgsm import FGSM
 from nuat.attacks.gama import GAMAPGD
 from nuat.attacks.gama_fw import GAMAFW
@@ -167,6 +168,16 @@ _ROWS: tuple[NamedAttack, ...] = (
         passes=10,
         per_step=10,
         stops_early=True,
+    ),
+    # three targets, 206 forward and 150 backward passes each, and up to five restarts
+    NamedAttack(
+        name="cr",
+        label="CR",
+        kind=CR,
+        job=lambda r: r.attack(CR),
+        passes=3200,
+        rank=6,
+        leaves_unbroken=True,
     ),
     # no gradients
     _ours(
