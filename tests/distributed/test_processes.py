@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from cli.cli_runs import CommandLine, draw_nothing
 from image_files import write_folder
 from training.small_runs import write_images
 
@@ -41,10 +43,17 @@ def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def run(words: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+def run(words: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "nuat", *words], capture_output=True, text=True, timeout=240, env=QUIET | env
+        [sys.executable, "-m", "nuat", *words], capture_output=True, text=True, timeout=240, env=QUIET
     )
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line in this process, which draws no figures."""
+    draw_nothing(monkeypatch)
+    return CommandLine(capsys)
 
 
 def start(words: list[str], launcher: tuple[str, ...] = ("-m", "nuat")) -> subprocess.Popen[str]:
@@ -108,7 +117,8 @@ def test_a_killed_process_is_started_again_and_changes_nothing(images: Path, und
 def test_a_killed_decoder_ends_no_run_that_may_be_started_again(tmp_path: Path) -> None:
     folder, out = write_folder(tmp_path / "set", {"train": 960, "test": 30}), tmp_path / "run"
     streamed = ("--data.loading", "stream", "--data.workers", "1", "--data.image-size", "8")
-    going = start(settings(folder, out, *streamed, "--devices", "2", "--restarts", "1", "--checkpoint-batches", "3"))
+    several = ("--devices", "2", "--restarts", "1", "--checkpoint-batches", "3", "--epochs", "2")
+    going = start(settings(folder, out, *streamed, *several))
     wait_for(lambda: (out / "checkpoint.pt").is_file())  # early in the first of its epochs of 30 batches
     (decoder,) = children(children(going.pid)[1])
     os.kill(decoder, signal.SIGKILL)
@@ -117,7 +127,7 @@ def test_a_killed_decoder_ends_no_run_that_may_be_started_again(tmp_path: Path) 
     assert "a process that decodes images has died" in told
     assert "Traceback" not in told
     assert "resume" in {json.loads(line)["kind"] for line in (out / "metrics.jsonl").read_text().splitlines()}
-    assert epochs_done(out) == EPOCHS
+    assert epochs_done(out) == 2
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(images: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -146,21 +156,24 @@ def test_torchrun_starts_it_too(images: Path, undisturbed: Path, tmp_path: Path)
     assert_same_run(out, undisturbed)
 
 
-def test_evaluation_by_several_gives_the_verdicts_of_one(images: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert run(settings(images, out)).returncode == 0
-    done = run(["evaluate", str(out), "--attacks", "clean,pgd-5", "--n", "30", "--batch-size", "10", "--devices", "3"])
+def test_evaluation_by_several_gives_the_verdicts_of_one(here: CommandLine, undisturbed: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    command = ["evaluate", str(out), "--attacks", "clean,pgd-5", "--n", "30", "--batch-size", "10"]
+    here.done(*command, "--json", out / "one.json")
+    done = run([*command, "--devices", "3", "--json", str(out / "three.json")])
     assert done.returncode == 0, done.stderr
-    (found,) = out.glob("evaluation-*.json")
-    ours, theirs = (json.loads(file.read_text())["results"] for file in (found, out / "evaluation.json"))
-    assert [r["correct"] for r in ours] == [r["correct"] for r in theirs]
+    one, three, two = (
+        [result["correct"] for result in json.loads((out / name).read_text())["results"]]
+        for name in ("one.json", "three.json", "evaluation.json")
+    )
+    assert one == two == three
 
 
-def test_mistakes_are_said_once_and_left_at_that(images: Path, tmp_path: Path) -> None:
+def test_mistakes_are_said_once_and_left_at_that(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    done = run(settings(images, out, "--devices", "3", "--restarts", "3"))
+    done = run(settings(tmp_path / "missing.npz", out, "--devices", "2", "--restarts", "1"))
     assert done.returncode == 2
-    assert done.stderr.count("batch_size=32 does not divide among 3 devices") == 1, done.stderr
+    assert done.stderr.count("missing.npz") == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists()
 
@@ -170,60 +183,67 @@ def test_mistakes_are_said_once_and_left_at_that(images: Path, tmp_path: Path) -
     [
         (["--devices", "0"], "devices=0: expected at least 1"),
         (["--devices", "2", "--restarts", "-1"], "restarts=-1"),
+        (["--devices", "3", "--batch-size", "32"], "batch_size=32 does not divide among 3 devices"),
         (["--restarts", "1"], "no effect with one device"),
         (["--auto-resume", "true"], "give --out"),
     ],
 )
-def test_refuses(words: list[str], said: str) -> None:
-    done = run(["train", "quickstart", *words])
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_refuses(
+    here: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in here.refused("train", "quickstart", *words)
 
 
-def test_auto_resume_starts_anew_what_died_early_and_keeps_what_is_finished(images: Path, tmp_path: Path) -> None:
+def test_auto_resume_starts_anew_what_died_early_and_keeps_what_is_finished(
+    here: CommandLine, images: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     command = settings(images, out, "--auto-resume", "true", "--epochs", "1")
     out.mkdir()
     for name in ("config.json", "metrics.jsonl"):  # as a process leaves them that dies while it starts
         (out / name).write_text("")
     (out / ".config.json.ab12.tmp").write_text("{")  # or that is killed while it writes
-    assert run(command).returncode == 0
+    assert here(*command).code == 0
     for left in out.iterdir():
         if left.is_file() and left.name not in ("config.json", "metrics.jsonl"):
             left.unlink()
     (out / "metrics.jsonl").write_text((out / "metrics.jsonl").read_text().splitlines()[0] + "\n")
     (out / ".checkpoint.pt.ab12.tmp").write_text("PK")
-    assert run(command).returncode == 0
+    assert here(*command).code == 0
     assert not list(out.glob(".*.tmp"))
     record = (out / "metrics.jsonl").read_text()
     (out / "checkpoint.pt").unlink()
-    done = run(command)
-    assert done.returncode == 2
-    assert "exists and is not empty" in done.stderr
+    ended = here(*command)
+    assert ended.code == 2
+    assert "exists and is not empty" in ended.err
     assert (out / "metrics.jsonl").read_text() == record
 
 
-def test_auto_resume_keeps_what_other_settings_or_an_alarm_left(images: Path, tmp_path: Path) -> None:
+def test_auto_resume_keeps_what_other_settings_or_an_alarm_left(
+    here: CommandLine, images: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
-    done = run(settings(images, out, "--epochs", "1", "--monitors.overfitting-gap", "0.01", "--seed", "1"))
-    assert done.returncode == 0, done.stderr
+    ended = here(*settings(images, out, "--epochs", "1", "--monitors.overfitting-gap", "0.01", "--seed", "1"))
+    assert ended.code == 0, ended.err
     for name in ("checkpoint.pt", "evaluation.json"):
         (out / name).unlink()
     lines = (out / "metrics.jsonl").read_text().splitlines()
     (out / "metrics.jsonl").write_text(lines[0] + "\n")
     best = (out / "best.safetensors").read_bytes()
-    done = run(settings(images, out, "--auto-resume", "true", "--epochs", "2"))
-    assert done.returncode == 2
-    assert "was begun with" in done.stderr
+    ended = here(*settings(images, out, "--auto-resume", "true", "--epochs", "2"))
+    assert ended.code == 2
+    assert "was begun with" in ended.err
     alarm = json.dumps({"kind": "alarm", "monitor": "overfitting", "epoch": 1, "message": "", "stop": True})
     (out / "metrics.jsonl").write_text(lines[0] + "\n" + alarm + "\n")
-    done = run(settings(images, out, "--auto-resume", "true", "--epochs", "1", "--seed", "1"))
-    assert done.returncode == 2
+    ended = here(*settings(images, out, "--auto-resume", "true", "--epochs", "1", "--seed", "1"))
+    assert ended.code == 2
     assert (out / "best.safetensors").read_bytes() == best
 
 
-def test_other_commands_run_in_one_process(tmp_path: Path) -> None:
-    done = run(["recipes"], RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
-    assert done.returncode == 2
-    assert "'nuat recipes' runs in one process" in done.stderr
+def test_other_commands_run_in_one_process(here: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    ended = here("recipes")
+    assert ended.code == 2
+    assert "'nuat recipes' runs in one process" in ended.err
