@@ -1,0 +1,70 @@
+"""The pages of docs/extend, followed word for word in a copy: each file and each row is theirs, each command runs."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(file.stem for file in (ROOT / "docs" / "extend").glob("*.md") if file.stem != "index")
+_FILE = re.compile(r"^`([\w./-]+)`:\n\n```(python|diff)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_COMMANDS = re.compile(r"^```shell\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of what a contributor changes; results are only read."""
+    for name in ("src", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    return tmp_path
+
+
+def patched(text: str, diff: str) -> str:
+    """Return ``text`` with the hunks of a diff, whose context must stand there exactly once."""
+    for hunk in re.split(r"^@@.*\n", diff, flags=re.MULTILINE):
+        lines = [(line[:1] or " ", line[1:]) for line in hunk.splitlines()]
+        before = "".join(f"{line}\n" for sign, line in lines if sign != "+")
+        after = "".join(f"{line}\n" for sign, line in lines if sign != "-")
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    return text
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.py")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_adds_a_file_and_a_row_and_its_commands_run(page: str, copy: Path) -> None:
+    text = (ROOT / "docs" / "extend" / f"{page}.md").read_text(encoding="utf-8")
+    before = contents(copy)
+    for name, kind, block in _FILE.findall(text):
+        file = copy / name
+        assert file.exists() == (kind == "diff"), name
+        file.write_text(block if kind == "python" else patched(file.read_text(encoding="utf-8"), block))
+    after = contents(copy)
+    changed = [file for file in after if after[file] != before.get(file)]
+    package = [file for file in changed if file.parts[0] == "src"]
+    assert len(package) == 2, "one file of its own and one row"
+    assert sum(file not in before for file in changed) == 1
+
+    commands = [
+        shlex.split(line) for block in _COMMANDS.findall(text) for line in block.replace("\\\n", " ").splitlines()
+    ]
+    assert commands
+    environment = {**os.environ, "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy / 'tests'}"}
+    for words in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=copy, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    done = subprocess.run(["ruff", "check", "-q", *map(str, changed)], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
