@@ -237,7 +237,7 @@ REFUSED = [
     (torch.rand(2, 4, 4), torch.zeros(2).long(), r"images \[B, C, H, W\]; got \[2, 4, 4\]"),
     (torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8), torch.zeros(2).long(), "torch.uint8"),
     (255 * torch.rand(2, 3, 4, 4), torch.zeros(2).long(), r"pixels in \[0, 1\].*Divide uint8 images by 255"),
-    (torch.rand(2, 3, 4, 4) - 0.5, torch.zeros(2).long(), r"pixels in \[0, 1\].*normalisation inside the model"),
+    (torch.rand(2, 3, 4, 4) - 0.5, torch.zeros(2).long(), r"pixels in \[0, 1\].*normalisation into the model"),
     (torch.full((2, 3, 4, 4), float("nan")), torch.zeros(2).long(), r"pixels in \[0, 1\]; got values from nan"),
     (torch.rand(2, 3, 4, 4), torch.zeros(3).long(), r"expected 2 integer labels; got \[3\]"),
     (torch.rand(2, 3, 4, 4), torch.zeros(2, 4).long(), r"expected 2 integer labels; got \[2, 4\]"),
