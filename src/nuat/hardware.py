@@ -42,7 +42,12 @@ def describe(device: torch.device) -> str:
     """Return the name of what computes on ``device``: the GPU, or the processor with torch's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{processor()}, {torch.get_num_threads()} threads"
+    return hardware_text(f"{processor()}, {torch.get_num_threads()} threads")
+
+
+def hardware_text(hardware: object) -> str:
+    """Return the name of a machine with "1 thread", where older records say "1 threads"."""
+    return re.sub(r"\b1 threads\b", "1 thread", str(hardware))
 
 
 def processor() -> str:

@@ -41,7 +41,7 @@ def write_npz(path: Path, **changes: Any) -> Path:
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """Leave a run's figures out: they take longer than everything else together."""
     for name in ("training_curves", "adversarial_examples"):
-        patch.setattr(f"nuat.report.figures.{name}", lambda *arguments, **keywords: None)
+        patch.setattr(f"nuat.figures.{name}.save", lambda *arguments, **keywords: None)
 
 
 @dataclass(frozen=True)

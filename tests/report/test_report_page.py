@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from report_runs import Page, campaign_row, evaluation, run, write
 
-from nuat.analysis.training_curves import TrainingCurves, curves_of
 from nuat.commands.report import report
 from nuat.errors import InputError
+from nuat.figures.catalogue import FIGURES
+from nuat.figures.training_curves import TrainingCurves, curves_of
 from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
@@ -157,14 +158,14 @@ def test_analyses_are_found_in_every_folder_that_is_searched(tmp_path: Path, mon
         find_runs([Path("beside")])
 
 
-def test_a_new_kind_of_analysis_needs_no_caption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_shown_with_the_title_and_caption_of_its_figure(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     source = Path(__file__).parents[2] / "results" / "quickstart" / "metrics.jsonl"
     lines = [json.loads(line) for line in source.read_text().splitlines()]
     TrainingCurves(runs=(curves_of(lines, "a", 0),)).save(folder / "analysis-training.json")
-    assert "catastrophic overfitting. From" in Page(render(find_runs([folder]))).text
-    monkeypatch.setattr("nuat.report.page.figures._SAID", {})
-    assert "Training. From a/analysis-training.json" in Page(render(find_runs([folder]))).text
+    figure = FIGURES["training"]
+    told = Page(render(find_runs([folder]))).text
+    assert f"{figure.title}. {figure.caption} From a/analysis-training.json" in told
 
 
 def test_no_path_of_the_machine_is_in_the_page(tmp_path: Path) -> None:

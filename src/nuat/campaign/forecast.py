@@ -86,7 +86,7 @@ class Forecaster:
             if (method is None or row.method == method)
             and (record := self._ledger.record(row)) is not None
             and record["status"] == "done"
-            and record["hardware"] == self._hardware
+            and hardware.hardware_text(record["hardware"]) == self._hardware
             and part in record["seconds"]
         ]
         return max(found, default=None)

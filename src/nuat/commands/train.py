@@ -18,6 +18,7 @@ from nuat.config.arguments import parse, without
 from nuat.distributed import launch
 from nuat.distributed.world import World, joined, restarted
 from nuat.errors import InputError
+from nuat.figures import adversarial_examples, training_curves
 from nuat.progress import TerminalReporter
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import checkpoints
@@ -137,11 +138,9 @@ def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World
         return
     found.save(folder.evaluation)
     console.print(evaluation_table(found))
-    from nuat.report.figures import adversarial_examples, training_curves  # matplotlib takes a second
-
-    training_curves(folder.read_metrics(), folder.curves)
+    training_curves.save(folder.read_metrics(), folder.curves)
     model = checkpoints.load(folder.best, device=hardware.resolve(config.device, world.gpu))
-    adversarial_examples(model, dataset.test, dataset.classes, config.threat, folder.examples)
+    adversarial_examples.save(model, dataset.test, dataset.classes, config.threat, folder.examples)
     reporter.message(
         f"weights: {folder.best}\npicture: {folder.examples}\nrecord:  {folder.path}\n"
         f"next:    nuat evaluate {folder.path} --attacks clean,pgd-100,gama-100,autoattack --n 200"

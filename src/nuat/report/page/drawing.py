@@ -1,47 +1,43 @@
-"""matplotlib's figures as part of a page: SVG without outside references, many in one page without a clash of names."""
+"""Figures of matplotlib inside a page: SVG without outside references, and many in one page without clashing names."""
 
 import base64
-import io
 import re
 import xml.etree.ElementTree as ET
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from nuat.report.plots.style import to_svg
+from nuat.figures.style import to_bytes
 
 _MOST_SVG = 250_000
-"""Characters; a drawing of more (thousands of patches) is embedded as pixels."""
+"""Characters. A larger drawing (thousands of patches) is embedded as pixels."""
 _DPI = 130
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 
 
 def inline(figure: Figure, prefix: str, title: str) -> Markup:
-    """Return a figure as HTML: an svg element, or an img where that would be large.
+    """Return a figure as HTML: an svg element, or an img if that would be large.
 
     Args:
-        figure: to draw.
-        prefix: of every name in it; another for each figure of a page.
-        title: what it shows, for those who cannot see it.
+        figure: the figure.
+        prefix: beginning of every name in it, different for each figure of a page.
+        title: text for readers who cannot see it.
     """
-    svg = _embedded(ET.fromstring(to_svg(figure)), prefix, title)
+    svg = _embedded(ET.fromstring(to_bytes(figure, "svg").decode()), prefix, title)
     if len(svg) <= _MOST_SVG:
         return Markup(svg)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=_DPI, facecolor="white")
-    image = ET.Element(
-        "img", {"src": "data:image/png;base64," + base64.b64encode(out.getvalue()).decode(), "alt": title}
-    )
+    pixels = base64.b64encode(to_bytes(figure, "png", dpi=_DPI)).decode()
+    image = ET.Element("img", {"src": f"data:image/png;base64,{pixels}", "alt": title})
     width, height = (f"{round(side * 96)}" for side in figure.get_size_inches())
     image.attrib |= {"width": width, "height": height}
     return Markup(ET.tostring(image, encoding="unicode"))
 
 
 def _embedded(root: ET.Element, prefix: str, title: str) -> str:
-    """Return matplotlib's SVG as an element of an HTML page: no name spaces, no metadata, names with the prefix."""
+    """Return an SVG of matplotlib as an element of a page: without name spaces or metadata, names with the prefix."""
     for parent in root.iter():
         for child in list(parent):
-            # a style element would style the whole page; the page's own says what it said
+            # a style element would style the whole page; the style sheet of the page says the same
             if _local(child.tag) in ("metadata", "style"):
                 parent.remove(child)
     for element in root.iter():

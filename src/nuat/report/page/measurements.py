@@ -1,7 +1,6 @@
 """What a run's weights withstood, read from its folder."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from nuat.attacks.catalogue import WORST_CASE as WORST_CASE
 from nuat.evaluation.results import Evaluation, wilson_interval
+from nuat.hardware import hardware_text
 
 DASH = "\u2013"
 """Between the ends of an interval; alone: not measured."""
@@ -87,11 +87,6 @@ class EvaluationFile:
             )
             for name, attacks, correct in rows
         )
-
-
-def hardware_text(hardware: object) -> str:
-    """Return the name of a machine as people write it; records say "1 threads"."""
-    return re.sub(r"\b1 threads\b", "1 thread", str(hardware))
 
 
 def read_evaluations(folder: Path, row: Mapping[str, Any]) -> tuple[tuple[EvaluationFile, ...], dict[str, str]]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from nuat.errors import InputError
+from nuat.hardware import hardware_text
 from nuat.recipes import RECIPES
 from nuat.records.checkpoints import WeightsInfo, read_info
 from nuat.records.folder import RunFolder
 from nuat.records.settings import to_json
-from nuat.report.page.measurements import EvaluationFile, Measurement, hardware_text, of_row, read_evaluations
+from nuat.report.page.measurements import EvaluationFile, Measurement, of_row, read_evaluations
 
 ROW = "row.json"
 ANALYSES = "analysis-*.json"

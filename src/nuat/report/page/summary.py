@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from nuat.analysis.cost import STRONGEST_FIRST
 from nuat.attacks.catalogue import attack_name
 from nuat.errors import InputError
 from nuat.evaluation.comparison import compare
+from nuat.figures.common_attack import STRONGEST_FIRST
 from nuat.report.page.groups import Column, Group, Method, best, mean_and_deviation, row_recipe
 from nuat.report.page.measurements import WORST_CASE, Measurement
 from nuat.report.page.runs import Run

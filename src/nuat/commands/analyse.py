@@ -1,0 +1,262 @@
+"""``nuat analyse FIGURE ...``: measure, write the record, draw the figure, print the table."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+
+from nuat import data, hardware
+from nuat.analysis.runs import find_runs
+from nuat.commands.subject import Subject, check_fits, find_subject, settle_threat
+from nuat.config import DataConfig
+from nuat.config.arguments import parse
+from nuat.core import digest
+from nuat.data import Dataset
+from nuat.errors import InputError, did_you_mean
+from nuat.evaluation.inspection import inspect
+from nuat.figures import style
+from nuat.figures.catalogue import FIGURES, draw, read
+from nuat.figures.kind import FigureKind, ModelFigure
+from nuat.figures.measuring import NamedModel
+from nuat.figures.options import ModelOptions, OutputOptions
+from nuat.figures.record import FigureRecord, ModelIdentity
+from nuat.models import external
+from nuat.progress import TerminalReporter
+from nuat.records import checkpoints
+
+_HELP = """\
+usage: nuat analyse FIGURE ... [--out FOLDER] [--format svg|png|pdf]
+
+Measure what a figure shows, write it as analysis-<FIGURE>.json, and draw the figure next to it.
+
+figures:
+{lines}
+
+MODELS are runs, .safetensors files or file.py:function; RUNS are folders of runs or campaigns.
+'nuat analyse FIGURE --help' shows the settings of a figure.
+"""
+_REDRAW = ("RECORD.json...", "draw figures again from their records alone")
+_LONGEST_RECIPE = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Redraw(OutputOptions):
+    """Draw figures again from their records alone."""
+
+    records: tyro.conf.Positional[tuple[Path, ...]]
+    """Records that 'nuat analyse' wrote."""
+    together: bool = False
+    """Whether to draw all records, of one kind, as one figure instead of one each."""
+
+
+def analyse(arguments: list[str]) -> int:
+    """Run ``nuat analyse FIGURE ...`` and return the exit code.
+
+    Raises:
+        InputError: an unknown figure, or something that the figure refuses.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_HELP.format(lines=_list()), end="")
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name == "redraw":
+        return _redraw(rest)
+    if name not in FIGURES:
+        hint = did_you_mean(name, [*FIGURES, "redraw"])
+        raise InputError(f"unknown figure {name!r}.{hint} 'nuat analyse --help' lists them.")
+    figure, prog = FIGURES[name], f"nuat analyse {name}"
+    measure = _measure_models if isinstance(figure, ModelFigure) else _measure_runs
+    measure(figure, rest, prog)
+    return 0
+
+
+def _list() -> str:
+    lines = {f"{name} {figure.takes}": figure.summary for name, figure in FIGURES.items()}
+    lines[f"redraw {_REDRAW[0]}"] = _REDRAW[1]
+    width = max(map(len, lines)) + 2
+    return "\n".join(f"  {head:<{width}}{told}" for head, told in lines.items())
+
+
+def _measure_models(figure: Any, arguments: list[str], prog: str) -> None:
+    asked, subjects = _parse_models(figure, arguments, prog)
+    folder = _folder(asked, subjects[0].folder)
+    dataset = _read_dataset(asked.data)
+    reporter = TerminalReporter(Console())
+    models = _load(asked, subjects, dataset, reporter)
+    _finish(figure, figure.measure(asked, models, dataset, reporter), asked, folder, reporter.console)
+
+
+def _measure_runs(figure: Any, arguments: list[str], prog: str) -> None:
+    asked = _parse_paths(figure.options, arguments, prog, "which runs")
+    first = asked.runs[0]
+    folder = _folder(asked, first if first.is_dir() else first.parent)
+    reporter = TerminalReporter(Console())
+    _finish(figure, figure.measure(asked, find_runs(asked.runs), reporter), asked, folder, reporter.console)
+
+
+def _redraw(arguments: list[str]) -> int:
+    asked = _parse_paths(_Redraw, arguments, "nuat analyse redraw", "which records")
+    if asked.suffix and not asked.together:
+        raise InputError("--suffix has no effect without --together true: each figure is named as its record.")
+    folder = _folder(asked, asked.records[0].parent)
+    records = [read(path) for path in asked.records]
+    if asked.together:
+        drawn = [(folder / f"{_stem(records[0], asked)}.{asked.format}", records)]
+    else:
+        drawn = [
+            ((asked.out or path.parent) / f"{path.stem}.{asked.format}", [record])
+            for path, record in zip(asked.records, records, strict=True)
+        ]
+    for file, of_figure in drawn:
+        style.save(draw(of_figure), file)
+        _say_written(Console(), file)
+    return 0
+
+
+def _parse_paths(kind: Any, arguments: list[str], prog: str, needed: str) -> Any:
+    """Return the options of a figure of runs or records, whose paths come first."""
+    if "--help" in arguments or "-h" in arguments:
+        parse(kind, ["--help"], prog=prog)
+    if not _leading(arguments)[0]:
+        raise InputError(f"say first {needed}: {prog} PATH....")
+    return parse(kind, arguments, prog=prog)
+
+
+def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple[Any, list[Subject]]:
+    """Return the options of a figure of models, and what each model is.
+
+    Raises:
+        InputError: no models, models of different data or eps where none was given, or a wrong option.
+    """
+    kind: Any = figure.options
+    if "--help" in arguments or "-h" in arguments:
+        parse(kind, ["--help"], prog=prog)
+    words, rest = _leading(arguments)
+    if not words:
+        raise InputError(f"say first which models: {prog} RUN|WEIGHTS|FILE.py:FUNCTION....")
+    if figure.single and len(words) > 1:
+        raise InputError(f"{prog} takes one model; {len(words)} were given.")
+    found = [find_subject([word, *rest]) for word in words]
+    # a model from a Python file says nothing of its training; those that do must agree
+    ours = [subject for subject in found if subject.weights is not None]
+    if not _given(rest, "--eps") and len({s.threat.eps for s in ours}) > 1:
+        told = ", ".join(f"{s.weights}: {s.threat.eps:.4g}" for s in ours)
+        raise InputError(f"the models were trained for different eps ({told}); give --eps.")
+    chosen = any(word.startswith(("--data.name", "--data.path")) for word in rest)
+    if not chosen and len({(s.data.name, s.data.path, s.data.image_size) for s in ours}) > 1:
+        told = ", ".join(f"{s.weights}: {s.data.path or s.data.name}" for s in ours)
+        raise InputError(f"the models were trained on different data ({told}); give --data.path or --data.name.")
+    first = ours[0] if ours else found[0]
+    default = kind(models=tuple(map(Path, words)), threat=first.threat, data=first.data)
+    asked = parse(kind, arguments, prog=prog, default=default)
+    if asked.threat.norm != "Linf":
+        raise InputError(f"--norm {asked.threat.norm}: 'nuat analyse' measures within Linf balls only; leave it out.")
+    if not figure.uses_pgd_alpha and _given(rest, "--pgd-alpha"):
+        raise InputError(f"--pgd-alpha has no effect in {prog}; leave it out.")
+    asked = replace(asked, threat=settle_threat(asked.threat, first.threat, arguments))
+    if asked.names and len(asked.names) != len(words):
+        raise InputError(f"--names gives {len(asked.names)} names for {len(words)} models.")
+    if asked.batch_size < 1:
+        raise InputError(f"--batch-size {asked.batch_size}: expected at least 1.")
+    return asked, found
+
+
+def _leading(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words before the first option, and the rest."""
+    first = next((i for i, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    return arguments[:first], arguments[first:]
+
+
+def _given(arguments: list[str], option: str) -> bool:
+    """Return whether ``option``, such as --pgd-alpha, is among the arguments, in any of its spellings."""
+    return any(word.split("=")[0].replace("_", "-") == option for word in arguments)
+
+
+def _load(
+    asked: ModelOptions, subjects: list[Subject], dataset: Dataset, reporter: TerminalReporter
+) -> list[NamedModel]:
+    """Return the models, ready to be measured on ``dataset``."""
+    names = asked.names or _distinct(
+        [_model_name(subject.weights, word) for subject, word in zip(subjects, asked.models, strict=True)],
+        [word.name if word.suffix != ".safetensors" else word.parent.name for word in asked.models],
+    )
+    device = hardware.resolve(asked.device)
+    models = []
+    for subject, word, name in zip(subjects, asked.models, names, strict=True):
+        if subject.weights is None:
+            model = external.load(str(word), device)
+            sha256 = digest.of_tensors(*model.state_dict().values())
+            for warning in inspect(model, dataset.test):
+                reporter.message(f"warning: {word}: {warning}", style="bold yellow")
+        else:
+            check_fits(subject.weights, dataset)
+            model = checkpoints.load(subject.weights, device=device)
+            sha256 = digest.of_file(subject.weights)
+        model.to(memory_format=torch.channels_last)
+        models.append(NamedModel(ModelIdentity(name=name, weights_sha256=sha256), model))
+    return models
+
+
+def _model_name(weights: Path | None, word: Path) -> str:
+    """Return the label of the method in its campaign, else the recipe in the weights, else the name that was given."""
+    if weights is None:
+        return word.name
+    row = weights.parent / "row.json"
+    if row.is_file():
+        try:
+            label = json.loads(row.read_text(encoding="utf-8")).get("label")
+        except (ValueError, AttributeError):
+            label = None
+        if isinstance(label, str) and label:
+            return label
+    return checkpoints.read_info(weights).recipe[:_LONGEST_RECIPE] or word.name
+
+
+def _distinct(names: list[str], places: list[str]) -> tuple[str, ...]:
+    """Return different names: those that occur twice with their place, and a number if that is not enough."""
+    counts = Counter(names)
+    told = [f"{name} ({place})" if counts[name] > 1 else name for name, place in zip(names, places, strict=True)]
+    return tuple(f"{name} #{told[:i].count(name) + 1}" if told.count(name) > 1 else name for i, name in enumerate(told))
+
+
+def _read_dataset(config: DataConfig) -> Dataset:
+    """Return the data set with all its test images; none are held out, and the training images do not matter."""
+    return data.load(replace(config, train_limit=None, validation=0))
+
+
+def _folder(asked: OutputOptions, default: Path) -> Path:
+    """Return the folder of the files. Refuse one that cannot be written, before anything runs."""
+    folder = asked.out or default
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{folder}: no file can be written there; choose another --out.")
+    if Path(asked.suffix).name != asked.suffix:
+        raise InputError(f"--suffix {asked.suffix}: expected the end of a file name, without folders.")
+    return folder
+
+
+def _stem(record: FigureRecord, asked: OutputOptions) -> str:
+    return f"analysis-{record.kind}" + (f"-{asked.suffix}" if asked.suffix else "")
+
+
+def _finish(figure: FigureKind, record: FigureRecord, asked: OutputOptions, folder: Path, console: Console) -> None:
+    """Write a record and its figure, print its table, and say where the files are."""
+    stem = _stem(record, asked)
+    file, picture = folder / f"{stem}.json", folder / f"{stem}.{asked.format}"
+    # the record first: it may have taken hours, and no fault in drawing or printing may lose it
+    record.save(file)
+    style.save(draw([record]), picture)
+    if figure.table is not None:
+        console.print(figure.table(record))
+    _say_written(console, file, picture)
+
+
+def _say_written(console: Console, *files: Path) -> None:
+    """Print where files were written; a path may hold what rich would take for markup."""
+    console.print(f"written to {' and '.join(map(str, files))}", highlight=False, soft_wrap=True, markup=False)

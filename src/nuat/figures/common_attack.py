@@ -1,0 +1,79 @@
+"""Attack under which several runs are compared, and the runs that it leaves."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nuat.analysis.runs import FinishedRun
+from nuat.attacks.catalogue import WORST_CASE, attack_name, attack_strength
+from nuat.errors import InputError
+
+_USUAL = ("pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack-v1", "autoattack", WORST_CASE)
+STRONGEST_FIRST = tuple(sorted(_USUAL, key=attack_strength, reverse=True))
+"""Attacks by strength. Where the user names none, the first that every run has counts, else every method, else any.
+
+A worst case is at most as high as each attack that it is over, so it comes before all but AutoAttack. It counts only
+where it is over the same attacks in all runs.
+"""
+
+
+def of_one_part(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """Return the runs without those that were attacked on validation images alone, if others have test images."""
+    tested = [run for run in runs if any(found.images == "test" for found in run.accuracies.values())]
+    if not tested:
+        return list(runs)
+    return [
+        replace(run, accuracies={name: found for name, found in run.accuracies.items() if found.images == "test"})
+        for run in runs
+        if run in tested or not run.accuracies
+    ]
+
+
+def check_same_line_up(runs: Sequence[FinishedRun], attack: str) -> None:
+    """Refuse worst cases over different attacks.
+
+    Raises:
+        InputError: two runs differ; both are named.
+    """
+    told: dict[frozenset[str], FinishedRun] = {}
+    for run in runs:
+        if attack in run.accuracies:
+            told.setdefault(frozenset(run.accuracies[attack].attacks), run)
+    if len(told) > 1:
+        (a, one), (b, other) = list(told.items())[:2]
+        raise InputError(
+            f"the worst cases of {one.folder} and {other.folder} are over different attacks ({', '.join(sorted(a))}; "
+            f"{', '.join(sorted(b))}); give an --attack that both have."
+        )
+
+
+def strongest(runs: Sequence[FinishedRun]) -> str:
+    """Return the attack that counts where the user names none, see ``STRONGEST_FIRST``.
+
+    Raises:
+        InputError: no run has any of them.
+    """
+    attacked = [run for run in runs if run.accuracies]
+    methods = {run.name: [other for other in attacked if other.name == run.name] for run in attacked}
+
+    def every_run(name: str) -> bool:
+        return all(name in run.accuracies for run in attacked)
+
+    def every_method(name: str) -> bool:
+        return all(any(name in run.accuracies for run in found) for found in methods.values())
+
+    for has in (every_run, every_method, lambda _: True):
+        for name in STRONGEST_FIRST:
+            over = {frozenset(run.accuracies[name].attacks) for run in attacked if name in run.accuracies}
+            if len(over) == 1 and has(name):
+                return name
+    there = sorted({name for run in runs for name in run.accuracies} - {WORST_CASE})
+    raise InputError(
+        f"none of the runs was attacked in a usual way ({', '.join(there) or 'no attack'}); give --attack."
+    )
+
+
+def under(attack: str) -> str:
+    """Return the words that follow "accuracy" on an axis, such as "under GAMA-PGD-100"."""
+    if attack == "clean":
+        return "on clean images"
+    return "in the worst case" if attack == WORST_CASE else f"under {attack_name(attack)}"

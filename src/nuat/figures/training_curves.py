@@ -1,0 +1,238 @@
+"""Training curves: losses, accuracies, lambda, learning rate, alarms and switches over the epochs of runs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nuat.analysis.runs import FinishedRun
+from nuat.errors import InputError
+from nuat.figures import style
+from nuat.figures.kind import RunFigure
+from nuat.figures.options import RunOptions
+from nuat.figures.record import FigureRecord
+from nuat.progress import TerminalReporter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LOSSES = (("loss", style.BLACK, "-"), ("clean_loss", style.BLUE, "--"), ("nuclear", style.VERMILION, ":"))
+_ACCURACIES = (("clean", "clean", style.BLUE), ("fgsm", "FGSM", style.GREEN), ("pgd", "PGD-7", style.VERMILION))
+_MOST_RUNS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(RunOptions):
+    """Losses, validation accuracies, lambda, learning rate, alarms and switches over the epochs of runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmMark:
+    """Alarm of a monitor."""
+
+    epoch: int
+    """Epoch, from 1."""
+    monitor: str
+    """overfitting, collapse or nonfinite."""
+    message: str
+    """Line that was printed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCurves:
+    """Curves of one run."""
+
+    name: str
+    """Name in the figure."""
+    seed: int | None
+    """Seed of the training."""
+    epochs: tuple[int, ...]
+    """[E] epochs, from 1."""
+    series: dict[str, tuple[float | None, ...]]
+    """[E] values of each metric, by its path in the record: lr, train.loss, validation.live.pgd, ...; accuracies in
+    [0, 1]. None: not measured in that epoch."""
+    best_epoch: int | None
+    """Epoch whose weights were kept. None: unknown."""
+    alarms: tuple[AlarmMark, ...]
+    """Alarms of the monitors."""
+    switches: tuple[int, ...]
+    """[E] switches between single-step and two-step attacks in each epoch (NuAT-H)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCurves(FigureRecord):
+    """Training curves of several runs."""
+
+    kind: ClassVar[str] = "training"
+
+    runs: tuple[RunCurves, ...]
+    """Curves in the order of the runs."""
+
+
+def training_curves(runs: Sequence[FinishedRun]) -> TrainingCurves:
+    """Return the training curves of ``runs``.
+
+    Raises:
+        InputError: a run without metrics, or one that ended before its first epoch did.
+    """
+    found = []
+    for run in runs:
+        curves = curves_of(run.metrics, run.name, run.seed)
+        if not curves.epochs:
+            raise InputError(f"{run.folder}: no epoch is recorded in its metrics.jsonl, so there are no curves.")
+        found.append(curves)
+    return TrainingCurves(runs=tuple(found))
+
+
+def curves_of(metrics: Sequence[Mapping[str, Any]], name: str, seed: int | None) -> RunCurves:
+    """Return the curves in the metrics (lines of metrics.jsonl) of a run."""
+    epochs = [line for line in metrics if line["kind"] == "epoch"]
+    flat = [_flat({key: line[key] for key in ("lr", "train", "validation")}) for line in epochs]
+    names = dict.fromkeys(key for line in flat for key in line)
+    end: Mapping[str, Any] = next((line for line in reversed(metrics) if line["kind"] == "end"), {})
+    counted = tuple(line["epoch"] for line in epochs)
+    # a switch is recorded during an epoch, which counts from 0 there
+    switched = [line["epoch"] + 1 for line in metrics if line["kind"] == "switch"]
+    return RunCurves(
+        name=name,
+        seed=seed,
+        epochs=counted,
+        series={key: tuple(line.get(key) for line in flat) for key in names},
+        best_epoch=end.get("best_epoch"),
+        alarms=tuple(
+            AlarmMark(epoch=line["epoch"], monitor=line["monitor"], message=line["message"])
+            for line in metrics
+            if line["kind"] == "alarm"
+        ),
+        switches=tuple(switched.count(epoch) for epoch in counted),
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        elif value is None or isinstance(value, (int, float)):
+            found[prefix + name] = float(value) if value is not None and math.isfinite(value) else None
+    return found
+
+
+def save(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the training curves of one run to ``path`` (PNG, SVG or PDF).
+
+    Args:
+        metrics: lines of metrics.jsonl.
+        path: file to write, whole.
+    """
+    with style.applied():
+        figure = draw([TrainingCurves(runs=(curves_of(metrics, name="", seed=None),))])
+    style.save(figure, path)
+
+
+def _measure(asked: TrainingOptions, runs: Sequence[FinishedRun], reporter: TerminalReporter) -> TrainingCurves:
+    if len(runs) > _MOST_RUNS:
+        raise InputError(f"{len(runs)} runs do not fit into one figure; name at most {_MOST_RUNS}.")
+    return training_curves(runs)
+
+
+def draw(records: Sequence[TrainingCurves]) -> "Figure":
+    """Draw a row for each run: losses, validation accuracies, schedules."""
+    from matplotlib.ticker import MaxNLocator
+
+    runs = [run for record in records for run in record.runs]
+    figure = style.new_figure(1.3 * style.WIDTH, 2.35 * len(runs))
+    rows = figure.subplots(len(runs), 3, squeeze=False)
+    for (losses, accuracies, settings), run in zip(rows, runs, strict=True):
+        _losses(losses, run)
+        _accuracies(accuracies, run)
+        _schedules(settings, run)
+        for axis in (losses, accuracies, settings):
+            axis.set_xlabel("epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        if len(runs) > 1:
+            seed = "" if run.seed is None else f", seed {run.seed}"
+            losses.set_ylabel(f"{style.shorten(run.name)}{seed}\n\nmean over the epoch")
+    return figure
+
+
+def _losses(axis: Any, run: RunCurves) -> None:
+    for name, shade, dashes in _LOSSES:
+        values = run.series.get(f"train.{name}")
+        if values is not None:
+            label = name.replace("_", " ")
+            axis.plot(run.epochs, _gaps(values), color=shade, linestyle=dashes, label=label, marker=_dot(run))
+    axis.set_title("training loss (nats)")
+    axis.set_ylabel("mean over the epoch")
+    axis.set_ylim(bottom=0)
+    if axis.lines:
+        axis.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", borderpad=0.2)
+
+
+def _accuracies(axis: Any, run: RunCurves) -> None:
+    # solid lines: the weights that are kept
+    averaged = any(name.startswith("validation.averaged.") for name in run.series)
+    for which, dashes in (("live", ":" if averaged else "-"), ("averaged", "-")):
+        for name, label, shade in _ACCURACIES:
+            values = run.series.get(f"validation.{which}.{name}")
+            if values is not None:
+                text = f"{label}, live" if averaged and which == "live" else label
+                axis.plot(run.epochs, _gaps(values, 100), color=shade, linestyle=dashes, label=text, marker=_dot(run))
+    if run.best_epoch is not None and run.best_epoch > 0:
+        axis.axvline(run.best_epoch, color=style.GREY, linewidth=0.9, linestyle="--", label="kept weights")
+    for monitor in dict.fromkeys(alarm.monitor for alarm in run.alarms):
+        at = [alarm.epoch for alarm in run.alarms if alarm.monitor == monitor]
+        axis.plot(
+            at, [1.02] * len(at), "v", color=style.BLACK, markersize=5, clip_on=False, label=f"alarm: {monitor}",
+            transform=axis.get_xaxis_transform(),
+        )  # fmt: skip
+    axis.set_title("validation accuracy", pad=9 if run.alarms else 6)
+    style.percent(axis, "accuracy")
+    # outside the axes, which curves fill from side to side
+    if axis.lines:
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=1.6)
+
+
+def _schedules(axis: Any, run: RunCurves) -> None:
+    axis.plot(run.epochs, _gaps(run.series.get("lr", ())), color=style.BLUE, marker=_dot(run))
+    axis.set_title("schedules")
+    axis.set_ylabel("learning rate", color=style.BLUE)
+    axis.set_ylim(bottom=0)
+    lam, two_step = run.series.get("train.lam"), run.series.get("train.two_step")
+    if lam is not None:
+        other = axis.twinx()
+        other.plot(run.epochs, _gaps(lam), color=style.VERMILION, linestyle="--", marker=_dot(run))
+        other.set_ylabel("lambda", color=style.VERMILION)
+        other.set_ylim(bottom=0)
+        other.grid(visible=False)
+        other.spines["right"].set_visible(True)
+    if two_step is not None:
+        across = axis.get_xaxis_transform()
+        look = {"step": "mid", "color": style.SKY, "alpha": 0.35, "linewidth": 0}
+        axis.fill_between(run.epochs, 0, _gaps(two_step), transform=across, **look)
+        axis.set_title(f"schedules; shaded: batches in two steps\n({sum(run.switches):,} switches)")
+
+
+def _gaps(values: Sequence[float | None], unit: float = 1.0) -> list[float]:
+    """Return values with NaN, a gap in the line, where nothing was measured."""
+    return [math.nan if value is None else unit * value for value in values]
+
+
+def _dot(run: RunCurves) -> str:
+    """Return the marker: a line of one point would be invisible."""
+    return "o" if len(run.epochs) < 3 else ""
+
+
+FIGURE = RunFigure(
+    record=TrainingCurves,
+    options=TrainingOptions,
+    summary="losses, accuracies, schedules, alarms and switches over the epochs",
+    title="Training curves",
+    caption=(
+        "Losses, validation accuracies and schedules over the epochs. Accuracy under PGD that drops while accuracy "
+        "under FGSM rises is catastrophic overfitting."
+    ),
+    measure=_measure,
+    draw=draw,
+)
