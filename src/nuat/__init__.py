@@ -1,6 +1,6 @@
 """nuat: train image classifiers that withstand adversarial perturbations at single-step cost, and prove it.
 
-Everything public is imported on first use, so that ``import nuat`` and ``nuat --help`` do not wait for torch.
+Public names are imported on first use, so that ``import nuat`` and ``nuat --help`` do not wait for torch.
 """
 
 from importlib import import_module, metadata

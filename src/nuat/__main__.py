@@ -1,4 +1,4 @@
-"""``python -m nuat`` is the command line."""
+"""Entry point of ``python -m nuat``: the command line."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""The command line: parse, call one function, print.
+"""The command line: parse the arguments, call one function, print.
 
-Exit codes: 0 done, 2 the user's mistake, 1 our fault or a finding (a check of a diagnosis failed, a row of a campaign
-failed), 128 + n ended by signal n.
+Exit codes: 0 for success; 1 for an error of nuat's own, or a finding (a failed check of a diagnosis, a failed row of a
+campaign); 2 for the user's mistake; 128 + n for an end by signal n.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from nuat.errors import InputError, TransientError, did_you_mean
+from nuat.errors import InputError, TransientError, did_you_mean, printable
 
 _HELP = """\
 usage: nuat COMMAND ...
@@ -19,17 +19,17 @@ usage: nuat COMMAND ...
 Train image classifiers that withstand adversarial perturbations at single-step cost, and prove it.
 
 commands:
-  train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; without a recipe: quickstart
-  train --resume RUN                   go on with a run that was cut off
-  train RECIPE --devices N             on several GPUs, or processes of this machine; torchrun works, too
+  train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; the default recipe is quickstart
+  train --resume RUN                   continue a run that was interrupted
+  train RECIPE --devices N             train on several GPUs, or in several processes; torchrun works, too
   evaluate RUN|WEIGHTS|FILE.py:FUNC    attack a trained model, ours or anybody's
-  diagnose MODEL                       say whether its robustness is to be believed: gradient masking, weak attacks
-  compare A B                          say whether two evaluated models differ
+  diagnose MODEL                       check whether its robustness is to be believed: gradient masking, weak attacks
+  compare A B                          test whether two evaluated models differ
   analyse FIGURE MODELS|RUNS           draw a figure of the paper: loss surface, confusion, cost against accuracy, ...
-  report RUNS                          one page about runs and campaigns; also Markdown, CSV, LaTeX, model cards
-  export RUN --format FORMAT           write a model for others: safetensors, onnx, robustbench
-  plan RECIPE --devices N              say what a training would cost: hours, memory, communication, data rate, disk
-  campaign NAME|FILE                   run many recipes and seeds under the same attacks; again: go on
+  report RUNS                          write a page about runs and campaigns; also Markdown, CSV, LaTeX, model cards
+  export RUN --format FORMAT           write a model for other tools: safetensors, onnx, robustbench
+  plan RECIPE --devices N              estimate the cost of a training: hours, memory, communication, data rate, disk
+  campaign NAME|FILE                   run many recipes and seeds under the same attacks; repeat it to continue
   recipes                              list the recipes
 
 options:
@@ -39,6 +39,26 @@ options:
 
 _WORTH_RETRYING = 75
 """Internal exit code for a failure that is worth retrying (EX_TEMPFAIL); the user sees 2."""
+
+_SYSTEM_ERRORS = {
+    errno.ENOSPC: "no space left on the disk; free some and repeat the command, or continue a training with nuat train "
+    "--resume RUN.",
+    errno.EDQUOT: "the disk quota is used up; free some and repeat the command, or continue a training with nuat train "
+    "--resume RUN.",
+    errno.EROFS: "the disk is read-only; give a folder elsewhere, --out or --json.",
+    errno.EFBIG: "the file became larger than is allowed; give a folder elsewhere, --out or --json.",
+    errno.EACCES: "permission denied; change the permissions, or give another path.",
+    errno.EPERM: "the operation is not permitted; give another path.",
+    errno.ENOENT: "no such file or folder; if it was there before, it was removed while nuat ran.",
+    errno.EISDIR: "is a folder; give a file.",
+    errno.ENOTDIR: "is not a folder, or lies below a file; give another path.",
+    errno.EMFILE: "too many open files; raise the limit with ulimit -n.",
+    errno.EIO: "the disk could not be read or written; check it and repeat the command.",
+}
+"""What the user can do about a failure of the system that no command foresaw."""
+
+_CPU_MEMORY = "can't allocate memory"
+"""Part of the message of torch's RuntimeError when the CPU's memory is used up."""
 
 _COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign", "recipes")
 
@@ -56,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, rest = _command(arguments)
         code = command(rest)
-        sys.stdout.flush()  # here rather than at exit, so that a reader who has left is noticed
+        sys.stdout.flush()  # now rather than at exit: a closed pipe is noticed here
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         code = _failed(error)
     if one_of_several:
@@ -70,52 +90,43 @@ def _failed(error: BaseException) -> int:
     match error:
         case InputError():
             if speaks or error.of_this_process:
-                print(f"nuat: error: {error}", file=sys.stderr)
+                _print_error(str(error))
             elif not _another_ended():
-                print(f"nuat: error: process {os.environ.get('RANK')}: {error}", file=sys.stderr)
+                _print_error(f"process {os.environ.get('RANK')}: {error}")
             return _WORTH_RETRYING if isinstance(error, TransientError) else 2
-        case SystemExit():  # help was asked for and printed
+        case SystemExit():  # help was printed
             return int(error.code or 0)
         case KeyboardInterrupt():
             if speaks:
-                print(f"\nnuat: {str(error) or 'interrupted'}", file=sys.stderr)
+                print(f"\nnuat: {printable(str(error)) or 'interrupted'}", file=sys.stderr)
             return 128 + getattr(error, "signal_number", 2)
         case BrokenPipeError():
             with contextlib.suppress(OSError):  # Python flushes once more at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + 13
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            print(
-                "nuat: error: no space left on the disk; free some and give the same command again, or, if it was "
-                "training, nuat train --resume RUN.",
-                file=sys.stderr,
-            )
+        case OSError() if error.errno in _SYSTEM_ERRORS:
+            _print_error(f"{error.filename}: " * bool(error.filename) + _SYSTEM_ERRORS[error.errno])
             return 2
-        case OSError() if error.errno in (errno.EROFS, errno.EFBIG):
-            why = "the disk can only be read" if error.errno == errno.EROFS else "a file became larger than is allowed"
-            print(
-                f"nuat: error: {why} ({error.filename or error.strerror}); give a folder elsewhere, --out or --json.",
-                file=sys.stderr,
-            )
-            return 2
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-        print(
-            "nuat: error: out of memory; give a smaller --batch-size, or --evaluation.batch-size where it failed "
-            "after training.",
-            file=sys.stderr,
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or _CPU_MEMORY in str(error):
+        _print_error(
+            "out of memory; give a smaller --batch-size, or --evaluation.batch-size if it failed after training."
         )
         return 2
     if type(error).__name__ == "PeerLostError":
         if speaks:
-            print(f"nuat: {error}", file=sys.stderr)
+            print(f"nuat: {printable(str(error))}", file=sys.stderr)
         return 1
     traceback.print_exception(error)
-    print("nuat: this is an error of nuat's own; please report it with the lines above.", file=sys.stderr)
+    print("nuat: this is an error in nuat; please report it with the lines above.", file=sys.stderr)
     return 1
 
 
+def _print_error(message: str) -> None:
+    print(f"nuat: error: {printable(message)}", file=sys.stderr)
+
+
 def _another_ended() -> bool:
-    """Return whether another process has ended, or may have: usually all meet the same mistake, and one says it."""
+    """Return whether another process ends within 2 s: usually all meet the same mistake, and one prints it."""
     from nuat.distributed.launch import ended
 
     return ended(within=2.0)
@@ -131,7 +142,7 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int], list[str
     several = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
     if several and command in _COMMANDS and command not in ("train", "evaluate"):
         raise InputError(f"'nuat {command}' runs in one process; start it without torchrun.")
-    # each command imports what it needs: torch takes seconds
+    # each command imports only what it needs, because torch takes seconds
     match command:
         case "train":
             if rest and not rest[0].startswith("-"):

@@ -1,6 +1,7 @@
-"""The recipes' names and what each trains, read from their source: to import a recipe is to import torch.
+"""Names and summaries of the recipes, read from their source text.
 
-``nuat recipes``, and a recipe's name that does not exist, are thus answered in a fraction of a second.
+Importing a recipe imports torch, which takes seconds. Reading the text answers ``nuat recipes`` and a misspelt recipe
+in a fraction of a second.
 """
 
 import ast
@@ -9,37 +10,52 @@ from importlib import resources
 from nuat.errors import InputError, did_you_mean
 
 
-def summaries() -> dict[str, str]:
-    """Return the first line of each recipe's docstring, by its name on the command line, in the order of RECIPES."""
-    found = {}
-    for module in _table("__init__").values:
+def groups() -> dict[str, dict[str, str]]:
+    """Return heading to recipes, each by its name with the first line of its docstring, in the order of RECIPES."""
+    found: dict[str, dict[str, str]] = {}
+    for module in _dictionary(_assigned("__init__")["RECIPES"]).values:
         assert isinstance(module, ast.Attribute)  # **mnist.RECIPES
         assert isinstance(module.value, ast.Name)
-        table, lines = _table(module.value.id), _first_lines(module.value.id)
+        assigned, lines = _assigned(module.value.id), _first_lines(module.value.id)
+        title, table = assigned["TITLE"], _dictionary(assigned["RECIPES"])
+        assert isinstance(title, ast.Constant)
+        group = found[str(title.value)] = {}
         for name, recipe in zip(table.keys, table.values, strict=True):
             assert isinstance(name, ast.Constant)
             assert isinstance(recipe, ast.Name)
-            found[str(name.value)] = lines[recipe.id]
+            group[str(name.value)] = lines[recipe.id]
     return found
+
+
+def summaries() -> dict[str, str]:
+    """Return the first line of each recipe's docstring by the recipe's name."""
+    return {name: line for group in groups().values() for name, line in group.items()}
 
 
 def check_recipe(name: str) -> None:
     """Refuse a name that no recipe has.
 
     Raises:
-        InputError: there is no such recipe; the nearest name is given.
+        InputError: there is no such recipe; the message has the nearest name.
     """
     if name not in (known := summaries()):
-        raise InputError(f"unknown recipe {name!r}.{did_you_mean(name, known)} 'nuat recipes' lists them all.")
+        raise InputError(f"unknown recipe {name!r}.{did_you_mean(name, known)} 'nuat recipes' lists them.")
 
 
-def _table(module: str) -> ast.Dict:
-    """Return the value of RECIPES in a module of ``nuat.recipes``."""
+def _assigned(module: str) -> dict[str, ast.expr]:
+    """Return the values that a module of ``nuat.recipes`` assigns at its top, by name."""
+    found: dict[str, ast.expr] = {}
     for node in _parse(module).body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "RECIPES":
-            assert isinstance(node.value, ast.Dict)
-            return node.value
-    raise AssertionError(f"nuat.recipes.{module} has no RECIPES")
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name):
+                found[target.id] = node.value
+    return found
+
+
+def _dictionary(value: ast.expr) -> ast.Dict:
+    assert isinstance(value, ast.Dict)
+    return value
 
 
 def _parse(module: str) -> ast.Module:

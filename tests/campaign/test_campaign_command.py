@@ -162,7 +162,7 @@ def test_a_full_disk_is_2(campaign: CommandLine, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("nuat.campaign.runner.evaluate", full)
     ended = campaign("small.toml")
     assert ended.code == 2
-    assert ended.err.startswith("nuat: error: no space left on the disk; free some and give the same command again")
+    assert ended.err.startswith("nuat: error: no space left on the disk; free some and repeat the command")
 
 
 def test_help_names_every_option(campaign: CommandLine) -> None:

@@ -361,7 +361,7 @@ def test_an_error_of_our_own_shows_a_traceback_and_a_sentence(
     assert ended.code == 1
     assert ended.err.startswith("Traceback (most recent call last)")
     assert "RuntimeError: this cannot happen" in ended.err
-    assert ended.err.splitlines()[-1].startswith("nuat: this is an error of nuat's own; please report it")
+    assert ended.err.splitlines()[-1].startswith("nuat: this is an error in nuat; please report it")
 
 
 def test_a_value_error_that_is_not_an_input_error_is_ours_too(

@@ -31,7 +31,7 @@ from nuat.recipes import RECIPES
         (("--verion",), "unknown command '--verion'"),
         (("train", "quickstrt"), "unknown recipe 'quickstrt'. Did you mean 'quickstart'?"),
         (("train", "nuat-cifar10"), "Did you mean 'nuat-"),
-        (("train", "xyz"), "unknown recipe 'xyz'. 'nuat recipes' lists them all."),
+        (("train", "xyz"), "unknown recipe 'xyz'. 'nuat recipes' lists them."),
         (("train", "--epoch", "3"), "Did you mean --epochs?"),
         (("train", "nuat-mnist", "--treat.eps", "0.1"), "Did you mean --threat.eps?"),
         (("train", "--epochs", "3", "quickstart"), "quickstart"),

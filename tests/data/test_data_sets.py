@@ -10,7 +10,7 @@ from nuat.data import SETS, ImageSet, check_name, load
 from nuat.data.images import UnsplitData
 from nuat.data.sets import NamedSet
 from nuat.errors import InputError
-from nuat.plan.images import find
+from nuat.plan.image_facts import image_facts
 from nuat.report.page.groups import Setting
 
 
@@ -32,7 +32,7 @@ def test_a_new_row_is_read_planned_and_called_by_its_title(monkeypatch):
     config = DataConfig(name="toy", validation=3, download=False)
     dataset = load(config)
     assert (dataset.source, len(dataset.train), len(dataset.test)) == ("toy, download False", 9, 12)
-    planned = find(config, images=None, classes=None, image_size=None)
+    planned = image_facts(config)
     assert (planned.train, planned.test, planned.channels, planned.classes) == (9, 12, 1, 3)
     setting = Setting(campaign=None, dataset="toy", network="small-cnn", norm="Linf", eps=None)
     assert setting.title == "Toy, small-cnn"
@@ -50,4 +50,4 @@ def test_a_name_without_a_reader_is_refused_everywhere(name, words):
 
 
 def plan_for(name: str) -> None:
-    find(replace(DataConfig(), name=name), images=None, classes=None, image_size=None)
+    image_facts(replace(DataConfig(), name=name))

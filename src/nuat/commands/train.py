@@ -31,12 +31,12 @@ from nuat.training.run import Run, run
 
 @dataclass(frozen=True, kw_only=True)
 class _Devices:
-    """On how many devices."""
+    """Devices of a training."""
 
     devices: int = 1
-    """Processes on this machine, one a GPU; on a CPU they share its cores. torchrun starts more than one machine's."""
+    """Processes on this machine: one for each GPU; on a CPU they share its cores. For several machines use torchrun."""
     restarts: int = 0
-    """How often all processes are started again when one dies; they go on from the last checkpoint."""
+    """Times that all processes are restarted, from the last checkpoint, after one of them dies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,15 @@ class _Train(_Devices):
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     out: Path | None = None
-    """Folder of the run, new or empty; none: runs/<recipe>-<time> under the current folder."""
+    """Folder of the run, new or empty. None: runs/<recipe>-<time> in the current folder."""
     auto_resume: bool = False
-    """Go on where the folder holds a run of the same settings, else start: for clusters that give the same command
-    again after a pre-emption."""
+    """Continue the run in the folder if it has the same settings, else start one: for clusters that repeat the command
+    after a pre-emption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Resume(_Devices):
-    """Go on with a run that was cut off, with its own settings."""
+    """Continue a run that was interrupted, with its own settings."""
 
     resume: Path
     """Folder of the run."""
@@ -75,8 +75,8 @@ def train(arguments: list[str]) -> int:
         new = parse(_Train, arguments[named:], prog=f"nuat train {recipe}", default=_Train(config=find(recipe)()))
         asked, folder, config, again = new, RunFolder(new.out or _new_folder(recipe)), new.config, new.auto_resume
         if again and new.out is None:
-            raise InputError("--auto-resume needs to know the run's folder; give --out.")
-    jobs(config.evaluation.attacks, nn.Identity(), config.threat)  # an attack that cannot run is said before hours pass
+            raise InputError("--auto-resume needs the run's folder; give --out.")
+    jobs(config.evaluation.attacks, nn.Identity(), config.threat)  # refuses an attack that cannot run before hours pass
     if (asked.devices, asked.restarts) != (1, 0):
         launch.check(asked.devices, asked.restarts, config.device)
     if asked.devices > 1:
@@ -92,7 +92,7 @@ def train(arguments: list[str]) -> int:
         if again and world.leads:
             folder.clear_start(config)
         resume = world.agree(resume or (again and folder.checkpoint.is_file()))
-        console = Console(quiet=not world.leads)  # of several processes the first one speaks
+        console = Console(quiet=not world.leads)
         reporter = TerminalReporter(console)
         device = hardware.resolve(config.device, world.gpu)
         on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
@@ -107,7 +107,7 @@ def train(arguments: list[str]) -> int:
 
 
 def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World) -> None:
-    """Evaluate and picture a finished run; of several processes the first one speaks and writes."""
+    """Evaluate a finished run and draw its figures; of several processes, the first one prints and writes."""
     folder, reporter, summary = RunFolder(finished.folder), TerminalReporter(console), finished.summary
     reporter.message(
         f"trained in {summary['seconds']:.1f} s ({summary['forwards']:,} images forward, {summary['backwards']:,} "
@@ -115,7 +115,7 @@ def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World
     )
     dataset = data.load(config.data)
     if config.evaluation.n is not None and config.evaluation.n > len(dataset.test):
-        reporter.message(f"evaluating on all {len(dataset.test)} test images; evaluation.n asked for more")
+        reporter.message(f"evaluating all {len(dataset.test)} test images; evaluation.n asks for more")
     world.wait()  # the first process has written the weights
     found = attack_weights(
         folder.best,

@@ -1,7 +1,7 @@
-"""The paper's own numbers as data, to set ours beside: ``numbers.csv``, one number a line, each with its place.
+"""Numbers of the paper as data, for comparison: ``numbers.csv`` has one a line, with its place in the paper.
 
-They are kept as printed. Tables 1a and 2 give the same ResNet-18 models, and differ in one number: AutoAttack v1 on
-FBF, 43.12 and 42.37.
+They are kept as printed. Tables 1a and 2 report the same ResNet-18 models and differ in one number: AutoAttack v1 on
+FBF is 43.12 in one and 42.37 in the other.
 """
 
 import csv
@@ -14,11 +14,11 @@ from importlib import resources
 from nuat.errors import InputError, did_you_mean
 
 TABLES = ("1a", "1b", "2-cifar10", "2-imagenet100", "2-mnist")
-"""What ``table`` takes; Table 2 is one table for each of its data sets."""
+"""Names of the tables; Table 2 is one table for each of its data sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Number:
+class PaperNumber:
     """One number of the paper."""
 
     table: str
@@ -32,11 +32,11 @@ class Number:
     network: str
     """As in ``ModelConfig.name``."""
     eps: float | None
-    """Radius of the Linf ball; none where the paper does not say it."""
+    """Radius of the Linf ball. None: the paper does not give it."""
     recipe: str
-    """Our recipe for the row; empty where there is none."""
+    """Our recipe for the row. Empty: there is none."""
     quantity: str
-    """An attack as ``nuat evaluate`` calls it, for the accuracy under it in %; or "# AT steps", "epochs", "two-step
+    """Attack as ``nuat evaluate`` calls it, for the accuracy under it in %; or "# AT steps", "epochs", "two-step
     epochs" (the subscript in Table 1b), "entropy"."""
     value: float
     """The number."""
@@ -45,26 +45,26 @@ class Number:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PaperRow:
     """A row of a table."""
 
     method: str
     """As printed, without "(Ours)"."""
     recipe: str
-    """Our recipe for it; empty where there is none."""
+    """Our recipe for it. Empty: there is none."""
     values: Mapping[str, float]
     """Quantity to value, in the paper's order of columns."""
 
 
 @cache
-def numbers() -> tuple[Number, ...]:
+def numbers() -> tuple[PaperNumber, ...]:
     """Return every number of Tables 1a, 1b and 2 and those of sections 5.1 and 6.1, in the paper's order of rows."""
     text = (resources.files(__name__) / "numbers.csv").read_text(encoding="utf-8")
     return tuple(_number(line) for line in csv.DictReader(text.splitlines()))
 
 
-def _number(line: dict[str, str]) -> Number:
-    return Number(
+def _number(line: dict[str, str]) -> PaperNumber:
+    return PaperNumber(
         table=line["table"],
         row=int(line["row"]),
         method=line["method"],
@@ -78,7 +78,7 @@ def _number(line: dict[str, str]) -> Number:
     )
 
 
-def of_table(name: str) -> tuple[Number, ...]:
+def of_table(name: str) -> tuple[PaperNumber, ...]:
     """Return the numbers of one of ``TABLES``, in the paper's order.
 
     Raises:
@@ -89,16 +89,16 @@ def of_table(name: str) -> tuple[Number, ...]:
     return tuple(number for number in numbers() if number.table == name)
 
 
-def table(name: str) -> tuple[Row, ...]:
+def table(name: str) -> tuple[PaperRow, ...]:
     """Return the rows of one of ``TABLES``, in the paper's order.
 
     Raises:
         InputError: there is no such table.
     """
-    rows: dict[int, list[Number]] = {}
+    rows: dict[int, list[PaperNumber]] = {}
     for number in of_table(name):
         rows.setdefault(number.row, []).append(number)
     return tuple(
-        Row(method=row[0].method, recipe=row[0].recipe, values={number.quantity: number.value for number in row})
+        PaperRow(method=row[0].method, recipe=row[0].recipe, values={number.quantity: number.value for number in row})
         for row in rows.values()
     )

@@ -1,7 +1,8 @@
-"""Recipes: functions without arguments that return a complete ``TrainConfig``.
+"""Recipes: functions without arguments, each of which returns a complete ``TrainConfig``.
 
 A new recipe is a function in one of these modules and a line of that module's ``RECIPES``. ``nuat recipes`` prints the
-first line of its docstring. ``nuat.listing`` reads these lines as text, so they keep to ``"name": function``.
+module's ``TITLE`` and the first line of each recipe's docstring. ``nuat.listing`` reads both as text, so ``TITLE`` is a
+plain string and the lines keep to ``"name": function``.
 """
 
 from collections.abc import Callable
@@ -17,19 +18,21 @@ from nuat.recipes import (
     mnist,
     mnist_cnn,
     mnist_small,
+    own_images,
     speedrun,
 )
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    **own_images.RECIPES,
     **mnist.RECIPES,
-    **speedrun.RECIPES,
+    **mnist_small.RECIPES,
+    **finetune.RECIPES,
     **cifar10_resnet18.RECIPES,
     **cifar10_wrn.RECIPES,
     **mnist_cnn.RECIPES,
     **imagenet100.RECIPES,
     **imagenet.RECIPES,
-    **mnist_small.RECIPES,
-    **finetune.RECIPES,
+    **speedrun.RECIPES,
 }
 """Name on the command line to recipe."""
 
@@ -40,7 +43,7 @@ def find(name: str) -> Callable[[], TrainConfig]:
     """Return the recipe of that name.
 
     Raises:
-        InputError: there is none; the nearest name is given.
+        InputError: there is none; the message has the nearest name.
     """
     if name not in RECIPES:
         check_recipe(name)

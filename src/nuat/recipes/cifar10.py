@@ -1,13 +1,13 @@
-"""What the recipes of the paper's CIFAR-10 tables share: everything but the defense, the schedules and the network.
+"""Settings that the recipes of the paper's CIFAR-10 tables share: all but the defense, the schedules and the network.
 
-Common to all (the authors' public scripts): the authors' own network (``model.variant=nuat``); SGD with momentum 0.9
-and weight decay 5e-4; crop with 4 pixels of zeros and flip, no input normalisation, 49,000 / 1,000 images for training
-and validation. Batches hold 64 images in the rows of NuAT and GAT and 128 in those of the other published methods, as
-in each method's own code. A cyclic learning rate comes from torch's CyclicLR there, which by default cycles momentum
-against it: 0.8 at the peak.
+They follow the authors' public scripts: the authors' own network (``model.variant=nuat``), SGD with momentum 0.9 and
+weight decay 5e-4, random crops with 4 pixels of zeros, flips, no input normalisation, and 49,000 / 1,000 images for
+training and validation. As in each method's own code, batches hold 64 images in the rows of NuAT and GAT and 128 in
+those of the other published methods. The scripts take a cyclic learning rate from torch's CyclicLR, which by default
+cycles momentum against it: 0.8 at the peak.
 
-Where a method's authors say "after epoch index k of E" the schedule drops at the fraction (k + 1) / E of the run; where
-they say "at epoch k", at k / E.
+If a method's authors write "after epoch index k of E", the schedule drops at the fraction (k + 1) / E of the run; if
+they write "at epoch k", at k / E.
 """
 
 from nuat.config import (
@@ -26,7 +26,7 @@ TAU = 0.9998
 """Decay of the evaluated average in every -WA row (the authors' script of NuAT-WA)."""
 
 FBF_TRIANGLE = Cyclic(peak=0.2, rise=1 / 2)
-"""FBF's code: 0 up to 0.2 in half of the run, and down to 0."""
+"""FBF's code: from 0 up to 0.2 in half of the run, then down to 0."""
 GAT_STEPS = MultiStep(peak=0.1, drops=(71 / 100, 86 / 100))
 """GAT's script: 0.1, / 10 after the epochs of index 70 and 85 of 100."""
 GAT_WEIGHT = Jumps(start=10.0, at=(86 / 100,), factor=4.0)

@@ -1,7 +1,7 @@
-"""One recipe per row of Table 1a, CIFAR-10 with ResNet-18, and four that the paper does not have.
+"""One recipe for each row of Table 1a, CIFAR-10 with ResNet-18, and four that the paper does not have.
 
-What they share stands in ``nuat.recipes.cifar10``. Where a row's settings are not public its docstring says what was
-done instead. The CIFAR-10 part of Table 2 repeats these rows.
+``nuat.recipes.cifar10`` has what they share. If a row's settings are not public, its docstring says what was done
+instead. The CIFAR-10 part of Table 2 repeats these rows.
 """
 
 from collections.abc import Callable
@@ -205,6 +205,8 @@ def fgsm_pgi() -> TrainConfig:
     return _row(FGSMPGI(weight=10.0), TRADES_STEPS, epochs=110)
 
 
+TITLE = "The paper, Table 1a: CIFAR-10, ResNet-18, eps 8/255; accuracy in %"
+"""Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "normal-cifar10-resnet18": normal,
     "fgsm-at-cifar10-resnet18": fgsm_at,

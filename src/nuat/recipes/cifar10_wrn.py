@@ -1,7 +1,7 @@
-"""One recipe per row of Table 1b, CIFAR-10 with WideResNet-34-10.
+"""One recipe for each row of Table 1b, CIFAR-10 with WideResNet-34-10.
 
-What they share stands in ``nuat.recipes.cifar10``. Where a row's settings are not public its docstring says what was
-done instead.
+``nuat.recipes.cifar10`` has what they share. If a row's settings are not public, its docstring says what was done
+instead.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _GAT_STEPS = MultiStep(peak=0.1, drops=(60 / 85, 73 / 85))
 _GAT_WEIGHT = Jumps(start=10.0, at=(73 / 85,), factor=4.0)
 """The GAT authors' script for ResNet-18 in the proportions of 85 epochs, at whole epochs."""
 _LAM = Ramp(peak=4.0)
-"""The authors' lambda of both."""
+"""The authors' lambda for both."""
 
 
 def _row(defense: Defense, lr: Schedule, *, epochs: int, batch_size: int = 64, tau: float | None = None) -> TrainConfig:
@@ -37,7 +37,7 @@ def fbf() -> TrainConfig:
 def gat() -> TrainConfig:
     """Table 1b, GAT (85 epochs): 85.17 clean, 55.12 PGD-100, 50.76 GAMA-100, 50.12 AutoAttack v2.
 
-    Not public but for the epochs: weight and learning rate in the proportions of the GAT authors' script for ResNet-18.
+    Only the epochs are public: weight and learning rate have the proportions of the GAT authors' script for ResNet-18.
     """
     return _row(GAT(weight=_GAT_WEIGHT), _GAT_STEPS, epochs=85)
 
@@ -54,7 +54,7 @@ def gat_wa() -> TrainConfig:
 def nuat() -> TrainConfig:
     """Table 1b, NuAT (55 epochs): 85.30 clean, 53.82 PGD-100, 51.34 GAMA-100, 50.81 AutoAttack v2.
 
-    Not public but for the epochs: lambda and learning rate as NuAT2's row of the same length.
+    Only the epochs are public: lambda and learning rate are those of NuAT2's row of the same length.
     """
     return _row(NuAT(lam=_LAM), _CYCLIC_STEP, epochs=55)
 
@@ -62,7 +62,7 @@ def nuat() -> TrainConfig:
 def nuat_h() -> TrainConfig:
     """Table 1b, NuAT-H (50 + 5 epochs): 84.58 clean, 54.89 PGD-100, 51.93 GAMA-100, 51.58 AutoAttack v2.
 
-    Not public but for the epochs: lambda and learning rate in the proportions of NuAT2's row; the threshold of the
+    Only the epochs are public: lambda and learning rate have the proportions of NuAT2's row; the threshold of the
     switch (``defense.drop``) is ours.
     """
     return _row(NuATHybrid(lam=_LAM), _CYCLIC_STEP, epochs=50)
@@ -71,7 +71,7 @@ def nuat_h() -> TrainConfig:
 def nuat_wa() -> TrainConfig:
     """Table 1b, NuAT-WA (50 epochs): 85.29 clean, 56.21 PGD-100, 53.73 GAMA-100, 53.36 AutoAttack v2.
 
-    Not public but for the epochs: lambda, learning rate and average in the proportions of NuAT2-WA's row.
+    Only the epochs are public: lambda, learning rate and average have the proportions of NuAT2-WA's row.
     """
     return _row(NuAT(lam=_LAM), _TRIANGLE, epochs=50, tau=TAU)
 
@@ -95,8 +95,8 @@ def nuat_wa_h_60() -> TrainConfig:
 def nuat_wa_h() -> TrainConfig:
     """Table 1b, NuAT-WA-H (80 + 32 epochs): 85.40 clean, 58.25 PGD-100, 55.35 GAMA-100, 54.96 AutoAttack v2.
 
-    Not public but for the epochs: lambda, learning rate and average as NuAT2-WA's row of the same length; the
-    threshold of the switch (``defense.drop``) is ours, and the same in the three rows of this method.
+    Only the epochs are public: lambda, learning rate and average are those of NuAT2-WA's row of the same length. The
+    threshold of the switch (``defense.drop``) is ours and the same in the three rows of this method.
     """
     return _row(NuATHybrid(lam=_LAM), _TRIANGLE, epochs=80, tau=TAU)
 
@@ -139,13 +139,15 @@ def pgd_at() -> TrainConfig:
 def awp() -> TrainConfig:
     """Table 1b, AWP (200 epochs): 85.36 clean, 59.13 PGD-100, 56.35 GAMA-100, 56.17 AutoAttack v2.
 
-    The row is TRADES-AWP: 85.36 and 56.17 are what its authors publish of their model. Gamma 0.005 from epoch 10
+    The row is TRADES-AWP: its authors publish 85.36 and 56.17 for their model. Gamma 0.005 from epoch 10
     on, TRADES with beta 6, batches of 128, 0.1, / 10 at epochs 100 and 150 (their code).
     """
     defense = TRADESAWP(beta=6.0, steps=10, step_size=1 / 4, gamma=0.005, warmup=AWP_WARMUP)
     return _row(defense, AWP_STEPS, epochs=200, batch_size=128)
 
 
+TITLE = "The paper, Table 1b: CIFAR-10, WideResNet-34-10, eps 8/255; accuracy in %"
+"""Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "fbf-cifar10-wrn-34-10": fbf,
     "gat-cifar10-wrn-34-10": gat,

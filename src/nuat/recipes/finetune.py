@@ -1,13 +1,11 @@
-"""Recipes that begin with trained weights: a user's own images, and two small networks without batch norm.
+"""Recipes that fine-tune trained weights: two small networks without batch norm, on the bundled digits.
 
-Not of the paper. What they share: eps grows from 0 while the weights leave the plain solution, the learning rate is
-low, and the weights are averaged. The settings of ``finetune-folder`` are ours and not tuned; how those of the digits
-were chosen, docs/results.md says.
+They are not from the paper. eps grows from 0 while the weights leave the plain solution, the learning rate is low, and
+the weights are averaged. docs/results.md says how the settings were chosen.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from nuat.config import (
     AveragingConfig,
@@ -28,31 +26,6 @@ _CONVNEXT = ModelConfig(
 )
 
 
-def folder() -> TrainConfig:
-    """Your own image folder (--data.path): torchvision's ResNet-50 from ImageNet weights, NuAT-WA at 4/255.
-
-    ``data.path`` is an image folder with train/ and test/ or val/, by default ``images`` in the current folder; its
-    images are resized to 224 pixels. Every setting is ours and not tuned: SGD at 0.01 in one cycle, 10 epochs, eps from
-    0 over the first half of them, random resized crops of at least a quarter of the area, flips, an average of decay
-    0.999. lambda is NuAT-WA's of Table 1a, for batches of 64 and some ten classes; it is not scale-free, so lower it
-    for a hundred (to 0.5). Transformers and ConvNeXts want Adam: --model timm:convnext_tiny --optimizer.name adam
-    --optimizer.lr.peak 1e-4 --optimizer.weight-decay 0.
-    """
-    return TrainConfig(
-        defense=NuAT(lam=Ramp(peak=4.0)),
-        data=DataConfig(path=Path("images"), image_size=224, validation=200, crop_scale=0.25, flip=True),
-        model=ModelConfig(name="torchvision:resnet50", weights="pretrained"),
-        threat=ThreatConfig(eps=4 / 255, pgd_alpha=1 / 255),
-        optimizer=OptimizerConfig(lr=OneCycle(peak=0.01), weight_decay=1e-4),
-        averaging=AveragingConfig(tau=0.999, warmup=True),
-        epochs=10,
-        batch_size=64,
-        eps_warmup=0.5,
-        precision="bf16",
-        evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
-    )
-
-
 def _digits(
     defense: Defense,
     model: ModelConfig,
@@ -63,7 +36,7 @@ def _digits(
     eps_warmup: float = 0.0,
     tau: float | None = None,
 ) -> TrainConfig:
-    """Return what the runs on the bundled digits have in common; ``peak`` is the highest learning rate."""
+    """Return the settings that the runs on the bundled digits share; ``peak`` is the highest learning rate."""
     return TrainConfig(
         defense=defense,
         data=DataConfig(name="mnist-sample", validation=200),
@@ -79,19 +52,19 @@ def _digits(
 
 
 def plain_vit_mnist() -> TrainConfig:
-    """A small vision transformer (timm) on the bundled digits without a defense; finetune-vit-mnist begins with it.
+    """Bundled digits, small vision transformer (timm): no defense; finetune-vit-mnist starts from it.
 
-    ``nuat train plain-vit-mnist --out plain-vit-mnist``. Scaled to [-1, 1], the empty parts of a digit are no longer
-    near 0, where layer norm would enlarge any noise.
+    Train it with ``nuat train plain-vit-mnist --out plain-vit-mnist``. Pixels are scaled to [-1, 1]: the empty parts of
+    a digit are then not near 0, where layer norm would enlarge any noise.
     """
     return _digits(Standard(), replace(_VIT, mean=(0.5,), std=(0.5,)), peak=2e-3, epochs=12)
 
 
 def finetune_vit_mnist() -> TrainConfig:
-    """The vision transformer of plain-vit-mnist made robust at eps 0.3 by fine-tuning with NuAT.
+    """Bundled digits, small vision transformer (timm): plain-vit-mnist fine-tuned with NuAT at 0.3.
 
     ``model.weights`` is the folder of that run, by default ``plain-vit-mnist`` in the current folder; the normalisation
-    comes with them. See results/ for what it reaches, which is far below the ConvNeXt's.
+    comes with them. It reaches far less than the ConvNeXt (results/).
     """
     return _digits(
         NuAT(lam=Ramp(peak=3.0), alpha=0.3),
@@ -105,15 +78,15 @@ def finetune_vit_mnist() -> TrainConfig:
 
 
 def plain_convnext_mnist() -> TrainConfig:
-    """A small ConvNeXt (timm) on the bundled digits without a defense; finetune-convnext-mnist begins with it.
+    """Bundled digits, small ConvNeXt (timm): no defense; finetune-convnext-mnist starts from it.
 
-    ``nuat train plain-convnext-mnist --out plain-convnext-mnist``
+    Train it with ``nuat train plain-convnext-mnist --out plain-convnext-mnist``.
     """
     return _digits(Standard(), _CONVNEXT, peak=4e-3, epochs=10)
 
 
 def finetune_convnext_mnist() -> TrainConfig:
-    """The ConvNeXt of plain-convnext-mnist made robust at eps 0.3 by fine-tuning with NuAT.
+    """Bundled digits, small ConvNeXt (timm): plain-convnext-mnist fine-tuned with NuAT at 0.3.
 
     ``model.weights`` is the folder of that run, by default ``plain-convnext-mnist`` in the current folder.
     """
@@ -128,8 +101,9 @@ def finetune_convnext_mnist() -> TrainConfig:
     )
 
 
+TITLE = "Fine-tuned networks without batch norm: bundled digits, eps 0.3"
+"""Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
-    "finetune-folder": folder,
     "plain-vit-mnist": plain_vit_mnist,
     "finetune-vit-mnist": finetune_vit_mnist,
     "plain-convnext-mnist": plain_convnext_mnist,

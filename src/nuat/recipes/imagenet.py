@@ -1,14 +1,14 @@
-"""The two rows of section 6.1's paragraph on ImageNet, with ResNet-50 at eps = 4/255 (Linf).
+"""Two recipes for section 6.1's paragraph on ImageNet, with ResNet-50 at eps = 4/255 (Linf).
 
-ImageNet's 1,281,167 training and 50,000 validation images of 1,000 classes cannot be downloaded here: ``data.path`` is
-an image folder with train/ and val/ (torchvision's layout), by default ``imagenet`` in the current folder. val/ is the
-test set; 10,000 images held out of train/ choose the best epoch. Training images are decoded as they are needed; those
+ImageNet (1,281,167 training and 50,000 validation images of 1,000 classes) cannot be downloaded here. ``data.path`` is
+an image folder with train/ and val/ in torchvision's layout, by default ``imagenet`` in the current folder. val/ is the
+test set; 10,000 images held out of train/ choose the best epoch. Training images are decoded as they are needed. Those
 of validation and test have their short side resized to 256 and the centre of 224 cut out.
 
-Public are, of FBF's row, eps 4/255, a step of 5/255, 15 epochs, weight decay 1e-4 and training at 128, then 224, then
-288 pixels (its authors' code; its checkpoints are those of epochs 6, 12 and 15). The paper says of NuAT-WA's only the
-network and eps. Everything else here is ours and not tuned: batches of 256, the learning rate, lambda, the average, and
-that NuAT-WA has FBF's epochs and sizes, so that the rows differ in the method alone. ``nuat plan`` says what they cost.
+FBF's code gives eps 4/255, a step of 5/255, 15 epochs, weight decay 1e-4 and training at 128, then 224, then 288 pixels
+(its checkpoints are those of epochs 6, 12 and 15). For NuAT-WA the paper gives only the network and eps. Everything
+else here is ours and not tuned: batches of 256, the learning rate, lambda and the average. NuAT-WA takes FBF's epochs
+and sizes, so the rows differ in the method alone. ``nuat plan`` estimates their cost.
 """
 
 from collections.abc import Callable
@@ -29,11 +29,11 @@ from nuat.recipes.cifar10 import TAU
 
 _EPOCHS = 15
 _LAM_SCALE = 0.0401
-"""Lambda is not scale-free: nuc / M of a Gaussian 64 x 10 matrix is 1.22, of a 256 x 1000 one 30.6."""
+"""Factor on lambda: nuc / M of a Gaussian matrix is 1.22 at 64 x 10 and 30.6 at 256 x 1000."""
 
 
 def _row(defense: Defense, *, tau: float | None = None) -> TrainConfig:
-    """Return what the two rows have in common."""
+    """Return the settings that the two rows share."""
     return TrainConfig(
         defense=defense,
         data=DataConfig(
@@ -77,6 +77,8 @@ def fbf() -> TrainConfig:
     return _row(FBF(step_size=5 / 4))
 
 
+TITLE = "The paper, section 6.1: ImageNet, ResNet-50, eps 4/255; accuracy in %"
+"""Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "nuat-wa-imagenet-resnet50": nuat_wa,
     "fbf-imagenet-resnet50": fbf,

@@ -1,13 +1,13 @@
-"""One recipe per row of the ImageNet-100 part of Table 2, with ResNet-18 at eps = 8/255 (Linf).
+"""One recipe for each row of the ImageNet-100 part of Table 2, with ResNet-18 at eps = 8/255 (Linf).
 
-ImageNet-100 is 100 classes of ImageNet, those that the repository of the GAT authors lists; the package has their
-wordnet ids. It cannot be downloaded here: ``data.path`` is an image folder with train/ and val/, of these classes or of
-all of ImageNet's, by default ``imagenet100`` in the current folder. Training images are decoded as they are needed,
-cropped at random (from 8 % of the area on), resized to 224 x 224 and flipped; of the others the short side is resized
+ImageNet-100 consists of the 100 classes of ImageNet that the repository of the GAT authors lists; the package has their
+WordNet ids. It cannot be downloaded here. ``data.path`` is an image folder with train/ and val/, of these classes or of
+all of ImageNet, by default ``imagenet100`` in the current folder. Training images are decoded as they are needed,
+cropped at random (at least 8 % of the area), resized to 224 x 224 and flipped. The others have their short side resized
 to 256 and the centre cut out. 1,000 images of train/ are held out for validation.
 
 The only public settings are those of the GAT authors' script: 120 epochs, batches of 64, 0.1, / 10 at epochs 60 and 90,
-weight decay 1e-4. Everything else here is ours and not tuned, also where it follows the method's CIFAR-10 row.
+weight decay 1e-4. Everything else here is ours and not tuned, even if it follows the method's CIFAR-10 row.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ from nuat.recipes.cifar10 import FBF_TRIANGLE, PGD_STEPS, TAU, TRADES_STEPS
 _GAT_STEPS = MultiStep(peak=0.1, drops=(60 / 120, 90 / 120))
 _GAT_WEIGHT = Jumps(start=20.0, at=(90 / 120,), factor=7.0)
 _LAM_SCALE = 0.134
-"""Lambda is not scale-free: nuc / M of a Gaussian 64 x 10 matrix is 1.22, of a 64 x 100 one 9.10."""
+"""Factor on lambda: nuc / M of a Gaussian matrix is 1.22 at 64 x 10 and 9.10 at 64 x 100."""
 
 
 def _row(
     defense: Defense, lr: Schedule = _GAT_STEPS, *, epochs: int = 120, batch_size: int = 64, tau: float | None = None
 ) -> TrainConfig:
-    """Return what the rows have in common; by default the schedule of GAT's script."""
+    """Return the settings that the rows share; the default schedule is that of GAT's script."""
     return TrainConfig(
         defense=defense,
         data=DataConfig(
@@ -156,6 +156,8 @@ def awp() -> TrainConfig:
     return _row(defense, PGD_STEPS, epochs=200, batch_size=128)
 
 
+TITLE = "The paper, Table 2: ImageNet-100, ResNet-18, eps 8/255; accuracy in %"
+"""Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "normal-imagenet100-resnet18": normal,
     "rfgsm-at-imagenet100-resnet18": rfgsm_at,

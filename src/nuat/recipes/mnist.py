@@ -1,7 +1,7 @@
 """Recipes for handwritten digits at eps = 0.3 (Linf).
 
-The authors' NuAT settings for MNIST are not public. alpha = eps follows their GAT script for MNIST; how the rest was
-chosen, each docstring says.
+The authors' NuAT settings for MNIST are not public. alpha = eps follows their GAT script for MNIST; each docstring says
+how the rest was chosen.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ _THREAT = ThreatConfig(eps=_EPS, pgd_alpha=0.01)
 
 
 def quickstart() -> TrainConfig:
-    """NuAT on 4,000 bundled real digits, small CNN: robust on a laptop CPU in about a minute.
+    """Bundled digits, small CNN: a robust model on a laptop CPU in about a minute.
 
-    Not of the paper. With alpha = eps / 2, as on CIFAR-10, this small network overfits to the single-step attack
-    (GAMA-PGD far below PGD); with alpha = eps it does not. Length, batch size and learning rate were chosen among
-    about two dozen trials scored on the sample's held-out digits, so its figures there are a little optimistic. At
-    twice the rate, for 12 or 15 epochs, some seeds lose a quarter of their robustness and more.
+    NuAT on 4,000 digits; not from the paper. With alpha = eps / 2, as on CIFAR-10, this small network overfits to the
+    single-step attack (GAMA-PGD far below PGD); with alpha = eps it does not. Length, batch size and learning rate were
+    chosen among about two dozen trials scored on the sample's held-out digits, so its figures there are a little
+    optimistic. At twice the rate, for 12 or 15 epochs, some seeds lose a quarter of their robustness and more.
     """
     return TrainConfig(
         defense=NuAT(lam=Ramp(peak=3.0), alpha=_EPS),
@@ -42,9 +42,9 @@ def quickstart() -> TrainConfig:
 
 
 def quickstart_standard() -> TrainConfig:
-    """The quickstart's network without a defense: what a plain model withstands (nothing).
+    """Bundled digits, small CNN: no defense, so that nothing is withstood.
 
-    Not of the paper; the contrast to ``quickstart``.
+    Not from the paper; the contrast to ``quickstart``.
     """
     return TrainConfig(
         defense=Standard(),
@@ -58,10 +58,10 @@ def quickstart_standard() -> TrainConfig:
 
 
 def quickstart_fgsm_at() -> TrainConfig:
-    """The quickstart's network under FGSM-AT, made to fail: it withstands FGSM and not PGD.
+    """Bundled digits, small CNN: FGSM-AT made to fail, which withstands FGSM but not PGD.
 
-    Not of the paper; catastrophic overfitting to look at, which the monitor reports with its epoch. Adam at 0.005
-    without a warm-up of eps brings it about; SGD at 0.1 with ``eps_warmup`` 0.4 did not.
+    Not from the paper. It shows catastrophic overfitting, which the monitor reports with its epoch. Adam at 0.005
+    without a warm-up of eps causes it; SGD at 0.1 with ``eps_warmup`` 0.4 did not.
     """
     return TrainConfig(
         defense=FGSMAT(),
@@ -75,12 +75,12 @@ def quickstart_fgsm_at() -> TrainConfig:
 
 
 def nuat_mnist() -> TrainConfig:
-    """NuAT-WA on MNIST with the paper's network (Table 2: 99.36 clean, 96.30 PGD-500, 93.10 AutoAttack v1).
+    """MNIST, the paper's network: NuAT-WA for a CPU (Table 2: 99.36 clean, 96.30 PGD-500, 93.10 AutoAttack v1).
 
-    The paper's MNIST settings are not public; these are ours, for a CPU, from trials scored on validation digits. What
-    they showed: while lambda is small the network overfits to the single step, so a longer run with a slower ramp is
-    worse than this one; a ramp to 4 by the middle of the run collapses to a constant while the learning rate is high.
-    See results/ for what this reaches.
+    The paper's MNIST settings are not public; these are ours, from trials scored on validation digits. While
+    lambda is small, the network overfits to the single step, so a longer run with a slower ramp is worse than this one.
+    A ramp to 4 by the middle of the run collapses to a constant while the learning rate is high. results/ has the
+    outcome.
     """
     return TrainConfig(
         defense=NuAT(lam=Ramp(peak=3.0), alpha=_EPS),
@@ -96,6 +96,8 @@ def nuat_mnist() -> TrainConfig:
     )
 
 
+TITLE = "A first look: digits on a CPU"
+"""Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "quickstart": quickstart,
     "quickstart-standard": quickstart_standard,

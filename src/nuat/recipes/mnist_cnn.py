@@ -1,9 +1,9 @@
-"""One recipe per row of the MNIST part of Table 2, with the paper's network at eps = 0.3 (Linf).
+"""One recipe for each row of the MNIST part of Table 2, with the paper's network at eps = 0.3 (Linf).
 
 The paper trains "primarily the baseline models as introduced by" its GAT predecessor, whose script for MNIST is public:
 50 epochs, batches of 64, 0.01, / 5 after the epoch of index 25 (the other two drops that it names never fire), weight
-decay 5e-4. Methods with a published MNIST code of their own follow that; the others follow GAT's. 59,000 / 1,000 images
-for training and validation, no augmentation.
+decay 5e-4. Methods with published MNIST code follow that; the others follow GAT's. 59,000 / 1,000 images serve for
+training and validation, without augmentation.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def _row(
     batch_size: int = 64,
     tau: float | None = None,
 ) -> TrainConfig:
-    """Return what the rows have in common; by default the schedule of GAT's script."""
+    """Return the settings that the rows share; the default schedule is that of GAT's script."""
     return TrainConfig(
         defense=defense,
         data=DataConfig(name="mnist", validation=1000),
@@ -147,13 +147,15 @@ def pgd_at() -> TrainConfig:
 def awp() -> TrainConfig:
     """Table 2 (MNIST), AWP: 99.12 clean, 94.90 PGD-500, 94.19 GAMA-100, 93.47 AutoAttack v1.
 
-    TRADES-AWP; its authors have no MNIST: TRADES' row, with gamma 0.005 after the first twentieth of the run as on
-    CIFAR-10; ours, not tuned.
+    TRADES-AWP, whose authors do not train on MNIST: TRADES' row with gamma 0.005 after the first twentieth of the run,
+    as on CIFAR-10; ours, not tuned.
     """
     defense = TRADESAWP(beta=1.0, steps=40, step_size=_STEP, gamma=0.005, warmup=10 / 200)
     return _row(defense, _TRADES_SGD, epochs=100, batch_size=128)
 
 
+TITLE = "The paper, Table 2: MNIST, eps 0.3; accuracy in %"
+"""Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "normal-mnist-mnist-cnn": normal,
     "rfgsm-at-mnist-mnist-cnn": rfgsm_at,

@@ -1,10 +1,10 @@
 """Every defense on MNIST with the small CNN at eps = 0.3 (Linf), under equal conditions: the campaign ``mnist-small``.
 
-Not of the paper: its MNIST network is larger (``nuat.recipes.mnist_cnn``). All share the data, the network, batches of
-64, 6 epochs, SGD with momentum and weight decay 5e-4, bf16, and the choice of the best epoch by validation PGD-7. In
-all of them eps grows from 0 over the first 40 % of the run: without that, PGD-AT and FGSM-AT stay at the constant with
-this network. Each method's learning rate and own weight were chosen among six trials on validation digits (campaign
-``mnist-small-tuning``). alpha = eps follows the authors' GAT script for MNIST.
+They are not from the paper, whose MNIST network is larger (``nuat.recipes.mnist_cnn``). All share the data, the
+network, batches of 64, 6 epochs, SGD with momentum and weight decay 5e-4, bf16, and the choice of the best epoch by
+validation PGD-7. eps grows from 0 over the first 40 % of the run: without that, this network never leaves the constant
+under PGD-AT and FGSM-AT. Each method's learning rate and own weight were chosen among six trials on validation digits
+(campaign ``mnist-small-tuning``). alpha = eps follows the authors' GAT script for MNIST.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ _EPOCHS = 6
 
 
 def _row(defense: Defense, *, peak: float = 0.05, tau: float | None = None, epochs: int = _EPOCHS) -> TrainConfig:
-    """Return what the rows have in common; ``peak`` is the highest learning rate."""
+    """Return the settings that the rows share; ``peak`` is the highest learning rate."""
     return TrainConfig(
         defense=defense,
         data=DataConfig(name="mnist", validation=1000),
@@ -76,7 +76,7 @@ def rfgsm_at() -> TrainConfig:
 
 
 def free_at() -> TrainConfig:
-    """MNIST, small CNN: Free-AT with m = 3 replays, so 2 epochs of 3 updates a batch."""
+    """MNIST, small CNN: Free-AT with 2 epochs of m = 3 replays a batch."""
     return _row(FreeAT(replays=3), epochs=_EPOCHS // 3)
 
 
@@ -86,7 +86,7 @@ def fbf() -> TrainConfig:
 
 
 def n_fgsm() -> TrainConfig:
-    """MNIST, small CNN: N-FGSM with noise of eps; its authors take 2 eps, at eps of 8/255."""
+    """MNIST, small CNN: N-FGSM with noise of eps (its authors: 2 eps, at 8/255)."""
     return _row(NFGSM(noise=1.0), peak=0.1)
 
 
@@ -101,7 +101,7 @@ def r_mgm() -> TrainConfig:
 
 
 def gat() -> TrainConfig:
-    """MNIST, small CNN: GAT; the weight triples in the last epoch, as it does late in the authors' script."""
+    """MNIST, small CNN: GAT, whose weight triples in the last epoch, as late in the authors' script."""
     return _row(GAT(weight=Jumps(start=10.0, at=(5 / 6,), factor=3.0), alpha=_EPS))
 
 
@@ -111,22 +111,22 @@ def nuat() -> TrainConfig:
 
 
 def nuat_wa() -> TrainConfig:
-    """MNIST, small CNN: NuAT-WA; NuAT's settings and an average of decay 0.999 with warm-up."""
+    """MNIST, small CNN: NuAT-WA, an average of decay 0.999 with warm-up."""
     return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1, tau=0.999)
 
 
 def nuat_h() -> TrainConfig:
-    """MNIST, small CNN: NuAT-H; NuAT's settings, and the switch's threshold as it comes."""
+    """MNIST, small CNN: NuAT-H, with the default threshold of the switch."""
     return _row(NuATHybrid(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
 def nuat2() -> TrainConfig:
-    """MNIST, small CNN: NuAT2, the two-step attack; NuAT's settings."""
+    """MNIST, small CNN: NuAT2, the two-step attack."""
     return _row(NuAT2(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
 def nuat2_wa() -> TrainConfig:
-    """MNIST, small CNN: NuAT2-WA; NuAT2's settings, the first step on an average of decay 0.99."""
+    """MNIST, small CNN: NuAT2-WA, the first attack step on an average of decay 0.99."""
     return _row(NuAT2(lam=Ramp(peak=2.0), alpha=_EPS, attack_tau=0.99), peak=0.1, tau=0.999)
 
 
@@ -150,6 +150,8 @@ def trades_awp() -> TrainConfig:
     return _row(TRADESAWP(gamma=0.008), peak=0.1)
 
 
+TITLE = "Every defense under equal conditions: MNIST, small CNN, eps 0.3"
+"""Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "normal-mnist-small-cnn": normal,
     "fgsm-at-mnist-small-cnn": fgsm_at,

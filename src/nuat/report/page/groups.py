@@ -91,7 +91,7 @@ class Group:
         """Whether its runs were scored on validation images alone: trials that chose settings, and no results."""
         return {found.part for run in self.runs for found in run.measurements} == {"validation"}
 
-    def theirs(self, method: Method) -> paper.Row | None:
+    def theirs(self, method: Method) -> paper.PaperRow | None:
         """Return the paper's row for a method; none where it has none."""
         if self.table is None:
             return None

@@ -3,7 +3,7 @@
 import pytest
 
 from nuat.errors import InputError
-from nuat.listing import check_recipe, summaries
+from nuat.listing import check_recipe, groups, summaries
 from nuat.recipes import RECIPES
 
 
@@ -11,6 +11,14 @@ def test_the_listing_is_that_of_the_recipes() -> None:
     assert list(summaries().items()) == [
         (name, (recipe.__doc__ or "").strip().splitlines()[0]) for name, recipe in RECIPES.items()
     ]
+
+
+def test_recipes_for_own_images_come_first_under_headings() -> None:
+    found = groups()
+    assert next(iter(found)) == "Your own images"
+    assert next(iter(found["Your own images"])) == "finetune-folder"
+    assert list(found)[-1] == "Speed"
+    assert all(found.values())
 
 
 def test_only_names_of_recipes_pass() -> None:
