@@ -1,6 +1,8 @@
 """Settings of the documentation's site: sphinx-build -W docs SITE."""
 
+import re
 from importlib import metadata
+from typing import Any
 
 project = "nuat"
 version = release = metadata.version("nuat")
@@ -17,7 +19,6 @@ nb_execution_mode = "off"  # the notebook's outputs are committed; tests/docs ru
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
@@ -26,3 +27,14 @@ html_title = "nuat"
 html_show_sourcelink = False
 html_show_copyright = False
 html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "header_links_before_dropdown": 6}
+
+
+def setup(app: Any) -> None:
+    """Take the docstring of a field as it is: it is also the help of the command line."""
+
+    def plain_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+        if what in ("attribute", "data", "property"):
+            lines[:] = [re.sub(r"(``.*?``)|\*", lambda found: found[1] or r"\*", line) for line in lines]
+            lines[:0] = ["..", ""]  # napoleon would read the text before the first colon as the field's type
+
+    app.connect("autodoc-process-docstring", plain_text, priority=400)  # napoleon's is 500
