@@ -109,10 +109,10 @@ def test_resized_crops_have_the_areas_ratios_and_places_that_they_should():
     n, size = 1500, 200
     columns = torch.arange(size, dtype=torch.uint8).expand(size, size)
     images = torch.stack([columns, columns.T]).expand(n, 2, size, size)
-    cropped = random_resized_crop(images, 0.25, seeded(0)).double()
+    cropped = random_resized_crop(images, 0.25, seeded(0))
     # the images hold their own coordinates, so that a line across a crop tells where its box was
     middle, inset = size // 2, 20
-    lines = torch.stack([cropped[:, 0, middle, :], cropped[:, 1, :, middle]])
+    lines = torch.stack([cropped[:, 0, middle, :], cropped[:, 1, :, middle]]).double()
     sides = (lines[..., -1 - inset] - lines[..., inset]) / (size - 1 - 2 * inset)
     width, height = sides
     area, ratio = width * height, (width / height).log()

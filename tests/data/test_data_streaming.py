@@ -1,5 +1,6 @@
 """Streamed sets: every image once an epoch, the same pixels whoever decodes them, and what ends a stream."""
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -8,11 +9,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from image_files import write_folder, write_shards
+from torch.utils.data import dataloader
 
 from nuat.config import DataConfig
 from nuat.data import Batch, Dataset, StreamedSet, epoch_batches, load, streaming
@@ -22,6 +25,16 @@ from nuat.errors import TransientError
 N = 41  # six batches of 7 images, the last of 6
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Wait half a second, not five, for processes that neither answer nor end."""
+    monkeypatch.setattr(streaming, "_DYING_SECONDS", 0.5)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.5,))
+    yield
+    gc.collect()  # an error's traceback keeps the workers of its set
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +305,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_told(roots, monkeypatch):
         run(read(roots, "files", 1).train)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["end", "sigkill", "sigkill while they begin"])
 def test_no_worker_outlives_the_training_process(roots, tmp_path, how):
     code = f"""
@@ -301,7 +315,7 @@ def test_no_worker_outlives_the_training_process(roots, tmp_path, how):
     from nuat.data import epoch_batches, load, streaming
     begin = streaming.begin_worker
     def slowly(number):
-        time.sleep(4)
+        time.sleep(2)
         begin(number)
     config = DataConfig(path=Path({str(roots["files"])!r}), cache=Path({str(roots["cache"])!r}), image_size=12,
                         validation=0, loading="stream", workers=2)
