@@ -41,11 +41,11 @@ def save(
         figure = style.new_figure(0.95 * len(y) + 0.9, 3.6)
         axes = figure.subplots(3, len(y), squeeze=False)
         for column, label in enumerate(y.tolist()):
-            axes[0, column].set_title(style.shorten(classes[label], 14))
+            axes[0, column].set_title(style.class_name(classes[label]))
             for row, picture in enumerate((x, perturbation, x_adv)):
                 _show(axes[row, column], picture[column])
             for row, predicted in ((0, clean[column]), (2, attacked[column])):
-                _frame(axes[row, column], style.shorten(classes[predicted], 14), right=predicted == label)
+                _frame(axes[row, column], style.class_name(classes[predicted]), right=predicted == label)
         for row, text in enumerate(("clean", "perturbation", "attacked")):
             axes[row, 0].set_ylabel(text)
         told = f"PGD-50 within Linf eps {eps_text(threat.eps)}. Above: true class. Below each image: prediction"
@@ -59,6 +59,7 @@ def _show(axis: Any, image: Tensor) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
 
 
 def _frame(axis: Any, prediction: str, *, right: bool) -> None:

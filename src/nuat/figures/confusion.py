@@ -277,7 +277,7 @@ def _matrix(axis: Any, record: Confusion, attack: AttackConfusion, *, first: boo
     shown = axis.imshow(shares, cmap=style.COLOUR_MAP, vmin=0, vmax=100, interpolation="nearest", aspect="auto")
     n = len(record.classes)
     axis.grid(visible=False)
-    names = [style.shorten(name, 11) for name in record.classes]
+    names = [style.class_name(name) for name in record.classes]
     few = n <= _MOST_NUMBERS
     places = range(n) if few else range(0, n, -(-n // 10))
     axis.set_xticks(places, [names[i] for i in places], rotation=90 if max(map(len, names)) > 2 else 0)

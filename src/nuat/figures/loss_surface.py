@@ -157,13 +157,8 @@ def loss_surface(
                 rough.append(roughness(named.model, x[i], y[i], eps, draws[1]))
                 if progress is not None:
                     progress(named.identity.name, i + 1, len(x))
-        found.append(
-            ModelSurface(
-                subject=named.identity,
-                loss=numbers(torch.stack(losses).mean(dim=0)),
-                roughness=numbers(torch.tensor(rough)),
-            )
-        )
+        loss = numbers(torch.stack(losses).mean(dim=0))
+        found.append(ModelSurface(subject=named.identity, loss=loss, roughness=numbers(torch.tensor(rough))))
     return LossSurface(
         **provenance(chosen, models[0].device, seed=seed, eps=eps),
         positions=tuple(positions.tolist()),
@@ -295,9 +290,8 @@ def _surface(axis: Any, record: LossSurface, model: ModelSurface, norm: "Normali
     axis.set_zlim(norm.vmin, norm.vmax)
     axis.view_init(elev=24, azim=-128)
     axis.set_box_aspect((1, 1, 0.8), zoom=1.1)
-    ticks = (d[0], 0.0, d[-1])
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    for set_ticks in (axis.set_xticks, axis.set_yticks):
+        set_ticks((d[0], 0.0, d[-1]), [f"{tick:g}" for tick in (d[0], 0.0, d[-1])])
     axis.tick_params(labelsize=6, pad=-3)
     axis.set_xlabel("d1", labelpad=-9, fontsize=7)
     axis.set_ylabel("d2", labelpad=-9, fontsize=7)

@@ -129,6 +129,11 @@ def shorten(text: str, most: int = 28) -> str:
     return text if len(text) <= most else "\u2026" + text[len(text) - most + 1 :]
 
 
+def class_name(text: str, most: int = 12) -> str:
+    """Return the beginning of the name of a class that is longer than ``most`` characters."""
+    return text if len(text) <= most else text[: most - 1] + "\u2026"
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure to ``path``, whole, in the format of its suffix: .svg, .png or .pdf."""
     with atomic_write(path) as file:
