@@ -203,7 +203,7 @@ def test_an_evaluation_of_other_weights_is_refused(tmp_path: Path) -> None:
     right = verdicts(run)
     right[:2] = ~right[:2]  # two of 40
     evaluation(right).save(run / "evaluation.json")
-    with pytest.raises(InputError, match="otherwise on 2 of 40 clean images"):
+    with pytest.raises(InputError, match="differ on 2 of 40 clean images"):
         export(run, tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""``nuat export``: a trained model in a form that others read."""
+"""``nuat export``: write a trained model in a format that other programs read."""
 
 import errno
 from dataclasses import dataclass, field
@@ -17,18 +17,18 @@ _ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "robustbench": "-rob
 
 @dataclass(frozen=True, kw_only=True)
 class _Export:
-    """Write a trained model in a form that others read. What is written is checked against the model first."""
+    """Write a trained model in a format that other programs read. The result is checked against the model first."""
 
     model: tyro.conf.Positional[Path]
-    """Folder of a run (its best weights are taken), or a .safetensors file of nuat's."""
+    """Folder of a run (its best weights are taken), or a .safetensors file that nuat wrote."""
     format: Literal["safetensors", "onnx", "robustbench"]
-    """safetensors: the weights alone, for nuat.load. onnx: one file for other runtimes, opset 18, images in [0, 1] to
-    logits, any batch size; needs pip install 'nuat[export]'. robustbench: a folder for a submission, from an evaluation
-    of the run with clean and autoattack."""
+    """safetensors: the weights, for nuat.load. onnx: one file for other runtimes (opset 18, images in [0, 1] to logits,
+    any batch size); needs pip install 'nuat[export]'. robustbench: a folder for a submission, from an evaluation of the
+    run with clean and autoattack."""
     out: Path | None = None
-    """File or, for robustbench, folder to write; none: the run's name in the current folder."""
+    """File, or folder for robustbench, to write. None: the run's name, in the current folder."""
     robustbench: Submission = field(default_factory=Submission)
-    """For robustbench: what the run does not know of its entry."""
+    """For robustbench: facts of the entry that the run does not record."""
 
 
 def export(arguments: list[str]) -> int:
@@ -36,9 +36,9 @@ def export(arguments: list[str]) -> int:
     if not arguments or "-h" in arguments or "--help" in arguments:
         parse(_Export, ["--help"], prog="nuat export")
     if arguments[0].startswith("-"):
-        raise InputError("say first what to export: nuat export RUN|WEIGHTS --format ....")
+        raise InputError("name the model first: nuat export RUN|WEIGHTS --format ....")
     if not any(word.startswith("--format") for word in arguments):
-        raise InputError("say in which form: --format safetensors, --format onnx or --format robustbench.")
+        raise InputError("give a format: --format safetensors, --format onnx or --format robustbench.")
     asked = parse(_Export, arguments, prog="nuat export")
     if asked.format != "robustbench" and asked.robustbench != Submission():
         raise InputError(f"--robustbench settings have no effect on --format {asked.format}; leave them out.")
@@ -55,7 +55,7 @@ def export(arguments: list[str]) -> int:
                 said = to_robustbench(trained, target, asked.robustbench)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise  # a full disk is no mistake in --out
+            raise  # a full disk is not a mistake in --out
         named = "" if error.filename is None else f": {error.filename}"
         raise InputError(f"--out {target}: nothing can be written there ({error.strerror}{named}).") from None
     console = Console()

@@ -1,4 +1,4 @@
-"""Settings of the images."""
+"""Settings of the images: source, split and augmentation."""
 
 import itertools
 from dataclasses import dataclass
@@ -11,63 +11,65 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where the images come from, how they are split and augmented."""
+    """Source of the images, their split and their augmentation."""
 
     name: str = "mnist-sample"
     """Data set that nuat knows by name (mnist-sample, mnist, cifar10, cifar100, ...), used when no path is given."""
     path: Path | None = None
-    """Used instead: an .npz (x_train, y_train, x_test, y_test), an image folder (train/<class>/*.png), or a folder of
-    tar shards (train/NAME-000000.tar)."""
+    """Images of your own: an .npz file (x_train, y_train, x_test, y_test), an image folder (train/<class>/*.png), or a
+    folder of tar shards (train/NAME-000000.tar). None: the data set called data.name."""
     download: bool = True
-    """Whether a named source that is not in the cache may be downloaded."""
+    """Whether a named data set that is not in the cache may be downloaded."""
     cache: Path | None = None
-    """Folder of downloads and decoded folders; none: $NUAT_CACHE, else .cache/nuat in the home folder."""
+    """Folder of downloads and decoded images. None: $NUAT_CACHE, else .cache/nuat in the home folder."""
     loading: Literal["memory", "stream"] = "memory"
-    """memory: decode all images once, into memory. stream: decode the training images of a folder or of shards anew in
-    each epoch, in worker processes while training; random crops then come out of the original images."""
+    """memory: decode all images once. stream: decode the training images of a folder or of shards in every epoch, in
+    worker processes during training; random crops are then taken from the original images."""
     workers: int | None = None
-    """Streaming: processes that decode, >= 0; none: the processor's cores less one, at most 16; 0: the training
-    process itself."""
+    """Streaming: processes that decode, >= 0. None: the processor's cores less one, at most 16. 0: the training process
+    decodes."""
     on_bad: Literal["refuse", "skip"] = "refuse"
-    """Image folders and shards: what files that cannot be decoded do at the start: end the run, or be left out."""
+    """Image folders and shards: whether files that cannot be decoded end the run (refuse) or are left out and counted
+    (skip)."""
     image_size: int | None = None
-    """Image folders and shards: side [pixels] that images are resized and centre-cropped to; none: all are of one
-    size."""
+    """Image folders and shards: side [pixels] that images are resized and centre-cropped to. None: all images have one
+    size already."""
     eval_resize: int | None = None
-    """Images of evaluations: the shorter side [pixels] is resized to this and the centre of image_size cut out, as on
-    ImageNet with 256 and 224; none: it is resized to image_size."""
+    """Images of evaluations: the shorter side is resized to this [pixels], then the centre of image_size is cut out, as
+    on ImageNet with 256 and 224. None: the shorter side is resized to image_size."""
     subset: Literal["imagenet100"] | None = None
-    """Image folders: take only these classes, imagenet100 for the 100 of ImageNet that the GAT authors chose; none:
-    all."""
+    """Image folders: take only these classes; imagenet100 means the 100 of ImageNet that the GAT authors chose. None:
+    all classes."""
     validation: int = 500
-    """Training images held out, class-balanced, to choose the best epoch; >= 0. From an image folder that has a val
-    part beside test, this many of its images."""
+    """Training images held out, class-balanced, to choose the best epoch, >= 0. If an image folder has both val and
+    test, they are taken from val instead."""
     split_seed: int = 0
-    """Seed of that split, apart from the run's seed so that runs of several seeds share one split."""
+    """Seed of that split. It is not the run's seed, so runs of several seeds share one split."""
     train_limit: int | None = None
-    """Use only this many training images, class-balanced, after the split; none: all."""
+    """Use only this many training images, class-balanced, after the split. None: all."""
     crop_padding: int = 0
-    """Random crop: zeros [pixels] padded on each side; 0: no crop."""
+    """Random crop: zeros [pixels] padded on each side. 0: no crop."""
     crop_scale: float | None = None
-    """Random resized crop: least fraction of the area that is cut out, in (0, 1); none: off. ImageNet's is 0.08."""
+    """Random resized crop: least fraction of the area that is cut out, in (0, 1); 0.08 on ImageNet. None: no such
+    crop."""
     flip: bool = False
     """Random horizontal flip."""
     progressive_sizes: tuple[int, ...] = ()
-    """Side [pixels] of the training images in each phase of the run, as FBF's 128,224,288; empty: image_size
+    """Side [pixels] of the training images in each phase of the run, such as FBF's 128,224,288. Empty: image_size
     throughout. Evaluations stay at image_size."""
     progressive_from: tuple[float, ...] = ()
-    """Fraction of the run at which each of these phases begins, in [0, 1), increasing, the first 0."""
+    """Fraction of the run at which each of these phases begins, in [0, 1), increasing from 0."""
 
     @property
     def of_folders(self) -> list[str]:
-        """Settings that have an effect on nothing but a folder, as text; image_size is not among them."""
+        """Settings that only folders use, as text; image_size is not among them."""
         values = {"loading": "stream", "on_bad": "skip", "subset": "imagenet100"}
         return [f"data.{name}={value}" for name, value in values.items() if getattr(self, name) == value]
 
     def size_at(self, epoch: int, epochs: int) -> int | None:
-        """Return the side [pixels] of the training images in epoch ``epoch`` (from 0) of ``epochs``; none: image_size.
+        """Return the side [pixels] of training images in epoch ``epoch`` (from 0) of ``epochs``; None: image_size.
 
-        A phase begins with the first epoch of which no part lies before its fraction of the run.
+        A phase begins with the first epoch that lies wholly after its fraction of the run.
         """
         phases = zip(self.progressive_sizes, self.progressive_from, strict=True)
         # 0.1 * 30 is a little more than 3 in floating point
@@ -94,7 +96,7 @@ class DataConfig:
         self._check_phases()
 
     def _check_reading(self) -> None:
-        """Refuse what images of files are read by where it cannot be or has no effect."""
+        """Refuse settings of reading files that are impossible or have no effect."""
         if self.path is None and self.of_folders:
             raise InputError(
                 f"{self.of_folders[0]} has no effect on {self.name}: give the folder of the images as data.path."
@@ -110,16 +112,16 @@ class DataConfig:
         if self.eval_resize is not None and (self.image_size is None or self.eval_resize < self.image_size):
             raise InputError(
                 f"data.eval_resize={self.eval_resize}, data.image_size={self.image_size}: image_size is cut out of the "
-                "image of eval_resize, so give both, the latter at least as large."
+                "image of eval_resize; give both, eval_resize at least as large."
             )
 
     def _check_phases(self) -> None:
-        """Refuse phases of the image size that cannot be."""
+        """Refuse impossible phases of the image size."""
         sizes, starts = self.progressive_sizes, self.progressive_from
         if len(sizes) != len(starts):
             raise InputError(
-                f"data.progressive_sizes has {len(sizes)} values and data.progressive_from {len(starts)}: give both of "
-                "each phase."
+                f"data.progressive_sizes has {len(sizes)} values and data.progressive_from {len(starts)}: give one of "
+                "each per phase."
             )
         for size in sizes:
             at_least("data.progressive_sizes", size, 1)

@@ -1,4 +1,4 @@
-"""Random crops and flip of a whole batch at once, on the device where the images are."""
+"""Random crops and flips of a whole batch, on the device of the images."""
 
 import math
 
@@ -9,21 +9,24 @@ from torch import Tensor
 from nuat.core.random import Source, integers, uniform
 
 _STRETCH = 4 / 3
-"""Most that a resized crop is stretched along one side relative to the other, as usual on ImageNet."""
+"""Largest ratio of a crop's sides, relative to the image's; the usual value on ImageNet."""
 
 
 def random_crop(images: Tensor, padding: int, source: Source) -> Tensor:
-    """Shift each image by its own random offset of up to ``padding`` pixels; zeros come in from outside.
-
-    The same as padding each side with zeros and cutting out a window of the original size at a place drawn uniformly.
+    """Pad each image with zeros and cut out a window of its original size at a random place.
 
     Args:
         images: [B, C, H, W] of any type.
-        padding: zeros [pixels] on each side, >= 0; 0 returns the images and draws nothing.
-        source: on the device of the images; 2 B integers are drawn from it.
+        padding: zeros [pixels] on each side, >= 0. With 0 the images are returned and nothing is drawn.
+        source: generator on the device of the images; 2 B integers are drawn from it.
 
     Returns:
         New images [B, C, H, W] of the same type.
+
+    Example:
+        >>> images = torch.ones(2, 1, 4, 4)
+        >>> random_crop(images, 1, torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 1, 4, 4])
     """
     if padding == 0:
         return images
@@ -39,20 +42,20 @@ def random_crop(images: Tensor, padding: int, source: Source) -> Tensor:
 def random_resized_crop(images: Tensor, scale: float, source: Source) -> Tensor:
     """Cut a random box out of each image and resize it to the image's own size (bilinear).
 
-    The box's area is uniform in [scale, 1] of the image's; its sides, relative to the image's, are in a ratio that is
-    log-uniform in [3/4, 4/3], of which a large box keeps what fits into the image; its place is uniform.
+    The box's area is uniform in [scale, 1] times the image's. The ratio of its sides, relative to the image's, is
+    log-uniform in [3/4, 4/3]; for a large box this range is cut to what fits into the image. Its place is uniform.
 
     Args:
         images: uint8 [B, C, H, W].
         scale: least area, in (0, 1).
-        source: on the device of the images; 4 B numbers are drawn from it.
+        source: generator on the device of the images; 4 B numbers are drawn from it.
 
     Returns:
         New images uint8 [B, C, H, W], rounded.
     """
     drawn = uniform((4, len(images)), source, images.new_empty((), dtype=torch.float32), images=1)
     area = scale + (1.0 - scale) * drawn[0]
-    # both sides, sqrt(area * ratio) and sqrt(area / ratio), are at most 1 where the ratio is in [area, 1 / area]
+    # both sides, sqrt(area * ratio) and sqrt(area / ratio), are at most 1 if the ratio is in [area, 1 / area]
     log_ratio = (2.0 * drawn[1] - 1.0) * (-area.log()).clamp(max=math.log(_STRETCH))
     width, height = (area * log_ratio.exp()).sqrt(), (area / log_ratio.exp()).sqrt()
     # the box's centre in affine_grid's coordinates, in which the image reaches from -1 to 1
@@ -70,10 +73,16 @@ def random_flip(images: Tensor, source: Source) -> Tensor:
 
     Args:
         images: [B, C, H, W] of any type.
-        source: on the device of the images; B numbers are drawn from it.
+        source: generator on the device of the images; B numbers are drawn from it.
 
     Returns:
         New images [B, C, H, W] of the same type.
+
+    Example:
+        >>> images = torch.arange(2.0).expand(8, 1, 1, 2)
+        >>> flipped = random_flip(images, torch.Generator().manual_seed(0))
+        >>> sorted({tuple(row) for row in flipped.flatten(1).tolist()})
+        [(0.0, 1.0), (1.0, 0.0)]
     """
     flipped = uniform((len(images),), source, images.new_empty((), dtype=torch.float32)) < 0.5
     return torch.where(flipped[:, None, None, None], images.flip(3), images)
@@ -87,7 +96,7 @@ def resize(images: Tensor, size: int) -> Tensor:
         size: >= 1.
 
     Returns:
-        Images uint8 [B, C, h, w], rounded; the same ones where they have that size.
+        Images uint8 [B, C, h, w], rounded. Images that have that size already are returned unchanged.
     """
     height, width = images.shape[2:]
     if min(height, width) == size:

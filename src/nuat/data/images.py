@@ -1,4 +1,4 @@
-"""Labelled images as two tensors: what every part of the package trains on and evaluates with."""
+"""Sets of labelled images, the form in which the whole package trains and evaluates."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +14,15 @@ _NO_LABELS = (torch.bool, torch.complex64, torch.complex128)
 
 
 class Images(Protocol):
-    """Labelled images of one shape: whole on a device (``ImageSet``), or decoded when asked for (``StreamedSet``)."""
+    """Labelled images of one shape.
+
+    ``ImageSet`` holds them on a device; ``StreamedSet`` decodes them when they are asked for.
+
+    Example:
+        >>> images: Images = ImageSet(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
+        >>> images.select(torch.tensor([1])).labels
+        tensor([1])
+    """
 
     @property
     def labels(self) -> Tensor:
@@ -30,7 +38,7 @@ class Images(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where images are when they are used."""
+        """Device on which the images are used."""
 
     def __len__(self) -> int: ...
 
@@ -38,10 +46,10 @@ class Images(Protocol):
         """Return the set for use on ``device``."""
 
     def subset(self, indices: Tensor) -> Self:
-        """Return a set of the same kind of the images at ``indices`` (int64 [n]) in that order."""
+        """Return the images at ``indices`` (int64 [n]), in that order, as a set of the same kind."""
 
     def select(self, indices: Tensor) -> "ImageSet":
-        """Return the images at ``indices`` (int64 [n]) in that order as evaluations see them, on the set's device."""
+        """Return the images at ``indices`` (int64 [n]), in that order, as evaluations see them, on the set's device."""
 
     def fingerprint(self) -> str:
         """Return a digest of the images and labels, in order."""
@@ -49,14 +57,19 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images that lie whole on one device.
+    """Labelled images on one device.
 
     Attributes:
         images: uint8 [N, C, H, W], pixels in 0..255.
         labels: [N] of any integer type, kept as int64; classes from 0.
 
     Raises:
-        InputError: a shape or type is another one, or the lengths or the devices differ.
+        InputError: a shape or type is wrong, or the lengths or devices differ.
+
+    Example:
+        >>> images = ImageSet(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
+        >>> len(images), images.channels, images.image_size
+        (2, 1, (28, 28))
     """
 
     images: Tensor
@@ -75,7 +88,7 @@ class ImageSet:
             )
         object.__setattr__(self, "labels", self.labels.long())  # frozen for users
         if len(self.images) != len(self.labels):
-            raise InputError(f"{len(self.images)} images but {len(self.labels)} labels: give one label an image.")
+            raise InputError(f"{len(self.images)} images but {len(self.labels)} labels: give one label per image.")
         if self.images.device != self.labels.device:
             raise InputError(
                 f"images are on {self.images.device} but labels on {self.labels.device}: move both to one device."
@@ -89,7 +102,7 @@ class ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device))
 
     def select(self, indices: Tensor) -> "ImageSet":
-        """Return the images at ``indices`` (int64 [n]) in that order, on the device of the set."""
+        """Return the images at ``indices`` (int64 [n]), in that order, on the set's device."""
         indices = indices.to(self.images.device)
         return ImageSet(self.images[indices], self.labels[indices])
 
@@ -109,7 +122,7 @@ class ImageSet:
 
     @property
     def device(self) -> torch.device:
-        """Where the images lie."""
+        """Device of the images."""
         return self.images.device
 
     def fingerprint(self) -> str:
@@ -119,20 +132,20 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class UnsplitData:
-    """What a reader (``npz``, ``folders``, torchvision) returns, before the split. All on the CPU."""
+    """A data set as its reader returns it, before the split, on the CPU."""
 
     train: Images
-    """The source's whole training part."""
+    """Whole training part."""
     test: Images
-    """The source's evaluation part."""
+    """Evaluation part."""
     classes: tuple[str, ...]
     """Name of each class, in the order of the labels."""
     description: str
     """Where the images come from, for people."""
     validation: Images | None = None
-    """The source's own validation part, if it has one."""
+    """The set's own validation part. None: it has none."""
     held_out: Callable[[Tensor], ImageSet] | None = None
-    """Returns training images, by their positions int64 [n], as evaluations see them; none: ``train.select`` does."""
+    """Return training images, by their positions int64 [n], as evaluations see them. None: ``train.select`` does."""
     skipped: int = 0
     """Files left out because they cannot be decoded."""
     skipped_names: tuple[str, ...] = ()
@@ -141,21 +154,29 @@ class UnsplitData:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The three sets of a run."""
+    """The three image sets of a run.
+
+    Example:
+        >>> from nuat.config import DataConfig
+        >>> from nuat.data import load
+        >>> digits: Dataset = load(DataConfig(name="mnist-sample", validation=200))
+        >>> len(digits.train), len(digits.validation), len(digits.test)
+        (3800, 200, 1000)
+    """
 
     train: Images
     """Images to train on."""
     validation: ImageSet
-    """Images that choose the best epoch; may be empty."""
+    """Images that the best epoch is chosen on; may be empty."""
     test: Images
-    """Images of the final evaluation; nothing is chosen on them."""
+    """Images of the final evaluation; no choice depends on them."""
     classes: tuple[str, ...]
     """Name of each class, in the order of the labels."""
     source: str
     """Where the images come from, for people."""
     validation_indices: Tensor
-    """int64 [len(validation)], sorted, on the CPU: positions of the validation images in the source's training part,
-    or in its validation part where it has one."""
+    """int64 [len(validation)], sorted, on the CPU: positions of the validation images in the set's own validation part,
+    or, if it has none, in its training part."""
     skipped: int = 0
     """Files left out because they cannot be decoded."""
     skipped_names: tuple[str, ...] = ()
@@ -179,16 +200,26 @@ class Dataset:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Turn uint8 images of any shape into float32 in [0, 1], bit for bit as torchvision's ``ToTensor`` does."""
-    # The divisor is a tensor because CUDA divides by a Python number as a product with its rounded reciprocal:
-    # some pixels would differ in the last bit from those of the CPU.
+    """Convert uint8 images of any shape to float32 in [0, 1], bit for bit as torchvision's ``ToTensor`` does.
+
+    Example:
+        >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+        tensor([0.0000, 0.2000, 1.0000])
+    """
+    # The divisor is a tensor: CUDA divides by a Python number by multiplying with its rounded reciprocal, and some
+    # pixels would differ from the CPU's in the last bit.
     return images.float() / torch.full((), 255.0, dtype=torch.float32, device=images.device)
 
 
 def batches(images: ImageSet, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``(x, y)`` in order, for evaluation: x float32 [B, C, H, W] in [0, 1], y int64 [B].
 
-    B is ``batch_size`` (>= 1) but for the last batch, which holds what is left.
+    B is ``batch_size`` (>= 1), except in the last batch, which holds the rest.
+
+    Example:
+        >>> images = ImageSet(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.arange(5))
+        >>> [len(y) for x, y in batches(images, 2)]
+        [2, 2, 1]
     """
     for start in range(0, len(images), batch_size):
         stop = start + batch_size

@@ -1,4 +1,4 @@
-"""The batches of an epoch: order, augmentation, conversion to float."""
+"""Batches of an epoch: order, augmentation, conversion to float, and checks of the sizes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,27 +18,35 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images of one training step."""
+    """Images of one training step.
+
+    Example:
+        >>> Batch(x=torch.zeros(2, 1, 4, 4), y=torch.tensor([0, 1]), index=torch.tensor([5, 3])).x.shape
+        torch.Size([2, 1, 4, 4])
+    """
 
     x: Tensor
-    """float32 [B, C, H, W] in [0, 1], augmented: the batch's images on this device, with one device all M."""
+    """float32 [B, C, H, W] in [0, 1], augmented: this device's share of the batch; on one device, all M images."""
     y: Tensor
-    """int64 [M], the classes of the whole batch."""
+    """int64 [M], classes of the whole batch."""
     index: Tensor
-    """int64 [M], positions in the training set of the whole batch."""
+    """int64 [M], positions of the whole batch in the training set."""
 
 
 def check_shares(n: int, batch_size: int, devices: int, least: int) -> None:
-    """Refuse a batch size that does not give each of several devices its images.
+    """Refuse a batch size that leaves one of several devices with too few images.
 
     Args:
         n: training images.
-        batch_size: images a batch, on all devices together.
-        devices: how many share a batch, >= 2.
-        least: images that each needs of every batch: 2 for batch norm per device, otherwise 1.
+        batch_size: images per batch, on all devices together.
+        devices: number of devices that share a batch, >= 2.
+        least: images that each device needs of every batch: 2 for batch norm per device, otherwise 1.
 
     Raises:
-        InputError: the batch size does not divide, or some device would get too few of a full or the last batch.
+        InputError: the batch size does not divide among the devices, or a device would get too few images.
+
+    Example:
+        >>> check_shares(1000, 100, devices=4, least=2)
     """
     if batch_size % devices:
         near = max(least * devices, round(batch_size / devices) * devices)
@@ -58,21 +66,24 @@ def check_shares(n: int, batch_size: int, devices: int, least: int) -> None:
 
 
 def check_batches(n: int, batch_size: int) -> None:
-    """Refuse a batch size with which some batch of an epoch would hold a single image.
+    """Refuse a batch size with which a batch of an epoch would hold a single image.
 
-    Batch norm in training mode and the joint statistics of a batch need two images.
+    Batch norm in training mode and joint statistics of a batch need two images.
 
     Args:
         n: training images.
-        batch_size: images a batch.
+        batch_size: images per batch.
 
     Raises:
-        InputError: some batch would hold one image, or there is no batch.
+        InputError: a batch would hold one image, or there is no batch.
+
+    Example:
+        >>> check_batches(1000, 100)  # 1001 is refused: its last batch would hold one image
     """
     if n < 2:
-        raise InputError(f"{n} training images: at least 2 are needed, because batch norm needs 2 images a batch.")
+        raise InputError(f"{n} training images: at least 2 are needed, because batch norm needs 2 images per batch.")
     if batch_size < 2:
-        raise InputError(f"batch_size={batch_size}: batch norm needs at least 2 images a batch; try 64.")
+        raise InputError(f"batch_size={batch_size}: batch norm needs at least 2 images per batch; try 64.")
     if n % batch_size == 1:
         larger = batch_size + 1
         while n % larger == 1:
@@ -84,15 +95,19 @@ def check_batches(n: int, batch_size: int) -> None:
 
 
 def check_sizes(model: nn.Module, config: DataConfig, channels: int) -> None:
-    """Refuse ``progressive_sizes`` that a model does not take, before hours pass.
+    """Refuse ``progressive_sizes`` that a model does not take, before a long run begins.
 
     Args:
-        model: images [B, C, H, W] in [0, 1] to logits; it is asked once a size, in evaluation mode, which it leaves.
+        model: images [B, C, H, W] in [0, 1] to logits. It is called once per size in evaluation mode; its modes stay.
         config: the settings.
         channels: C.
 
     Raises:
         InputError: the model fails on one of the sizes.
+
+    Example:
+        >>> net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> check_sizes(net, DataConfig(progressive_sizes=(8, 16), progressive_from=(0.0, 0.5)), 3)
     """
     modes = [(module, module.training) for module in model.modules()]
     example = next(model.parameters(), torch.empty(0))
@@ -128,29 +143,34 @@ def epoch_batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch, every image once, the last batch holding what is left.
+    """Yield the batches of one epoch: every image once, the last batch holding the rest.
 
-    A run that stopped after k batches gets the same remaining ones from ``start=k`` and a generator in the state that
-    it had then: the skipped batches draw nothing.
+    Skipped batches draw nothing. A run that stopped after k batches gets the same remaining ones from ``start=k`` and a
+    generator in the state of that moment.
 
     Args:
-        images: the training set, for the device of the run: an ``ImageSet`` or a ``StreamedSet``.
-        batch_size: images a batch; see ``check_batches``.
-        order_seed: of the order of the images, and of the augmentation of streamed ones.
-        epoch: number of the epoch, >= 0; each has its own order.
-        crop_padding: zeros [pixels] on each side before the random crop; 0: no crop.
+        images: the training set on the device of the run: an ``ImageSet`` or a ``StreamedSet``.
+        batch_size: images per batch; see ``check_batches``.
+        order_seed: seed of the order of the images, and of the augmentation of streamed ones.
+        epoch: number of the epoch, >= 0. Each epoch has its own order.
+        crop_padding: zeros [pixels] on each side before the random crop. 0: no crop.
         flip: whether images are mirrored at random.
-        generator: of the augmentation of an ``ImageSet``, on its device.
-        crop_scale: least area of the random resized crop; none: no such crop.
-        size: shorter side [pixels] of x; none: as the images are.
+        generator: source of the augmentation of an ``ImageSet``, on its device.
+        crop_scale: least area of the random resized crop. None: no such crop.
+        size: shorter side [pixels] of x. None: the images' own.
         start: batches to skip, >= 0.
-        channels_last: whether x is stored with the channels innermost.
-        rank: of this device among ``ranks``: x holds rows rank, rank + ranks, ... of a batch, y and index are the whole
-            batch's.
-        ranks: devices that share each batch.
+        channels_last: whether x is stored in torch's channels-last format.
+        rank: number of this device. x holds rows rank, rank + ranks, ... of a batch; y and index hold all rows.
+        ranks: number of devices that share each batch.
 
     Raises:
-        InputError: while it goes on, a streamed image cannot be read any more, or a process that decodes died.
+        InputError: a streamed image can no longer be read, or a decoding process died.
+
+    Example:
+        >>> images = ImageSet(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.arange(5))
+        >>> settings = {"crop_padding": 1, "flip": True, "generator": torch.Generator().manual_seed(0)}
+        >>> [len(batch.y) for batch in epoch_batches(images, 2, order_seed=0, epoch=0, **settings)]
+        [2, 2, 1]
     """
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     if isinstance(images, StreamedSet):
@@ -164,7 +184,7 @@ def epoch_batches(
         return
     if not isinstance(images, ImageSet):
         raise TypeError(f"{type(images).__name__}: expected an ImageSet or a StreamedSet")
-    # one transfer an epoch rather than one a batch
+    # one transfer per epoch rather than one per batch
     order = epoch_order(len(images), order_seed, epoch).to(images.images.device)
     for first in range(start * batch_size, len(images), batch_size):
         index = order[first : first + batch_size]
@@ -181,7 +201,7 @@ def epoch_batches(
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the host on ``device``, without waiting for what a GPU has yet to do."""
+    """Copy a CPU tensor to ``device`` without waiting for the GPU's queue."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

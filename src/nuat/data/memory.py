@@ -1,4 +1,4 @@
-"""All images of a folder or of shards, decoded once into memory."""
+"""Images of a folder or of shards, all decoded into memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class _Decoded:
-    """The pixels of N files of which some are bad."""
+    """Pixels of N files, some of which may be bad."""
 
     images: NDArray[np.uint8]
     """[N - bad, C, H, W]."""
@@ -38,21 +38,21 @@ class _Decoded:
 def read(
     parts: Parts, image_size: int | None, cache: Path, *, eval_resize: int | None = None, on_bad: OnBad = "refuse"
 ) -> UnsplitData:
-    """Decode all parts.
+    """Decode all parts of a data set.
 
     The images have one channel if all of them are greyscale, otherwise three. Decoded pixels are kept in
-    ``cache/folders`` under a name made from the files' relative paths, sizes, times and the settings; delete that
-    folder to free the space.
+    ``cache/folders``, under a name made from the settings and the files' paths, sizes and times. Delete that folder to
+    free the space.
 
     Args:
-        parts: what the folder holds.
-        image_size: side [pixels] of the square images to resize and crop to; None: all images are of one size.
-        cache: folder of the decoded images.
-        eval_resize: see ``DataConfig``; training images are not affected.
+        parts: samples of the folder.
+        image_size: side [pixels] that images are resized and cropped to. None: all images have one size already.
+        cache: folder that keeps the decoded images.
+        eval_resize: see ``DataConfig``. It does not affect training images.
         on_bad: see ``DataConfig``.
 
     Raises:
-        InputError: files are damaged and refused, or the sizes differ and no image_size is given.
+        InputError: files are damaged and ``on_bad`` refuses them, or sizes differ and no image_size is given.
     """
     decoded = _decoded(parts, image_size, eval_resize, cache, on_bad)
     good = np.ones(sum(map(len, parts.all)), dtype=np.bool_)
@@ -82,16 +82,16 @@ def read(
 
 
 def decode_evaluated(samples: Samples, channels: int, size: int, resize: int | None) -> ImageSet:
-    """Decode samples as evaluations see them, in parallel.
+    """Decode samples in parallel, as evaluations see them.
 
     Args:
-        samples: all are decoded.
+        samples: samples to decode.
         channels: C of the images.
         size: side [pixels].
         resize: see ``DataConfig.eval_resize``.
 
     Raises:
-        InputError: one cannot be read or decoded.
+        InputError: a sample cannot be read or decoded.
     """
     images = np.empty((len(samples), channels, size, size), dtype=np.uint8)
     decoded = each([samples], lambda part, i: decode(part.read(i), part.name(i), size, resize), "Decoding images")
@@ -103,13 +103,13 @@ def decode_evaluated(samples: Samples, channels: int, size: int, resize: int | N
 
 
 def place(pixels: NDArray[np.uint8], into: NDArray[np.uint8], name: str) -> None:
-    """Copy an image [1 or C, H, W] into its place [C, H, W]; one channel spreads to all three.
+    """Copy an image [1 or C, H, W] to its place [C, H, W]; a single channel is repeated.
 
     Raises:
-        InputError: it has colours where no image had.
+        InputError: the image has colours, though all were grey when they were checked.
     """
     if len(pixels) > len(into):
-        raise InputError(f"{name} has colours, but all images were grey when they were looked at; start again.")
+        raise InputError(f"{name} has colours, but all images were grey when they were checked; start again.")
     into[:] = pixels
 
 
@@ -118,7 +118,7 @@ def _evaluated(train: Samples, channels: int, size: int, resize: int) -> Callabl
 
 
 def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cache: Path, on_bad: OnBad) -> _Decoded:
-    """Return the pixels of all files, from the cache if they are there."""
+    """Return the pixels of all files, from the cache if it has them."""
     n = sum(map(len, parts.all))
     key = cache_key(parts.kind, f"{image_size}" if eval_resize is None else f"{image_size} {eval_resize}", parts.all)
     path = cache / "folders" / f"{key}.npz"
@@ -137,7 +137,7 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
 
 
 def _known(path: Path, n: int) -> _Decoded | None:
-    """Return what was decoded before, or None where there is no whole file of it (it is then made again)."""
+    """Return what the cache holds, or None if it has no whole file for these ``n`` samples."""
     kept = read_cache(path)
     if kept is None or "images" not in kept:
         return None
@@ -172,7 +172,7 @@ def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -
                 f"{one} is {images.shape[3]}x{images.shape[2]} pixels but {other} is "
                 f"{pixels.shape[2]}x{pixels.shape[1]}; give --data.image-size to resize and crop all of them."
             )
-        images[i] = pixels  # one channel spreads to all three
+        images[i] = pixels  # a single channel is repeated
         greyscale = greyscale and len(pixels) == 1
     kept = images[good[: len(images)]] if bad else images
     return _Decoded(np.ascontiguousarray(kept[:, :1]) if greyscale else kept, tuple(bad))

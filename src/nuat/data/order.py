@@ -1,4 +1,4 @@
-"""The order of an epoch: a pure function of the seed and the epoch."""
+"""Order of an epoch: a pure function of the seed and the epoch."""
 
 import numpy as np
 import torch
@@ -12,23 +12,23 @@ WINDOW = 16
 
 
 def epoch_order(n: int, order_seed: int, epoch: int) -> Tensor:
-    """Return the order of an epoch, a permutation int64 [n] on the CPU that depends on nothing but the arguments."""
+    """Return the order of an epoch: a permutation int64 [n] on the CPU that depends on the arguments alone."""
     return torch.randperm(n, generator=_generator(order_seed, epoch))
 
 
 def shard_order(shards: NDArray[np.int32], order_seed: int, epoch: int) -> Tensor:
-    """Return an order in which samples that lie together on the disk are read at about the same time.
+    """Return an order in which samples of one shard are read at about the same time.
 
-    The shards are permuted, and the samples are shuffled within each window of ``WINDOW`` shards in that order. A batch
-    thus draws from 16 shards rather than from all: samples must have been shuffled before they were put into shards.
+    The shards are permuted, and samples are shuffled within each window of ``WINDOW`` shards of that order. A batch
+    thus comes from 16 shards, not from all of them, so samples should be shuffled before they are written to shards.
 
     Args:
-        shards: int32 [n], the shard of each sample.
-        order_seed: of the order.
+        shards: int32 [n], number of each sample's shard.
+        order_seed: seed of the order.
         epoch: number of the epoch, >= 0.
 
     Returns:
-        A permutation int64 [n] on the CPU that depends on nothing but the arguments.
+        A permutation int64 [n] on the CPU that depends on the arguments alone.
     """
     if len(shards) == 0:
         return torch.empty(0, dtype=torch.int64)

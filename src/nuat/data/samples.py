@@ -1,7 +1,7 @@
-"""Encoded images with their labels, read one by one at random.
+"""Encoded images with their labels, read one by one in any order.
 
-Millions of them are held in a few arrays rather than in Python objects: worker processes share the pages of an array
-for good, while counting the references to an object copies its page into every process that looks at it.
+Millions of samples are held in a few arrays rather than in Python objects. Worker processes share the memory pages of
+an array; counting the references to an object copies its page into every process that uses it.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from nuat.errors import TransientError
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """M names as two arrays."""
+    """M names, held as two arrays."""
 
     text: NDArray[np.uint8]
-    """All names, one after the other."""
+    """All names, concatenated."""
     ends: NDArray[np.int64]
-    """[M], where each ends."""
+    """[M], where each name ends."""
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Names":
@@ -43,18 +43,18 @@ class Names:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Samples(ABC):
-    """N encoded images: ``rows`` of the M that a source holds."""
+    """N encoded images: ``rows`` of the M images of a source."""
 
     root: Path
     """Folder of the source."""
     names: Names
-    """Of all M."""
+    """Names of all M."""
     sizes: NDArray[np.int64]
-    """[M], bytes of the encoded image."""
+    """[M], size of the encoded image [bytes]."""
     all_labels: NDArray[np.int64]
     """[M], classes from 0."""
     rows: NDArray[np.int64]
-    """[N], which of the M these are."""
+    """[N], positions of these samples among the M."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -65,36 +65,36 @@ class Samples(ABC):
         return self.all_labels[self.rows]
 
     def take(self, indices: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
-        """Return the samples at ``indices`` in that order, or those that a mask bool [N] marks."""
+        """Return the samples at ``indices``, in that order, or those that a mask bool [N] selects."""
         return replace(self, rows=self.rows[indices])
 
     @abstractmethod
     def name(self, i: int) -> str:
-        """Return what sample ``i`` is called in errors."""
+        """Return the name of sample ``i`` for messages."""
 
     @abstractmethod
     def read(self, i: int) -> bytes:
         """Return the encoded image ``i``.
 
         Raises:
-            TransientError: it cannot be read.
+            TransientError: the image cannot be read.
         """
 
     @abstractmethod
     def stamps(self) -> Iterator[bytes]:
-        """Yield what changes when the samples do: names, sizes, times."""
+        """Yield what identifies the samples' content: names, sizes, times."""
 
     @abstractmethod
     def order(self, order_seed: int, epoch: int) -> Tensor:
-        """Return the order of an epoch, a permutation int64 [N] that depends on nothing but the arguments."""
+        """Return the order of an epoch: a permutation int64 [N] that depends on the arguments alone."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FileSamples(Samples):
-    """Image files below ``root``; their names are paths relative to it."""
+    """Image files below ``root``, named by their paths relative to it."""
 
     times: NDArray[np.int64]
-    """[M], of the last change [ns]."""
+    """[M], time of the last change [ns]."""
 
     def name(self, i: int) -> str:
         """Return the path of file ``i``."""
@@ -113,7 +113,7 @@ class FileSamples(Samples):
             yield b"\0" + os.fsencode(self.names[row]) + f"\0{self.sizes[row]}\0{self.times[row]}".encode()
 
     def order(self, order_seed: int, epoch: int) -> Tensor:
-        """Return ``epoch_order``: any image may come at any time."""
+        """Return ``epoch_order``: any file may be read at any time."""
         return epoch_order(len(self), order_seed, epoch)
 
     def _path(self, i: int) -> Path:
@@ -122,16 +122,16 @@ class FileSamples(Samples):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ShardSamples(Samples):
-    """Members of uncompressed tar files below ``root``; their names are those in the tar file."""
+    """Members of uncompressed tar files below ``root``, named as in the tar file."""
 
     shards: tuple[str, ...]
     """Paths of the tar files relative to root."""
     shard_stamps: tuple[str, ...]
-    """Size and time of each."""
+    """Size and time of each tar file."""
     shard: NDArray[np.int32]
-    """[M], which shard each sample lies in."""
+    """[M], number of each sample's shard."""
     offsets: NDArray[np.int64]
-    """[M], where its image begins there [bytes]."""
+    """[M], position of its image in the shard [bytes]."""
 
     def name(self, i: int) -> str:
         """Return the shard and the member of sample ``i``."""
@@ -145,7 +145,7 @@ class ShardSamples(Samples):
         try:
             with self._path(row).open("rb") as file:
                 file.seek(int(self.offsets[row]))
-                content = file.read(wanted)  # all of it: where a disk is a network's, an unbuffered read may be short
+                content = file.read(wanted)  # buffered: on a network disk an unbuffered read may return less
         except OSError as error:
             raise unreadable(self.name(i), error) from error
         if len(content) != wanted:
@@ -153,14 +153,14 @@ class ShardSamples(Samples):
         return content
 
     def stamps(self) -> Iterator[bytes]:
-        """Yield name, size and time of each shard, and which samples are taken."""
+        """Yield name, size and time of each shard, and the rows if samples were left out."""
         for shard, stamp in zip(self.shards, self.shard_stamps, strict=True):
             yield b"\0" + os.fsencode(shard) + f"\0{stamp}".encode()
         if len(self.rows) != len(self.sizes):
             yield self.rows.tobytes()
 
     def order(self, order_seed: int, epoch: int) -> Tensor:
-        """Return ``shard_order``: samples of a few shards come at about the same time."""
+        """Return ``shard_order``: samples of a few shards are read at about the same time."""
         return shard_order(self.shard[self.rows], order_seed, epoch)
 
     def _path(self, row: int) -> Path:
@@ -169,28 +169,28 @@ class ShardSamples(Samples):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a folder holds before anything is decoded."""
+    """Samples of a folder, before any is decoded."""
 
     train: Samples
-    """The training part."""
+    """Training part."""
     test: Samples
-    """The evaluation part."""
+    """Evaluation part."""
     validation: Samples | None
-    """A validation part of its own, if there is one."""
+    """Validation part of its own. None: there is none."""
     classes: tuple[str, ...]
     """Name of each class, in the order of the labels."""
     description: str
     """Where the images come from, for people."""
     kind: str
-    """Of the source, with the version of how it is read; part of every cache's key."""
+    """Kind of source, with the version of its reader; part of every cache key."""
 
     @property
     def all(self) -> list[Samples]:
-        """The parts in a fixed order: train, then val and test, as far as there are."""
+        """The parts in a fixed order: train, val if there is one, test."""
         return [self.train, *([] if self.validation is None else [self.validation]), self.test]
 
     def names(self, positions: Iterable[int]) -> tuple[str, ...]:
-        """Return the names of samples by their positions in all parts together."""
+        """Return the names of samples, given their positions among all parts together."""
         ends = np.cumsum([len(part) for part in self.all])
         found = []
         for at in positions:
@@ -201,10 +201,10 @@ class Parts:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Name what cannot be read while the block looks through the folder ``path``.
+    """Turn errors of reading the folder ``path`` in the block into one that names the file.
 
     Raises:
-        TransientError: so.
+        TransientError: a file or folder cannot be read.
     """
     try:
         yield
@@ -213,6 +213,6 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def unreadable(name: str, error: OSError) -> TransientError:
-    """Return the error that a file which was there cannot be read."""
+    """Return the error for a file that was there and cannot be read."""
     reason = error.strerror or str(error)
     return TransientError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")

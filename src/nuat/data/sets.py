@@ -17,7 +17,7 @@ from nuat.errors import InputError, did_you_mean
 
 @dataclass(frozen=True, kw_only=True)
 class NamedSet:
-    """What is known of a data set without reading it."""
+    """Facts about a data set that are known without reading it."""
 
     title: str
     """Name on pages and cards."""
@@ -84,6 +84,9 @@ def check_name(name: str) -> None:
 
     Raises:
         InputError: the name is unknown, or that of a set whose images must be given as a path.
+
+    Example:
+        >>> check_name("cifar10")
     """
     readable = [known for known, row in SETS.items() if row.read is not None]
     if name in readable:

@@ -1,4 +1,4 @@
-"""From the settings to the three sets of a run."""
+"""Reading of the settings' data set and its split into the three sets of a run."""
 
 import os
 from pathlib import Path
@@ -15,20 +15,30 @@ from nuat.errors import InputError
 
 
 def cache_folder(config: DataConfig) -> Path:
-    """Return the folder of downloads and decoded folders: config.cache, else $NUAT_CACHE, else ~/.cache/nuat."""
+    """Return the folder of downloads and decoded images: config.cache, else $NUAT_CACHE, else ~/.cache/nuat.
+
+    Example:
+        >>> cache_folder(DataConfig(cache=Path("elsewhere"))).name
+        'elsewhere'
+    """
     return (config.cache or Path(os.environ.get("NUAT_CACHE") or "~/.cache/nuat")).expanduser()
 
 
 def load(config: DataConfig) -> Dataset:
     """Read the images that the settings name and split them, on the CPU.
 
-    The validation images are ``validation`` class-balanced images held out of the training part. Only an image folder
-    that has both val/ and test/ brings its own: there they are taken, class-balanced, out of val/, and the default
-    number means all of val/ where it is smaller. ``train_limit`` then applies to the training images.
+    The validation images are ``validation`` images, class-balanced, of the training part. If an image folder has both
+    val/ and test/, they are images of val/ instead; the default number then means at most all of val/. ``train_limit``
+    applies to the remaining training images.
 
     Raises:
-        InputError: the source is missing, unreadable or of another form, a download fails, a setting asks for more
-            images than there are or would leave a class without a training image, or a setting has no effect.
+        InputError: the images are missing, unreadable or of another form; a download fails; a setting asks for more
+            images than there are, leaves a class without a training image, or has no effect.
+
+    Example:
+        >>> digits = load(DataConfig(name="mnist-sample", validation=200, train_limit=1000))
+        >>> len(digits.train), digits.channels, digits.image_size
+        (1000, 1, (28, 28))
     """
     source = _read(config)
     if len(source.classes) < 2:
@@ -91,7 +101,7 @@ def _read(config: DataConfig) -> UnsplitData:
 
 
 def _absent(path: Path, *, folder: bool) -> InputError:
-    """Return the error that nothing is at ``path``; ``folder`` is whether the settings are for nothing but a folder."""
+    """Return the error that nothing is at ``path``; ``folder`` says whether the settings are for folders only."""
     file = "" if folder else f"an .npz file with {', '.join(npz.REQUIRED)}, or "
     link = f" (it is a link to {path.readlink()})" if path.is_symlink() else ""
     return InputError(
@@ -124,7 +134,7 @@ def _read_folder(path: Path, config: DataConfig) -> UnsplitData:
 def _from_validation_part(part: Images, config: DataConfig) -> torch.Tensor:
     n = config.validation
     if n > len(part):
-        # the class attribute is the default: a number that the user did not choose is a cap, not a demand
+        # the class attribute is the default: a number that the user did not choose is only a cap
         if n != DataConfig.validation:
             raise InputError(
                 f"data.validation={n}: val/ of {config.path} holds only {len(part)} images; ask for at most that many."
@@ -134,7 +144,7 @@ def _from_validation_part(part: Images, config: DataConfig) -> torch.Tensor:
 
 
 def _check_classes(source: UnsplitData, train_indices: torch.Tensor, setting: str, remedy: str) -> None:
-    """Refuse a setting that takes every training image of a class that had one."""
+    """Refuse a setting that takes all training images of a class."""
     labels = source.train.labels
     before = torch.bincount(labels, minlength=len(source.classes))
     after = torch.bincount(labels[train_indices], minlength=len(source.classes))

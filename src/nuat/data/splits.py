@@ -1,4 +1,4 @@
-"""Class-balanced choices of images, the same on every platform for the same seed."""
+"""Class-balanced choices of images; one seed gives the same choice on every platform."""
 
 import torch
 from torch import Tensor
@@ -7,28 +7,32 @@ from nuat.errors import InputError
 
 
 def class_balanced(labels: Tensor, n: int, seed: int) -> Tensor:
-    """Choose ``n`` images with as equal a number of each class as there is.
+    """Choose ``n`` images, as equally many of each class as possible.
 
-    The choice deals out one random image of each class in turn, the classes in a random order, until it has n. A
-    remainder thus goes to a few classes, a class with too few images gives all it has, and, for one seed, a smaller
-    choice is part of a larger one.
+    One random image of each class is taken in turn, the classes in random order, until there are n. A remainder thus
+    goes to a few classes, and a class with too few images gives all it has. For one seed, a smaller choice is part of a
+    larger one.
 
     Args:
         labels: int64 [N], classes from 0, on any device.
-        n: how many images, 0..N.
-        seed: of the choice.
+        n: number of images, 0..N.
+        seed: seed of the choice.
 
     Returns:
         Sorted positions, int64 [n], on the CPU.
 
     Raises:
         InputError: n is negative or larger than N.
+
+    Example:
+        >>> class_balanced(torch.tensor([0, 0, 0, 0, 1, 1]), 4, seed=0).tolist()
+        [2, 3, 4, 5]
     """
     if not 0 <= n <= len(labels):
         raise InputError(f"cannot choose {n} of {len(labels)} images: ask for 0..{len(labels)}.")
     if n == 0:
         return torch.empty(0, dtype=torch.int64)
-    # always the CPU's generator: the GPU's draws other numbers from the same seed
+    # always the CPU's generator: a GPU's draws other numbers from the same seed
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
     label = labels.cpu()[shuffled]
@@ -48,14 +52,19 @@ def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:
 
     Args:
         labels: int64 [N], classes from 0, on any device.
-        validation: how many images to hold out, class-balanced, 0..N.
-        seed: of the choice.
+        validation: number of images to hold out, class-balanced, 0..N.
+        seed: seed of the choice.
 
     Returns:
         ``(train_indices, validation_indices)``: sorted, disjoint, together 0..N-1, int64 on the CPU.
 
     Raises:
         InputError: validation is negative or larger than N.
+
+    Example:
+        >>> train, validation = split(torch.tensor([0, 0, 0, 0, 1, 1]), 2, seed=0)
+        >>> train.tolist(), validation.tolist()
+        ([0, 1, 3, 4], [2, 5])
     """
     validation_indices = class_balanced(labels, validation, seed)
     is_train = torch.ones(len(labels), dtype=torch.bool)

@@ -1,7 +1,7 @@
-"""Training images that worker processes decode and augment while training.
+"""Training images that worker processes decode and augment during training.
 
-What a batch holds is a pure function of (seed, epoch, positions): a run that goes on in the middle of an epoch asks for
-the batches that are left and nothing else, and neither the number of workers nor of devices changes a pixel.
+The content of a batch is a pure function of (seed, epoch, positions). A run that resumes in the middle of an epoch asks
+only for the remaining batches, and no pixel depends on the number of workers or devices.
 """
 
 import dataclasses
@@ -42,20 +42,36 @@ from nuat.errors import InputError, TransientError
 
 _MOST_WORKERS = 16
 _DYING_SECONDS = 5.0
-"""How long a worker may take to end."""
+"""Seconds that a worker may take to end."""
 
 
 class StreamedSet:
-    """Labelled images that stay encoded, on the disk, until they are asked for.
+    """Labelled images that stay encoded on the disk until they are asked for.
 
     Args:
-        samples: that can be decoded, all of them.
-        sums: uint32 [N], checksum of each.
+        samples: samples, all of which can be decoded.
+        sums: uint32 [N], checksum of each sample.
         channels: C of the images, 1 or 3.
         size: side [pixels] of the images.
         eval_resize: see ``DataConfig``.
-        workers: processes that decode training images; none: ``default_workers``; 0: this process.
-        device: where batches go.
+        workers: processes that decode training images. None: ``default_workers``; 0: this process decodes.
+        device: device of the batches.
+
+    Example:
+        A folder with ``DataConfig(loading="stream")`` is read as such sets:
+
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from nuat.config import DataConfig
+        >>> from nuat.data import load
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        ...     (root / name).mkdir(parents=True)
+        ...     Image.new("RGB", (20, 30)).save(root / name / "a.png")
+        >>> settings = DataConfig(path=root, cache=root / "cache", loading="stream", image_size=16, validation=0)
+        >>> images = load(settings).train
+        >>> type(images).__name__, len(images), images.image_size
+        ('StreamedSet', 2, (16, 16))
     """
 
     def __init__(
@@ -76,7 +92,7 @@ class StreamedSet:
         self.labels = torch.from_numpy(samples.labels)
         self._requests = Requests()
         self._loader: DataLoader[Tensor | InputError] | None = None
-        # an attribute, because an error's traceback would keep what is local to a generator, and the workers with it
+        # an attribute: an error's traceback would keep a generator's local variables alive, and with them the workers
         self._making: Iterator[Tensor | InputError] = iter(())
         self._processes: set[multiprocessing.process.BaseProcess] = set()
         self._turn = 0
@@ -90,19 +106,19 @@ class StreamedSet:
         return self._size, self._size
 
     def to(self, device: torch.device | str) -> "StreamedSet":
-        """Return the set with ``device`` as the place where batches and selected images go; the labels stay here."""
+        """Return the set with its batches and selected images on ``device``; the labels stay on the CPU."""
         return self._like(self.samples, self._sums, torch.device(device))
 
     def subset(self, indices: Tensor) -> "StreamedSet":
-        """Return the set of the images at ``indices`` (int64 [n]) in that order."""
+        """Return the images at ``indices`` (int64 [n]), in that order, as a set."""
         chosen = indices.cpu().numpy()
         return self._like(self.samples.take(chosen), self._sums[chosen], self.device)
 
     def select(self, indices: Tensor) -> ImageSet:
-        """Decode the images at ``indices`` (int64 [n]) as evaluations see them, in parallel.
+        """Decode the images at ``indices`` (int64 [n]) in parallel, as evaluations see them.
 
         Raises:
-            InputError: one cannot be read or decoded any more.
+            InputError: an image can no longer be read or decoded.
         """
         samples = self.samples.take(indices.cpu().numpy())
         return decode_evaluated(samples, self.channels, self._size, self._eval_resize).to(self.device)
@@ -123,15 +139,15 @@ class StreamedSet:
         rank: int = 0,
         ranks: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of an epoch that ``start`` does not skip, as (images, positions).
+        """Yield the batches of an epoch from number ``start`` on, as (images, positions).
 
-        Images are uint8 [b, C, size, size] on the set's device, rows rank::ranks of the batch; positions are those of
-        the whole batch, int64 [B] on the CPU. What is skipped, and other ranks' rows, is not decoded. The batches of
-        one epoch at a time: asking for those of another ends them.
+        Images are uint8 [b, C, size, size] on the set's device, rows rank::ranks of the batch. Positions are those of
+        the whole batch, int64 [B] on the CPU. Skipped batches and other ranks' rows are not decoded. Asking for another
+        epoch ends this one.
 
         Raises:
-            TransientError: an image cannot be read any more, a worker died, or there is no room for a batch.
-            InputError: an image cannot be decoded any more.
+            TransientError: an image can no longer be read, a worker died, or memory for a batch is missing.
+            InputError: an image can no longer be decoded.
         """
         order = self.samples.order(order_seed, epoch)
         parts = [order[first : first + batch_size] for first in range(start * batch_size, len(self), batch_size)]
@@ -140,7 +156,7 @@ class StreamedSet:
             yield images.to(self.device, non_blocking=True), positions
 
     def close(self) -> None:
-        """End the worker processes; the next batch starts new ones."""
+        """End the worker processes. The next batch starts new ones."""
         self._loader, self._making, self._processes = None, iter(()), set()
 
     def _like(self, samples: Samples, sums: NDArray[np.uint32], device: torch.device) -> "StreamedSet":
@@ -155,7 +171,7 @@ class StreamedSet:
         )
 
     def _made(self, requests: list[Request]) -> Iterator[Tensor]:
-        """Yield what the requests ask for, in order."""
+        """Yield the requested batches, in order."""
         self._turn += 1
         turn = self._turn
         self._begin(requests)
@@ -165,8 +181,8 @@ class StreamedSet:
                 raise RuntimeError("the batches of another epoch of this set were begun in the meantime")
             images = self._next() if here is None else here[request]
             if isinstance(images, WorkerDiedError) and self._asked_to_end():
-                # the whole group of processes was asked to end, and several batches may be left of the update after
-                # which the run saves and ends; where only workers were, this one comes to the end of the epoch alone
+                # the whole process group was asked to end, but the current update may need several more batches
+                # before the run can save; if only workers were ended, this process finishes the epoch alone
                 self.close()
                 here = Decoder(self.samples, self.channels)
                 images = here[request]
@@ -176,7 +192,7 @@ class StreamedSet:
             yield images
 
     def _next(self) -> Tensor | InputError:
-        """Return the next batch, or what is wrong."""
+        """Return the next batch, or the error."""
         try:
             return next(self._making)
         except (RuntimeError, OSError, EOFError) as error:
@@ -184,16 +200,16 @@ class StreamedSet:
 
     def _asked_to_end(self) -> bool:
         """Return whether a worker was ended by SIGTERM."""
-        # one whose pipe broke is dying, which takes a moment to show
+        # a worker whose pipe broke takes a moment to die
         sentinels = [process.sentinel for process in self._processes]
         ready = multiprocessing.connection.wait(sentinels, timeout=_DYING_SECONDS)
         dying = [process for process in self._processes if process.sentinel in ready]
         for process in dying:
-            process.join(_DYING_SECONDS)  # its sentinel closes a little before its exit code can be had
+            process.join(_DYING_SECONDS)  # its sentinel closes shortly before its exit code is known
         return any(process.exitcode == -signal.SIGTERM for process in dying)
 
     def _begin(self, requests: list[Request]) -> None:
-        """Start on the requests, with the workers of the epoch before if they are all there."""
+        """Start on the requests, with the workers of the previous epoch if all are alive."""
         self._requests.now = iter(requests)
         if self._loader is not None and self._goes_on(self._loader):
             return
@@ -206,7 +222,7 @@ class StreamedSet:
             pin_memory=self.device.type == "cuda",
             worker_init_fn=begin_worker,
             persistent_workers=self.workers > 0,
-            generator=torch.Generator(),  # its own, because it draws a number that would come out of the run's
+            generator=torch.Generator(),  # the loader draws a number, not from the run's
         )
         before = set(multiprocessing.active_children())
         try:
@@ -218,10 +234,10 @@ class StreamedSet:
         self._processes = set(multiprocessing.active_children()) - before
 
     def _goes_on(self, loader: DataLoader[Tensor | InputError]) -> bool:
-        """Start on the requests with the workers of the epoch before; where one has died, end the others.
+        """Start on the requests with the workers of the previous epoch, or end them all if one has died.
 
-        An epoch's end is the likeliest moment for it: validation and the checkpoint need memory, too. Nothing that it
-        had made is lost, so that new workers can take over.
+        Workers die most often at the end of an epoch, when validation and the checkpoint need memory, too. Nothing is
+        lost then, so new workers can take over. Return whether the old ones go on.
         """
         try:
             self._making = iter(loader)
@@ -233,7 +249,7 @@ class StreamedSet:
 
 
 def default_workers() -> int:
-    """Return the number of processes that decode where the settings give none: the cores less one, at most 16.
+    """Return the default number of decoding processes: the cores less one, at most 16.
 
     Processes of one run on this machine (torchrun's LOCAL_WORLD_SIZE) share the cores.
     """
@@ -244,18 +260,18 @@ def default_workers() -> int:
 def read(
     parts: Parts, image_size: int, cache: Path, *, eval_resize: int | None, workers: int | None, on_bad: OnBad
 ) -> UnsplitData:
-    """Look at every image once and return sets that decode them when they are asked for.
+    """Check every image once and return sets that decode images when they are asked for.
 
     Args:
-        parts: what the folder holds.
+        parts: samples of the folder.
         image_size: side [pixels] of the images.
-        cache: folder that keeps what was found.
+        cache: folder that keeps the result of the check.
         eval_resize: see ``DataConfig``.
         workers: see ``DataConfig``.
         on_bad: see ``DataConfig``.
 
     Raises:
-        InputError: files are damaged and refused, or no training image of a class can be decoded.
+        InputError: files are damaged and ``on_bad`` refuses them, or no training image of a class can be decoded.
     """
     found = verify(parts, cache)
     bad, start = [], 0

@@ -1,6 +1,6 @@
-"""What training sees of one image: a crop and a flip that depend on (seed, epoch, position) alone.
+"""Crop and flip of one training image, as a pure function of (seed, epoch, position).
 
-Neither the number of worker processes, nor a restart, nor the number of devices changes a pixel.
+No pixel depends on the number of worker processes or devices, or on a restart.
 """
 
 import math
@@ -16,33 +16,33 @@ from nuat.data.decoding import fit, opened, shrink, to_array, upright, upright_s
 _STRETCH = 4 / 3
 _TRIES = 10
 _SPARE = 2.0
-"""A JPEG may be decoded at a smaller size, but no smaller than this many times what is asked of it, so that the last
-resize still has something to average over."""
+"""A JPEG may be decoded at a reduced size, but at least this many times the wanted one: the final resize needs pixels
+to average."""
 
 
 @dataclass(frozen=True)
 class TrainingView:
-    """How training images are cropped and flipped."""
+    """Crop and flip of training images."""
 
     size: int
-    """Side [pixels] of what comes out."""
+    """Side of the result [pixels]."""
     crop_scale: float | None
-    """Random resized crop of the original image: least fraction of its area; none: no such crop."""
+    """Random resized crop of the original image: least fraction of its area. None: no such crop."""
     crop_padding: int
     """Random crop after resizing: zeros [pixels] on each side."""
     flip: bool
-    """Whether images are mirrored at random."""
+    """Whether images are mirrored with probability 1/2."""
 
 
 class Draws:
-    """Uniform numbers for one image in one epoch."""
+    """Random numbers for one image in one epoch."""
 
     def __init__(self, seed: int, epoch: int, position: int) -> None:
         self._bits = np.random.Philox(key=seed_from("view", seed, epoch, position, bits=128))
 
     def uniform(self) -> float:
         """Return a number in [0, 1)."""
-        # raw bits, whose sequence numpy promises to keep
+        # raw bits: numpy guarantees their sequence across versions
         return (int(self._bits.random_raw()) >> 11) * 2.0**-53
 
     def below(self, n: int) -> int:
@@ -51,23 +51,23 @@ class Draws:
 
 
 def training_view(content: bytes, name: str, view: TrainingView, draws: Draws) -> NDArray[np.uint8]:
-    """Decode an image and return what training sees of it.
+    """Decode an image, then crop and flip it for training.
 
-    With ``crop_scale`` a box is cut out of the original image as torchvision's RandomResizedCrop chooses it, and
-    resized (bilinear, antialiased). Without, the image is as evaluations without ``eval_resize`` see it, and then
-    shifted by up to ``crop_padding``.
+    With ``crop_scale`` a random box of the original image is cut out, chosen as in torchvision's RandomResizedCrop, and
+    resized (bilinear, antialiased). Without it the image is resized and cropped as evaluations without ``eval_resize``
+    do it, and shifted by up to ``crop_padding``.
 
     Args:
-        content: of the file.
-        name: of the file, for the error.
+        content: bytes of the file.
+        name: name of the file, for errors.
         view: the settings.
-        draws: of this image.
+        draws: random numbers of this image.
 
     Returns:
-        uint8 [1, size, size] where the file is greyscale, otherwise [3, size, size] (RGB).
+        uint8 [1, size, size] if the file is greyscale, otherwise [3, size, size] (RGB).
 
     Raises:
-        InputError: the file is no image or is damaged.
+        InputError: the file is not an image or is damaged.
     """
     flipped = draws.uniform() < 0.5
     with opened(content, name) as file:
@@ -79,10 +79,10 @@ def training_view(content: bytes, name: str, view: TrainingView, draws: Draws) -
 
 
 def crop_box(width: int, height: int, scale: float, draws: Draws) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom [pixels] of a random box within an image, as torchvision chooses it.
+    """Return left, top, right, bottom [pixels] of a random box in an image, chosen as in torchvision.
 
-    Its area is uniform in [scale, 1] of the image's, the ratio of its sides log-uniform in [3/4, 4/3], its place
-    uniform. If ten tries give none that fits, it is the largest in the middle whose ratio is in that range.
+    Its area is uniform in [scale, 1] times the image's, the ratio of its sides log-uniform in [3/4, 4/3], its place
+    uniform. If none of ten tries fits, the box is the largest central one whose ratio is in that range.
     """
     for _ in range(_TRIES):
         area = width * height * (scale + (1.0 - scale) * draws.uniform())

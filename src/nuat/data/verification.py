@@ -1,4 +1,4 @@
-"""Every encoded image is decoded once before it is relied on; what cannot be is refused or left out by name."""
+"""Check that every encoded image can be decoded; refuse or leave out, by name, those that cannot."""
 
 import itertools
 import os
@@ -28,7 +28,7 @@ _CHUNK = 256  # images read ahead, which bounds memory and the wait after an err
 _MANY = 1000  # images that take long enough for a bar
 _NAMED = 3
 KEPT_NAMES = 20
-"""Names of files left out that a record keeps at most."""
+"""Largest number of left-out files that a record names."""
 
 
 @dataclass(frozen=True)
@@ -36,37 +36,37 @@ class Bad:
     """A file that cannot be decoded."""
 
     position: int
-    """Among the samples."""
+    """Position among the samples."""
     reason: str
-    """One sentence that names it."""
+    """Sentence that names the file and the fault."""
     unread: bool
-    """Whether its bytes could not be had, which says nothing of them: it is not remembered."""
+    """Whether its bytes could not be read. That says nothing of them, so it is not remembered."""
 
     @classmethod
     def of(cls, position: int, error: InputError) -> "Bad":
-        """Return what an error of reading or decoding a sample says."""
+        """Return the record of an error in reading or decoding a sample."""
         return cls(position, str(error), isinstance(error, TransientError))
 
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """What a look at every one of N samples found."""
+    """Result of checking N samples."""
 
     good: NDArray[np.bool_]
-    """[N], whether it can be decoded."""
+    """[N], whether the sample can be decoded."""
     grey: NDArray[np.bool_]
-    """[N], whether it is greyscale; false where it cannot be decoded."""
+    """[N], whether it is greyscale; false if it cannot be decoded."""
     sums: NDArray[np.uint32]
-    """[N], checksum (CRC-32) of its bytes; 0 where they cannot be read."""
+    """[N], checksum (CRC-32) of its bytes; 0 if they cannot be read."""
     bad: tuple[Bad, ...]
-    """Those that cannot be decoded, in order."""
+    """Samples that cannot be decoded, in order."""
 
 
 def verify(parts: Parts, cache: Path) -> list[Verified]:
-    """Decode every image of every part once; return what was found, part by part.
+    """Decode every image of every part once and return the results, part by part.
 
-    It is kept in ``cache/verified`` under a name made from the files' names, sizes and times, so that it is done again
-    only for files that changed, or that could not be read.
+    Results are kept in ``cache/verified``, under a name made from the files' names, sizes and times. Files are checked
+    again only if any changed, or if they could not be read.
     """
     key = cache_key(parts.kind, "verified", parts.all)
     path = cache / "verified" / f"{key}.npz"
@@ -92,24 +92,24 @@ def verify(parts: Parts, cache: Path) -> list[Verified]:
 
 
 def bad_names(parts: Parts, bad: Sequence[Bad]) -> tuple[str, ...]:
-    """Return the names of files that cannot be decoded; their positions are among all parts together."""
+    """Return the names of bad files, whose positions count all parts together."""
     return parts.names(one.position for one in bad)
 
 
 def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> None:
-    """Refuse the files that cannot be decoded, or say that they are left out, as the settings want it.
+    """Refuse files that cannot be decoded, or warn that they are left out.
 
-    Those that cannot be read are refused in any case: they may be there for the next process, or the next start.
+    Files that cannot be read are refused in any case: another process, or the next start, may read them.
 
     Args:
-        bad: what was found among ``n`` images.
-        names: of the bad ones.
-        n: images looked at.
-        on_bad: what to do.
+        bad: the bad ones among ``n`` images.
+        names: their names.
+        n: number of images that were checked.
+        on_bad: whether to refuse or skip them.
 
     Raises:
-        TransientError: some cannot be read, and that is all that is wrong.
-        InputError: some cannot be decoded, and they are refused, or none else is left.
+        TransientError: some cannot be read, and nothing else is wrong.
+        InputError: some cannot be decoded and are refused, or no image is left.
     """
     if not bad:
         return
@@ -130,10 +130,10 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
 
 
 def check_classes(parts: Parts, good: NDArray[np.bool_]) -> None:
-    """Refuse to leave out every training image of a class; ``good`` [N] marks the training images that stay.
+    """Refuse to leave out every training image of a class; ``good`` [N] marks those that stay.
 
     Raises:
-        InputError: a class that had training images has none left.
+        InputError: a class has training images, but none that stays.
     """
     classes = len(parts.classes)
     before = np.bincount(parts.train.labels, minlength=classes)
@@ -149,8 +149,8 @@ def check_classes(parts: Parts, good: NDArray[np.bool_]) -> None:
 def each(samples: Sequence[Samples], function: Callable[[Samples, int], T], title: str) -> Iterator[T | InputError]:
     """Yield ``function(part, i)`` of every sample of every part, in order and in parallel.
 
-    Where they are many and there is a terminal, a bar shows how far it is. An InputError takes the place of what a
-    function that raised it would have returned.
+    With many samples and a terminal, a progress bar is shown. If the function raises an InputError, that error is
+    yielded as its result.
     """
 
     def safely(place: tuple[Samples, int]) -> T | InputError:
@@ -174,7 +174,7 @@ def each(samples: Sequence[Samples], function: Callable[[Samples, int], T], titl
 
 
 def cores() -> int:
-    """Return the processor's cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
@@ -182,7 +182,7 @@ def cores() -> int:
 
 
 def _look(samples: list[Samples], n: int, known: Verified | None) -> Verified:
-    """Return what there is to be found out of ``n`` samples, ``known`` being what was found before."""
+    """Check ``n`` samples; of those that ``known`` covers, only the ones that could not be read."""
     if known is None:
         good, grey, sums = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.uint32)
         left, bad = np.arange(n), []
@@ -204,13 +204,13 @@ def _look(samples: list[Samples], n: int, known: Verified | None) -> Verified:
 
 
 def _checked(samples: Samples, i: int) -> tuple[int, bool]:
-    """Return the checksum of a sample's bytes, and whether it is greyscale."""
+    """Return the checksum of a sample's bytes and whether it is greyscale."""
     content = samples.read(i)
     return zlib.crc32(content), decoding.check(content, samples.name(i))
 
 
 def _known(path: Path, n: int) -> Verified | None:
-    """Return what was found before, or None where there is no whole file of it (it is then made again)."""
+    """Return what the cache holds, or None if it has no whole file for these ``n`` samples."""
     kept = read_cache(path)
     if kept is None or not kept.keys() >= {"good", "grey", "sums", "reasons"}:
         return None

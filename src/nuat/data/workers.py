@@ -1,4 +1,4 @@
-"""What the processes that decode training images do, and how their ends are told."""
+"""Worker processes that decode training images: their work, their start and their end."""
 
 import contextlib
 import multiprocessing
@@ -20,29 +20,29 @@ from nuat.data.transforms import Draws, TrainingView, training_view
 from nuat.errors import InputError, TransientError
 
 SHORT = "the machine may be short of memory or of shared memory (/dev/shm)"
-"""The likely reason where a worker dies or cannot make a batch."""
+"""Likely reason why a worker died or could not make a batch."""
 REMEDY = (
     f"{SHORT}: nuat train RECIPE with the run's settings but fewer --data.workers, and with --out RUN "
     "--auto-resume true, goes on from what was saved; a smaller --batch-size needs a new run."
 )
-"""The same, and what to do."""
+"""The same, with what to do about it."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A batch that a worker is to make."""
+    """Batch that a worker should make."""
 
     positions: NDArray[np.int64]
-    """[b], in the set."""
+    """[b], positions in the set."""
     seed: int
     epoch: int
     view: TrainingView
 
 
 class Decoder(Dataset[Tensor | InputError]):
-    """What the workers hold: a request in, uint8 [b, C, size, size] out, or what is wrong.
+    """Data set of the workers: a request in; uint8 [b, C, size, size], or an error, out.
 
-    An exception that is raised would come out of a worker with a traceback around its message.
+    Errors are returned: a raised one would reach the training process with a traceback around its message.
     """
 
     def __init__(self, samples: Samples, channels: int) -> None:
@@ -53,7 +53,7 @@ class Decoder(Dataset[Tensor | InputError]):
         try:
             images = torch.empty((n, self.channels, size, size), dtype=torch.uint8)
             if get_worker_info() is not None:
-                # here rather than when it is sent, where a failure would leave the training process waiting
+                # shared now: a failure while the batch is sent would leave the training process waiting
                 images.share_memory_()  # type: ignore[no-untyped-call]
         except (RuntimeError, MemoryError) as error:
             return TransientError(f"there is no room for a batch of {n} images ({error}); {REMEDY}")
@@ -68,11 +68,11 @@ class Decoder(Dataset[Tensor | InputError]):
 
 
 class WorkerDiedError(TransientError):
-    """A worker process ended before its time."""
+    """A worker process died."""
 
 
 class Requests(Sampler[Request]):
-    """What the workers are asked for next."""
+    """Requests that the workers get next."""
 
     def __init__(self) -> None:
         self.now: Iterator[Request] = iter(())
@@ -82,19 +82,19 @@ class Requests(Sampler[Request]):
 
 
 def death(error: Exception) -> str:
-    """Return what an error says about a worker that died; raise it again where it tells of something else."""
+    """Return the message for a worker's death; raise the error again if it has another cause."""
     if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
         raise error
-    # an OSError or EOFError: it was killed while it handed its batch over
+    # an OSError or EOFError: the worker was killed while it handed its batch over
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return f"a process that decodes images has died ({reason})"
 
 
 def begin_worker(_: int) -> None:
-    """Let Ctrl-C pass by a worker that begins, and let it end with the training process."""
-    # torch's own watch takes whom it finds as the parent, and that is another one where the training was killed before
+    """Make a new worker ignore Ctrl-C and end with the training process."""
+    # torch's own watch notes the parent too late: if the training was killed before, it watches another process
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Ctrl-C reaches every process of a terminal; the training process answers it, after the step it is in
+    # Ctrl-C reaches every process of a terminal; the training process handles it, after its current step
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -109,10 +109,11 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def own_child_signals() -> Iterator[None]:
-    """Keep torch from raising about a dead worker wherever the training process happens to be, and hold Ctrl-C back.
+    """Keep torch's handler for dead workers from being installed, and block Ctrl-C while workers start.
 
-    A dead worker is noticed when the next batch is waited for, where it can be told in a sentence. Ctrl-C would end
-    workers that have not come to ``begin_worker`` yet; they inherit that it is held back until then.
+    That handler raises wherever the training process happens to be; waiting for the next batch finds a dead worker,
+    too, and can report it in one sentence. Ctrl-C would end workers that have not reached ``begin_worker``; they
+    inherit the block until then.
     """
     there = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGCHLD) if there else None

@@ -1,4 +1,4 @@
-"""A trained model in a form that others read: one file a format, each checked before it is kept."""
+"""Exports of a trained model: one file per format, each checked before it is kept."""
 
 from nuat.export.onnx_file import to_onnx
 from nuat.export.robustbench_folder import Submission, to_robustbench

@@ -1,7 +1,7 @@
-"""ONNX: one file for other runtimes, checked with onnxruntime against the PyTorch logits.
+"""Export to ONNX: one file for other runtimes, checked with onnxruntime against the PyTorch logits.
 
-Made by torch.export's exporter (``dynamo=True``), the one that PyTorch maintains. Input ``images`` float32 [batch, C,
-H, W] in [0, 1], the normalisation inside; output ``logits`` float32 [batch, N]; the batch is a free axis.
+torch.export's exporter writes it (``dynamo=True``), the one that PyTorch maintains. Input ``images``: float32 [batch,
+C, H, W] in [0, 1]; the normalisation is inside. Output ``logits``: float32 [batch, N]. The batch size is free.
 """
 
 import importlib
@@ -22,28 +22,28 @@ from nuat.records import checkpoints
 from nuat.records.checkpoints import WeightsInfo
 
 OPSET = 18
-"""Version of the operators: the exporter's own, so that nothing is converted; onnxruntime reads it since 1.14."""
+"""Version of the operators: the exporter's own, so nothing is converted. onnxruntime reads it since 1.14."""
 
 INPUT, OUTPUT = "images", "logits"
 
 _BATCHES = (1, 7)
 _IMAGES = 35
 _TOLERANCE = 1e-4
-"""Largest difference of logits that is let pass, relative to the largest logit. fp32 in another order makes 1e-6."""
+"""Largest difference of logits allowed, relative to the largest logit. Summing in another order gives 1e-6."""
 
 _LARGEST = 2**31 - 1
-"""Bytes that a protobuf message, and with it a single file, can have."""
+"""Largest size of a protobuf message, and so of a single file [bytes]."""
 
 
 def to_onnx(trained: TrainedModel, target: Path) -> str:
-    """Write the model as one ONNX file and return what was checked, for people.
+    """Write the model as one ONNX file and return a line on what was checked.
 
-    The file passes onnx's checker and gives, in onnxruntime on the CPU in batches of 1 and of 7, the predictions of the
-    PyTorch model and its logits within 1e-4 of the largest; otherwise nothing is left behind.
+    The file must pass onnx's checker. In onnxruntime on the CPU, in batches of 1 and 7, it must give the PyTorch
+    model's predictions, and its logits within 1e-4 of the largest. Otherwise nothing is kept.
 
     Raises:
-        InputError: the ``export`` extra is not installed, ``target`` is taken or cannot be written to, the model is
-            too large for one file, or a check failed.
+        InputError: the ``export`` extra is not installed, ``target`` exists or cannot be written, the model is too
+            large for one file, or a check failed.
     """
     check_free(target, folder=False)
     onnx, runtime = _packages()
@@ -58,7 +58,7 @@ def to_onnx(trained: TrainedModel, target: Path) -> str:
         try:
             onnx.checker.check_model(str(path), full_check=True)
         except onnx.checker.ValidationError as error:
-            raise _refused(f"onnx {onnx.__version__} finds fault with it: {' '.join(str(error).split())}") from error
+            raise _refused(f"onnx {onnx.__version__} rejects it: {' '.join(str(error).split())}") from error
         x = trained.probe(_IMAGES)
         difference = _compare(runtime, path, model, x)
     shape = ", ".join(map(str, (trained.info.channels, *trained.info.image_size)))
@@ -70,7 +70,7 @@ def to_onnx(trained: TrainedModel, target: Path) -> str:
 
 
 def _packages() -> tuple[ModuleType, ModuleType]:
-    """Return onnx and onnxruntime, or say how to install what is missing of them and the exporter's onnxscript."""
+    """Return onnx and onnxruntime; if they or onnxscript are missing, say how to install them."""
     try:
         onnx, runtime, _ = (importlib.import_module(name) for name in ("onnx", "onnxruntime", "onnxscript"))
     except ImportError as error:
@@ -95,7 +95,7 @@ def _convert(model: nn.Module, info: WeightsInfo) -> Any:
     )
     proto = program.model_proto
     graph = proto.graph
-    # the exporter notes in every part the lines of code that it came from, with the paths of this machine
+    # the exporter notes the line of code behind every part, with paths of this machine
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
@@ -106,7 +106,7 @@ def _convert(model: nn.Module, info: WeightsInfo) -> Any:
 
 
 def _metadata(info: WeightsInfo) -> dict[str, str]:
-    """Return what goes with the model, as texts; ``nuat`` holds everything that goes with the weights, as JSON."""
+    """Return the model's metadata as texts; the entry ``nuat`` holds all metadata of the weights as JSON."""
     return {
         "classes": json.dumps(info.classes),
         "norm": info.threat.norm,
@@ -118,7 +118,7 @@ def _metadata(info: WeightsInfo) -> dict[str, str]:
 
 
 def _compare(runtime: ModuleType, path: Path, model: nn.Module, x: Tensor) -> float:
-    """Return the largest difference of the logits on ``x`` [B, C, H, W] relative to the largest, or refuse it."""
+    """Return the largest difference of the logits on ``x`` [B, C, H, W], relative to the largest logit; check it."""
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     largest = difference = 0.0
     for size in _BATCHES:

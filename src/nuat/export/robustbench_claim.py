@@ -1,7 +1,7 @@
-"""What is claimed on RobustBench: the evaluation behind it, its numbers, and where it departs from their rules.
+"""Claim for RobustBench: an evaluation, its numbers, and where it departs from the leaderboard's rules.
 
 RobustBench (Croce et al. 2021) ranks by AutoAttack v2: on the whole test set of CIFAR-10 and CIFAR-100 at Linf eps
-8/255, on 5,000 images of ImageNet at 4/255. A claim that departs from that is made all the same, and says so.
+8/255, on 5,000 images of ImageNet at 4/255. A claim that departs from this is still made, and says so.
 """
 
 import json
@@ -22,28 +22,28 @@ from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
 
 LEADERBOARDS = {name: known.leaderboard for name, known in SETS.items() if known.leaderboard is not None}
-"""Data set to the radius and the number of test images of its Linf leaderboard."""
+"""Data set -> radius and number of test images of its Linf leaderboard."""
 
 _SAME = 1e-9
 _COMPARED = 200
 _STRAY = 0.02
-"""Fraction of clean verdicts that may differ: near ties fall otherwise on another machine."""
+"""Fraction of clean verdicts that may differ: near ties can fall differently on another machine."""
 
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """One evaluation as a claim."""
+    """Evaluation as a claim."""
 
     file: Path
-    """The JSON file that it is read from."""
+    """JSON file of the evaluation."""
     evaluation: Evaluation
-    """Its content."""
+    """Content of that file."""
     dataset: str
-    """RobustBench's name of the data set, or ours where it has none."""
+    """RobustBench's name of the data set, or ours if it has none."""
     clean_file: Path
-    """The JSON file of the clean verdicts: the same one, or another evaluation of the run on the same images."""
+    """JSON file of the clean verdicts: the same file, or another evaluation of the run on the same images."""
     notes: tuple[str, ...]
-    """Where the claim departs from the leaderboard, one sentence each; none is the good case."""
+    """Departures from the leaderboard's rules, one sentence each."""
 
     @property
     def clean(self) -> AttackResult:
@@ -57,19 +57,19 @@ class Claim:
 
 
 def make_claim(trained: TrainedModel, dataset: str, chosen: Path | None) -> Claim:
-    """Return the claim that the evaluations beside the weights allow.
+    """Return the claim that the evaluations in the weights' folder support.
 
-    Where the evaluated images are on this machine, the clean verdicts on the first 200 must be those of the weights.
+    If the evaluated images are on this machine, the clean verdicts on the first 200 must be those of the weights.
 
     Args:
-        trained: the model; evaluation*.json in the folder of its weights are read. Where AutoAttack's file has no clean
-            verdicts, as in a campaign, those of the same images are taken from another file.
+        trained: the model. The files evaluation*.json in the folder of its weights are read. If AutoAttack's file has
+            no clean verdicts, as in a campaign, those of the same images are taken from another file.
         dataset: RobustBench's name of the data set, or ours.
-        chosen: the evaluation to take; none: of those with AutoAttack v2 and clean accuracy the one at the
-            leaderboard's eps (elsewhere the trained one), then of most images, then the last by name.
+        chosen: evaluation to take. None: among those with AutoAttack v2 and clean accuracy, the one at the
+            leaderboard's eps (or the trained eps), then the one of most images, then the last by name.
 
     Raises:
-        InputError: no such evaluation, or one of other weights.
+        InputError: there is no such evaluation, or it is of other weights.
     """
     folder = trained.weights.parent
     elsewhere = _not_on_test(folder)
@@ -116,7 +116,7 @@ def _not_on_test(folder: Path) -> set[str]:
 def _with_clean(
     file: Path, evaluation: Evaluation, others: Mapping[Path, Evaluation], test: Images | None
 ) -> tuple[Evaluation, Path] | None:
-    """Return an evaluation with clean verdicts on its images, and the file that they are from; none: in no file."""
+    """Return the evaluation with clean verdicts on its images, and their file, or None if no file has them."""
     if _has(evaluation, "clean"):
         return evaluation, file
     for name, other in others.items():
@@ -127,7 +127,7 @@ def _with_clean(
         if not places.keys() >= set(wanted) or not _of_one_set(evaluation, other, test):
             continue
         chosen = torch.tensor([places[index] for index in wanted])
-        # what the clean pass cost is of the other file's images, so it is not carried over
+        # the cost of the clean pass is that of the other file's images, so it is left out
         clean = AttackResult("clean", {}, _result(other, "clean").correct[chosen], None, None, None)
         if bool((_result(evaluation, "autoattack").correct & ~clean.correct).double().mean() <= _STRAY):
             return replace(evaluation, results=(clean, *evaluation.results)), name
@@ -135,13 +135,13 @@ def _with_clean(
 
 
 def _of_one_set(a: Evaluation, b: Evaluation, test: Images | None) -> bool:
-    """Return whether two evaluations are of images of one test set, as far as their digests say."""
+    """Return whether two evaluations are of one test set, as far as their digests tell."""
     if a.images is None or b.images is None:
-        return False  # of format 1, which does not say
+        return False  # format 1 has no digest
     if torch.equal(a.indices, b.indices):
         return a.images == b.images
     if test is None or max(int(a.indices.max()), int(b.indices.max())) >= len(test):
-        return True  # of different selections the digests differ, and the images that would tell are not here
+        return True  # digests of different selections differ, and the images to compare are not here
     parts = [test.select(one.indices) for one in (a, b)]
     known = [digest.of_tensors(part.images, part.labels) for part in parts]
     return [a.images == known[0], b.images == known[1]] in ([True, True], [False, False])
@@ -155,7 +155,7 @@ def _read(file: Path) -> Evaluation:
     """Return the evaluation in a JSON file.
 
     Raises:
-        InputError: no such file, or it holds none.
+        InputError: there is no such file, or it holds no evaluation.
     """
     try:
         return Evaluation.from_json(json.loads(file.read_text(encoding="utf-8")))
@@ -166,13 +166,13 @@ def _read(file: Path) -> Evaluation:
 
 
 def fraction(eps: float) -> str:
-    """Return a radius as 8/255 where it is a whole number of grey levels, else as a decimal."""
+    """Return a radius as 8/255 if it is a whole number of grey levels, otherwise as a decimal."""
     levels = eps * 255
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.6g}"
 
 
 def percent(accuracy: float) -> str:
-    """Return an accuracy in [0, 1] as percent with two decimals, as in model_info."""
+    """Return an accuracy in [0, 1] in percent with two decimals, as in model_info."""
     return f"{100 * accuracy:.2f}"
 
 
@@ -200,7 +200,7 @@ def _departures(evaluation: Evaluation, dataset: str, eps: float, whole: int | N
 
 
 def _unchecked(evaluation: Evaluation, test: Images | None) -> str:
-    """Return why the evaluation cannot be held against the weights' own predictions, or nothing where it can."""
+    """Return why the evaluation cannot be compared with the weights' own predictions, or nothing if it can."""
     if test is None or (len(evaluation.indices) and int(evaluation.indices.max()) >= len(test)):
         return "The evaluated images are not on this machine: not checked that they were given to these very weights."
     claimed = test.select(evaluation.indices)
@@ -210,13 +210,13 @@ def _unchecked(evaluation: Evaluation, test: Images | None) -> str:
 
 
 def _check_weights(claim: Claim, trained: TrainedModel, test: Images) -> None:
-    """Refuse an evaluation whose clean verdicts on its first 200 images are not those of the weights."""
+    """Refuse an evaluation whose clean verdicts on its first 200 images differ from the weights' predictions."""
     part = test.select(claim.evaluation.indices[:_COMPARED])
     now = logits(checkpoints.load(trained.weights), to_float(part.images)).argmax(dim=1) == part.labels
     stray = int((now != claim.clean.correct[: len(now)]).sum())
     if stray > _STRAY * len(now):
         raise InputError(
-            f"{claim.file}: is no evaluation of {trained.weights}, which says otherwise on {stray} of {len(now)} clean "
+            f"{claim.file}: is not an evaluation of {trained.weights}: verdicts differ on {stray} of {len(now)} clean "
             f"images. Run: {_command(trained.weights)}"
         )
 

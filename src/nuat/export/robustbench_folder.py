@@ -1,12 +1,12 @@
-"""RobustBench: a folder with what a submission needs.
+"""Export for RobustBench: a folder with the files of a submission.
 
 | file | content |
 |---|---|
 | model_info/<dataset>/Linf/<key>.json | the claim, with RobustBench's keys |
 | <key>.pt | the weights as a state dict, plain tensors |
 | <key>.py | the class of the network that takes them |
-| autoattack.txt, evaluation.json | what AutoAttack found: the log, and the verdict on every image |
-| submission.md | the form of an issue "New Model(s)", filled |
+| autoattack.txt, evaluation.json | AutoAttack's log, and the verdict on every image |
+| submission.md | the filled form of an issue "New Model(s)" |
 """
 
 import hashlib
@@ -36,16 +36,16 @@ _OF_THE_PAPER = ("NuAT", "NuAT2", "NuATHybrid")
 
 @dataclass(frozen=True, kw_only=True)
 class Submission(Paper):
-    """What a run does not know of its entry; the paper of a NuAT run is filled in."""
+    """Facts of the entry that a run does not record; the paper of NuAT runs is filled in."""
 
     key: str | None = None
-    """Name of the entry, <Name><Year><FirstWordOfTheTitle>; none: made from the paper and the network."""
+    """Name of the entry, <Name><Year><FirstWordOfTheTitle>. None: made from the paper and the network."""
     dataset: str | None = None
-    """cifar10, cifar100 or imagenet; none: the run's."""
+    """cifar10, cifar100 or imagenet. None: the run's."""
     evaluation: Path | None = None
-    """JSON of nuat evaluate to claim; none: the best suited beside the weights."""
+    """JSON file of nuat evaluate to claim. None: the best suited one in the run's folder."""
     additional_data: bool = False
-    """Whether training saw images past the data set's own."""
+    """Whether training used images from outside the data set."""
 
     def __post_init__(self) -> None:
         if self.key is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self.key):
@@ -55,13 +55,13 @@ class Submission(Paper):
 
 
 def to_robustbench(trained: TrainedModel, target: Path, submission: Submission) -> str:
-    """Write the folder ``target`` and return what was found, for people; on any error nothing is left behind.
+    """Write the folder ``target`` and return lines on the claim; on any error nothing is kept.
 
-    The checkpoint is loaded again, as plain tensors alone, and must give the shipped weights' logits bit for bit.
+    The checkpoint is loaded again, as plain tensors, and must give the shipped weights' logits bit for bit.
 
     Raises:
-        InputError: no evaluation with AutoAttack v2 and clean accuracy, one of other weights, or ``target`` is taken or
-            cannot be written to.
+        InputError: there is no evaluation with AutoAttack v2 and clean accuracy, it is of other weights, or ``target``
+            exists or cannot be written.
     """
     check_free(target, folder=True)
     info = trained.info
@@ -96,7 +96,7 @@ def to_robustbench(trained: TrainedModel, target: Path, submission: Submission) 
 
 
 def _paper(trained: TrainedModel, submission: Submission) -> Paper:
-    """Return what the user says of the paper, and where nothing is said and the run is one of NuAT's, NuAT's."""
+    """Return the paper that the user gave; without one, NuAT's for runs of NuAT defenses."""
     said = {name: getattr(submission, name) for name in ("title", "link", "authors", "venue")}
     if not any(said.values()) and _defense(RunFolder(trained.weights.parent).config) in _OF_THE_PAPER:
         return NUAT
@@ -104,7 +104,7 @@ def _paper(trained: TrainedModel, submission: Submission) -> Paper:
 
 
 def _defense(config: Path) -> str:
-    """Return the class of the defense in a run's settings, or nothing where there are none."""
+    """Return the defense's class in a run's settings, or nothing if there are none."""
     try:
         return str(json.loads(config.read_text(encoding="utf-8"))["config"]["defense"]["class"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -112,10 +112,12 @@ def _defense(config: Path) -> str:
 
 
 def _dataset(trained: TrainedModel) -> str:
-    """Return the name of the run's data set; of a file or folder of images, its own name."""
+    """Return the name of the run's data set, or of its file or folder of images."""
     config = RunFolder(trained.weights.parent).config
     if not config.is_file():
-        raise InputError(f"{trained.weights} lies in no run; name its data set, --robustbench.dataset cifar10.")
+        raise InputError(
+            f"{trained.weights} is in no run's folder; name its data set, such as --robustbench.dataset cifar10."
+        )
     images = read_data_config(config)
     name = images.name if images.path is None else images.path.stem
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)

@@ -1,15 +1,15 @@
-"""The network of a RobustBench entry: its name, and a Python module that takes the checkpoint."""
+"""Network of a RobustBench entry: its name, and a Python module that loads the checkpoint."""
 
 import re
 
 from nuat.records.checkpoints import WeightsInfo
 
 NETWORKS = {"resnet18": ("ResNet-18", "RN18"), "resnet34": ("ResNet-34", "RN34"), "resnet50": ("ResNet-50", "RN50")}
-"""Our name to the leaderboard's, and to the abbreviation in the names of its entries."""
+"""Our name -> the leaderboard's name, and the abbreviation in its entries' names."""
 
 
 def architecture(info: WeightsInfo) -> str:
-    """Return the network's name as the leaderboard writes it, with its width where it is not the usual one."""
+    """Return the network's name on the leaderboard, with its width if that is unusual."""
     if wide := re.fullmatch(r"wrn-(\d+)-(\d+)", info.model.name):
         return f"WideResNet-{wide[1]}-{wide[2]}"
     name = NETWORKS.get(info.model.name, (info.model.name, ""))[0]
@@ -17,10 +17,10 @@ def architecture(info: WeightsInfo) -> str:
 
 
 def definition(info: WeightsInfo, key: str) -> str:
-    """Return a Python module whose class of the network takes the checkpoint as it is.
+    """Return the text of a Python module that defines the network and loads the checkpoint directly.
 
-    ResNets of the usual width come from torchvision, wide ResNets on 32x32 colour images from RobustBench itself, whose
-    modules have the names of ours; every other network from nuat.
+    ResNets of the usual width come from torchvision. Wide ResNets on 32x32 colour images come from RobustBench, whose
+    modules are named as ours. Every other network comes from nuat.
     """
     model, channels, classes = info.model, info.channels, len(info.classes)
     wide = re.fullmatch(r"wrn-(\d+)-(\d+)", model.name)

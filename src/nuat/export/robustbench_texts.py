@@ -1,4 +1,4 @@
-"""The texts of a RobustBench submission: model_info, the log and the form."""
+"""Texts of a RobustBench submission: model_info, the log and the form."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _BLANK = "(to fill in)"
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """The publication that an entry of the leaderboard stands for; what is none is left to be filled in."""
+    """Publication behind an entry of the leaderboard. Fields that are None are left to be filled in."""
 
     title: str | None = None
     """Title."""
@@ -34,7 +34,7 @@ NUAT = Paper(
 
 
 def make_key(info: WeightsInfo, paper: Paper) -> str:
-    """Return <Name><Year><FirstWordOfTheTitle>_<network>, or the recipe's name where the paper is not known."""
+    """Return <Name><Year><FirstWordOfTheTitle>_<network>, or the recipe's name if the paper is unknown."""
     surname = (paper.authors or "").split(",")[0].split()[-1:]
     year, word = re.search(r"\d{4}", paper.venue or ""), (paper.title or "").split()[:1]
     network = NETWORKS.get(info.model.name, ("", info.model.name.upper()))[1]
@@ -44,7 +44,7 @@ def make_key(info: WeightsInfo, paper: Paper) -> str:
 
 
 def model_info(info: WeightsInfo, paper: Paper, claim: Claim, *, additional_data: bool) -> str:
-    """Return the JSON of model_info/<dataset>/Linf/<key>.json; null where the user has to fill in."""
+    """Return the JSON of model_info/<dataset>/Linf/<key>.json, with null for what the user has to fill in."""
     values = {
         "link": paper.link,
         "name": paper.title,
@@ -65,7 +65,7 @@ def model_info(info: WeightsInfo, paper: Paper, claim: Claim, *, additional_data
 
 
 def log(claim: Claim, checkpoint: str, sha256: str) -> str:
-    """Return the log of AutoAttack for people; evaluation.json beside it holds the verdict on every image."""
+    """Return the log of AutoAttack; evaluation.json holds the verdict on every image."""
     evaluation, settings = claim.evaluation, claim.robust.settings
     versions = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items() if version)
     cost = [
@@ -94,7 +94,7 @@ def log(claim: Claim, checkpoint: str, sha256: str) -> str:
 
 
 def form(info: WeightsInfo, paper: Paper, claim: Claim, key: str, *, additional_data: bool, sha256: str) -> str:
-    """Return the filled form of an issue "New Model(s)", Markdown, with what is left to do at its end."""
+    """Return the filled form of an issue "New Model(s)" in Markdown, with open tasks at its end."""
     missing = [f"the paper's {name}" for name in ("title", "link", "authors", "venue") if getattr(paper, name) is None]
     notes = "".join(f"- {note}\n" for note in claim.notes) or "- The evaluation keeps to the leaderboard's rules.\n"
     blanks = "".join(f"- fill in {name} (here and in model_info)\n" for name in missing)

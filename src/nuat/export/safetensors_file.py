@@ -1,4 +1,4 @@
-"""Safetensors: the shipped weights with their metadata, to be used without the run's folder."""
+"""Export to safetensors: the shipped weights and their metadata, usable without the run's folder."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ _IMAGES = 16
 
 
 def to_safetensors(trained: TrainedModel, target: Path) -> str:
-    """Copy the weights file byte for byte to ``target`` and return what was checked, for people.
+    """Copy the weights file byte for byte to ``target`` and return a line on what was checked.
 
-    The copy is loaded again as ``nuat.load(target)`` would; its metadata and its logits on test images (random ones
-    where those are not on this machine) must equal the original's bit for bit, or nothing is left behind.
+    The copy is loaded as by ``nuat.load(target)``. Its metadata and its logits on test images (random ones if those are
+    not on this machine) must equal the original's bit for bit, otherwise nothing is kept.
 
     Raises:
-        InputError: ``target`` is taken, cannot be written to, has another suffix, or the copy says something else.
+        InputError: ``target`` exists, cannot be written or has another suffix, or the copy differs.
     """
     if target.suffix != ".safetensors":
-        raise InputError(f"--out {target}: nuat.load reads this format by its name; end it in .safetensors.")
+        raise InputError(f"--out {target}: nuat.load knows this format by its suffix; end the name in .safetensors.")
     check_free(target, folder=False)
     x = trained.probe(_IMAGES)
     before = logits(checkpoints.load(trained.weights), x)
@@ -33,7 +33,7 @@ def to_safetensors(trained: TrainedModel, target: Path) -> str:
         same_info = checkpoints.read_info(path) == trained.info
         if not same_info or not torch.equal(logits(checkpoints.load(path), x), before):
             raise InputError(
-                f"{target}: the copy does not say what {trained.weights} says; was that file written to meanwhile? "
+                f"{target}: the copy differs from {trained.weights}; was that file changed meanwhile? "
                 "Nothing was kept; give the same command again."
             )
     return f"metadata and logits on {len(x)} {trained.checked_on} equal bit for bit"

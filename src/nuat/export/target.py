@@ -1,4 +1,4 @@
-"""Where an export goes: free, writable, and there whole or not at all."""
+"""Target of an export: free, writable, and written whole or not at all."""
 
 import contextlib
 import os
@@ -10,18 +10,18 @@ from nuat.errors import InputError
 
 
 def check_free(target: Path, *, folder: bool) -> None:
-    """Refuse a place that is taken or cannot be written to, before any work.
+    """Refuse a target that exists or cannot be written, before any work.
 
     Args:
-        target: where the export goes.
-        folder: whether it is a folder; an empty one may be there already.
+        target: file or folder to write.
+        folder: whether it is a folder. An empty folder may exist already.
 
     Raises:
-        InputError: it is not free.
+        InputError: the target exists or cannot be written.
     """
     try:
         _check_free(target, folder=folder)
-    except OSError as error:  # a name too long, a folder that may not be looked into
+    except OSError as error:  # a name too long, a folder without permission
         raise InputError(f"--out {target}: cannot be written ({error.strerror}); choose another --out.") from None
 
 
@@ -40,10 +40,10 @@ def _check_free(target: Path, *, folder: bool) -> None:
 
 @contextlib.contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """Yield a path for a file or a folder that becomes ``target`` when the block ends without an error.
+    """Yield a path for a file or folder that becomes ``target`` when the block ends without an error.
 
-    Until then everything lies in a hidden folder beside it. On any error (a check that fails, a full disk, Ctrl-C)
-    that folder and the parents made for it are removed.
+    Until then it lies in a hidden folder next to ``target``. On any error (a failed check, a full disk, Ctrl-C) that
+    folder and the parents made for it are removed.
     """
     made = [parent for parent in target.absolute().parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)

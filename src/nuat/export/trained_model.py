@@ -1,4 +1,4 @@
-"""What is exported: shipped weights, and images on which every copy must say the same."""
+"""Model to export: shipped weights, and images on which every copy must give the same logits."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,22 +21,22 @@ _SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """Weights of ours and the images that copies are checked on."""
+    """Shipped weights and the images that copies are checked on."""
 
     weights: Path
-    """The .safetensors file."""
+    """Their .safetensors file."""
     info: WeightsInfo
-    """Its metadata."""
+    """Their metadata."""
     test: Images | None
-    """The run's test images; none where they are not on this machine or fit another model."""
+    """Test images of the run. None: they are not on this machine, or fit another model."""
 
     @property
     def checked_on(self) -> str:
-        """What ``probe`` returns, for people."""
+        """Description of what ``probe`` returns."""
         return "random images (the run's own are not on this machine)" if self.test is None else "test images"
 
     def probe(self, n: int) -> Tensor:
-        """Return at most ``n`` >= 1 test images, or exactly n random ones: float32 [B, C, H, W] in [0, 1]."""
+        """Return at most ``n`` >= 1 test images, or ``n`` random ones: float32 [B, C, H, W] in [0, 1]."""
         if self.test is not None:
             return to_float(self.test.select(torch.arange(min(n, len(self.test)))).images)
         draw = torch.Generator().manual_seed(_SEED)
@@ -44,10 +44,10 @@ class TrainedModel:
 
 
 def find_model(path: Path) -> TrainedModel:
-    """Return what a run's folder (its best weights) or a .safetensors file holds. Nothing is downloaded.
+    """Return the model of a run's folder (its best weights) or of a .safetensors file. Nothing is downloaded.
 
     Raises:
-        InputError: no such file, or one that nuat did not write.
+        InputError: there is no such file, or nuat did not write it.
     """
     weights = checkpoints.weights_file(path)
     info = checkpoints.read_info(weights)
@@ -67,7 +67,7 @@ def _test_images(weights: Path, info: WeightsInfo) -> Images | None:
         return None
     try:
         dataset: Dataset = data.load(replace(read_data_config(config), download=False))
-    except InputError:  # moved, or never on this machine: the check falls back on random images and says so
+    except InputError:  # not on this machine: the check uses random images and says so
         return None
     fits = (dataset.channels, dataset.image_size) == (info.channels, info.image_size)
     return dataset.test if fits and len(dataset.test) > 0 else None

@@ -42,16 +42,32 @@ MODEL_NAMES: tuple[str, ...] = (
     *("small-cnn", "mnist-cnn", "resnet18", "resnet34", "resnet50", "wrn-<depth>-<k>"),
     *("torchvision:<name>", "timm:<name>"),
 )
-"""What ModelConfig.name may be, such as wrn-34-10, torchvision:resnet50 or timm:convnext_tiny."""
+"""Values of ModelConfig.name, such as wrn-34-10, torchvision:resnet50 or timm:convnext_tiny."""
 
 
 def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple[int, int]) -> Classifier:
-    """The network that config names, for images [B, channels, H, W] with image_size = (H, W) in pixels.
+    """Build the network that ``config`` names, with random weights from torch's global generator.
 
-    Weights are drawn from torch's global generator, which the caller seeds; config.weights are not read here
-    (``nuat.training.initial_weights`` does that when a run begins), but where there are any the normalisation is, at
-    first, the identity that theirs goes into. Raises InputError for an unknown name, a setting that has no effect on
-    that network, a mean or std that does not fit the channels, and bad sizes.
+    ``config.weights`` are not read here: ``nuat.training.initial_weights`` does that when a run begins. If they are
+    given, the network gets a normalisation layer that is the identity until theirs is loaded.
+
+    Args:
+        config: settings of the network.
+        channels: channels C of the images.
+        classes: number of classes N.
+        image_size: height and width of the images [pixels].
+
+    Returns:
+        A module from images [B, C, H, W] in [0, 1] to logits [B, N].
+
+    Raises:
+        InputError: the name is unknown, a setting has no effect on that network, or mean, std or a size does not fit.
+
+    Example:
+        >>> import torch
+        >>> net = build(ModelConfig(name="resnet18", width=8), channels=3, classes=10, image_size=(32, 32))
+        >>> net(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     check_counts(channels=channels, classes=classes, height=image_size[0], width=image_size[1])
     if config.mean is not None and config.std is not None and {len(config.mean), len(config.std)} != {channels}:
@@ -83,7 +99,7 @@ def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple
         )
     if stem is not None and (name in ("small-cnn", "mnist-cnn") or name.startswith("wrn-")):
         raise InputError(f"model.stem={stem} has no effect on {name}; leave it out or choose a resnet.")
-    # The choice of stem that ModelConfig documents: small images would shrink to a point in the ImageNet stem.
+    # ModelConfig documents this choice: the ImageNet stem would shrink small images to a point.
     stem = stem or ("cifar" if max(image_size) <= 64 else "imagenet")
     match name:
         case "small-cnn":

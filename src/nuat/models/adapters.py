@@ -1,4 +1,4 @@
-"""Any PyTorch classifier as one of ours: images in [0, 1], with the normalisation inside."""
+"""Adapter that makes any PyTorch classifier take images in [0, 1], with its normalisation inside."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,16 @@ from nuat.models.normalisation import Normalise
 
 
 class Classifier(nn.Module):
-    """net(normalise(x)): images [B, C, H, W] in [0, 1] -> logits [B, classes]; normalise may be the identity."""
+    """Network behind a normalisation layer: ``net(normalise(x))``; the layer may be the identity.
+
+    Shapes: images [B, C, H, W] in [0, 1] -> logits [B, N].
+
+    Example:
+        >>> import torch
+        >>> model = Classifier(nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(12, 5)))
+        >>> model(torch.zeros(2, 3, 2, 2)).shape
+        torch.Size([2, 5])
+    """
 
     def __init__(self, normalise: Normalise | nn.Identity, net: nn.Module) -> None:
         super().__init__()
@@ -18,17 +27,30 @@ class Classifier(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         logits: Tensor = self.net(self.normalise(x))
         return logits
 
 
 def adapt(module: nn.Module, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Classifier:
-    """Put a normalisation layer in front of a module (one of torchvision's, say) that expects normalised images.
+    """Put a normalisation layer in front of a module that expects normalised images, such as torchvision's.
 
-    mean, std: one value per image channel, in units of [0, 1] pixels; neither: module takes pixels as they are.
-    The module is shared, not copied, its modes stay, and the layer follows its device and floating type.
-    Raises InputError for a mean without std, for values or lengths that cannot be, and for a second normalisation.
+    The module is shared, not copied, and its modes stay. The layer has the module's device and floating type.
+
+    Args:
+        module: normalised images [B, C, H, W] to logits [B, N].
+        mean: one value per channel, in units of [0, 1] pixels. None: the module takes pixels directly.
+        std: one value per channel; given with ``mean``.
+
+    Raises:
+        InputError: mean without std, wrong values or lengths, or a module that normalises already.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+        >>> model = adapt(net, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        >>> bool(torch.allclose(model(torch.full((1, 3, 2, 2), 0.75)), net(torch.ones(1, 3, 2, 2))))
+        True
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"module is a {type(module).__name__}: expected a torch.nn.Module that returns logits.")
@@ -48,11 +70,16 @@ def adapt(module: nn.Module, *, mean: Sequence[float] | None = None, std: Sequen
     elif mean is not None or std is not None:
         raise InputError("mean and std go together: give both or neither.")
     classifier = Classifier(normalise, module)
-    # Not .train(mode), which would also set the modes of layers inside the module, frozen batch norms for one.
+    # not .train(mode), which would also set the modes of layers inside the module, such as frozen batch norms
     classifier.training = normalise.training = module.training
     return classifier
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether any layer is a batch norm, so that the mode and the composition of a batch matter."""
+    """Return whether any layer is a batch norm, which makes the mode and the composition of a batch matter.
+
+    Example:
+        >>> has_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
+        True
+    """
     return any(isinstance(module, _BatchNorm) for module in model.modules())

@@ -1,7 +1,7 @@
 """Networks of torchvision and timm by name: ``torchvision:resnet50``, ``timm:convnext_tiny``.
 
-The head is made for the dataset's classes. Constructors that take an image size get the dataset's. timm's networks take
-any number of channels; torchvision's take colour, so a grey image's channel is repeated inside the model.
+The head is made for the data set's classes. Constructors that take an image size get the data set's. timm's networks
+take any number of channels. torchvision's take three, so the channel of grey images is repeated inside the model.
 """
 
 from collections.abc import Mapping
@@ -20,20 +20,20 @@ _LIBRARIES: dict[str, ModuleType] = {"timm": timm_networks, "torchvision": torch
 
 
 class Grey(nn.Module):
-    """Images [B, 1, H, W] -> net of the same images in three equal channels."""
+    """Network for colour images that is given grey ones [B, 1, H, W], their channel repeated three times."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 1, H, W] -> logits [B, classes]."""
+        """Return logits [B, N] of images [B, 1, H, W]."""
         logits: Tensor = self.net(x.expand(-1, 3, -1, -1))
         return logits
 
 
 def is_backbone(name: str) -> bool:
-    """Return whether ``name`` is that of a library's network, known to it or not."""
+    """Return whether ``name`` has a library's prefix, known to that library or not."""
     return name.partition(":")[0] in _LIBRARIES and ":" in name
 
 
@@ -41,8 +41,8 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
     """Return the network that ``config`` names, with random weights, for images [B, channels, H, W].
 
     Raises:
-        InputError: timm is not installed, an unknown name, options that the network refuses, a setting that has no
-            effect on it, or images of a size or with channels that it cannot take.
+        InputError: timm is not installed, the name is unknown, the network refuses an option, a setting has no effect
+            on it, or it cannot take images of that size or number of channels.
     """
     for field in ("width", "stem"):
         value = getattr(config, field)
@@ -64,9 +64,9 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
         logits = _probe(net, channels, image_size)
     except InputError:
         raise
-    except Exception as error:  # each network has checks and failures of its own
+    except Exception as error:  # networks fail in many ways
         raise InputError(
-            f"{what} cannot be: {_line(error)}. Change model.options or the size of the images."
+            f"{what} cannot be built: {_line(error)}. Change model.options or the size of the images."
         ) from error
     if not isinstance(logits, Tensor) or logits.shape != (2, classes):
         came = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -75,12 +75,12 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
 
 
 def statistics(name: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and std per channel, in units of [0, 1], that the weights of network ``name`` were trained with.
+    """Return mean and std per channel, in units of [0, 1], that the weights of network ``name`` were trained with.
 
-    Other images than colour ones take the mean over the colours.
+    Images of other than three channels get the mean over the colours.
 
     Raises:
-        InputError: the library has no weights of that network.
+        InputError: the library has no weights for that network.
     """
     library, inner = _find(name)
     mean, std = library.statistics(inner)
@@ -90,10 +90,10 @@ def statistics(name: str, channels: int) -> tuple[tuple[float, ...], tuple[float
 
 
 def download(config: ModelConfig, *, channels: int, image_size: tuple[int, int]) -> Mapping[str, Tensor]:
-    """Return the library's own weights of the network, by the names of its parameters, head included.
+    """Return the library's own weights of the network, head included, by parameter name.
 
     Raises:
-        InputError: there are none, they cannot be had (with what to do by hand), or do not fit the options.
+        InputError: there are none, the download fails, or they do not fit the options.
     """
     library, name = _find(config.name)
     options = parse_options(config.options, library.TAKEN)
@@ -104,10 +104,10 @@ def download(config: ModelConfig, *, channels: int, image_size: tuple[int, int])
 def translated(
     config: ModelConfig, tensors: Mapping[str, Tensor], *, channels: int, image_size: tuple[int, int]
 ) -> Mapping[str, Tensor]:
-    """Return ``tensors`` of a file that nuat did not write, by the names of the network's parameters, head included.
+    """Rename ``tensors`` of a file that nuat did not write to the network's parameter names, head included.
 
-    timm reads many spellings, and fits the first layer and position embeddings to other images. What cannot be
-    translated is returned as it is, so that whoever loads it says what does not fit.
+    timm reads many spellings, and fits the first layer and the position embeddings to the images. Tensors that cannot
+    be translated are returned unchanged; loading them then reports what does not fit.
     """
     library, name = _find(config.name)
     if library is not timm_networks:
@@ -117,7 +117,7 @@ def translated(
 
 
 def head(net: nn.Module) -> tuple[str, ...]:
-    """Return the names of the parameters that make the logits: the library's word, or those of the last layer."""
+    """Return the names of the head's parameters, as the library says; if it does not, those of the last layer."""
     named = getattr(net, "pretrained_cfg", {}).get("classifier")
     layers = (named,) if isinstance(named, str) else tuple(named or ())
     names = [name for name, _ in net.named_parameters() if name.rpartition(".")[0] in layers]
@@ -128,7 +128,7 @@ def head(net: nn.Module) -> tuple[str, ...]:
 
 
 def _find(name: str) -> tuple[ModuleType, str]:
-    """Return the library and the name in it; the library refuses a name that it does not have."""
+    """Return the library and the name in it; the library refuses unknown names."""
     library, _, inner = name.partition(":")
     module = _LIBRARIES[library]
     module.check(inner)
@@ -136,7 +136,7 @@ def _find(name: str) -> tuple[ModuleType, str]:
 
 
 def _probe(net: nn.Module, channels: int, image_size: tuple[int, int]) -> Any:
-    """Return what the network says of two black images: some sizes fail only here, some networks return no logits."""
+    """Return the network's output for two black images: some sizes fail only here, some outputs are no logits."""
     device = next(net.parameters()).device
     net.eval()
     with torch.no_grad():
@@ -146,7 +146,7 @@ def _probe(net: nn.Module, channels: int, image_size: tuple[int, int]) -> Any:
 
 
 def _line(error: Exception) -> str:
-    """Return an error's own words as the middle of a sentence."""
+    """Return an error's message for use inside a sentence."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

@@ -1,7 +1,7 @@
-"""A copy of a model, faster to attack: batch norms folded into the convolutions before them, weights frozen.
+"""Copy of a model that is faster to attack: batch norms folded into the convolutions before them, weights frozen.
 
-In evaluation mode a batch norm is an affine map per channel, which a convolution in front of it can take over: the
-same function with fewer passes over memory. Rounding differs in the last bits, so verdicts are the model's own.
+In evaluation mode a batch norm is an affine map per channel, which the convolution before it can take over: the same
+function with fewer passes over memory. Rounding differs in the last bits, so verdicts come from the model itself.
 """
 
 from copy import deepcopy
@@ -18,15 +18,15 @@ from nuat.models.resnet import ResNet
 from nuat.models.wide_resnet import WideResNet
 
 _LOGITS, _GRADIENT = 1e-4, 1e-2
-"""Largest relative differences of a faithful copy. A gradient jumps where rounding moves a unit across a kink."""
+"""Largest relative differences of a faithful copy. A gradient jumps if rounding moves a unit across a kink."""
 
 
 def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
-    """Return a folded copy of ``model``, or ``model`` itself where that cannot be done faithfully.
+    """Return a folded copy of ``model``, or ``model`` itself if no faithful copy can be made.
 
-    It is done for networks of ours alone: a stranger's may draw noise or count its calls, which a traced copy would
-    freeze. It cannot be done where no batch norm follows a convolution, or where logits or input gradients of the copy
-    differ by more than rounding.
+    Only networks of this package are folded: others may draw noise or count calls, which a traced copy would freeze.
+    There is no faithful copy if no batch norm follows a convolution, or if the copy's logits or input gradients differ
+    by more than rounding.
 
     Args:
         model: images [B, C, H, W] to logits [B, N], in evaluation mode.
@@ -36,9 +36,9 @@ def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     if not isinstance(model, Classifier) or not isinstance(model.net, (ResNet, WideResNet, AuthorsWideResNet)):
         return model
     try:
-        # the normalisation checks the images' shape, which a trace cannot follow
+        # the normalisation checks the images' shape, which cannot be traced
         copy = Classifier(deepcopy(model.normalise), fuse(model.net)).eval()
-    except Exception:  # torch calls its folding experimental, and an attack can do without it
+    except Exception:  # torch calls its folding experimental, and attacks work without it
         return model
     for parameter in copy.parameters():
         parameter.requires_grad_(False)
@@ -59,7 +59,7 @@ def _same(model: nn.Module, copy: nn.Module, x: Tensor, y: Tensor) -> bool:
 
 
 def _look(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return a model's logits [B, N] and the gradient of the cross-entropy in the images; none where there is none."""
+    """Return logits [B, N] and the gradient of the cross-entropy in the images, or None if there is no gradient."""
     z = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(z)
@@ -69,6 +69,6 @@ def _look(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None
 
 
 def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
-    """Return whether ``ours`` differs from ``theirs`` by a share of at most ``tolerance`` in the Euclidean norm."""
+    """Return whether ``ours`` differs from ``theirs`` by at most a fraction ``tolerance`` in the Euclidean norm."""
     difference = torch.linalg.vector_norm(ours - theirs)
-    return bool(difference <= tolerance * torch.linalg.vector_norm(theirs))  # false where any is NaN
+    return bool(difference <= tolerance * torch.linalg.vector_norm(theirs))  # false for NaN

@@ -1,4 +1,4 @@
-"""The first convolution of a network for grey images, whose gradient in the image attacks take all the time."""
+"""Convolution for grey images, with a fast input gradient on the CPU, which attacks take at every step."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 
 class GreyConv2d(nn.Conv2d):
-    """A convolution whose gradient in a grey image is cheap on the CPU; else ``nn.Conv2d`` itself, names included.
+    """Convolution with a fast input gradient for grey images on the CPU; otherwise it is ``nn.Conv2d``, names included.
 
-    With a single input channel the CPU's own kernel takes up to ten times as long for the gradient in the images as for
-    the convolution. A matrix product and a sum of overlapping patches gives the same to rounding.
+    With a single input channel, torch's CPU kernel needs up to ten times as long for the input gradient as for the
+    convolution. A matrix product and a sum of overlapping patches give the same up to rounding.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """Convolve images [B, in_channels, H, W]."""
+        """Convolve images [B, C, H, W]."""
         if not (input.requires_grad and torch.is_grad_enabled() and self._cheap(input)):
             return super().forward(input)
-        # the weights' gradient stays the convolution's own: an attack, which asks for the images' alone, pays for none
+        # the weights keep the convolution's own gradient, which an attack never asks for and so never pays for
         result: Tensor = _ImageGradient.apply(
             super().forward(input.detach()), input, self.weight, self.stride, self.padding
         )
@@ -30,7 +30,7 @@ class GreyConv2d(nn.Conv2d):
 
 
 class _ImageGradient(torch.autograd.Function):
-    """The identity of a result [B, N, H', W'], through which the images [B, 1, H, W] get their gradient."""
+    """Identity of a result [B, N, H', W'] that passes the gradient on to the images [B, 1, H, W]."""
 
     @staticmethod
     def forward(
@@ -38,7 +38,7 @@ class _ImageGradient(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.shape, ctx.dtype, ctx.stride, ctx.padding = images.shape, images.dtype, stride, padding
-        ctx.mark_dirty(result)  # returned as it is, not as a view, which a ReLU in place could not follow
+        ctx.mark_dirty(result)  # the same tensor, not a view: an in-place ReLU may follow
         return result
 
     @staticmethod

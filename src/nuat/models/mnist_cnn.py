@@ -1,4 +1,4 @@
-"""The paper's MNIST network: four 5x5 convolutions and two linear layers."""
+"""MNIST network of the paper: four 5x5 convolutions and two linear layers."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,11 +8,20 @@ from nuat.models.sizes import check_counts, check_image_size, check_same_size
 
 
 class MNISTCNN(nn.Module):
-    """Images [B, in_channels, H, W] -> logits [B, classes], for one image_size = (H, W) of at least 4x4 pixels.
+    """Network of the paper's MNIST experiments, for images of one size of at least 4x4 pixels.
 
-    conv5x5(w)-relu-conv5x5(w)-relu-maxpool2-conv5x5(2w)-relu-conv5x5(2w)-relu-maxpool2-fc(512)-relu-fc(classes),
-    padding 2, with w = width. At 28x28 and width 32 this is the network of the MNIST experiments of Sriramanan
-    et al. 2021 (fc 3136-512). Raises InputError for sizes that cannot be and for images of another size.
+    conv5x5(w)-relu-conv5x5(w)-relu-maxpool2-conv5x5(2w)-relu-conv5x5(2w)-relu-maxpool2-fc(512)-relu-fc(N), padding 2,
+    with w = width. At 28x28 and width 32 this is the network of Sriramanan et al. 2021 (fc 3136-512).
+
+    Shapes: images [B, C, H, W] in [0, 1] -> logits [B, N].
+
+    Raises:
+        InputError: a size is impossible, or images have another size than ``image_size``.
+
+    Example:
+        >>> import torch
+        >>> MNISTCNN(width=4)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -30,7 +39,7 @@ class MNISTCNN(nn.Module):
         self.fc2 = nn.Linear(512, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         check_same_size("mnist-cnn", self.image_size, (x.shape[2], x.shape[3]))
         x = F.relu(self.conv1(x), inplace=True)
         x = F.max_pool2d(F.relu(self.conv2(x), inplace=True), 2)

@@ -10,10 +10,17 @@ from nuat.errors import InputError
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std per channel; x: [B, C, H, W] -> [B, C, H, W].
+    """Normalisation (x - mean) / std per channel; images [B, C, H, W] keep their shape.
 
-    mean and std (one value per channel, std > 0) are buffers [1, C, 1, 1]: they move, cast and ship with the
-    weights. Raises InputError for values that cannot be, and for images of another number of channels.
+    Mean and std (one value per channel, std > 0) are buffers [1, C, 1, 1], so they move, cast and ship with the
+    weights.
+
+    Raises:
+        InputError: a value is impossible, or images have another number of channels.
+
+    Example:
+        >>> Normalise(mean=[0.5], std=[0.25])(torch.ones(1, 1, 1, 1)).item()
+        2.0
     """
 
     mean: Tensor
@@ -34,14 +41,18 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Take other values, as many as before. Raises InputError for values that cannot be."""
+        """Replace the values by as many others.
+
+        Raises:
+            InputError: a value is impossible.
+        """
         other = Normalise(mean, std)
         self.mean.copy_(other.mean)
         self.std.copy_(other.std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise images [B, C, H, W]."""
-        # Broadcasting would turn grey images into as many channels as mean has without a word.
+        # broadcasting would silently turn grey images into as many channels as mean has
         if x.shape[1] != self.mean.shape[1]:
             raise InputError(
                 f"images have {x.shape[1]} channels but mean and std have {self.mean.shape[1]} values; "
@@ -50,5 +61,5 @@ class Normalise(nn.Module):
         return (x - self.mean) / self.std
 
     def extra_repr(self) -> str:
-        """The number of channels, for printing."""
+        """Return the number of channels, for printing."""
         return f"channels={self.mean.shape[1]}"

@@ -1,4 +1,4 @@
-"""Arguments of a library's constructor as they are written in the settings: NAME=VALUE."""
+"""Arguments of a library's constructor, written NAME=VALUE in the settings."""
 
 import re
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ _WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 
 
 def parse_options(options: Sequence[str], taken: Sequence[str] = ()) -> dict[str, Value]:
-    """Return the arguments by name: whole numbers, other numbers, true, false, none, rows such as 1:1:3:1, else words.
+    """Return the arguments by name: whole numbers, other numbers, true, false, none, lists such as 1:1:3:1, or words.
 
     Nothing is evaluated.
 
     Args:
-        options: each NAME=VALUE.
-        taken: names that the settings fill otherwise.
+        options: arguments, each NAME=VALUE.
+        taken: names that other settings decide.
 
     Raises:
-        InputError: another form, a name that comes twice, or one that is taken.
+        InputError: an argument has another form, its name comes twice, or it is taken.
     """
     found: dict[str, Value] = {}
     for option in options:

@@ -1,7 +1,7 @@
 """Residual networks (He et al., CVPR 2016) with the stem of CIFAR or of ImageNet.
 
 Modules are named, ordered and initialised as in torchvision, so its weights load directly and one seed gives the
-same network. With the cifar stem the function is that of the ResNet-18 of the paper's CIFAR-10 experiments.
+same network. With the cifar stem, resnet18 is the network of the paper's CIFAR-10 experiments.
 """
 
 from typing import ClassVar, Literal, get_args
@@ -23,14 +23,14 @@ BLOCKS: dict[str, tuple[int, int, int, int]] = {
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """The projection [B, inputs, H, W] -> [B, outputs, H / stride, W / stride], where one is needed."""
+    """Return the projection [B, inputs, H, W] -> [B, outputs, H / stride, W / stride], or None if none is needed."""
     if stride == 1 and inputs == outputs:
         return None
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut; [B, inputs, H, W] -> [B, planes, H / stride, W / stride]."""
+    """Two 3x3 convolutions and a shortcut; [B, inputs, H, W] -> [B, planes, H / stride, W / stride]."""
 
     expansion: ClassVar[int] = 1
 
@@ -43,14 +43,14 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """relu(F(x) + shortcut(x))."""
+        """Return relu(F(x) + shortcut(x))."""
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
         return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut; [B, inputs, H, W] -> [B, 4 planes, H / stride, W / stride]."""
+    """1x1, 3x3, 1x1 convolutions and a shortcut; [B, inputs, H, W] -> [B, 4 planes, H / stride, W / stride]."""
 
     expansion: ClassVar[int] = 4
 
@@ -59,7 +59,7 @@ class Bottleneck(nn.Module):
         outputs = planes * self.expansion
         self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        # The stride sits on the 3x3 convolution ("ResNet v1.5"), as in torchvision.
+        # the stride is that of the 3x3 convolution ("ResNet v1.5"), as in torchvision.
         self.conv2 = nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
@@ -67,7 +67,7 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """relu(F(x) + shortcut(x))."""
+        """Return relu(F(x) + shortcut(x))."""
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = F.relu(self.bn2(self.conv2(out)), inplace=True)
         out = self.bn3(self.conv3(out))
@@ -75,11 +75,25 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Images [B, in_channels, H, W] of any size -> logits [B, classes].
+    """Residual network for images of any size.
 
-    stem: "cifar" (3x3 stride 1, no pooling) or "imagenet" (7x7 stride 2, 3x3 max-pooling stride 2).
-    width: planes of the first stage; each of the three that follow doubles it. Raises InputError for a stem or
-    size that cannot be.
+    Args:
+        block: kind of residual block.
+        blocks: number of blocks in each stage.
+        in_channels: channels C of the images.
+        classes: number of classes N.
+        stem: "cifar" (3x3 stride 1, no pooling) or "imagenet" (7x7 stride 2, 3x3 max-pooling stride 2).
+        width: planes of the first stage; each following stage doubles them.
+
+    Shapes: images [B, C, H, W] in [0, 1] -> logits [B, N].
+
+    Raises:
+        InputError: the stem is unknown or a size is below 1.
+
+    Example:
+        >>> import torch
+        >>> ResNet(BasicBlock, (1, 1, 1, 1), width=4)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -116,7 +130,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         if self.stem == "imagenet":
             x = F.max_pool2d(x, 3, stride=2, padding=1)
@@ -133,7 +147,12 @@ def resnet18(
     width: int = 64,
     block: type[BasicBlock] = BasicBlock,
 ) -> ResNet:
-    """ResNet-18: basic blocks (2, 2, 2, 2); 11,173,962 parameters for 10 classes with the cifar stem."""
+    """Return a ResNet-18: basic blocks (2, 2, 2, 2).
+
+    Example:
+        >>> sum(parameter.numel() for parameter in resnet18().parameters())
+        11173962
+    """
     return ResNet(block, BLOCKS["resnet18"], in_channels=in_channels, classes=classes, stem=stem, width=width)
 
 
@@ -145,10 +164,20 @@ def resnet34(
     width: int = 64,
     block: type[BasicBlock] = BasicBlock,
 ) -> ResNet:
-    """ResNet-34: basic blocks (3, 4, 6, 3)."""
+    """Return a ResNet-34: basic blocks (3, 4, 6, 3).
+
+    Example:
+        >>> len(resnet34(width=4).layer3)
+        6
+    """
     return ResNet(block, BLOCKS["resnet34"], in_channels=in_channels, classes=classes, stem=stem, width=width)
 
 
 def resnet50(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", width: int = 64) -> ResNet:
-    """ResNet-50: bottlenecks (3, 4, 6, 3)."""
+    """Return a ResNet-50: bottlenecks (3, 4, 6, 3).
+
+    Example:
+        >>> resnet50(width=4, classes=7).fc
+        Linear(in_features=128, out_features=7, bias=True)
+    """
     return ResNet(Bottleneck, BLOCKS["resnet50"], in_channels=in_channels, classes=classes, stem=stem, width=width)

@@ -1,17 +1,17 @@
-"""Checks of the sizes that a network is built from."""
+"""Checks of the sizes that a network is built for."""
 
 from nuat.errors import InputError
 
 
 def check_counts(**counts: int) -> None:
-    """Raise InputError on the first named count (channels, classes, width, ...) below 1."""
+    """Refuse a count (channels, classes, width, ...) below 1."""
     for name, count in counts.items():
         if count < 1:
             raise InputError(f"{name}={count}: expected at least 1.")
 
 
 def check_image_size(network: str, image_size: tuple[int, int], *, least: int) -> None:
-    """Raise InputError where a side [pixels] of image_size = (H, W) is below the least that network can take."""
+    """Refuse images (H, W) with a side below the least [pixels] that the network can take."""
     if min(image_size) < least:
         height, width = image_size
         raise InputError(
@@ -21,7 +21,7 @@ def check_image_size(network: str, image_size: tuple[int, int], *, least: int) -
 
 
 def check_same_size(network: str, image_size: tuple[int, int], came: tuple[int, int]) -> None:
-    """Raise InputError where images (H, W) are not of the size that network was built for."""
+    """Refuse images (H, W) of another size than the network was built for."""
     if came != image_size:
         raise InputError(
             f"images of {came[0]}x{came[1]} pixels: this {network} was built for {image_size[0]}x{image_size[1]}; "

@@ -1,4 +1,4 @@
-"""The quickstart's network: two strided convolutions and two linear layers."""
+"""Network of the quickstart: two strided convolutions and two linear layers."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,11 +8,20 @@ from nuat.models.sizes import check_counts, check_image_size, check_same_size
 
 
 class SmallCNN(nn.Module):
-    """Images [B, in_channels, H, W] -> logits [B, classes], for one image_size = (H, W) of at least 4x4 pixels.
+    """Small MNIST network of Wong & Kolter 2018, for images of one size of at least 4x4 pixels.
 
-    conv4x4(w, stride 2)-relu-conv4x4(2w, stride 2)-relu-fc(100)-relu-fc(classes), padding 1, with w = width: the
-    small MNIST network of Wong & Kolter, "Provable defenses via the convex outer adversarial polytope", ICML
-    2018. Raises InputError for sizes that cannot be and for images of another size.
+    conv4x4(w, stride 2)-relu-conv4x4(2w, stride 2)-relu-fc(100)-relu-fc(N), padding 1, with w = width ("Provable
+    defenses via the convex outer adversarial polytope", ICML 2018).
+
+    Shapes: images [B, C, H, W] in [0, 1] -> logits [B, N].
+
+    Raises:
+        InputError: a size is impossible, or images have another size than ``image_size``.
+
+    Example:
+        >>> import torch
+        >>> SmallCNN(1, 10, (28, 28))(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, in_channels: int, classes: int, image_size: tuple[int, int], width: int = 16) -> None:
@@ -26,7 +35,7 @@ class SmallCNN(nn.Module):
         self.fc2 = nn.Linear(100, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         check_same_size("small-cnn", self.image_size, (x.shape[2], x.shape[3]))
         x = F.relu(self.conv1(x), inplace=True)
         x = F.relu(self.conv2(x), inplace=True)

@@ -12,7 +12,7 @@ from nuat.errors import InputError
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes, whose gradient is the sum of the processes' gradients."""
+    """Sum over the processes; its gradient is the sum of the processes' gradients."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:
@@ -28,14 +28,14 @@ class _Sum(torch.autograd.Function):
 
 
 class _Synchronised(nn.BatchNorm2d):
-    """Batch norm whose statistics in training are those of the images on all processes; for the CPU.
+    """Batch norm on the CPU whose training statistics are those of the images on all processes.
 
-    torch's own SyncBatchNorm runs on GPUs alone. Statistics are taken in two passes, mean and then variance, as on one
-    device. Modules within it (timm's activation) follow the normalisation, in their order.
+    torch's own SyncBatchNorm runs on GPUs only. Statistics are taken in two passes, mean and then variance, as on one
+    device. Child modules (timm's activation) follow the normalisation, in order.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """Normalise [B, C, H, W] by the statistics of all processes' images; in evaluation by the running ones."""
+        """Normalise [B, C, H, W] by the statistics of all processes' images, or in evaluation by the running ones."""
         result: Tensor = self._normalised(input) if self.training else super().forward(input)
         for module in self.children():
             result = module(result)
@@ -64,13 +64,19 @@ class _Synchronised(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(model: nn.Module, world: World) -> nn.Module:
-    """Return ``model`` with every batch norm replaced by one over all processes, of the same state.
+    """Replace every batch norm by one over all processes, with the same state.
 
     On GPUs these are torch's SyncBatchNorm, or timm's, which wait for the device at each layer. With a single process
-    nothing changes.
+    the model is returned unchanged.
 
     Raises:
-        InputError: a batch norm is of a kind that cannot be replaced by such a one.
+        InputError: a batch norm is of a kind that cannot be synchronised.
+
+    Example:
+        >>> from nuat.distributed.world import ALONE
+        >>> norm = nn.BatchNorm2d(3)
+        >>> synchronise_batch_norm(norm, ALONE) is norm
+        True
     """
     if world.size == 1:
         return model
@@ -86,7 +92,7 @@ def synchronise_batch_norm(model: nn.Module, world: World) -> nn.Module:
             )
     if on_gpu:
         if timm:
-            from timm import layers  # torch's would lose what follows the normalisation
+            from timm import layers  # torch's conversion would drop the activation inside timm's batch norms
 
             converted: nn.Module = layers.convert_sync_batchnorm(model)  # type: ignore[attr-defined,no-untyped-call]
         else:
@@ -100,7 +106,7 @@ def synchronise_batch_norm(model: nn.Module, world: World) -> nn.Module:
 
 
 def _of_timm(norm: nn.Module) -> bool:
-    """Return whether a batch norm is timm's, which drops and activates after it."""
+    """Return whether a batch norm is timm's, which applies dropout and activation after it."""
     return type(norm).__name__ == "BatchNormAct2d" and [name for name, _ in norm.named_children()] == ["drop", "act"]
 
 

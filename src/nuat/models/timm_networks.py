@@ -1,4 +1,4 @@
-"""timm's classifiers, where timm is installed (the ``timm`` extra)."""
+"""timm's classifiers; needs the ``timm`` extra."""
 
 import importlib
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ TAKEN = (
     *("num_classes", "in_chans", "img_size", "features_only", "out_indices", "pretrained", "pretrained_cfg"),
     *("pretrained_cfg_overlay", "pretrained_strict", "checkpoint_path", "cache_dir", "scriptable", "exportable"),
 )
-"""Arguments that the settings and the images decide, or that make something else of a network than a classifier."""
+"""Arguments that settings and images decide, or that turn the network into something other than a classifier."""
 
 _HEADS = ("head.fc", "head", "fc", "classifier")
-"""Where files of other origin may have their head, besides timm's own name for it."""
+"""Names of the head in files from elsewhere, besides timm's own."""
 
 
 def check(name: str) -> None:
-    """Refuse a name that timm has no network of.
+    """Refuse a name that timm does not know.
 
     Raises:
-        InputError: timm is not installed, or there is no such network or no such weights of it.
+        InputError: timm is not installed, or it has no such network, or no such weights of it.
     """
     timm = _timm()
     if not timm.is_model(name):
@@ -45,12 +45,12 @@ def check(name: str) -> None:
 def make(
     name: str, options: Mapping[str, Value], *, channels: int, classes: int, image_size: tuple[int, int], **more: Any
 ) -> nn.Module:
-    """Return the network; with random weights unless ``more`` arguments of timm's create_model say otherwise."""
+    """Build the network, with random weights unless ``more`` arguments of timm's create_model say otherwise."""
     create = _timm().create_model
     sizes: dict[str, Any] = {"in_chans": channels, "num_classes": classes}
     try:
         net: nn.Module = create(name, img_size=image_size, **sizes, **options, **more)
-    except TypeError as error:  # most convolutional networks take images of any size and are not told theirs
+    except TypeError as error:  # most convolutional networks take images of any size and have no such argument
         if "img_size" not in str(error):
             raise
         net = create(name, **sizes, **options, **more)
@@ -59,7 +59,7 @@ def make(
 
 
 def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std of the images that timm's weights were trained on."""
+    """Return mean and std that timm's weights were trained with."""
     config = _config(name)
     return tuple(config.mean), tuple(config.std)
 
@@ -67,7 +67,7 @@ def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def download(
     name: str, options: Mapping[str, Value], *, channels: int, image_size: tuple[int, int]
 ) -> Mapping[str, Tensor]:
-    """Return timm's own weights, from its cache or the network, fitted to the images."""
+    """Return timm's own weights, cached or downloaded, fitted to the images."""
     config = _config(name)
     if not config.has_weights:
         raise InputError(f"model.weights=pretrained: timm has no weights of {name}; give none, or the path of a file.")
@@ -75,7 +75,7 @@ def download(
     with torch.random.fork_rng(devices=[]):
         try:
             return make(name, options, **sizes, pretrained=True).state_dict()
-        except Exception as error:  # the network's, the hub's and the disk's errors are of many kinds
+        except Exception as error:  # network, hub and disk fail in many ways
             reason = " ".join(str(error).split()) or type(error).__name__
             if isinstance(error, RuntimeError) and "state_dict" in reason:
                 raise InputError(
@@ -84,7 +84,7 @@ def download(
             where = f"{config.hf_hub_id} on the Hugging Face hub" if config.hf_hub_id else config.url
             raise InputError(
                 f"model.weights=pretrained: the weights of timm:{name} could not be downloaded ({reason}); try again, "
-                f"or put the file model.safetensors of {where} on this machine by hand and give --model.weights FILE."
+                f"or copy model.safetensors of {where} to this machine and give --model.weights FILE."
             ) from error
 
 
@@ -96,7 +96,7 @@ def translated(
     channels: int,
     image_size: tuple[int, int],
 ) -> Mapping[str, Tensor]:
-    """Return a file's tensors as timm reads them, or as they are where timm cannot."""
+    """Return a file's tensors as timm reads them, or unchanged if timm cannot."""
     config = _config(name)
     named = (config.classifier,) if isinstance(config.classifier, str) else tuple(config.classifier or ())
     found = [tensors[f"{head}.weight"] for head in (*named, *_HEADS) if f"{head}.weight" in tensors]
@@ -106,7 +106,7 @@ def translated(
     with torch.random.fork_rng(devices=[]):
         try:
             return make(name, options, **sizes, pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
-        except Exception:  # whatever a network's own reader stumbles over
+        except Exception:  # each network has a reader of its own
             return tensors
 
 
@@ -129,7 +129,7 @@ def _config(name: str) -> Any:
 
 
 def _check_patches(name: str, net: nn.Module, image_size: tuple[int, int]) -> None:
-    """Refuse patches that would leave a border of the images unseen without a word."""
+    """Refuse patches that would silently leave out a border of the images."""
     patches = getattr(net, "patch_embed", None)
     if not isinstance(patches, importlib.import_module("timm.layers").PatchEmbed) or patches.dynamic_img_pad:
         return

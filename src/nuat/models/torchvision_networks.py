@@ -17,10 +17,10 @@ _AUXILIARY = ("googlenet", "inception_v3")
 
 
 def check(name: str) -> None:
-    """Refuse a name that torchvision has no classifier of.
+    """Refuse a name that torchvision does not know as a classifier.
 
     Raises:
-        InputError: there is none, or it returns more than logits in training.
+        InputError: there is no such classifier, or it returns more than logits in training.
     """
     torchvision = _torchvision()
     known = torchvision.models.list_models(module=torchvision.models)
@@ -39,7 +39,7 @@ def check(name: str) -> None:
 def make(
     name: str, options: Mapping[str, Value], *, channels: int, classes: int, image_size: tuple[int, int]
 ) -> nn.Module:
-    """Return the network with random weights; it takes three channels, whatever ``channels`` says."""
+    """Build the network with random weights; it takes three channels, whatever ``channels`` says."""
     sizes: dict[str, int] = {}
     if name.startswith(_TAKES_SIZE):
         if image_size[0] != image_size[1]:
@@ -53,7 +53,7 @@ def make(
 
 
 def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std of the images that torchvision's weights were trained on."""
+    """Return mean and std that torchvision's weights were trained with."""
     transforms = _weights(name).transforms()
     return tuple(transforms.mean), tuple(transforms.std)
 
@@ -61,15 +61,15 @@ def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def download(
     name: str, options: Mapping[str, Value], *, channels: int, image_size: tuple[int, int]
 ) -> Mapping[str, Tensor]:
-    """Return torchvision's own weights, from its cache or the network."""
+    """Return torchvision's own weights, cached or downloaded."""
     weights = _weights(name)
     try:
         found: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except Exception as error:  # the network's and the disk's errors are of many kinds
+    except Exception as error:  # network and disk fail in many ways
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"model.weights=pretrained: the weights of torchvision:{name} could not be downloaded ({reason}); try "
-            f"again, or put {weights.url} on this machine by hand and give --model.weights FILE."
+            f"again, or copy {weights.url} to this machine and give --model.weights FILE."
         ) from error
     return found
 
@@ -79,4 +79,4 @@ def _weights(name: str) -> Any:
 
 
 def _torchvision() -> Any:
-    return importlib.import_module("torchvision")  # half a second that other networks do not need
+    return importlib.import_module("torchvision")  # late: it takes half a second

@@ -1,4 +1,4 @@
-"""State dicts from elsewhere: the usual spellings of parameter names, checked whole before anything is copied."""
+"""State dicts from elsewhere: usual spellings of parameter names, checked as a whole before anything is copied."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -26,6 +26,13 @@ def load_usual_names(
     Names in may_differ (of the model's parameters: a head) may be absent or of another shape, and keep the model's own
     values then; returned are those that did.
     Raises InputError, and changes nothing, unless every other name and shape fits.
+
+    Example:
+        >>> net, other = nn.Linear(2, 3), nn.Linear(2, 3)
+        >>> load_usual_names(net, {f"module.{name}": tensor for name, tensor in other.state_dict().items()})
+        ()
+        >>> bool((net.weight == other.weight).all())
+        True
     """
     own = _by_usual_name(model.state_dict(), "model")
     given = _by_usual_name(unwrapped(state_dict), "state_dict")
@@ -69,7 +76,16 @@ def load_usual_names(
 
 
 def unwrapped(state_dict: object) -> Mapping[str, Tensor]:
-    """The innermost mapping, which must hold tensors alone; raises InputError where it holds something else."""
+    """Return the innermost dictionary of tensors in a checkpoint.
+
+    Raises:
+        InputError: it is not a dictionary, is empty, or holds something other than tensors.
+
+    Example:
+        >>> import torch
+        >>> list(unwrapped({"epoch": 3, "state_dict": {"weight": torch.zeros(1)}}))
+        ['weight']
+    """
     while isinstance(state_dict, Mapping):
         inner = next((state_dict[w] for w in _WRAPPINGS if isinstance(state_dict.get(w), Mapping)), None)
         if inner is None:

@@ -1,6 +1,6 @@
-"""Wide residual networks, pre-activation (Zagoruyko & Komodakis, BMVC 2016), as in the code of TRADES, AWP and NuAT.
+"""Wide residual networks with pre-activation (Zagoruyko & Komodakis, BMVC 2016), as in the code of TRADES and AWP.
 
-Modules are named and initialised as there, without dropout, so their weights load directly.
+Modules are named and initialised as there, without dropout, so weights of that code load directly.
 """
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from nuat.models.sizes import check_counts
 
 
 class WideBlock(nn.Module):
-    """bn-relu-conv3x3-bn-relu-conv3x3 plus shortcut; [B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
+    """bn-relu-conv3x3-bn-relu-conv3x3 and a shortcut; [B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -19,11 +19,11 @@ class WideBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        # As in the paper's code, the number of channels alone decides: a block that strides always widens.
+        # as in that code, the number of channels alone decides: a block that strides always widens
         self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """F(x) + shortcut(x); a projecting shortcut starts from the activated input."""
+        """Return F(x) + shortcut(x); a projecting shortcut starts from the activated input."""
         active = F.relu(self.bn1(x), inplace=True)
         out = F.relu(self.bn2(self.conv1(active)), inplace=True)
         out = self.conv2(out)
@@ -33,7 +33,7 @@ class WideBlock(nn.Module):
 
 
 class WideStage(nn.Module):
-    """count blocks of one width, the first of them with the stride."""
+    """Blocks of one width, the first with the stride."""
 
     def __init__(self, count: int, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -41,16 +41,26 @@ class WideStage(nn.Module):
         self.layer = nn.Sequential(WideBlock(inputs, outputs, stride), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
+        """Map [B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
         out: Tensor = self.layer(x)
         return out
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-k: images [B, in_channels, H, W] of any size -> logits [B, classes].
+    """Wide residual network WRN-depth-k for images of any size.
 
-    depth = 6n + 4 with n >= 1 blocks in each of three stages of 16k, 32k and 64k channels. WRN-34-10 has 46,160,474
-    parameters for 10 classes. Raises InputError for another depth and for sizes that cannot be.
+    depth = 6n + 4, with n >= 1 blocks in each of three stages of 16k, 32k and 64k channels. WRN-34-10 has 46,160,474
+    parameters for 10 classes.
+
+    Shapes: images [B, C, H, W] in [0, 1] -> logits [B, N].
+
+    Raises:
+        InputError: the depth has another form, or a size is below 1.
+
+    Example:
+        >>> import torch
+        >>> WideResNet(10, 1)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, depth: int, k: int, in_channels: int = 3, classes: int = 10) -> None:
@@ -69,10 +79,10 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
+        """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = F.relu(self.bn1(x), inplace=True)
-        # The mean over the whole map, whatever its size; at 32x32 this is the 8x8 pooling of the original.
+        # mean over the whole map, whatever its size; at 32x32 this is the 8x8 pooling of the original
         logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return logits
 

@@ -29,7 +29,7 @@ _METADATA_KEY = "nuat"
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsInfo:
-    """What goes with shipped weights."""
+    """Metadata of shipped weights."""
 
     model: ModelConfig
     """Network and normalisation."""
@@ -40,7 +40,7 @@ class WeightsInfo:
     classes: tuple[str, ...]
     """Name of each class, in the order of the logits."""
     threat: ThreatConfig
-    """What the model was trained to withstand."""
+    """Threat model that the model was trained for."""
     recipe: str
     """Recipe that trained it."""
     epoch: int
