@@ -31,6 +31,7 @@ def test_our_losses_are_those_of_the_published_step(case: Case) -> None:
     assert step.losses(ours) == pytest.approx(step.losses(theirs), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_step(capsys: pytest.CaptureFixture[str]) -> None:
     step.main(["--models", "mnist-cnn", "--batch", "4", "--width", "2", "--rounds", "1", "--matrix", "64"])
     out = capsys.readouterr().out
@@ -46,6 +47,7 @@ def test_the_profile_lists_kernels() -> None:
     assert "aten::" in step.profile(made, CPU)
 
 
+@pytest.mark.slow
 def test_scaling(capsys: pytest.CaptureFixture[str]) -> None:
     scaling.main(["--axes", "classes", "--values", "3,6", "--batch", "4", "--rounds", "1"])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| 3", "| 6"))]

@@ -43,6 +43,7 @@ def test_nuclear(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert max(figures) < 1e-5
 
 
+@pytest.mark.slow
 def test_attack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], measure: ModuleType) -> None:
     pytest.importorskip("torchattacks")
     pytest.importorskip("foolbox")

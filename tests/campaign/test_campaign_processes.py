@@ -48,6 +48,7 @@ def kinds(name: str) -> list[str]:
     return [json.loads(line)["kind"] for line in (Path("out") / name / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_do_every_row_once() -> None:
     Path("small.toml").write_text(FOUR)
     processes = [start(), start()]
@@ -62,6 +63,7 @@ def test_two_processes_do_every_row_once() -> None:
     assert (Path("out") / "table.md").read_text().count("4 of 4 rows are done") == 1
 
 
+@pytest.mark.slow
 def test_a_row_that_another_process_holds_is_running_until_that_is_stopped(busy: subprocess.Popen[str]) -> None:
     campaign = plan(LONG)
     assert statuses(runner(campaign).queue()) == {FIRST: "running", SECOND: "waiting"}

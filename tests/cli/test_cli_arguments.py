@@ -38,6 +38,7 @@ def test_decimals_and_exponents(whole: int, part: int, exponent: int, letter: st
     assert parse_number(f"1e-3/{whole + 1}.5") == 1e-3 / (whole + 1.5)
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.text(max_size=12),

@@ -142,6 +142,7 @@ def test_evaluate_help_shows_every_option(nuat: CommandLine, run: Path) -> None:
     assert "0.1)" in nuat.done("evaluate", run, "--help").out  # the run's own eps
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("figures")
 def test_train_from_end_to_end(nuat: CommandLine, images: Path) -> None:
     ended = nuat.done("train", *FAST, "--data.path", images, "--out", "a/run")

@@ -31,6 +31,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_a_folder_is_fine_tuned_from_pretrained_weights(
     folder: Path, tmp_path: Path, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_what_needs_no_torch_does_not_wait_for_it(code: str) -> None:
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_command_imports_neither_matplotlib_nor_tensorboard_before_it_needs_them() -> None:
     heavy = ("matplotlib", "tensorboard", "pandas")
     code = f"import nuat.commands.train, sys; print([m for m in {heavy} if m in sys.modules])"
@@ -137,6 +138,7 @@ def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Stopped(folder, int(request.param), process.returncode, out, err)
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_run_with_its_number_and_says_how_to_go_on(stopped: Stopped) -> None:
     assert stopped.code == 128 + stopped.number
     assert "Traceback" not in stopped.err
@@ -177,6 +179,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(folder, *LONG)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_an_undisturbed_one(resumed: Path, undisturbed: Path) -> None:
     for name in ("best.safetensors", "last.safetensors"):
         assert (resumed / name).read_bytes() == (undisturbed / name).read_bytes()
@@ -184,6 +187,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(resumed: Path, undisturbed: Pa
     assert [row["correct"] for row in rows[0]] == [row["correct"] for row in rows[1]]
 
 
+@pytest.mark.slow
 def test_no_file_says_where_on_the_machine_it_was_written(stopped: Stopped, resumed: Path) -> None:
     """Only what the user typed: images.npz and run, here."""
     secrets = {str(stopped.folder), str(resumed.parent), str(Path.home()), str(Path(package.__file__).parent)}

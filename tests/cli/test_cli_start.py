@@ -41,6 +41,7 @@ def test_answered_without_torch(arguments: list[str], code: int) -> None:
     assert not found & {"torch", "torchvision", "numpy", "matplotlib"}
 
 
+@pytest.mark.slow
 def test_training_waits_for_nothing_that_its_first_step_does_not_need() -> None:
     found = imported("train", "quickstart", "--help")
     assert "torch" in found

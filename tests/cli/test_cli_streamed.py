@@ -43,6 +43,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_a_streamed_run_is_trained_evaluated_drawn_exported_and_analysed(
     nuat: CommandLine, folder: Path, decoded: list[int], figures: None
 ) -> None:

@@ -85,6 +85,7 @@ def test_images_that_are_read_as_they_are_needed(capsys: pytest.CaptureFixture[s
     assert found["data_bytes"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -105,6 +105,7 @@ def test_resized_crop_equals_the_slow_reference(shape, scale, seed):
     assert torch.equal(images, before)
 
 
+@pytest.mark.slow
 def test_resized_crops_have_the_areas_ratios_and_places_that_they_should():
     n, size = 1500, 200
     columns = torch.arange(size, dtype=torch.uint8).expand(size, size)

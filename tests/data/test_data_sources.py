@@ -121,6 +121,7 @@ def test_the_sample_is_the_file_that_its_page_describes():
     assert digest in (folder / "MNIST_SAMPLE.md").read_text()
 
 
+@pytest.mark.slow
 def test_torchvision_is_not_imported_for_the_sample():
     code = "import sys; from nuat.config import DataConfig; from nuat.data import load; load(DataConfig()); "
     done = subprocess.run([sys.executable, "-c", code + "sys.exit('torchvision' in sys.modules)"], check=False)

@@ -62,11 +62,13 @@ def assert_equals_one(several: list[dict], name: str, batch_norm: bool) -> None:
                 torch.testing.assert_close(carried[key], value, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "batch_norm"), CASES)
 def test_two_processes_equal_one(two: list[dict], name: str, batch_norm: bool) -> None:
     assert_equals_one(two, name, batch_norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "batch_norm"), FOUR)
 def test_four_processes_equal_one(four: list[dict], name: str, batch_norm: bool) -> None:
     assert_equals_one(four, name, batch_norm)
@@ -78,6 +80,7 @@ def norms_per_device(world: World) -> Left:
     return train(config, world, batch_norm=True)
 
 
+@pytest.mark.slow
 def test_with_batch_norm_per_device_every_process_carries_the_same(tmp_path: Path) -> None:
     one, other = run_processes(2, norms_per_device, folder=tmp_path)
     for mine, theirs in ((one.weights, other.weights), (one.average, other.average), (one.defense, other.defense)):
@@ -87,6 +90,7 @@ def test_with_batch_norm_per_device_every_process_carries_the_same(tmp_path: Pat
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(theirs[name])), name
 
 
+@pytest.mark.slow
 def test_the_hybrid_switches_at_the_same_step_on_all(two: list[dict], four: list[dict]) -> None:
     expected = train(config_of("nuat-h", batch_norm=False), batch_norm=False)
     assert expected.events, "the case is to switch"

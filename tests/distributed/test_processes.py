@@ -98,6 +98,7 @@ def assert_same_run(out: Path, expected: Path) -> None:
     assert not list(out.glob(".*.tmp")), "nothing is half-written"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find the processes")
 def test_a_killed_process_is_started_again_and_changes_nothing(images: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -113,6 +114,7 @@ def test_a_killed_process_is_started_again_and_changes_nothing(images: Path, und
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find the processes")
 def test_a_killed_decoder_ends_no_run_that_may_be_started_again(tmp_path: Path) -> None:
     folder, out = write_folder(tmp_path / "set", {"train": 960, "test": 30}), tmp_path / "run"
@@ -130,6 +132,7 @@ def test_a_killed_decoder_ends_no_run_that_may_be_started_again(tmp_path: Path) 
     assert epochs_done(out) == 2
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(images: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = settings(images, out, "--devices", "2", "--auto-resume", "true")
@@ -146,6 +149,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(images: Path, undisturbed: P
     assert_same_run(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it_too(images: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "nuat")
@@ -156,6 +160,7 @@ def test_torchrun_starts_it_too(images: Path, undisturbed: Path, tmp_path: Path)
     assert_same_run(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_evaluation_by_several_gives_the_verdicts_of_one(here: CommandLine, undisturbed: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(undisturbed, tmp_path / "run"))
     command = ["evaluate", str(out), "--attacks", "clean,pgd-5", "--n", "30", "--batch-size", "10"]
@@ -169,6 +174,7 @@ def test_evaluation_by_several_gives_the_verdicts_of_one(here: CommandLine, undi
     assert one == two == three
 
 
+@pytest.mark.slow
 def test_mistakes_are_said_once_and_left_at_that(tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = run(settings(tmp_path / "missing.npz", out, "--devices", "2", "--restarts", "1"))
@@ -195,6 +201,7 @@ def test_refuses(
     assert said in here.refused("train", "quickstart", *words)
 
 
+@pytest.mark.slow
 def test_auto_resume_starts_anew_what_died_early_and_keeps_what_is_finished(
     here: CommandLine, images: Path, tmp_path: Path
 ) -> None:

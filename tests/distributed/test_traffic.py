@@ -88,6 +88,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple[int,
     return run_processes(2, everything, folder=Path(tmp_path_factory.mktemp("processes")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_calls_of_an_update_are_those_of_a_plan(found: list[dict[str, tuple[int, ...]]], case: str) -> None:
     told = {**CASES[case]}
@@ -103,6 +104,7 @@ def test_the_calls_of_an_update_are_those_of_a_plan(found: list[dict[str, tuple[
         assert calls + updates + 1 == accumulate * planned.calls
 
 
+@pytest.mark.slow
 def test_the_calls_of_large_gradients_are_those_of_a_plan(found: list[dict[str, tuple[int, ...]]]) -> None:
     for of_process in found:
         calls, parameters = of_process["buckets"]

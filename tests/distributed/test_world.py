@@ -70,6 +70,7 @@ def exchanges(world: World) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_exchanges(tmp_path: Path) -> None:
     for rank, found in enumerate(run_processes(2, exchanges, folder=tmp_path)):
         assert found["gathered"][:, 0].tolist() == [0, 1, 0, 1, 0]
@@ -96,6 +97,7 @@ def kept_per_image(world: World) -> dict[str, Any]:
     return {"saved": values["defense"]["delta"], "one": alone.defense["delta"], "own": together.defense["delta"]}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_for_any_number_of_processes(tmp_path: Path) -> None:
     whole = torch.arange(8.0)[:, None]
     for rank, found in enumerate(run_processes(2, kept_per_image, folder=tmp_path)):
@@ -111,6 +113,7 @@ def other_statistics(world: World) -> tuple[Left, Left]:
     )
 
 
+@pytest.mark.slow
 def test_statistics_per_device_and_accumulation(tmp_path: Path) -> None:
     per_device, accumulated = zip(*run_processes(2, other_statistics, folder=tmp_path), strict=True)
     alone = train(config_of("nuat", batch_norm=False), batch_norm=False)
@@ -157,6 +160,7 @@ def shared_work(world: World) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 def test_evaluation_and_validation_are_shared_and_exact(tmp_path: Path, size: int) -> None:
     expected = shared_work(ALONE)
@@ -191,6 +195,7 @@ def one_sees_infinity(world: World, statistics: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistics", ["global", "device"])
 def test_an_update_that_is_bad_on_one_is_skipped_on_all(tmp_path: Path, statistics: str) -> None:
     one, other = run_processes(2, one_sees_infinity, statistics, folder=tmp_path, timeout=20.0)
@@ -212,6 +217,7 @@ def disagree(world: World, path: str, other: str, kind: str) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "said"),
     [("settings", "epochs is 2 on process 0 and 3 on process 1"), ("images", "the training images is"), ("", "")],
@@ -234,6 +240,7 @@ def one_leaves(world: World) -> str:
     return "stayed"
 
 
+@pytest.mark.slow
 def test_a_process_that_is_gone_is_noticed(tmp_path: Path) -> None:
     assert run_processes(2, one_leaves, folder=tmp_path) == ["PeerLostError", "left"]
 
@@ -249,6 +256,7 @@ def one_sleeps(world: World) -> str:
     return "stayed"
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     assert run_processes(2, one_sleeps, folder=tmp_path, timeout=2.0) == ["PeerLostError", "slept"]
 
@@ -267,6 +275,7 @@ def one_leaves_an_evaluation(world: World, state: str) -> str:
     return "done"
 
 
+@pytest.mark.slow
 def test_an_own_batch_is_kept_though_no_other_process_answers(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     assert run_processes(2, one_leaves_an_evaluation, str(state), folder=tmp_path) == ["PeerLostError", "left"]
@@ -288,6 +297,7 @@ def one_has_long_work(world: World) -> list[Any]:
     return [*found, world.any(world.rank == 1, patient=True)]
 
 
+@pytest.mark.slow
 def test_a_process_with_long_work_is_waited_for(tmp_path: Path) -> None:
     one, other = run_processes(2, one_has_long_work, folder=tmp_path, timeout=2.0)
     assert one[:2] == other[:2] == [0, 1]
@@ -303,6 +313,7 @@ def first_fails(world: World) -> str:
         return str(error)
 
 
+@pytest.mark.slow
 def test_where_the_first_of_a_machine_fails_the_others_find_out_for_themselves(tmp_path: Path) -> None:
     assert run_processes(2, first_fails, folder=tmp_path, timeout=20.0) == ["process 0", "process 1"]
 
@@ -323,6 +334,7 @@ def draws_of_dropout(world: World) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return drawn, again, alone
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_the_global_generator_of_every_process(tmp_path: Path) -> None:
     one, other = run_processes(2, draws_of_dropout, folder=tmp_path)
     for drawn, again, _ in (one, other):

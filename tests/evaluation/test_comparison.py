@@ -44,6 +44,7 @@ def test_mcnemar_is_the_two_sided_binomial_test(only_a: int, only_b: int) -> Non
     assert mcnemar(only_a, only_b) == mcnemar(only_b, only_a)
 
 
+@pytest.mark.slow
 def test_mcnemar_of_many_images() -> None:
     assert mcnemar(3000, 3000) == 1.0
     assert mcnemar(2900, 3100) == pytest.approx(0.0102, abs=2e-4)  # the normal approximation with correction: 0.0102

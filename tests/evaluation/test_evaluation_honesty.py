@@ -142,6 +142,7 @@ def cases(draw: st.DrawFn) -> tuple[nn.Module, ImageSet]:
     return model, labelled(model, draw(st.integers(1, 7)), channels, draw(sides), draw(sides), classes, seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(case=cases(), eps=sizes, batch_size=st.integers(2, 5), seed=st.integers(0, 99))
 @pytest.mark.parametrize("norm", ["Linf", "L2"])

@@ -47,6 +47,7 @@ def test_a_folder_for_robustbench(run: Path, capsys: pytest.CaptureFixture[str])
     assert "clean 100.00, AutoAttack 50.00" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_onnx_in_one_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason="the export extra is not installed")

@@ -42,6 +42,7 @@ def graph(run: Path) -> Any:
     return onnx_file._convert(nuat.load(run), source.info)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_onnxruntime_gives_the_logits_of_the_model(network: str, tmp_path: Path) -> None:
     model, channels = NETWORKS[network]

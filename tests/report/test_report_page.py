@@ -321,6 +321,7 @@ def test_where_there_is_no_run(path: str, says: str, tmp_path: Path) -> None:
         find_runs([])
 
 
+@pytest.mark.slow
 def test_a_hundred_runs_make_a_small_page(tmp_path: Path) -> None:
     for i in range(100):
         recipe = ("nuat-mnist-small-cnn", "gat-mnist-small-cnn", "fbf-mnist-small-cnn", "awp-mnist-small-cnn")[i % 4]

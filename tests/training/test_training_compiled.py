@@ -17,6 +17,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defense", [NuAT(lam=LAM), NuAT2(lam=LAM, attack_tau=0.9), AWP(steps=1)], ids=repr)
 def test_a_compiled_run_has_the_losses_of_an_eager_one(
     defense: Defense, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

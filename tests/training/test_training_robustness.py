@@ -8,6 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from small_runs import metrics, train
 from torch import Tensor, nn
@@ -51,6 +52,7 @@ def accuracies(model: nn.Module, config: TrainConfig) -> dict[str, float]:
         return {name: float((model(z).argmax(dim=1) == y).float().mean()) for name, z in candidates.items()}
 
 
+@pytest.mark.slow
 def test_nuat_becomes_robust_and_standard_training_does_not(tmp_path: Path) -> None:
     nuat_config = shortened(recipes.find("quickstart")(), epochs=6, images=1500, batch_size=32)
     plain_config = shortened(recipes.find("quickstart-standard")(), epochs=3, images=1500, batch_size=64)
@@ -65,6 +67,7 @@ def test_nuat_becomes_robust_and_standard_training_does_not(tmp_path: Path) -> N
     assert not [alarm for alarm in metrics(tmp_path / "nuat", "alarm") if alarm["monitor"] == "overfitting"]
 
 
+@pytest.mark.slow
 def test_fgsm_training_overfits_and_the_monitor_says_when(tmp_path: Path) -> None:
     config = shortened(
         dataclasses.replace(

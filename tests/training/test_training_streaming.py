@@ -60,6 +60,7 @@ def config(roots: dict[str, Path], kind: str, **changes: Any) -> TrainConfig:
     return small_config(roots[kind], data=data, model=BATCH_NORM, defense=NuAT(lam=Ramp(peak=2.0)), batch_size=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loading", ["memory", "stream"])
 @pytest.mark.parametrize("kind", ["folder", "shards"])
 def test_a_run_on_files_of_every_mode_learns(roots: dict[str, Path], tmp_path: Path, kind: str, loading: str) -> None:
@@ -94,6 +95,7 @@ def test_bad_files_end_a_run_before_it_begins_or_are_left_out_and_recorded(
     assert [Path(name).name for name in split["skipped_names"]] == ["0012.png", "0028.jpg", "0014.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "shards"])
 def test_a_streamed_run_is_resumed_bit_for_bit_with_any_number_of_workers(
     roots: dict[str, Path], tmp_path: Path, kind: str
@@ -109,6 +111,7 @@ def test_a_streamed_run_is_resumed_bit_for_bit_with_any_number_of_workers(
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_group_that_is_asked_to_end_within_an_update_of_several_batches_saves_and_goes_on(
     roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
