@@ -39,6 +39,7 @@ def printable(text: str) -> str:
     Names of files, classes and runs may hold escape sequences, newlines, or bytes that are not UTF-8.
 
     Example:
+        >>> from nuat.errors import printable
         >>> printable("a run\x1b[31m\n")
         'a run\\x1b[31m\\n'
     """

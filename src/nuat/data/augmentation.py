@@ -24,6 +24,8 @@ def random_crop(images: Tensor, padding: int, source: Source) -> Tensor:
         New images [B, C, H, W] of the same type.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import random_crop
         >>> images = torch.ones(2, 1, 4, 4)
         >>> random_crop(images, 1, torch.Generator().manual_seed(0)).shape
         torch.Size([2, 1, 4, 4])
@@ -79,6 +81,8 @@ def random_flip(images: Tensor, source: Source) -> Tensor:
         New images [B, C, H, W] of the same type.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import random_flip
         >>> images = torch.arange(2.0).expand(8, 1, 1, 2)
         >>> flipped = random_flip(images, torch.Generator().manual_seed(0))
         >>> sorted({tuple(row) for row in flipped.flatten(1).tolist()})

@@ -19,6 +19,8 @@ class Images(Protocol):
     ``ImageSet`` holds them on a device; ``StreamedSet`` decodes them when they are asked for.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import ImageSet, Images
         >>> images: Images = ImageSet(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
         >>> images.select(torch.tensor([1])).labels
         tensor([1])
@@ -67,6 +69,8 @@ class ImageSet:
         InputError: a shape or type is wrong, or the lengths or devices differ.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import ImageSet
         >>> images = ImageSet(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
         >>> len(images), images.channels, images.image_size
         (2, 1, (28, 28))
@@ -157,6 +161,7 @@ class Dataset:
     """The three image sets of a run.
 
     Example:
+        >>> from nuat.data import Dataset
         >>> from nuat.config import DataConfig
         >>> from nuat.data import load
         >>> digits: Dataset = load(DataConfig(name="mnist-sample", validation=200))
@@ -203,6 +208,8 @@ def to_float(images: Tensor) -> Tensor:
     """Convert uint8 images of any shape to float32 in [0, 1], bit for bit as torchvision's ``ToTensor`` does.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import to_float
         >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
         tensor([0.0000, 0.2000, 1.0000])
     """
@@ -217,6 +224,8 @@ def batches(images: ImageSet, batch_size: int) -> Iterator[tuple[Tensor, Tensor]
     B is ``batch_size`` (>= 1), except in the last batch, which holds the rest.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import ImageSet, batches
         >>> images = ImageSet(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.arange(5))
         >>> [len(y) for x, y in batches(images, 2)]
         [2, 2, 1]

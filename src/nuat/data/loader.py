@@ -21,6 +21,8 @@ class Batch:
     """Images of one training step.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import Batch
         >>> Batch(x=torch.zeros(2, 1, 4, 4), y=torch.tensor([0, 1]), index=torch.tensor([5, 3])).x.shape
         torch.Size([2, 1, 4, 4])
     """
@@ -46,6 +48,7 @@ def check_shares(n: int, batch_size: int, devices: int, least: int) -> None:
         InputError: the batch size does not divide among the devices, or a device would get too few images.
 
     Example:
+        >>> from nuat.data import check_shares
         >>> check_shares(1000, 100, devices=4, least=2)
     """
     if batch_size % devices:
@@ -78,6 +81,7 @@ def check_batches(n: int, batch_size: int) -> None:
         InputError: a batch would hold one image, or there is no batch.
 
     Example:
+        >>> from nuat.data import check_batches
         >>> check_batches(1000, 100)  # 1001 is refused: its last batch would hold one image
     """
     if n < 2:
@@ -106,6 +110,9 @@ def check_sizes(model: nn.Module, config: DataConfig, channels: int) -> None:
         InputError: the model fails on one of the sizes.
 
     Example:
+        >>> from torch import nn
+        >>> from nuat.config import DataConfig
+        >>> from nuat.data import check_sizes
         >>> net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
         >>> check_sizes(net, DataConfig(progressive_sizes=(8, 16), progressive_from=(0.0, 0.5)), 3)
     """
@@ -167,6 +174,8 @@ def epoch_batches(
         InputError: a streamed image can no longer be read, or a decoding process died.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import ImageSet, epoch_batches
         >>> images = ImageSet(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.arange(5))
         >>> settings = {"crop_padding": 1, "flip": True, "generator": torch.Generator().manual_seed(0)}
         >>> [len(batch.y) for batch in epoch_batches(images, 2, order_seed=0, epoch=0, **settings)]

@@ -86,6 +86,7 @@ def check_name(name: str) -> None:
         InputError: the name is unknown, or that of a set whose images must be given as a path.
 
     Example:
+        >>> from nuat.data import check_name
         >>> check_name("cifar10")
     """
     readable = [known for known, row in SETS.items() if row.read is not None]

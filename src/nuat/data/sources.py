@@ -18,6 +18,9 @@ def cache_folder(config: DataConfig) -> Path:
     """Return the folder of downloads and decoded images: config.cache, else $NUAT_CACHE, else ~/.cache/nuat.
 
     Example:
+        >>> from pathlib import Path
+        >>> from nuat.config import DataConfig
+        >>> from nuat.data import cache_folder
         >>> cache_folder(DataConfig(cache=Path("elsewhere"))).name
         'elsewhere'
     """
@@ -36,6 +39,8 @@ def load(config: DataConfig) -> Dataset:
             images than there are, leaves a class without a training image, or has no effect.
 
     Example:
+        >>> from nuat.config import DataConfig
+        >>> from nuat.data import load
         >>> digits = load(DataConfig(name="mnist-sample", validation=200, train_limit=1000))
         >>> len(digits.train), digits.channels, digits.image_size
         (1000, 1, (28, 28))

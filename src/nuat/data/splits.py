@@ -25,6 +25,8 @@ def class_balanced(labels: Tensor, n: int, seed: int) -> Tensor:
         InputError: n is negative or larger than N.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import class_balanced
         >>> class_balanced(torch.tensor([0, 0, 0, 0, 1, 1]), 4, seed=0).tolist()
         [2, 3, 4, 5]
     """
@@ -62,6 +64,8 @@ def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:
         InputError: validation is negative or larger than N.
 
     Example:
+        >>> import torch
+        >>> from nuat.data import split
         >>> train, validation = split(torch.tensor([0, 0, 0, 0, 1, 1]), 2, seed=0)
         >>> train.tolist(), validation.tolist()
         ([0, 1, 3, 4], [2, 5])

@@ -60,6 +60,7 @@ class StreamedSet:
     Example:
         A folder with ``DataConfig(loading="stream")`` is read as such sets:
 
+        >>> from pathlib import Path
         >>> import tempfile
         >>> from PIL import Image
         >>> from nuat.config import DataConfig

@@ -64,6 +64,8 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
         InputError: the name is unknown, a setting has no effect on that network, or mean, std or a size does not fit.
 
     Example:
+        >>> from nuat.config import ModelConfig
+        >>> from nuat.models import build
         >>> import torch
         >>> net = build(ModelConfig(name="resnet18", width=8), channels=3, classes=10, image_size=(32, 32))
         >>> net(torch.zeros(2, 3, 32, 32)).shape

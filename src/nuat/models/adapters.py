@@ -15,6 +15,8 @@ class Classifier(nn.Module):
     Shapes: images [B, C, H, W] in [0, 1] -> logits [B, N].
 
     Example:
+        >>> from torch import nn
+        >>> from nuat.models import Classifier
         >>> import torch
         >>> model = Classifier(nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(12, 5)))
         >>> model(torch.zeros(2, 3, 2, 2)).shape
@@ -46,6 +48,8 @@ def adapt(module: nn.Module, *, mean: Sequence[float] | None = None, std: Sequen
         InputError: mean without std, wrong values or lengths, or a module that normalises already.
 
     Example:
+        >>> from torch import nn
+        >>> from nuat.models import adapt
         >>> import torch
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
         >>> model = adapt(net, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -79,6 +83,8 @@ def has_batch_norm(model: nn.Module) -> bool:
     """Return whether any layer is a batch norm, which makes the mode and the composition of a batch matter.
 
     Example:
+        >>> from torch import nn
+        >>> from nuat.models import has_batch_norm
         >>> has_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
         True
     """

@@ -19,6 +19,8 @@ class Normalise(nn.Module):
         InputError: a value is impossible, or images have another number of channels.
 
     Example:
+        >>> import torch
+        >>> from nuat.models import Normalise
         >>> Normalise(mean=[0.5], std=[0.25])(torch.ones(1, 1, 1, 1)).item()
         2.0
     """

@@ -91,6 +91,8 @@ class ResNet(nn.Module):
         InputError: the stem is unknown or a size is below 1.
 
     Example:
+        >>> from nuat.models import ResNet
+        >>> from nuat.models.resnet import BasicBlock
         >>> import torch
         >>> ResNet(BasicBlock, (1, 1, 1, 1), width=4)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
@@ -150,6 +152,7 @@ def resnet18(
     """Return a ResNet-18: basic blocks (2, 2, 2, 2).
 
     Example:
+        >>> from nuat.models import resnet18
         >>> sum(parameter.numel() for parameter in resnet18().parameters())
         11173962
     """
@@ -167,6 +170,7 @@ def resnet34(
     """Return a ResNet-34: basic blocks (3, 4, 6, 3).
 
     Example:
+        >>> from nuat.models import resnet34
         >>> len(resnet34(width=4).layer3)
         6
     """
@@ -177,6 +181,7 @@ def resnet50(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", w
     """Return a ResNet-50: bottlenecks (3, 4, 6, 3).
 
     Example:
+        >>> from nuat.models import resnet50
         >>> resnet50(width=4, classes=7).fc
         Linear(in_features=128, out_features=7, bias=True)
     """

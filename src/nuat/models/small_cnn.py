@@ -19,6 +19,7 @@ class SmallCNN(nn.Module):
         InputError: a size is impossible, or images have another size than ``image_size``.
 
     Example:
+        >>> from nuat.models import SmallCNN
         >>> import torch
         >>> SmallCNN(1, 10, (28, 28))(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 10])

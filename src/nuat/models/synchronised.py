@@ -73,6 +73,8 @@ def synchronise_batch_norm(model: nn.Module, world: World) -> nn.Module:
         InputError: a batch norm is of a kind that cannot be synchronised.
 
     Example:
+        >>> from torch import nn
+        >>> from nuat.models import synchronise_batch_norm
         >>> from nuat.distributed.world import ALONE
         >>> norm = nn.BatchNorm2d(3)
         >>> synchronise_batch_norm(norm, ALONE) is norm

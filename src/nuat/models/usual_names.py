@@ -28,6 +28,8 @@ def load_usual_names(
     Raises InputError, and changes nothing, unless every other name and shape fits.
 
     Example:
+        >>> from torch import nn
+        >>> from nuat.models import load_usual_names
         >>> net, other = nn.Linear(2, 3), nn.Linear(2, 3)
         >>> load_usual_names(net, {f"module.{name}": tensor for name, tensor in other.state_dict().items()})
         ()
@@ -82,6 +84,7 @@ def unwrapped(state_dict: object) -> Mapping[str, Tensor]:
         InputError: it is not a dictionary, is empty, or holds something other than tensors.
 
     Example:
+        >>> from nuat.models import unwrapped
         >>> import torch
         >>> list(unwrapped({"epoch": 3, "state_dict": {"weight": torch.zeros(1)}}))
         ['weight']

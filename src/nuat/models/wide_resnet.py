@@ -58,6 +58,7 @@ class WideResNet(nn.Module):
         InputError: the depth has another form, or a size is below 1.
 
     Example:
+        >>> from nuat.models import WideResNet
         >>> import torch
         >>> WideResNet(10, 1)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
