@@ -1,4 +1,4 @@
-"""What a run says while it is on its way: a live bar on a terminal, plain lines elsewhere, or nothing."""
+"""Output on the terminal: literal text, and the progress of a run as a live bar, plain lines, or nothing."""
 
 import contextlib
 import time
@@ -7,33 +7,61 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from nuat.errors import printable
 
 _SECONDS_BETWEEN_LINES = 30.0
 
 
+class _LiteralConsole(Console):
+    """A console that takes every string as it is, and a string that is printed as one line."""
+
+    def print(self, *things: Any, **options: Any) -> None:
+        """Print strings, one line each, and tables."""
+        if all(isinstance(thing, str) for thing in things):
+            things = tuple(map(printable, things))
+            options.setdefault("soft_wrap", True)
+        super().print(*things, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text with control characters as escapes; strings in the cells of a table come here, too."""
+        return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
+
+
+def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Return the console of a command.
+
+    Names of runs, classes and files reach the terminal through it: square brackets are no markup, ``:smile:`` is no
+    emoji, and control characters are shown as escapes.
+    """
+    return _LiteralConsole(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
 class Reporter:
-    """Base of the reporters; this one says nothing, so a library user gets silence by default."""
+    """Base of the reporters. This one prints nothing, so a library user gets silence by default."""
 
     def message(self, text: str, *, style: str = "") -> None:
-        """Say one line."""
+        """Print one line."""
 
     def begin(self, title: str, total: int, done: int = 0) -> None:
-        """Begin a stretch of ``total`` units, of which ``done`` are done."""
+        """Begin a task of ``total`` units, of which ``done`` are done."""
 
     def advance(self, done: int, note: str = "") -> None:
-        """Say that ``done`` units are done in all."""
+        """Report that ``done`` units are done in all."""
 
     def end(self) -> None:
-        """End the stretch."""
+        """End the task."""
 
     def step(self, step: int, metrics: dict[str, Any]) -> None:
-        """See a training step's metrics (scalars on the device)."""
+        """Take the metrics of a training step (scalars on the device)."""
 
 
 class TerminalReporter(Reporter):
-    """Writes to a rich console; the bar is drawn only on a terminal."""
+    """Prints to a console; the bar is drawn only on a terminal."""
 
     def __init__(self, console: Console) -> None:
+        """Take the console, as ``terminal`` returns it."""
         self.console = console
         self._progress: Progress | None = None
         self._task: Any = None
@@ -42,17 +70,17 @@ class TerminalReporter(Reporter):
 
     def message(self, text: str, *, style: str = "") -> None:
         """Print one line above the bar."""
-        self.console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, style=style or None)
 
     def begin(self, title: str, total: int, done: int = 0) -> None:
-        """Show a bar on a terminal; elsewhere ``advance`` prints a line now and then."""
-        self._title, self._total = title.strip(), total
+        """Draw a bar on a terminal; elsewhere ``advance`` prints a line now and then."""
+        self._title, self._total = printable(title.strip()), total
         self._began = self._told = time.monotonic()
         self._first = done
         if not self.console.is_terminal:
             return
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),  # a model may be called anything
+            TextColumn("{task.description}", markup=False),  # a model may have any name
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -64,7 +92,7 @@ class TerminalReporter(Reporter):
             transient=True,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task(title, total=total, completed=done, rate="", note="")
+        self._task = self._progress.add_task(printable(title), total=total, completed=done, rate="", note="")
         self._progress.start()
 
     def advance(self, done: int, note: str = "") -> None:
@@ -82,7 +110,7 @@ class TerminalReporter(Reporter):
             self._progress.update(self._task, completed=done, rate=f"{rate:.1f}/s", note=note)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -90,7 +118,7 @@ class TerminalReporter(Reporter):
 
 @contextlib.contextmanager
 def progress_bars(reporter: Reporter) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function of (name, done, total) that shows a bar for each name in turn, and take the last one away."""
+    """Yield a function of (name, done, total) that draws a bar for each name in turn, and remove the last one."""
     current = ""
 
     def advance(name: str, done: int, total: int) -> None:

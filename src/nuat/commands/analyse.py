@@ -27,7 +27,7 @@ from nuat.figures.measuring import NamedModel
 from nuat.figures.options import ModelOptions, OutputOptions
 from nuat.figures.record import FigureRecord, ModelIdentity
 from nuat.models import external
-from nuat.progress import TerminalReporter
+from nuat.progress import TerminalReporter, terminal
 from nuat.records import checkpoints
 
 _HELP = """\
@@ -87,7 +87,7 @@ def _measure_models(figure: Any, arguments: list[str], prog: str) -> None:
     asked, subjects = _parse_models(figure, arguments, prog)
     folder = _folder(asked, subjects[0].folder)
     dataset = _read_dataset(asked.data)
-    reporter = TerminalReporter(Console())
+    reporter = TerminalReporter(terminal())
     models = _load(asked, subjects, dataset, reporter)
     _finish(figure, figure.measure(asked, models, dataset, reporter), asked, folder, reporter.console)
 
@@ -96,7 +96,7 @@ def _measure_runs(figure: Any, arguments: list[str], prog: str) -> None:
     asked = _parse_paths(figure.options, arguments, prog, "which runs")
     first = asked.runs[0]
     folder = _folder(asked, first if first.is_dir() else first.parent)
-    reporter = TerminalReporter(Console())
+    reporter = TerminalReporter(terminal())
     _finish(figure, figure.measure(asked, find_runs(asked.runs), reporter), asked, folder, reporter.console)
 
 
@@ -115,7 +115,7 @@ def _redraw(arguments: list[str]) -> int:
         ]
     for file, of_figure in drawn:
         style.save(draw(of_figure), file)
-        _say_written(Console(), file)
+        _say_written(terminal(), file)
     return 0
 
 
@@ -258,5 +258,5 @@ def _finish(figure: FigureKind, record: FigureRecord, asked: OutputOptions, fold
 
 
 def _say_written(console: Console, *files: Path) -> None:
-    """Print where files were written; a path may hold what rich would take for markup."""
-    console.print(f"written to {' and '.join(map(str, files))}", highlight=False, soft_wrap=True, markup=False)
+    """Print where files were written."""
+    console.print(f"written to {' and '.join(map(str, files))}")

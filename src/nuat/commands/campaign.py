@@ -18,7 +18,7 @@ from nuat.config import TrainConfig
 from nuat.config.arguments import parse
 from nuat.errors import InputError, did_you_mean
 from nuat.files import write_text
-from nuat.progress import TerminalReporter
+from nuat.progress import TerminalReporter, terminal
 from nuat.report.campaigns import campaign_markdown, duration, queue_table
 
 
@@ -55,7 +55,7 @@ def campaign(arguments: list[str]) -> int:
     budget = None if asked.budget == "none" else parse_duration(asked.budget)
     planned = load(asked.campaign, seeds=asked.seeds or None, settings=settings)
     ledger = Ledger(asked.out or Path("campaigns") / planned.name)
-    console = Console()
+    console = terminal()
     runner = Runner(planned, ledger, retry_failed=asked.retry_failed, reporter=TerminalReporter(console))
     if asked.dry_run:
         _show(console, runner.queue(), ledger)
@@ -68,13 +68,13 @@ def campaign(arguments: list[str]) -> int:
     def tell(entry: Entry) -> None:
         write_text(ledger.table, campaign_markdown(planned, ledger))
         took = "" if entry.seconds is None else f" in {duration(entry.seconds)}"
-        console.print(f"{entry.row.name}: {entry.status.value}{took} {entry.note}", highlight=False, markup=False)
+        console.print(f"{entry.row.name}: {entry.status.value}{took} {entry.note}")
 
     entries = runner.run(budget, tell)
     _show(console, entries, ledger)
     if any(entry.status in (Status.DONE, Status.FAILED) for entry in entries):
         write_text(ledger.table, campaign_markdown(planned, ledger))
-        console.print(f"results: {ledger.table}", highlight=False, soft_wrap=True)
+        console.print(f"results: {ledger.table}")
     return 1 if any(entry.status is Status.FAILED for entry in entries) else 0
 
 
@@ -124,7 +124,7 @@ def _show(console: Console, entries: list[Entry], ledger: Ledger) -> None:
     console.print(queue_table(entries))
     for entry in entries:
         if entry.note:
-            console.print(f"{entry.row.name}: {entry.note}", style="red", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{entry.row.name}: {entry.note}", style="red")
     counts = {status: sum(entry.status is status for entry in entries) for status in Status}
     left = [e.seconds for e in entries if e.status in (Status.PARTIAL, Status.WAITING)]
     known = [seconds for seconds in left if seconds is not None]
@@ -133,6 +133,4 @@ def _show(console: Console, entries: list[Entry], ledger: Ledger) -> None:
         ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
         + (need if known else "")
         + f"; in {ledger.path}",
-        highlight=False,
-        soft_wrap=True,
     )

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from nuat.config.arguments import parse
 from nuat.errors import InputError
 from nuat.evaluation.comparison import compare as differences
 from nuat.evaluation.results import Evaluation
+from nuat.progress import terminal
 from nuat.records.folder import RunFolder
 from nuat.report.tables import comparison_table
 
@@ -29,7 +29,7 @@ def compare(arguments: list[str]) -> int:
     """``nuat compare A B``."""
     asked = parse(_Compare, arguments, prog="nuat compare")
     found = differences(read_evaluation(asked.a), read_evaluation(asked.b))
-    console = Console()
+    console = terminal()
     console.print(comparison_table(found, str(asked.a), str(asked.b)))
     for difference in found:
         console.print(_verdict(difference.attack, difference.is_real, difference.p_value, difference.interval))

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import torch
 import tyro
-from rich.console import Console
 from torch import nn
 
 from nuat import data, hardware
@@ -20,7 +19,7 @@ from nuat.errors import InputError
 from nuat.evaluation.inspection import inspect
 from nuat.files import write_text
 from nuat.models import external
-from nuat.progress import TerminalReporter, progress_bars
+from nuat.progress import TerminalReporter, progress_bars, terminal
 from nuat.records import checkpoints
 from nuat.report.tables import verdict_table
 from nuat.training.signals import Interrupted
@@ -69,7 +68,7 @@ def diagnose(arguments: list[str]) -> int:
     check_target(target)
     dataset = data.load(asked.data)
     n = asked.n if asked.n is None or asked.n != _Diagnose.n else min(asked.n, len(dataset.test))
-    console = Console()
+    console = terminal()
     reporter = TerminalReporter(console)
     device = hardware.resolve(asked.device)
     model = _load(asked.model, dataset, device)
@@ -100,7 +99,7 @@ def diagnose(arguments: list[str]) -> int:
     for line in found.left_out:
         reporter.message(f"left out: {line}")
     counts = [f"{sum(v.status is s for v in found.verdicts)} {s.value}" for s in Status]
-    console.print(f"{', '.join(counts)}; written to {target}", highlight=False, soft_wrap=True)
+    console.print(f"{', '.join(counts)}; written to {target}")
     return 1 if found.failed else 0
 
 

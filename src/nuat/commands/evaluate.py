@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
-from rich.console import Console
 from torch import nn
 
 from nuat import data, hardware
@@ -25,7 +24,7 @@ from nuat.evaluation.evaluate import evaluate as evaluate_model
 from nuat.evaluation.inspection import inspect
 from nuat.evaluation.results import Evaluation
 from nuat.models import external
-from nuat.progress import TerminalReporter, progress_bars
+from nuat.progress import TerminalReporter, progress_bars, terminal
 from nuat.records import checkpoints
 from nuat.report.tables import evaluation_table
 from nuat.training.signals import Interrupted
@@ -122,7 +121,7 @@ def evaluate(arguments: list[str]) -> int:
 
 def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: Path, world: World) -> None:
     """Evaluate, print and write; of several processes the first one speaks."""
-    console = Console(quiet=not world.leads)
+    console = terminal(quiet=not world.leads)
     reporter = TerminalReporter(console)
     # a name for these settings, so that two evaluations of one file do not take each other's place
     settings = repr((asked.n, asked.seed, asked.batch_size, asked.threat, asked.data, subject.code)).encode()
@@ -142,7 +141,7 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
         found = attack_weights(subject.weights, dataset, asked, state, reporter, again=again, world=world)
     if world.leads:
         console.print(evaluation_table(found))
-        console.print(f"written to {_save(found, target)}", highlight=False, soft_wrap=True)
+        console.print(f"written to {_save(found, target)}")
 
 
 def _save(found: Evaluation, target: Path) -> Path:

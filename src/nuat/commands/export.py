@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from nuat.config.arguments import parse
 from nuat.errors import InputError
 from nuat.export import Submission, find_model, to_onnx, to_robustbench, to_safetensors
+from nuat.progress import terminal
 
 _ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "robustbench": "-robustbench"}
 
@@ -58,7 +58,8 @@ def export(arguments: list[str]) -> int:
             raise  # a full disk is not a mistake in --out
         named = "" if error.filename is None else f": {error.filename}"
         raise InputError(f"--out {target}: nothing can be written there ({error.strerror}{named}).") from None
-    console = Console()
-    console.print(said, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"written to {target}", highlight=False, markup=False, soft_wrap=True)
+    console = terminal()
+    for line in said.splitlines():
+        console.print(line)
+    console.print(f"written to {target}")
     return 0

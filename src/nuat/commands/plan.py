@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
-from rich.console import Console
 
 from nuat import data, hardware, models
 from nuat.commands.subject import check_target
@@ -21,7 +20,7 @@ from nuat.plan.estimate import PlannedRun, estimate, warnings
 from nuat.plan.image_facts import ImageFacts, image_facts, known_facts
 from nuat.plan.presentation import assumptions, plan_table
 from nuat.plan.step_costs import measure
-from nuat.progress import TerminalReporter
+from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import find
 from nuat.recipes.lambda_scaling import scale_warnings
 
@@ -79,7 +78,7 @@ def plan(arguments: list[str]) -> int:
     images = image_facts(config.data, images=asked.images, classes=asked.classes, image_size=asked.image_size)
     _check_shares(config, images, batches)
     runs = {n: _planned(asked, images, n, batch) for n, batch in batches.items()}
-    console = Console()
+    console = terminal()
     reporter = TerminalReporter(console)
     reporter.message(
         f"{recipe}: a few steps on {hardware.describe(hardware.resolve(config.device))}; {images.train:,} training "

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from nuat.config.arguments import parse
 from nuat.listing import groups
 from nuat.paper import TABLES
+from nuat.progress import terminal
 from nuat.report.paper_table import paper_table
 
 
@@ -23,7 +23,7 @@ class _Recipes:
 def recipes(arguments: list[str]) -> int:
     """``nuat recipes [--table 1a]``."""
     asked = parse(_Recipes, arguments, prog="nuat recipes")
-    console = Console(markup=False, highlight=False)
+    console = terminal()
     if asked.table is not None:
         console.print(paper_table(asked.table))
         return 0
@@ -39,8 +39,8 @@ def recipes(arguments: list[str]) -> int:
             table.add_row(name, (line.partition(": ")[2] if alike else line).removesuffix("."))
         console.print(table)
         console.print()
+    console.print("'nuat train RECIPE --help' shows the settings of a recipe; each can be changed: --epochs 10.")
     console.print(
-        "'nuat train RECIPE --help' shows the settings of a recipe; each can be changed: --epochs 10.\n"
         f"'nuat recipes --table 1a' shows a table of the paper with its recipes; tables: {', '.join(TABLES)}."
     )
     return 0

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from nuat.config.arguments import parse
 from nuat.errors import InputError
 from nuat.files import write_text
+from nuat.progress import terminal
 from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
@@ -56,11 +56,9 @@ def report(arguments: list[str]) -> int:
         raise InputError("--force has no effect on the screen; give --out, or leave it out.")
     found = find_runs(asked.runs)
     text = _text(found, kind)
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     for path, reason in found.unreadable:
-        console.print(
-            f"warning: {path} is left out: {reason}", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
+        console.print(f"warning: {path} is left out: {reason}", style="yellow")
     if out is None:
         print(text, end="")
         return 0
@@ -72,7 +70,7 @@ def report(arguments: list[str]) -> int:
         raise InputError(f"--out {out}: cannot be written ({error.strerror}); choose another --out.") from None
     count = len(found.runs)
     told = f"{out}: {count} run{'' if count == 1 else 's'}, {len(text.encode()) / 1e6:.2f} MB"
-    Console().print(told, highlight=False, markup=False, soft_wrap=True)
+    terminal().print(told)
     return 0
 
 

@@ -1,6 +1,7 @@
 """``nuat train``."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from nuat.distributed import launch
 from nuat.distributed.world import World, joined, restarted
 from nuat.errors import InputError
 from nuat.figures import adversarial_examples, training_curves
-from nuat.progress import TerminalReporter
+from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
@@ -92,7 +93,7 @@ def train(arguments: list[str]) -> int:
         if again and world.leads:
             folder.clear_start(config)
         resume = world.agree(resume or (again and folder.checkpoint.is_file()))
-        console = Console(quiet=not world.leads)
+        console = terminal(quiet=not world.leads)
         reporter = TerminalReporter(console)
         device = hardware.resolve(config.device, world.gpu)
         on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
@@ -141,9 +142,11 @@ def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World
     training_curves.save(folder.read_metrics(), folder.curves)
     model = checkpoints.load(folder.best, device=hardware.resolve(config.device, world.gpu))
     adversarial_examples.save(model, dataset.test, dataset.classes, config.threat, folder.examples)
+    reporter.message(f"weights: {folder.best}")
+    reporter.message(f"picture: {folder.examples}")
+    reporter.message(f"record:  {folder.path}")
     reporter.message(
-        f"weights: {folder.best}\npicture: {folder.examples}\nrecord:  {folder.path}\n"
-        f"next:    nuat evaluate {folder.path} --attacks clean,pgd-100,gama-100,autoattack --n 200"
+        f"next:    nuat evaluate {shlex.quote(str(folder.path))} --attacks clean,pgd-100,gama-100,autoattack --n 200"
     )
 
 

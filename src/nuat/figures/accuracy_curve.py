@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
 from nuat.attacks import eval_mode
 from nuat.data import ImageSet, to_float
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.evaluation.evaluate import Progress
 from nuat.evaluation.results import flags_to_text, wilson_interval
 from nuat.figures import style
@@ -76,7 +75,7 @@ def accuracy_table(head: str, places: Sequence[str], curves: Sequence[AccuracyCu
     table = Table(title="Accuracy in % under PGD, with 95 % intervals", title_justify="left")
     table.add_column(head, justify="right")
     for curve in curves:
-        table.add_column(escape(curve.subject.name), justify="right")
+        table.add_column(printable(curve.subject.name), justify="right")
     for i, place in enumerate(places):
         cells = []
         for curve in curves:

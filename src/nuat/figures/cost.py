@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rich.markup import escape
 from rich.table import Table
 
 from nuat.analysis.runs import FinishedRun, check_same_data
 from nuat.core.eps import eps_text
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.evaluation.results import wilson_interval
 from nuat.figures import style
 from nuat.figures.common_attack import check_same_line_up, of_one_part, strongest, under
@@ -188,14 +187,14 @@ def _measure(asked: CostOptions, runs: Sequence[FinishedRun], reporter: Terminal
 
 
 def _table(record: Cost) -> Table:
-    table = Table(title=escape(f"Accuracy under {record.attack}, {record.images} images"), title_justify="left")
+    table = Table(title=f"Accuracy under {record.attack}, {record.images} images", title_justify="left")
     table.add_column("method", overflow="fold")
     for name in ("seeds", "accuracy %", "interval", "training (s)", "passes (M)"):
         table.add_column(name, justify="right")
     for method in record.methods:
         interval = method.interval
         table.add_row(
-            escape(method.name),
+            printable(method.name),
             str(method.runs) if method.seeds == method.runs else f"{method.seeds} of {method.runs}",
             "-" if method.accuracy is None else f"{100 * method.accuracy:.2f}",
             "-" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}",

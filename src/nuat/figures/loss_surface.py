@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ from nuat.core.eps import eps_text
 from nuat.core.losses import cross_entropy_sum, wide
 from nuat.core.threat import check_eps
 from nuat.data import Dataset, Images, class_balanced, to_float
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.evaluation.evaluate import Progress
 from nuat.figures import style
 from nuat.figures.kind import ModelFigure
@@ -235,7 +234,7 @@ def _table(record: LossSurface) -> Table:
     for model in sorted(record.models, key=lambda one: one.median_roughness):
         quartiles = model.quartiles
         table.add_row(
-            escape(model.subject.name),
+            printable(model.subject.name),
             f"{model.median_roughness:.2f}",
             "-" if quartiles is None else f"{quartiles[0]:.2f}-{quartiles[1]:.2f}",
             f"{model.loss[middle][middle]:.3f}",

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from nuat.attacks import PGD, NuclearNormAttack, eval_mode
 from nuat.core.eps import eps_text
 from nuat.core.nuclear import nuclear_term
 from nuat.data import Dataset, ImageSet, to_float
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.evaluation.evaluate import Progress
 from nuat.figures import style
 from nuat.figures.kind import ModelFigure
@@ -185,7 +184,7 @@ def _table(record: NuclearProfile) -> Table:
         cells: list[str] = []
         for images, norms in _groups(record, model):
             cells += [str(images), str(len(norms)), f"{statistics.median(norms):.3f}" if norms else "-"]
-        table.add_row(escape(model.subject.name), *cells)
+        table.add_row(printable(model.subject.name), *cells)
     return table
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from nuat.core.eps import eps_text
 from nuat.diagnostics.verdict import Status, Verdict
+from nuat.errors import printable
 from nuat.evaluation.comparison import Difference
 from nuat.evaluation.results import AttackResult, Evaluation, wilson_interval
 
@@ -51,7 +51,7 @@ def _takes_survivors(result: AttackResult) -> bool:
 
 def comparison_table(differences: Sequence[Difference], a: str, b: str) -> Table:
     """Return the differences of two models, a row an attack; accuracies in %, the difference in points."""
-    table = Table(title=f"A: {a}\nB: {b}", title_justify="left")
+    table = Table(title=f"A: {printable(a)}\nB: {printable(b)}", title_justify="left")
     table.add_column("attack")
     for name in ("n", "A %", "B %", "A - B", "95 % interval", "only A", "only B", "p"):
         table.add_column(name, justify="right")
@@ -84,7 +84,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     for verdict in verdicts:
         measured = "\n".join(f"{name.replace('_', ' ')}: {_figure(value)}" for name, value in verdict.measured.items())
         table.add_row(
-            f"{verdict.check}\n[dim]{escape(verdict.threshold)}[/dim]",
+            Text.assemble(verdict.check, "\n", (verdict.threshold, "dim")),
             Text(verdict.status.value, style=styles[verdict.status]),
             Text(measured),
             Text(verdict.meaning),

@@ -1,0 +1,50 @@
+"""Runs whose folders are called what markup, escapes and newlines look like."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_runs import CommandLine
+
+NAMES = {
+    "exp[lr=0.1]": "exp[lr=0.1]",
+    "exp [/x] a": "exp [/x] a",
+    "[bold]run[/bold]": "[bold]run[/bold]",
+    "a\x1b[31mred": r"a\x1b[31mred",
+    "two\nlines": r"two\nlines",
+}
+"""Name of a folder to how it is shown."""
+
+
+@pytest.fixture(params=NAMES)
+def named(request: pytest.FixtureRequest, run: Path) -> str:
+    """The name of a finished run in the current folder."""
+    Path(request.param).parent.mkdir(exist_ok=True)
+    run.rename(request.param)
+    return str(request.param)
+
+
+def test_each_command_shows_the_name_literally(named: str, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = NAMES[named]
+    shutil.copy(Path(named) / "evaluation.json", Path(named) / "other.json")
+    for arguments, told in (
+        (("evaluate", named, "--attacks", "clean", "--n", "6"), f"written to {shown}/evaluation-"),
+        (("compare", named, f"{named}/other.json"), f"A: {shown}"),
+        (("export", named, "--format", "safetensors", "--out", f"{named}.safetensors"), f"written to {shown}.safet"),
+        (("report", named, "--out", f"{named}.html"), f"{shown}.html"),
+    ):
+        assert told in nuat.done(*arguments).out
+
+
+def test_an_error_shows_the_name_literally(named: str, nuat: CommandLine) -> None:
+    (Path(named) / "best.safetensors").write_bytes(b"no weights")
+    assert f"{NAMES[named]}/best.safetensors" in nuat.refused("evaluate", named, "--attacks", "clean")
+    assert f"{NAMES[named]}/nothing" in nuat.refused("compare", f"{named}/nothing", named)
+
+
+def test_training_shows_the_name_literally(named: str, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path(named) / "evaluation.json").unlink()
+    out = nuat.done("train", "--resume", named).out
+    assert f"weights: {NAMES[named]}/best.safetensors\n" in out
+    assert "\x1b" not in out
