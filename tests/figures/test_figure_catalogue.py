@@ -1,6 +1,8 @@
 """Every figure of the catalogue: its record, the same bytes again, text within its edges."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 from figure_records import RECORDS
@@ -48,6 +50,21 @@ def test_no_text_leaves_the_figure(kind: str) -> None:
             assert box.x1 <= edge.width + 1, text
             assert box.y0 >= -1, text
             assert box.y1 <= edge.height + 1, text
+
+
+def test_matplotlib_is_not_imported_before_a_figure_is_drawn() -> None:
+    code = "import nuat.commands.analyse, sys; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_report_knows_what_each_figure_shows() -> None:
+    for name, figure in FIGURES.items():
+        assert name == figure.record.kind
+        assert figure.title
+        assert figure.caption.endswith(".")
+        assert figure.summary
+        assert figure.options.__doc__
 
 
 def test_records_of_two_kinds_share_no_figure() -> None:

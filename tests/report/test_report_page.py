@@ -144,6 +144,22 @@ def test_an_analysis_is_drawn_and_a_broken_one_named(tmp_path: Path) -> None:
     assert "analysis-broken.json: not JSON" in page.text
 
 
+def test_a_dark_page_keeps_colours_that_stand_for_values(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a")
+    committed = Path(__file__).parents[2] / "results" / "figures"
+    for name in ("confusion-mnist-nuat", "eps-curve-mnist-small"):
+        (folder / f"analysis-{name}.json").write_text((committed / f"analysis-{name}.json").read_text())
+    text = render(find_runs([folder]))
+    drawings = re.findall(
+        r'<div class="scroll drawing( colour-map)?" tabindex="0"><(?:svg|img)[^>]*(?:label|alt)="([^"]*)"', text
+    )
+    kept = {title: bool(colours) for colours, title in drawings}
+    assert kept[FIGURES["confusion"].title]
+    assert not kept[FIGURES["eps-curve"].title]
+    (inverted,) = re.findall(r"^ *(.*)\{ filter: invert", text, re.MULTILINE)
+    assert all(":not(.colour-map)" in selector for selector in inverted.split(","))
+
+
 def test_analyses_are_found_in_every_folder_that_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     campaign_row(Path("c"), "nuat-mnist-small-cnn", label="NuAT")
