@@ -1,7 +1,6 @@
 """What an evaluation has finished so far, kept on disk so that one that was cut off can go on."""
 
 import contextlib
-import errno
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -74,21 +73,9 @@ class PartialResults:
             self._save()
             raise
         if self._path is not None:
-            with _optional():
-                self._path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
 
     def _save(self) -> None:
         self._saved = time.monotonic()
         if self._path is not None and self._done:
-            with _optional():
-                write_text(self._path, json.dumps({"key": self._key, "jobs": self._done}))
-
-
-@contextlib.contextmanager
-def _optional() -> Iterator[None]:
-    """Go on where the folder may not be written: the results matter, the state to resume from does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
+            write_text(self._path, json.dumps({"key": self._key, "jobs": self._done}))
