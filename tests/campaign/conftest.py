@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from campaign_runs import plan, run, write_images
+from campaign.campaign_runs import plan, run, write_images
 
 
 @pytest.fixture(autouse=True)

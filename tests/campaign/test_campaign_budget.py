@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_runs import (
+from campaign.campaign_runs import (
     MAIN,
     NAMES,
     NORMAL,

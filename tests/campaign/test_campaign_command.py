@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from campaign_runs import FOUR, NAMES, NORMAL, NUAT, plan, record, snapshot, toml
+from campaign.campaign_runs import FOUR, NAMES, NORMAL, NUAT, plan, record, snapshot, toml
 
 from nuat.campaign import Ledger, Row, Runner
 from nuat.campaign.forecast import Forecaster, Rates

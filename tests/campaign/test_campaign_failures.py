@@ -8,7 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_runs import MAIN, NAMES, NORMAL, NUAT, SMALL, At, plan, record, run, runner, snapshot, statuses, toml
+from campaign.campaign_runs import (
+    MAIN,
+    NAMES,
+    NORMAL,
+    NUAT,
+    SMALL,
+    At,
+    plan,
+    record,
+    run,
+    runner,
+    snapshot,
+    statuses,
+    toml,
+)
 
 from nuat.campaign import Entry, Row, Status
 from nuat.campaign.runner import run as train

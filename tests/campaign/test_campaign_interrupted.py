@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_runs import MAIN, NAMES, NORMAL, STEPS, At, plan, record, run, runner, snapshot, statuses, toml
+from campaign.campaign_runs import MAIN, NAMES, NORMAL, STEPS, At, plan, record, run, runner, snapshot, statuses, toml
 
 from nuat.campaign import Ledger, Status
 from nuat.evaluation.evaluate import _Evaluating

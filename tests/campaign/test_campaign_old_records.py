@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from campaign_runs import NAMES, plan, runner, snapshot, statuses
+from campaign.campaign_runs import NAMES, plan, runner, snapshot, statuses
 
 from nuat.errors import InputError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_runs import FEW, FOUR, MAIN, NAMES, NORMAL, NUAT, SMALL, plan, toml
+from campaign.campaign_runs import FEW, FOUR, MAIN, NAMES, NORMAL, NUAT, SMALL, plan, toml
 
 from nuat import paper
 from nuat.campaign import Campaign, built_in, load

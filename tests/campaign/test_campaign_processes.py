@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from campaign_runs import FOUR, NAMES, NORMAL, SMALL, plan, record, run, runner, snapshot, statuses, toml
+from campaign.campaign_runs import FOUR, NAMES, NORMAL, SMALL, plan, record, run, runner, snapshot, statuses, toml
 
 from nuat.campaign import Entry, Ledger, Status
 

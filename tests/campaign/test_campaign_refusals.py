@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_runs import FEW, FOUR, MAIN, NORMAL, NUAT, SMALL, plan, toml
+from campaign.campaign_runs import FEW, FOUR, MAIN, NORMAL, NUAT, SMALL, plan, toml
 
 from nuat.campaign import load
 from nuat.errors import InputError

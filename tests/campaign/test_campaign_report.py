@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_runs import FEW, MAIN, NAMES, NORMAL, NUAT, plan, record, toml
+from campaign.campaign_runs import FEW, MAIN, NAMES, NORMAL, NUAT, plan, record, toml
 from rich.console import Console
 
 from nuat import paper

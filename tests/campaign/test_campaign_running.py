@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_runs import (
+from campaign.campaign_runs import (
     FEW,
     FOUR,
     MAIN,

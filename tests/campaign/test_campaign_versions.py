@@ -5,7 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign_runs import FEW, MAIN, NAMES, NORMAL, NUAT, SMALL, plan, run, runner, snapshot, toml, write_images
+from campaign.campaign_runs import (
+    FEW,
+    MAIN,
+    NAMES,
+    NORMAL,
+    NUAT,
+    SMALL,
+    plan,
+    run,
+    runner,
+    snapshot,
+    toml,
+    write_images,
+)
 
 from nuat.errors import InputError
 from nuat.recipes import RECIPES

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_runs import FAST, CommandLine, draw_nothing, write_npz
+from cli.cli_runs import FAST, CommandLine, draw_nothing, write_npz
 
 from nuat.cli import main
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_runs import FAST, CommandLine
+from cli.cli_runs import FAST, CommandLine
 from hypothesis import example, given
 from hypothesis import strategies as st
 

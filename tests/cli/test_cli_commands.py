@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cli_runs import FAST, TEST, CommandLine, arrays, files, table_rows, write_npz
+from cli.cli_runs import FAST, TEST, CommandLine, arrays, files, table_rows, write_npz
 from PIL import Image
 
 import nuat as package

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_runs import TEST, CommandLine, arrays, files, table_rows, write_npz
+from cli.cli_runs import TEST, CommandLine, arrays, files, table_rows, write_npz
 from oracles import shorten_autoattack
 from torch import Tensor
 

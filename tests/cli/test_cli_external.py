@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_runs import CommandLine
+from cli.cli_runs import CommandLine
 
 MODEL = """
 import torch

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from cli_runs import CommandLine
+from cli.cli_runs import CommandLine
 from PIL import Image
 
 from nuat import load, models

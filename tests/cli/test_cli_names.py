@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_runs import CommandLine
+from cli.cli_runs import CommandLine
 
 NAMES = {
     "exp[lr=0.1]": "exp[lr=0.1]",

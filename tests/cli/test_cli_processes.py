@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_runs import FAST, draw_nothing, files, write_npz
+from cli.cli_runs import FAST, draw_nothing, files, write_npz
 
 import nuat as package
 from nuat import cli

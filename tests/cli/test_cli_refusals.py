@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from cli_runs import FAST, SIZE, TEST, TRAIN, CommandLine, arrays, files, write_npz
+from cli.cli_runs import FAST, SIZE, TEST, TRAIN, CommandLine, arrays, files, write_npz
 from PIL import Image
 from safetensors import safe_open
 

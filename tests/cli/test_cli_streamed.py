@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from cli_runs import CommandLine
+from cli.cli_runs import CommandLine
 from image_files import write_folder, write_shards
 
 from nuat.data import ImageSet, StreamedSet, memory, streaming

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from cases import CLASSES, DEFENSES, NETWORKS
+from contract.test_defenses_contract import check, start
 from oracles import images, labels, snapshot, step_at
-from test_defenses_contract import check, start
 from torch import Tensor, nn
 
 from nuat.config import ModelConfig

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from masked_models import THREAT, Bars, Exploding, Graphless, Noisy, Quantised, Unconnected, bars, saturated
+from diagnostics.masked_models import THREAT, Bars, Exploding, Graphless, Noisy, Quantised, Unconnected, bars, saturated
 from torch import Tensor, nn
 
 from nuat.attacks.catalogue import CATALOGUE, jobs

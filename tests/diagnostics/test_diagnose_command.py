@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from masked_models import bars, shorten
+from diagnostics.masked_models import bars, shorten
 
 from nuat.attacks.catalogue import CATALOGUE
 from nuat.cli import main

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from masked_models import (
+from diagnostics.masked_models import (
     CLASSES,
     THREAT,
     Bars,

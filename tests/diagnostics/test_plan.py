@@ -1,7 +1,7 @@
 """Which checks are left for few classes and for L2, and that what is missing is said rather than passed."""
 
 import pytest
-from masked_models import THREAT
+from diagnostics.masked_models import THREAT
 from torch import nn
 
 from nuat.attacks.base import NormError

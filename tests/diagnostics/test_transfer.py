@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from masked_models import THREAT, Bars, Graphless, Noisy, Quantised, Stepped, bars
+from diagnostics.masked_models import THREAT, Bars, Graphless, Noisy, Quantised, Stepped, bars
 from torch import Tensor, nn
 
 from nuat.attacks import MIFGSM, PGD

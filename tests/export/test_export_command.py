@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_runs import evaluation, failing, left, make_run
+from export.export_runs import evaluation, failing, left, make_run
 
 import nuat
 from nuat.commands.export import export

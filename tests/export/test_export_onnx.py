@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from export_runs import CLASSES, NETWORKS, failing, left, make_run
+from export.export_runs import CLASSES, NETWORKS, failing, left, make_run
 from torch import Tensor, nn
 
 import nuat

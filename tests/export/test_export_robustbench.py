@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from export_runs import NETWORKS, TEST, evaluation, failing, left, make_run
+from export.export_runs import NETWORKS, TEST, evaluation, failing, left, make_run
 from torch import nn
 
 import nuat

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_runs import NETWORKS, failing, left, make_run
+from export.export_runs import NETWORKS, failing, left, make_run
 from torch import Tensor, nn
 
 import nuat

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from figure_models import Linear, images, named, right_images
-from figure_records import drawn
+from figures.figure_records import drawn
 
 from nuat.attacks import PGD
 from nuat.errors import InputError

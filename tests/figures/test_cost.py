@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from figure_models import write_row, write_run
-from figure_records import RECORDS, drawn, point, texts
+from figures.figure_records import RECORDS, drawn, point, texts
 from hypothesis import given
 from hypothesis import strategies as st
 

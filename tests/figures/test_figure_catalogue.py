@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from figure_records import RECORDS
+from figures.figure_records import RECORDS
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from figure_records import RECORDS
+from figures.figure_records import RECORDS
 
 from nuat.errors import InputError
 from nuat.figures.catalogue import FIGURES, read

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from figure_models import write_run
-from figure_records import drawn
+from figures.figure_records import drawn
 
 from nuat.analysis.runs import find_runs
 from nuat.analysis.settings import differences

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from figure_models import Linear, images, named
-from figure_records import RECORDS, drawn, texts
+from figures.figure_records import RECORDS, drawn, texts
 from torch import Tensor, nn
 
 from nuat.attacks import NuclearNormAttack

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from figure_records import RECORDS, point
+from figures.figure_records import RECORDS, point
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from nuat.figures.catalogue import draw

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from figure_records import RECORDS
+from figures.figure_records import RECORDS
 
 from nuat.figures import style
 from nuat.figures.catalogue import draw

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from figure_models import write_run
-from figure_records import drawn, texts
+from figures.figure_records import drawn, texts
 
 from nuat.analysis.runs import find_runs
 from nuat.errors import InputError

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plan_measures import IMAGES, LINK, costs, numbers, phase, planned
+from plan.plan_measures import IMAGES, LINK, costs, numbers, phase, planned
 
 from nuat.config import DataConfig
 from nuat.plan.communication import traffic

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from report_runs import campaign_row, run
+from report.report_runs import campaign_row, run
 
 from nuat.report.page.html import render
 from nuat.report.page.search import find_runs

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import Page, campaign_row, evaluation, run, write
+from report.report_runs import Page, campaign_row, evaluation, run, write
 
 from nuat import paper
 from nuat.commands.report import report

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_runs import Page, campaign_row, evaluation, run, write
+from report.report_runs import Page, campaign_row, evaluation, run, write
 
 from nuat.commands.report import report
 from nuat.errors import InputError

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import BATCH_NORM, BATCHES, SMALL_CNN, Watcher, averaged, metrics, small_config, write_digits
+from training.small_runs import BATCH_NORM, BATCHES, SMALL_CNN, Watcher, averaged, metrics, small_config, write_digits
 
 import nuat
 

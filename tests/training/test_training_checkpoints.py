@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from small_runs import (
+from torch import Tensor, nn
+from training.small_runs import (
     BATCH_NORM,
     CLASSES,
     EPS,
@@ -24,7 +25,6 @@ from small_runs import (
     train,
     write_images,
 )
-from torch import Tensor, nn
 
 import nuat
 from nuat import data, models

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import LAM, metrics, small_config, train, write_images
+from training.small_runs import LAM, metrics, small_config, train, write_images
 
 from nuat.defenses import AWP, Defense, NuAT, NuAT2
 from nuat.errors import InputError

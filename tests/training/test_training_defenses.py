@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import (
+from torch import Tensor, nn
+from training.small_runs import (
     BATCH_NORM,
     BATCHES,
     EPS,
@@ -24,7 +25,6 @@ from small_runs import (
     train,
     write_images,
 )
-from torch import Tensor, nn
 
 from nuat.config import DataConfig, MonitorConfig, OptimizerConfig
 from nuat.core.schedules import Constant, Cyclic, Jumps

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 from cases import DEFENSES
-from small_runs import (
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from training.small_runs import (
     BATCH_NORM,
     BATCHES,
     LAM,
@@ -24,8 +26,6 @@ from small_runs import (
     train,
     write_images,
 )
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, TrainConfig
 from nuat.core import nuclear

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import (
+from training.small_runs import (
     BATCHES,
     Watcher,
     assert_equal,
@@ -192,7 +192,7 @@ def test_the_checkpoint_before_is_the_one_of_an_undisturbed_run(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the second checkpoint does not fit, the first is what a run that stops there would have kept."""
-    from small_runs import PowerCut, cut
+    from training.small_runs import PowerCut, cut
 
     config = small_config(images)
     with pytest.raises(PowerCut):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import BATCHES, small_config, train, write_images
+from training.small_runs import BATCHES, small_config, train, write_images
 
 from nuat.config import OptimizerConfig
 from nuat.core.schedules import Constant, Cyclic, CyclicSchedule, CyclicStep

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import (
+from torch import Tensor, nn
+from training.small_runs import (
     BATCH_NORM,
     BATCH_SIZE,
     BATCHES,
@@ -30,7 +31,6 @@ from small_runs import (
     train,
     write_images,
 )
-from torch import Tensor, nn
 
 import nuat
 from nuat.config import DataConfig, MonitorConfig, OptimizerConfig, TrainConfig

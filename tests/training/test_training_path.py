@@ -5,8 +5,8 @@ import traceback
 from pathlib import Path
 
 import pytest
-from small_runs import write_images
 from torch import Tensor
+from training.small_runs import write_images
 
 import nuat
 from nuat.cli import main

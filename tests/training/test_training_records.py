@@ -12,7 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 from safetensors import safe_open
-from small_runs import (
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training.small_runs import (
     BATCHES,
     CLASSES,
     TRAIN,
@@ -27,7 +28,6 @@ from small_runs import (
     train,
     write_images,
 )
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import nuat
 from nuat import data

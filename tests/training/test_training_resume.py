@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import (
+from training.small_runs import (
     BATCH_NORM,
     BATCHES,
     LAM,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import metrics, train
 from torch import Tensor, nn
+from training.small_runs import metrics, train
 
 import nuat
 from nuat import data, recipes

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from image_files import write_folder, write_shards
-from small_runs import (
+from training.small_runs import (
     BATCH_NORM,
     PowerCut,
     Watcher,

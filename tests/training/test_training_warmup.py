@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from oracles import Linear
-from small_runs import (
+from torch import Tensor, nn
+from training.small_runs import (
     BATCHES,
     EPS,
     LAM,
@@ -23,7 +24,6 @@ from small_runs import (
     train,
     write_images,
 )
-from torch import Tensor, nn
 
 from nuat.config import OptimizerConfig
 from nuat.core.losses import cross_entropy

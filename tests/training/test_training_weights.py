@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import (
+from training.small_runs import (
     BATCH_NORM,
     BATCHES,
     SMALL_CNN,
