@@ -77,13 +77,14 @@ def write_run(
         "model": {"name": network, "width": None},
         "threat": {"eps": eps, "pgd_alpha": eps / 10},
         "optimizer": {"lr": {"peak": lr}},
+        "epochs": max(1, epochs),
         "seed": seed,
     }
     (folder / "config.json").write_text(json.dumps({"recipe": recipe, "config": config}))
     (folder / "environment.json").write_text(json.dumps({"hardware": "a machine"}))
     lines = [epoch_line(e, lam=None if lam is None else lam * e / epochs) for e in range(1, epochs + 1)]
     last = {key: lines[-1][key] for key in ("seconds", "forwards", "backwards")} if lines else {}
-    lines += [*extra, {"kind": "end", "best_epoch": epochs, **last}]
+    lines += [*extra, {"kind": "end", "epochs": epochs, "best_epoch": epochs, **last}] if lines else extra
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if accuracies:
         evaluation(accuracies, n=n, eps=eps).save(folder / "evaluation.json")
@@ -100,8 +101,9 @@ def evaluation(accuracies: dict[str, float], *, n: int = 20, eps: float = 0.3, n
 def write_row(folder: Path, label: str, *, seed: int = 0, status: str = "done", **changes: Any) -> Path:
     """Write the record of a campaign's row."""
     row = {
-        "status": status, "label": label, "seed": seed, "eps": 0.3, "hardware": "a machine", "forwards": 1_000_000,
-        "backwards": 500_000, "seconds": {"training": 10.0, "main": 1.0}, "reason": "it diverged",
+        "status": status, "label": label, "recipe": label, "seed": seed, "eps": 0.3, "hardware": "a machine",
+        "epochs": 2, "best_epoch": 1, "forwards": 1_000_000, "backwards": 500_000,
+        "seconds": {"training": 10.0, "main": 1.0}, "reason": "it diverged",
         "suites": {"main": {"images": "test", "n": 100, "accuracies": {"clean": 0.9, "pgd-100": 0.5}}}, **changes,
     }  # fmt: skip
     folder.mkdir(parents=True)

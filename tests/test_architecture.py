@@ -8,7 +8,7 @@ import nuat
 
 SOURCE = Path(nuat.__file__).parent
 FLOORS = (
-    *("__main__", "cli", "commands", "plan", "report", "figures", "analysis", "campaign", "export", "training"),
+    *("__main__", "cli", "commands", "plan", "report", "figures", "campaign", "export", "training"),
     *("diagnostics", "records", "evaluation", "recipes", "paper", "data", "models", "config", "defenses", "attacks"),
     *("distributed", "core", "listing", "progress", "hardware", "files", "errors"),
 )

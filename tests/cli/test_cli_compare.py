@@ -61,7 +61,7 @@ def test_a_difference_that_the_exact_test_does_not_show(tmp_path: Path, capsys: 
     [
         ("", "does not hold an evaluation"),
         ("[1]", "does not hold an evaluation"),
-        ("{}", "evaluation format None"),
+        ("{}", "does not hold an evaluation (lacks "),
         ('{"format": 2}', "does not hold an evaluation"),
     ],
 )

@@ -155,7 +155,7 @@ def test_stronger_attacks_and_other_line_ups_are_said(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     values = evaluation(verdicts(run)).to_json()
     values["results"][1]["settings"]["line_up"] = ["apgd-ce", "fab-t", "square"]
-    values["results"].append(dict(values["results"][1], name="gama-100", correct="0" * TEST))
+    values["results"].append(dict(values["results"][1], name="gama-100", correct="0" * TEST, accuracy=0.0))
     (run / "evaluation.json").write_text(json.dumps(values))
     _, info, _ = export(run, tmp_path / "out")
     assert "Together with gama-100 the robust accuracy is 0.00" in info["footnote"]
@@ -282,7 +282,10 @@ def test_clean_verdicts_of_other_images_are_not_taken(why: str, tmp_path: Path) 
         main["images_sha256"] = "0" * 64
     if why == "validation":
         suites = {"main": {"images": "validation"}, "autoattack": {"images": "test"}}
-        (run / "row.json").write_text(json.dumps({"suites": suites}))
+        suites = {name: {**suite, "n": TEST, "accuracies": {}} for name, suite in suites.items()}
+        row = {"eps": 0.1, "epochs": 1, "best_epoch": 1, "forwards": 1, "backwards": 1, "seconds": {"training": 1.0}}
+        row |= {"recipe": "quickstart", "status": "done", "hardware": "here", "suites": suites}
+        (run / "row.json").write_text(json.dumps(row))
     if why != "missing":
         (run / "evaluation-main.json").write_text(json.dumps(main))
     (run / "evaluation-autoattack.json").write_text(json.dumps(attack))

@@ -10,18 +10,18 @@ from figures.figure_records import RECORDS, drawn, point, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuat.analysis.runs import find_runs
 from nuat.errors import InputError
 from nuat.evaluation.results import wilson_interval
 from nuat.figures.catalogue import draw
 from nuat.figures.cost import cost, pareto
+from nuat.records.finished_runs import finished_runs
 
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
 RESULTS = Path(__file__).parents[2] / "results"
 
 
 def test_beside_test_images_those_of_tuning_do_not_count() -> None:
-    record = cost(find_runs([RESULTS / "mnist-small", RESULTS / "mnist-small-tuning"]))
+    record = cost(finished_runs([RESULTS / "mnist-small", RESULTS / "mnist-small-tuning"]))
     assert record.images == "test"
     rows = sorted((RESULTS / "mnist-small").rglob("row.json"))
     assert len(record.points) == len(rows)
@@ -45,8 +45,8 @@ def test_the_front_is_what_no_other_beats(points: list[tuple[int, int]]) -> None
 def test_missing_measurements_stay_missing(tmp_path: Path) -> None:
     write_row(tmp_path / "a", "A")
     write_row(tmp_path / "b", "B", suites={"main": {"images": "test", "n": 50, "accuracies": {"clean": 0.8}}})
-    write_row(tmp_path / "c", "C", seconds={"training": None}, forwards=None)
-    record = cost(find_runs([tmp_path]), "pgd-100")
+    write_run(tmp_path / "c", recipe="C", accuracies={"pgd-100": 0.5}, epochs=0)
+    record = cost(finished_runs([tmp_path / name for name in "abc"]), "pgd-100")
     a, b, c = record.methods
     assert (a.accuracy, a.interval, a.seconds, a.passes) == (0.5, wilson_interval(50, 100), 10.0, 1_500_000)
     assert (b.accuracy, b.interval, b.seconds) == (None, None, 10.0)
@@ -58,7 +58,7 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
         suites = {"main": {"images": "test", "n": 100, "accuracies": {"pgd-100": value}}}
         write_row(tmp_path / f"{seed}", "A", seed=seed, suites=suites, seconds={"training": 10.0 * (seed + 1)})
     write_row(tmp_path / "2", "A", seed=2, suites={}, seconds={"training": 90.0})  # not attacked
-    (method,) = cost(find_runs([tmp_path])).methods
+    (method,) = cost(finished_runs([tmp_path])).methods
     assert (method.seeds, method.runs, method.seconds) == (2, 3, 15.0)
     assert method.accuracy == pytest.approx(0.6)
     assert method.interval == pytest.approx((0.6 - 0.02**0.5, 0.6 + 0.02**0.5))
@@ -67,29 +67,29 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
 def test_the_strongest_attack_that_all_have_is_taken(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", accuracies={**FOUND, "autoattack": 0.4})
     b = write_run(tmp_path / "b", accuracies=FOUND, recipe="b")
-    assert cost(find_runs([a])).attack == "autoattack"
+    assert cost(finished_runs([a])).attack == "autoattack"
     # both have a worst case, but over different attacks
-    assert cost(find_runs([a, b])).attack == "gama-100"
+    assert cost(finished_runs([a, b])).attack == "gama-100"
     with pytest.raises(InputError, match=r"over different attacks \(autoattack, clean, gama-100, pgd-100; clean"):
-        cost(find_runs([a, b]), "worst-case")
-    assert cost(find_runs([b])).attack == "worst-case"
+        cost(finished_runs([a, b]), "worst-case")
+    assert cost(finished_runs([b])).attack == "worst-case"
     seed = write_run(tmp_path / "s", accuracies={"clean": 0.9, "gama-100": 0.4}, seed=1)
-    assert cost(find_runs([a, seed])).attack == "gama-100"  # of all runs, before autoattack of all methods
+    assert cost(finished_runs([a, seed])).attack == "gama-100"  # of all runs, before autoattack of all methods
     with pytest.raises(InputError, match="no run has 'square'; measured were: clean, gama-100"):
-        cost(find_runs([b]), "square")
+        cost(finished_runs([b]), "square")
 
 
 def test_other_data_eps_or_images_are_refused(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", accuracies=FOUND)
     other = write_run(tmp_path / "b", accuracies=FOUND, data="cifar10", recipe="b")
     with pytest.raises(InputError, match="different data: mnist and cifar10"):
-        cost(find_runs([a, other]))
+        cost(finished_runs([a, other]))
     wider = write_run(tmp_path / "c", accuracies=FOUND, eps=0.1, recipe="c")
     with pytest.raises(InputError, match=r"different eps: 0\.3 and 0\.1"):
-        cost(find_runs([a, wider]))
+        cost(finished_runs([a, wider]))
     deeper = write_run(tmp_path / "d", accuracies=FOUND, network="resnet18", recipe="d")
     with pytest.raises(InputError, match="different network: small-cnn and resnet18"):
-        cost(find_runs([a, deeper]))
+        cost(finished_runs([a, deeper]))
 
 
 def test_the_cost_shows_the_front_and_what_is_missing() -> None:

@@ -7,17 +7,17 @@ import pytest
 from figure_models import write_run
 from figures.figure_records import drawn
 
-from nuat.analysis.runs import find_runs
-from nuat.analysis.settings import differences
 from nuat.errors import InputError
 from nuat.figures.lambda_sweep import has_lambda, lambda_sweep
+from nuat.records.finished_runs import finished_runs
+from nuat.records.methods import differences
 
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
 RESULTS = Path(__file__).parents[2] / "results"
 
 
 def test_the_tuning_of_the_campaign_is_a_sweep() -> None:
-    runs = find_runs([RESULTS / "mnist-small-tuning"])
+    runs = finished_runs([RESULTS / "mnist-small-tuning"])
     assert len({(run.name, run.seed) for run in runs}) == len(runs) > 60
     record = lambda_sweep([run for run in runs if has_lambda(run)])
     assert (record.attack, record.images, record.eps) == ("worst-case", "validation", 0.3)
@@ -30,7 +30,7 @@ def test_a_sweep_takes_the_last_lambda_and_parts_series(tmp_path: Path) -> None:
         write_run(tmp_path / f"{lam}-{lr}", accuracies=FOUND, lam=lam, lr=lr, recipe=f"{lam}-{lr}")
         for lam, lr in ((4.0, 0.1), (2.0, 0.1), (2.0, 0.5))
     ]
-    record = lambda_sweep(find_runs(made))
+    record = lambda_sweep(finished_runs(made))
     assert [(p.series, p.lam, p.clean, p.robust, p.n_robust) for p in record.points] == [
         ("lr.peak 0.1", 2.0, 0.9, 0.5, 20),
         ("lr.peak 0.1", 4.0, 0.9, 0.5, 20),
@@ -44,11 +44,11 @@ def test_a_sweep_takes_the_last_lambda_and_parts_series(tmp_path: Path) -> None:
 def test_runs_without_a_lambda_are_refused(tmp_path: Path) -> None:
     other = write_run(tmp_path / "a", accuracies=FOUND)
     with pytest.raises(InputError, match=r"no run of NuAT with its metrics \(defense PGDAT\)"):
-        lambda_sweep(find_runs([other]))
+        lambda_sweep(finished_runs([other]))
     ours = write_run(tmp_path / "b", accuracies=FOUND, lam=2.0)
     (ours / "metrics.jsonl").unlink()
     with pytest.raises(InputError, match="defense NuAT"):
-        lambda_sweep(find_runs([ours]))
+        lambda_sweep(finished_runs([ours]))
 
 
 def test_a_lambda_without_a_measurement_has_no_point() -> None:

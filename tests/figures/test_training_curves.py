@@ -9,11 +9,11 @@ import pytest
 from figure_models import write_run
 from figures.figure_records import drawn, texts
 
-from nuat.analysis.runs import find_runs
 from nuat.errors import InputError
 from nuat.figures import style
 from nuat.figures.catalogue import draw
 from nuat.figures.training_curves import TrainingCurves, save, training_curves
+from nuat.records.finished_runs import finished_runs
 
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
 RESULTS = Path(__file__).parents[2] / "results"
@@ -31,7 +31,7 @@ def test_training_curves_are_the_metrics(tmp_path: Path) -> None:
     second["train"]["nuclear"] = None  # what a record holds in place of NaN
     second["validation"] = {}
     (folder / "metrics.jsonl").write_text("\n".join([text[0], json.dumps(second), *text[2:]]) + "\n")
-    (run,) = training_curves(find_runs([folder])).runs
+    (run,) = training_curves(finished_runs([folder])).runs
     assert run.epochs == (1, 2, 3)
     assert run.series["lr"] == pytest.approx((0.1, 0.05, 0.1 / 3))
     assert run.series["train.lam"] == pytest.approx((1.0, 2.0, 3.0))
@@ -44,14 +44,14 @@ def test_training_curves_are_the_metrics(tmp_path: Path) -> None:
 
 def test_a_run_without_epochs_has_no_curves(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no epoch is recorded"):
-        training_curves(find_runs([write_run(tmp_path / "a", epochs=0)]))
+        training_curves(finished_runs([write_run(tmp_path / "a", epochs=0)]))
 
 
 def test_a_runs_own_picture_is_of_the_same_curves(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", lam=3.0, epochs=3)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     save(lines, folder / "curves.svg")
-    (run,) = training_curves(find_runs([folder])).runs
+    (run,) = training_curves(finished_runs([folder])).runs
     style.save(draw([TrainingCurves(runs=(dataclasses.replace(run, name=""),))]), folder / "again.svg")
     assert (folder / "curves.svg").read_bytes() == (folder / "again.svg").read_bytes()
     save([], folder / "empty.png")  # of a run that was cut off in its first epoch

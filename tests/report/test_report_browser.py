@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from report.report_runs import campaign_row, run
 
+from nuat.records.search import find_runs
 from nuat.report.page.html import render
-from nuat.report.page.search import find_runs
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[dev]'")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -14,11 +14,10 @@ from report.report_runs import Page, campaign_row, evaluation, run, write
 from nuat import paper
 from nuat.commands.report import report
 from nuat.recipes import RECIPES
-from nuat.records.settings import to_json
+from nuat.records.search import find_runs
+from nuat.records.settings import flat, to_json
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
-from nuat.report.page.search import find_runs
-from nuat.report.page.settings import flatten
 from nuat.report.page.summary import group_sentences, lead
 from nuat.report.page.table import tabulate
 from nuat.report.page.text import csv_text, latex, markdown
@@ -162,8 +161,8 @@ def test_runs_of_other_settings_are_not_averaged_and_told_apart(tmp_path: Path) 
         folder = run(tmp_path / f"{seed}", settings={"defense.lam.peak": lam, "seed": seed})
         evaluation(folder / "evaluation.json", {"pgd-100": 50})
     assert [line["method"] for line in csv_rows(tmp_path)] == [
-        "quickstart (defense.lam.peak 2.0)",
-        "quickstart (defense.lam.peak 4.0)",
+        "quickstart (lam.peak 2.0)",
+        "quickstart (lam.peak 4.0)",
     ]
 
 
@@ -346,8 +345,8 @@ def test_a_shorter_recipe_stands_beside_the_papers_row() -> None:
     assert line["paper pgd-500 [%]"] == "96.3"
     assert line["paper clean [%]"] == "99.36"
     (one,) = group(find_runs([RESULTS / "nuat-mnist"]).runs)
-    recipe = flatten(to_json(RECIPES["nuat-wa-mnist-mnist-cnn"]()))
-    ours = flatten(json.loads((RESULTS / "nuat-mnist" / "config.json").read_text())["config"])
+    recipe = flat(to_json(RECIPES["nuat-wa-mnist-mnist-cnn"]()))
+    ours = flat(json.loads((RESULTS / "nuat-mnist" / "config.json").read_text())["config"])
     skipped = (
         "seed",
         "device",

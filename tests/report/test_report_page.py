@@ -16,10 +16,10 @@ from nuat.commands.report import report
 from nuat.errors import InputError
 from nuat.figures.catalogue import FIGURES
 from nuat.figures.training_curves import TrainingCurves, curves_of
+from nuat.records.search import find_runs
 from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
-from nuat.report.page.search import find_runs
 from nuat.report.page.summary import lead
 from nuat.report.page.table import tabulate
 from nuat.report.page.text import csv_text, escape_latex, latex, markdown
@@ -218,7 +218,7 @@ def test_tuning_comes_last_and_is_told_apart(tmp_path: Path) -> None:
     groups = group(find_runs([tmp_path]).runs)
     assert [one.setting.campaign for one in groups] == ["versus", "tuning"]
     assert [method.label for method in groups[1].methods] == [
-        "gat-mnist-small-cnn (optimizer.lr.peak 0.1)", "gat-mnist-small-cnn (optimizer.lr.peak 0.2)",
+        "gat-mnist-small-cnn (lr.peak 0.1)", "gat-mnist-small-cnn (lr.peak 0.2)",
     ]  # fmt: skip
     told = lead(groups, 0)
     assert "2 of the runs only chose settings" in told
@@ -238,7 +238,7 @@ def test_a_folder_that_is_named_itself_and_broken_is_refused(tmp_path: Path) -> 
     run(tmp_path / "good")
     broken = run(tmp_path / "broken")
     (broken / "metrics.jsonl").write_text("half\n")
-    with pytest.raises(InputError, match=r"broken: metrics\.jsonl is damaged; remove it"):
+    with pytest.raises(InputError, match=r"broken: metrics\.jsonl: line 1: not JSON, or cut off; remove it"):
         find_runs([broken])
     found = find_runs([tmp_path])
     assert [one.path.name for one in found.runs] == ["good"]
@@ -246,7 +246,7 @@ def test_a_folder_that_is_named_itself_and_broken_is_refused(tmp_path: Path) -> 
     assert [path for path, _ in found.unreadable] == [named]
     text = Page(render(found)).text
     assert "Could not be read" in text
-    assert f"{named} : metrics.jsonl is damaged" in text
+    assert f"{named} : metrics.jsonl: line 1: not JSON" in text
     assert "One folder could not be read and is left out." in text
     with pytest.raises(InputError, match="metrics"):
         find_runs([tmp_path, broken])
@@ -255,9 +255,9 @@ def test_a_folder_that_is_named_itself_and_broken_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("evaluation.json", '{"format": 2, "results": [', "evaluation.json: does not hold an evaluation; remove it"),
+        ("evaluation.json", '{"format": 2, "results": [', "evaluation.json: does not hold an evaluation (not JSON"),
         ("evaluation-x.json", "{}", "evaluation-x.json: does not hold an evaluation"),
-        ("diagnosis.json", '{"verdicts": [{}]}', "diagnosis.json is damaged"),
+        ("diagnosis.json", '{"verdicts": [{}]}', "diagnosis.json: lacks 'evaluation'"),
         ("best.safetensors", "cut off", "best.safetensors cannot be read"),
     ],
 )

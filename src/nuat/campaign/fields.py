@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nuat.errors import InputError, did_you_mean
+from nuat.records.settings import flat_items
 
 Settings = tuple[tuple[str, str], ...]
 """Pairs of a setting's name, such as ``defense.lam.peak``, and its value as text."""
@@ -21,7 +22,8 @@ def settings(values: Any, where: str) -> Settings:
     """Return the settings of a ``set``, with dotted names, as text."""
     if not isinstance(values, dict):
         raise InputError(f'{where}: set={values!r}: expected settings such as {{ "defense.lam.peak" = 3 }}.')
-    pairs = tuple((name, _text(value)) for name, value in _flat(values))
+    # TOML reads data.path = 1 without quotes as a table
+    pairs = tuple((name, _text(value)) for name, value in flat_items(values))
     names = [same_name(name) for name, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -47,14 +49,6 @@ def check_names(values: Mapping[str, Any], known: Sequence[str], where: str) -> 
     for name in values:
         if name not in known:
             raise InputError(f"{where}: unknown key {name!r}.{did_you_mean(name, known)} Keys: {', '.join(known)}.")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested tables (TOML reads data.path = 1 without quotes as a table) with dotted names."""
-    flat: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return flat
 
 
 def _text(value: Any) -> str:

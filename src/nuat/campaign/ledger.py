@@ -24,6 +24,7 @@ from nuat.config import DataConfig
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
 from nuat.files import write_text
+from nuat.records.evaluations import read_evaluation
 from nuat.records.folder import RunFolder
 from nuat.records.settings import check_same_config, to_json
 
@@ -110,16 +111,7 @@ class Ledger:
 
     def evaluation(self, row: Row, suite: Suite) -> Evaluation:
         """Return a suite's results on a row."""
-        path = self.evaluation_file(row, suite)
-        try:
-            found = Evaluation.from_json(json.loads(path.read_text()))
-            if any(len(result.correct) != found.n for result in found.results):
-                raise ValueError("verdicts on other images than it names")
-            return found
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise InputError(f"{path}: damaged; remove it to attack that row again.") from None
+        return read_evaluation(self.evaluation_file(row, suite))
 
     def missing(self, row: Row) -> tuple[Suite, ...]:
         """Return the suites that a row's weights have not been attacked with."""

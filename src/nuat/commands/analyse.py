@@ -12,7 +12,6 @@ import tyro
 from rich.console import Console
 
 from nuat import data, hardware
-from nuat.analysis.runs import find_runs
 from nuat.commands.subject import Subject, check_fits, find_subject, settle_threat
 from nuat.config import DataConfig
 from nuat.config.arguments import parse
@@ -29,6 +28,7 @@ from nuat.figures.record import FigureRecord, ModelIdentity
 from nuat.models import external
 from nuat.progress import TerminalReporter, terminal
 from nuat.records import checkpoints
+from nuat.records.finished_runs import finished_runs
 
 _HELP = """\
 usage: nuat analyse FIGURE ... [--out FOLDER] [--format svg|png|pdf]
@@ -97,7 +97,7 @@ def _measure_runs(figure: Any, arguments: list[str], prog: str) -> None:
     first = asked.runs[0]
     folder = _folder(asked, first if first.is_dir() else first.parent)
     reporter = TerminalReporter(terminal())
-    _finish(figure, figure.measure(asked, find_runs(asked.runs), reporter), asked, folder, reporter.console)
+    _finish(figure, figure.measure(asked, finished_runs(asked.runs), reporter), asked, folder, reporter.console)
 
 
 def _redraw(arguments: list[str]) -> int:

@@ -1,17 +1,14 @@
 """``nuat compare``."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from nuat.config.arguments import parse
-from nuat.errors import InputError
 from nuat.evaluation.comparison import compare as differences
-from nuat.evaluation.results import Evaluation
 from nuat.progress import terminal
-from nuat.records.folder import RunFolder
+from nuat.records.evaluations import find_evaluation
 from nuat.report.tables import comparison_table
 
 
@@ -28,33 +25,12 @@ class _Compare:
 def compare(arguments: list[str]) -> int:
     """``nuat compare A B``."""
     asked = parse(_Compare, arguments, prog="nuat compare")
-    found = differences(read_evaluation(asked.a), read_evaluation(asked.b))
+    found = differences(find_evaluation(asked.a), find_evaluation(asked.b))
     console = terminal()
     console.print(comparison_table(found, str(asked.a), str(asked.b)))
     for difference in found:
         console.print(_verdict(difference.attack, difference.is_real, difference.p_value, difference.interval))
     return 0
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Return the evaluation in a JSON file, or the one that ended a run.
-
-    Raises:
-        InputError: no such file, or it holds no evaluation.
-    """
-    file = RunFolder(path).evaluation if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        found = sorted(path.glob("evaluation-*.json"))
-        if found:
-            raise InputError(f"{path} holds several evaluations; name one: {', '.join(map(str, found))}.")
-    try:
-        return Evaluation.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except OSError:
-        raise InputError(f"{file}: no such file; 'nuat evaluate ... --json FILE' writes one.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{file}: {error}") from None
-        raise InputError(f"{file}: does not hold an evaluation; 'nuat evaluate ... --json FILE' writes one.") from None
 
 
 def _verdict(attack: str, is_real: bool, p_value: float, interval: tuple[float, float]) -> str:

@@ -12,10 +12,10 @@ from nuat.config.arguments import parse
 from nuat.errors import InputError
 from nuat.files import write_text
 from nuat.progress import terminal
+from nuat.records.search import FoundRuns, find_runs
 from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
-from nuat.report.page.search import Found, find_runs
 from nuat.report.page.table import tabulate
 from nuat.report.page.text import csv_text, latex, markdown
 
@@ -113,7 +113,7 @@ def _is_ours(out: Path) -> bool:
         return _MADE_BY in file.read(_HEAD)
 
 
-def _text(found: Found, kind: str) -> str:
+def _text(found: FoundRuns, kind: str) -> str:
     if kind == "html":
         return render(found)
     if kind == "model-card":

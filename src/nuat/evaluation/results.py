@@ -16,7 +16,7 @@ from nuat.errors import InputError
 from nuat.files import write_text
 
 _FORMAT = 2
-_FORMATS = (1, 2)
+FORMATS = (1, 2)
 """Those that can be read: 1 writes every index out, 2 writes consecutive ones as their first and last."""
 
 
@@ -132,8 +132,8 @@ class Evaluation:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Evaluation":
         """Return the evaluation that ``to_json`` wrote."""
-        if values.get("format") not in _FORMATS:
-            raise InputError(f"evaluation format {values.get('format')!r}: this version reads {_FORMATS}.")
+        if values.get("format") not in FORMATS:
+            raise InputError(f"evaluation format {values.get('format')!r}: this version reads {FORMATS}.")
         kept = ("name", "settings", "seconds", "forwards", "backwards", "shared_with")
         results = tuple(
             AttackResult(correct=text_to_flags(row["correct"]), **{k: row[k] for k in kept})

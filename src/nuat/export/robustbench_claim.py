@@ -4,7 +4,6 @@ RobustBench (Croce et al. 2021) ranks by AutoAttack v2: on the whole test set of
 8/255, on 5,000 images of ImageNet at 4/255. A claim that departs from this is still made, and says so.
 """
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,9 @@ from nuat.errors import InputError
 from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.export.trained_model import TrainedModel, logits
 from nuat.records import checkpoints
+from nuat.records.evaluations import evaluation_files, read_evaluation
 from nuat.records.folder import RunFolder
+from nuat.records.runs import ROW, read_row
 
 LEADERBOARDS = {name: known.leaderboard for name, known in SETS.items() if known.leaderboard is not None}
 """Data set -> radius and number of test images of its Linf leaderboard."""
@@ -73,15 +74,11 @@ def make_claim(trained: TrainedModel, dataset: str, chosen: Path | None) -> Clai
     """
     folder = trained.weights.parent
     elsewhere = _not_on_test(folder)
-    beside = [
-        file
-        for file in sorted(folder.glob("evaluation*.json"))
-        if not file.name.endswith(".partial.json") and file.name not in elsewhere
-    ]
+    beside = sorted(file for file in evaluation_files(folder) if file.name not in elsewhere)
     files = [chosen] if chosen is not None else beside
-    found = {file: _read(file) for file in files}
+    found = {file: read_evaluation(file) for file in files}
     attacked = {file: e for file, e in found.items() if e.norm == "Linf" and _has(e, "autoattack")}
-    others = found if chosen is None or not attacked else {**{file: _read(file) for file in beside}, **found}
+    others = found if chosen is None or not attacked else {**{file: read_evaluation(file) for file in beside}, **found}
     pairs = {file: pair for file, e in attacked.items() if (pair := _with_clean(file, e, others, trained.test))}
     usable = {file: evaluation for file, (evaluation, _) in pairs.items()}
     if attacked and not usable:
@@ -106,11 +103,10 @@ def make_claim(trained: TrainedModel, dataset: str, chosen: Path | None) -> Clai
 
 def _not_on_test(folder: Path) -> set[str]:
     """Return the names of a campaign row's evaluations on validation images."""
-    try:
-        suites = json.loads((folder / "row.json").read_text(encoding="utf-8")).get("suites", {})
-        return {f"evaluation-{name}.json" for name, suite in suites.items() if suite["images"] != "test"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    if not (folder / ROW).is_file():
         return set()
+    suites = read_row(folder / ROW).get("suites", {})
+    return {f"evaluation-{name}.json" for name, suite in suites.items() if suite["images"] != "test"}
 
 
 def _with_clean(
@@ -149,20 +145,6 @@ def _of_one_set(a: Evaluation, b: Evaluation, test: Images | None) -> bool:
 
 def _has(evaluation: Evaluation, name: str) -> bool:
     return any(result.name == name for result in evaluation.results)
-
-
-def _read(file: Path) -> Evaluation:
-    """Return the evaluation in a JSON file.
-
-    Raises:
-        InputError: there is no such file, or it holds no evaluation.
-    """
-    try:
-        return Evaluation.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except OSError:
-        raise InputError(f"{file}: no such file; 'nuat evaluate ... --json FILE' writes one.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{file}: does not hold an evaluation that this version of nuat reads.") from None
 
 
 def fraction(eps: float) -> str:

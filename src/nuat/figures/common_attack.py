@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nuat.analysis.runs import FinishedRun
 from nuat.attacks.catalogue import WORST_CASE, attack_name, attack_strength
 from nuat.errors import InputError
+from nuat.records.finished_runs import FinishedRun
 
 _USUAL = ("pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack-v1", "autoattack", WORST_CASE)
 STRONGEST_FIRST = tuple(sorted(_USUAL, key=attack_strength, reverse=True))

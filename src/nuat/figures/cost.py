@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.table import Table
 
-from nuat.analysis.runs import FinishedRun, check_same_data
 from nuat.core.eps import eps_text
 from nuat.errors import InputError, printable
 from nuat.evaluation.results import wilson_interval
@@ -22,6 +21,7 @@ from nuat.figures.options import RunOptions
 from nuat.figures.record import FigureRecord
 from nuat.hardware import hardware_text
 from nuat.progress import TerminalReporter
+from nuat.records.finished_runs import FinishedRun, check_same_data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from nuat.analysis.runs import FinishedRun
 from nuat.data import Dataset
 from nuat.figures.measuring import NamedModel
 from nuat.figures.options import ModelOptions, OutputOptions, RunOptions
 from nuat.figures.record import FigureRecord
 from nuat.progress import TerminalReporter
+from nuat.records.finished_runs import FinishedRun
 
 if TYPE_CHECKING:  # it takes a second to import; only drawing functions import it
     from matplotlib.figure import Figure

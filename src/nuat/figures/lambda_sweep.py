@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nuat.analysis.runs import FinishedRun, check_same_data
-from nuat.analysis.settings import differences
 from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
 from nuat.errors import InputError
@@ -17,6 +15,8 @@ from nuat.figures.kind import RunFigure
 from nuat.figures.options import RunOptions
 from nuat.figures.record import FigureRecord
 from nuat.progress import TerminalReporter
+from nuat.records.finished_runs import FinishedRun, check_same_data
+from nuat.records.methods import differences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nuat.analysis.runs import FinishedRun
 from nuat.errors import InputError
 from nuat.figures import style
 from nuat.figures.kind import RunFigure
 from nuat.figures.options import RunOptions
 from nuat.figures.record import FigureRecord
 from nuat.progress import TerminalReporter
+from nuat.records.finished_runs import FinishedRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

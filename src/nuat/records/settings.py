@@ -1,11 +1,11 @@
-"""A run's settings as its ``config.json`` holds them."""
+"""A run's settings as its ``config.json`` holds them, and which of them change what is trained."""
 
 import dataclasses
 import json
 import typing
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from nuat import hardware
 from nuat.config import DataConfig, TrainConfig
@@ -16,8 +16,21 @@ from nuat.files import write_text
 
 T = TypeVar("T")
 
-_FREE_ON_RESUME = ("device", "data.workers", "monitors.", "evaluation.", "checkpoint_")
-"""Settings that do not change the weights: a run that an alarm ended may go on with the alarm set to warn."""
+_PLACE_OF_IMAGES = ("data.path", "data.cache", "data.download")
+_COMPUTER = ("device", "data.workers")
+_AROUND_TRAINING = ("monitors.", "evaluation.", "checkpoint_every", "checkpoint_batches")
+_WITHOUT_EFFECT = {
+    "resume": (*_COMPUTER, *_AROUND_TRAINING),
+    "processes": (*_COMPUTER, *_PLACE_OF_IMAGES),
+    "method": (*_COMPUTER, *_AROUND_TRAINING, *_PLACE_OF_IMAGES),
+}
+"""Settings, or the beginnings of their names, that may differ where the rest must agree.
+
+resume: a run and its continuation. A run that an alarm ended may go on with the alarm set to warn; images that have
+moved may be others.
+processes: the processes of one run, each on a machine of its own.
+method: runs of one method, whose seeds differ, too. Their images are compared by name.
+"""
 
 
 def write_config(path: Path, config: TrainConfig, recipe: str) -> None:
@@ -56,26 +69,37 @@ def read_data_config(path: Path) -> DataConfig:
 
 
 def check_same_config(path: Path, config: TrainConfig) -> None:
-    """Refuse to go on with other settings than a file of ``write_config`` holds, but for those in _FREE_ON_RESUME.
+    """Refuse to go on with other settings than a file of ``write_config`` holds, but for those without effect.
 
     Raises:
         InputError: a setting differs; the first is named.
     """
     theirs, ours = flat(_complete(config, _read(path)[1])), flat(to_json(config))
     for name in {**theirs, **ours}:
-        if not name.startswith(_FREE_ON_RESUME) and theirs.get(name) != ours.get(name):
+        if has_effect(name, "resume") and theirs.get(name) != ours.get(name):
             raise InputError(
                 f"{path.parent}: was begun with {name}={theirs.get(name)}, not {ours.get(name)}. A run goes on with "
                 "its own settings; start a new one for others."
             )
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def has_effect(name: str, between: Literal["resume", "processes", "method"]) -> bool:
+    """Return whether a setting, by its dotted name, must agree ``between`` the two; see ``_WITHOUT_EFFECT``."""
+    return not name.startswith(_WITHOUT_EFFECT[between])
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested settings by their dotted names."""
-    found: dict[str, Any] = {}
+    return dict(flat_items(values))
+
+
+def flat_items(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings with their dotted names, a name twice if it is written in two ways."""
     for name, value in values.items():
-        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return found
+        if isinstance(value, Mapping):
+            yield from flat_items(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -146,7 +170,3 @@ def _restore(default: Any, hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, str) and (hint is Path or Path in typing.get_args(hint)):
         return Path(value)
     return value
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

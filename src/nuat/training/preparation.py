@@ -13,11 +13,8 @@ from nuat.data import Dataset
 from nuat.distributed.world import World
 from nuat.errors import InputError
 from nuat.progress import Reporter
-from nuat.records.settings import flat, to_json
+from nuat.records.settings import flat, has_effect, to_json
 from nuat.training import compiling, initial_weights
-
-_MAY_DIFFER = ("data.path", "data.cache", "data.download", "data.workers", "device")
-"""Settings that may differ between machines: where the same images lie, and what computes on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +100,7 @@ def check_agreement(world: World, config: TrainConfig, dataset: Dataset) -> None
     """
     if world.size == 1:
         return
-    settings: dict[str, Any] = {k: v for k, v in flat(to_json(config)).items() if not k.startswith(_MAY_DIFFER)}
+    settings: dict[str, Any] = {k: v for k, v in flat(to_json(config)).items() if has_effect(k, "processes")}
     settings["the training images"] = dataset.train.fingerprint()
     settings["the version of nuat"] = hardware.NUAT_VERSION
     settings["the version of torch"] = hardware.versions()["torch"]

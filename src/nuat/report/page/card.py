@@ -2,17 +2,18 @@
 
 from pathlib import PurePath
 
-from nuat.attacks.catalogue import attack_name
+from nuat.attacks.catalogue import WORST_CASE, attack_name
 from nuat.core.eps import eps_text
 from nuat.data import SETS
+from nuat.records.methods import setting_text, without_folder
+from nuat.records.runs import RunRecord
 from nuat.report.campaigns import duration
-from nuat.report.page.measurements import WORST_CASE
-from nuat.report.page.runs import Run
-from nuat.report.page.settings import changes, commands, local, show
+from nuat.report.page.changes import changes, commands
+from nuat.report.page.table import interval_text
 from nuat.report.page.text import escape_markdown as plain
 
 
-def model_card(run: Run) -> str:
+def model_card(run: RunRecord) -> str:
     """Return a run's model card in Markdown; what was not recorded is said to be so."""
     parts = [
         f"# Model card: {plain(run.label or run.recipe)}",
@@ -37,7 +38,7 @@ def model_card(run: Run) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _what(run: Run) -> str:
+def _what(run: RunRecord) -> str:
     network = f"`{_code(run.config['model']['name'])}`" if run.config else "network"
     defense = (run.config.get("defense") or {}).get("class")
     said = f"An image classifier ({network}), trained with the recipe `{_code(run.recipe)}`"
@@ -56,7 +57,7 @@ def _what(run: Run) -> str:
     return said
 
 
-def _purpose(run: Run) -> str:
+def _purpose(run: RunRecord) -> str:
     """Return the use that the records speak for, and how little they say beyond it."""
     threat = "" if run.eps is None else f" under changes within {run.norm} eps {eps_text(run.eps)}"
     return (
@@ -65,12 +66,12 @@ def _purpose(run: Run) -> str:
     )
 
 
-def _data(run: Run) -> str:
+def _data(run: RunRecord) -> str:
     if not run.config:
         return "Not recorded."
     data, source = run.config["data"], run.source
     name = source.get("source") or data.get("path") or data["name"]
-    said = f"Trained on {plain(local(str(name)))}"
+    said = f"Trained on {plain(without_folder(str(name)))}"
     count = source.get("train") or data.get("train_limit")
     said += f", {count:,} training images" if count else ""
     said += f"; {data['validation']:,} images held out of them chose the best epoch." if data.get("validation") else "."
@@ -82,7 +83,7 @@ def _data(run: Run) -> str:
     return said + "\n\nLicence of the data: " + (licence or "that of the images given; it is not recorded.")
 
 
-def _threat(run: Run) -> str:
+def _threat(run: RunRecord) -> str:
     if run.eps is None:
         return "Not recorded."
     change = "every pixel may change by up to" if run.norm == "Linf" else "the image may change in L2 norm by up to"
@@ -92,7 +93,7 @@ def _threat(run: Run) -> str:
     )
 
 
-def _training(run: Run) -> str:
+def _training(run: RunRecord) -> str:
     lines = []
     config, end, environment = run.config, run.end, run.environment
     if config:
@@ -120,7 +121,7 @@ def _training(run: Run) -> str:
     return "\n".join(lines) or "Not recorded."
 
 
-def _results(run: Run) -> list[str]:
+def _results(run: RunRecord) -> list[str]:
     if not run.measurements:
         return ["Not attacked: nothing is known of its robustness."]
     lines = [
@@ -132,7 +133,7 @@ def _results(run: Run) -> list[str]:
         cells = [
             attack_name(found.attack),
             f"{found.percent:.2f}",
-            found.interval_text,
+            interval_text(found),
             f"{found.n:,}",
             f"{found.norm} {eps_text(found.eps)}",
             found.part,
@@ -158,7 +159,7 @@ def _results(run: Run) -> list[str]:
     return said
 
 
-def _limits(run: Run) -> str:
+def _limits(run: RunRecord) -> str:
     attacks = {found.attack for found in run.measurements}
     said = ["- An accuracy under attack is an upper bound: a stronger attack may find more. It is no certificate."]
     if not any(name.startswith("autoattack") for name in attacks):
@@ -178,7 +179,7 @@ def _limits(run: Run) -> str:
     return "\n".join(said)
 
 
-def _loading(run: Run) -> str:
+def _loading(run: RunRecord) -> str:
     if run.weights is None:
         return "The weights are not in this folder; train it again as below."
     return (
@@ -188,7 +189,7 @@ def _loading(run: Run) -> str:
     )
 
 
-def _again(run: Run) -> str:
+def _again(run: RunRecord) -> str:
     lines = [f"# {name}\n{command}" for name, command in commands(run)]
     # a fence longer than any in the commands cannot be closed by them
     fence = "````" if not any("````" in line for line in lines) else "`" * 12
@@ -197,4 +198,4 @@ def _again(run: Run) -> str:
 
 def _code(text: object) -> str:
     """Return text that may stand between backticks."""
-    return str(show(text)).replace("`", "'").replace("\n", " ")
+    return str(setting_text(text)).replace("`", "'").replace("\n", " ")

@@ -12,10 +12,10 @@ from nuat.figures.cost import Cost, CostPoint
 from nuat.figures.record import FigureRecord
 from nuat.figures.training_curves import TrainingCurves, curves_of
 from nuat.hardware import hardware_text
+from nuat.records.runs import RunRecord
+from nuat.records.search import FoundRuns, shown
 from nuat.report.page.drawing import inline
 from nuat.report.page.groups import Group, best
-from nuat.report.page.runs import Run
-from nuat.report.page.search import Found, shown
 from nuat.report.page.summary import strongest, under
 
 MOST_CURVES = 12
@@ -40,7 +40,7 @@ class Picture:
     """Whether colours stand for values, so that a dark page must not invert them."""
 
 
-def of_page(found: Found, groups: Sequence[Group]) -> tuple[Picture, ...]:
+def of_page(found: FoundRuns, groups: Sequence[Group]) -> tuple[Picture, ...]:
     """Return the costs of each group, then the records of ``nuat analyse`` in the order of their files."""
     pictures = [_cost(one, f"cost-{i}") for i, one in enumerate(groups, 1) if _has_costs(one)][:_MOST_COSTS]
     paths = dict.fromkeys([*found.analyses, *(path for run in found.runs for path in run.analyses)])
@@ -51,7 +51,7 @@ def of_page(found: Found, groups: Sequence[Group]) -> tuple[Picture, ...]:
     return tuple(pictures)
 
 
-def of_training(run: Run, label: str, prefix: str) -> Markup | None:
+def of_training(run: RunRecord, label: str, prefix: str) -> Markup | None:
     """Return the training curves of a run. None: no epoch is recorded."""
     curves = curves_of(run.metrics, label, run.seed)
     if not curves.epochs:

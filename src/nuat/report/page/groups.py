@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from nuat import paper
 from nuat.attacks.catalogue import attack_name as attack_name
@@ -11,9 +10,9 @@ from nuat.attacks.catalogue import attack_strength
 from nuat.core.eps import eps_text
 from nuat.data import SETS
 from nuat.recipes import RECIPES
-from nuat.report.page.measurements import Measurement
-from nuat.report.page.runs import Run
-from nuat.report.page.settings import identity
+from nuat.records.evaluations import Measurement
+from nuat.records.methods import differences, method_key
+from nuat.records.runs import RunRecord
 
 _SHORTER = {"nuat-mnist": "nuat-wa-mnist-mnist-cnn"}
 """Recipes that train as a row of the paper does, with other settings, to the recipe of that row."""
@@ -46,7 +45,7 @@ class Method:
     """The runs of one method in a group: they differ in their seeds."""
 
     label: str
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
 
     def measured(self, column: Column) -> tuple[Measurement, ...]:
         """Return the accuracies of that column: of each run that has one, that over the most images."""
@@ -63,7 +62,7 @@ class Group:
     """The paper's table that they belong to, if one."""
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[RunRecord, ...]:
         """Every run."""
         return tuple(run for method in self.methods for run in method.runs)
 
@@ -99,7 +98,7 @@ class Group:
         return next((row for row in paper.table(self.table) if row.recipe and row.recipe == recipe), None)
 
 
-def row_recipe(run: Run) -> str:
+def row_recipe(run: RunRecord) -> str:
     """Return the recipe of the paper's row that a run is to be held beside: its own, or the one it is shorter than."""
     return _SHORTER.get(run.recipe, run.recipe)
 
@@ -110,7 +109,7 @@ def _order(column: Column) -> tuple[bool, int, int, str]:
     return part != "test", *attack_strength(attack), attack
 
 
-def best(run: Run, column: Column) -> Measurement | None:
+def best(run: RunRecord, column: Column) -> Measurement | None:
     """Return a run's accuracy under an attack at its own eps: that over the most images; none where there is none."""
     found = [m for m in run.measurements if (m.part, m.attack) == column and (m.norm, m.eps) == run.threat]
     return max(found, key=lambda m: m.n, default=None)
@@ -121,16 +120,16 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def group(runs: Sequence[Run]) -> tuple[Group, ...]:
+def group(runs: Sequence[RunRecord]) -> tuple[Group, ...]:
     """Return the runs in groups: the largest first, those of tuning last; methods in the order of the recipes."""
-    groups: dict[Setting, list[Run]] = {}
+    groups: dict[Setting, list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(_setting(run), []).append(run)
     made = (_group(setting, found) for setting, found in groups.items())
     return tuple(sorted(made, key=lambda one: (one.tuning, -len(one.runs))))
 
 
-def _group(setting: Setting, runs: Sequence[Run]) -> Group:
+def _group(setting: Setting, runs: Sequence[RunRecord]) -> Group:
     table = _table(setting, runs)
     labels = {} if table is None else {row.recipe: row.method for row in paper.table(table) if row.recipe}
     methods: list[Method] = []
@@ -146,49 +145,35 @@ def _group(setting: Setting, runs: Sequence[Run]) -> Group:
 
 
 def _distinct(methods: Sequence[Method]) -> tuple[Method, ...]:
-    """Return the methods, those of one label told apart by the settings in which they differ, or by their folders."""
-    together: dict[str, list[Method]] = {}
-    for method in methods:
-        together.setdefault(method.label, []).append(method)
-    return tuple(
-        method if len(together[method.label]) == 1 else _named(method, together[method.label]) for method in methods
-    )
+    """Return the methods; those of one label get the settings in which they differ, or else their folders."""
+    labels = [method.label for method in methods]
+    for label in {label for label in labels if labels.count(label) > 1}:
+        places = [i for i, method in enumerate(methods) if method.label == label]
+        texts = differences([methods[i].runs[0].config for i in places])
+        for i, text in zip(places, texts, strict=True):
+            labels[i] = f"{label} ({text if text and texts.count(text) == 1 else methods[i].runs[0].called})"
+    return tuple(replace(method, label=label) for method, label in zip(methods, labels, strict=True))
 
 
-def _named(method: Method, namesakes: Sequence[Method]) -> Method:
-    settings = [dict(identity(other.runs[0])) for other in namesakes]
-    own = dict(identity(method.runs[0]))
-    names = [name for name, value in own.items() if any(other.get(name) != value for other in settings)]
-    alone = sum(other == own for other in settings) == 1
-    told = ", ".join(f"{name} {own[name]}" for name in names) if alone and names else method.runs[0].called
-    return replace(method, label=f"{method.label} ({told})")
-
-
-def _by_identity(runs: Sequence[Run]) -> list[list[Run]]:
+def _by_identity(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Return the runs of equal recipe, label and settings together."""
-    together: dict[object, list[Run]] = {}
+    together: dict[object, list[RunRecord]] = {}
     for run in runs:
-        together.setdefault((run.recipe, run.label, identity(run)), []).append(run)
+        together.setdefault((run.recipe, run.label, method_key(run.config)), []).append(run)
     return [sorted(found, key=lambda run: -1 if run.seed is None else run.seed) for found in together.values()]
 
 
-def _setting(run: Run) -> Setting:
-    config = run.config
-    if not config:
-        return Setting(
-            campaign=run.campaign, dataset="settings not recorded", network=run.recipe, norm=run.norm, eps=None
-        )
-    path, width = config["data"].get("path"), config["model"].get("width")
+def _setting(run: RunRecord) -> Setting:
     return Setting(
         campaign=run.campaign,
-        dataset=Path(str(path)).stem if path else str(config["data"]["name"]),
-        network=str(config["model"]["name"]) + ("" if width is None else f" of width {width}"),
+        dataset=run.data or "settings not recorded",
+        network=run.network or run.recipe,
         norm=run.norm,
-        eps=float(config["threat"]["eps"]),
+        eps=run.eps,
     )
 
 
-def _table(setting: Setting, runs: Sequence[Run]) -> str | None:
+def _table(setting: Setting, runs: Sequence[RunRecord]) -> str | None:
     """Return the paper's table that has a row for one of the runs' recipes, on the same data and at the same eps."""
     recipes = {row_recipe(run) for run in runs}
     for name in paper.TABLES:

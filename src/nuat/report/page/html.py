@@ -14,14 +14,15 @@ from markupsafe import Markup
 from nuat import hardware
 from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
+from nuat.records.methods import without_folder
+from nuat.records.runs import RunRecord
+from nuat.records.search import FoundRuns
 from nuat.report.campaigns import duration
 from nuat.report.page import figures, pictures, sparkline
+from nuat.report.page.changes import Change, changes, commands, common, own
 from nuat.report.page.groups import Group, Method, best, group
-from nuat.report.page.runs import Run
-from nuat.report.page.search import Found
-from nuat.report.page.settings import Change, changes, commands, common, local, own
 from nuat.report.page.summary import finding, group_sentences, lead, strongest
-from nuat.report.page.table import MISSING, Column, Table, remarks, tabulate
+from nuat.report.page.table import MISSING, Column, Table, interval_text, remarks, tabulate
 
 _PICTURES = 1_500_000
 """Bytes of all pictures of a page together."""
@@ -35,7 +36,7 @@ class RunView:
     """A run as the page shows it."""
 
     anchor: str
-    run: Run
+    run: RunRecord
     method: Method
     facts: Facts
     changes: tuple[Change, ...]
@@ -68,7 +69,7 @@ class GroupView:
     """By the identity of a run."""
 
 
-def render(found: Found) -> str:
+def render(found: FoundRuns) -> str:
     """Return the page."""
     groups = group(found.runs)
     shared = common(found.runs) if len(found.runs) > 1 else {}
@@ -121,7 +122,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"attack": attack_name, "duration": duration, "eps": eps_text}
+    environment.filters |= {"attack": attack_name, "duration": duration, "eps": eps_text, "interval": interval_text}
     environment.globals["identity"] = id
     return environment
 
@@ -161,13 +162,13 @@ def _run_views(groups: Sequence[Group], numbers: dict[int, str], shared: dict[st
     return tuple(views)
 
 
-def _key(one: Group, run: Run) -> str:
+def _key(one: Group, run: RunRecord) -> str:
     column = strongest(one)
     found = None if column is None else best(run, column)
     return "" if found is None else f"{attack_name(found.attack)} {found.percent:.2f} %"
 
 
-def _facts(run: Run) -> Facts:
+def _facts(run: RunRecord) -> Facts:
     """Return what was trained and how, in words; what is not recorded is left out."""
     config, environment, end = run.config, run.environment, run.end
     facts: list[tuple[str, object]] = [("Recipe", run.recipe)]
@@ -200,7 +201,7 @@ def _facts(run: Run) -> Facts:
     return tuple((name, str(value)) for name, value in facts if value not in (None, ""))
 
 
-def _data(run: Run) -> str:
+def _data(run: RunRecord) -> str:
     data, source = run.config["data"], run.source
     name = source.get("source") or data.get("path") or data["name"]
     limit = data.get("train_limit")
@@ -211,10 +212,10 @@ def _data(run: Run) -> str:
         told.append(f"{limit:,} training images")
     if source.get("test"):
         told.append(f"{source['test']:,} test images")
-    return ", ".join([local(str(name)), *told])
+    return ", ".join([without_folder(str(name)), *told])
 
 
-def _network(run: Run) -> str:
+def _network(run: RunRecord) -> str:
     model = run.config["model"]
     return str(model["name"]) + (f", width {model['width']}" if model.get("width") else "")
 
@@ -225,13 +226,13 @@ def _title(groups: Sequence[Group]) -> str:
     return "Adversarial robustness"
 
 
-def _days(runs: Sequence[Run]) -> str:
+def _days(runs: Sequence[RunRecord]) -> str:
     """Return the days on which the runs were started: of the records, so that the same records give the same page."""
     days = sorted({str(run.environment["started"])[:10] for run in runs if run.environment.get("started")})
     return "" if not days else days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _machines(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[tuple[tuple[str, ...], int], ...]]:
+def _machines(runs: Sequence[RunRecord]) -> tuple[tuple[str, ...], tuple[tuple[tuple[str, ...], int], ...]]:
     """Return the names of what was recorded of the environments, and each environment with its number of runs."""
     found = []
     for run in runs:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nuat.report.page.runs import Run
+from nuat.records.runs import RunRecord
 
 WIDTH, HEIGHT = 132, 30
 """Size of the drawing [pixels]; 0 % at the bottom, 100 % at the top."""
@@ -24,7 +24,7 @@ class Line:
     """The last value, in %."""
 
 
-def lines(run: Run) -> tuple[Line, ...]:
+def lines(run: RunRecord) -> tuple[Line, ...]:
     """Return the lines of a run; none where fewer than two epochs were validated."""
     found = []
     for name in ("clean", "pgd"):

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from nuat.attacks.catalogue import attack_name
+from nuat.attacks.catalogue import WORST_CASE, attack_name
 from nuat.errors import InputError
 from nuat.evaluation.comparison import compare
 from nuat.figures.common_attack import STRONGEST_FIRST
+from nuat.records.evaluations import Measurement
+from nuat.records.runs import RunRecord
+from nuat.report.page.changes import beside
 from nuat.report.page.groups import Column, Group, Method, best, mean_and_deviation, row_recipe
-from nuat.report.page.measurements import WORST_CASE, Measurement
-from nuat.report.page.runs import Run
-from nuat.report.page.settings import beside
+from nuat.report.page.table import interval_text
 
 _STANDARD = tuple(name for name in STRONGEST_FIRST if name.startswith("autoattack"))
 _RANKED_BY = tuple(dict.fromkeys((*_STANDARD, WORST_CASE, *STRONGEST_FIRST)))
@@ -43,7 +44,7 @@ def strongest(group: Group) -> Column | None:
     return None
 
 
-def _alike(runs: Sequence[Run], column: Column) -> bool:
+def _alike(runs: Sequence[RunRecord], column: Column) -> bool:
     """Return whether the runs mean the same by an accuracy: a worst case over other attacks is another one."""
     return len({frozenset(found.attacks) for run in runs if (found := best(run, column))}) == 1
 
@@ -165,7 +166,7 @@ def _figure(found: Sequence[Measurement], *, interval: bool = True) -> str:
     mean, deviation = mean_and_deviation([measurement.percent for measurement in found])
     if deviation is not None:
         return f"{mean:.2f} ± {deviation:.2f} %"
-    return f"{mean:.2f} %" + (f" (95 % interval {found[0].interval_text})" if interval else "")
+    return f"{mean:.2f} %" + (f" (95 % interval {interval_text(found[0])})" if interval else "")
 
 
 def _apart(a: Method, b: Method, column: Column) -> bool | None:
@@ -187,7 +188,7 @@ def _apart(a: Method, b: Method, column: Column) -> bool | None:
 def _events(groups: Sequence[Group], *, names: bool) -> list[str]:
     """Return the sentences on what went wrong, with the names of the methods if asked for."""
     pairs = [(method.label, run, one.tuning) for one in groups for method in one.methods for run in method.runs]
-    hits: list[tuple[str, Callable[[Run], bool]]] = [
+    hits: list[tuple[str, Callable[[RunRecord], bool]]] = [
         ("failed", lambda run: run.failure is not None),
         ("did not come to the end of training", lambda run: run.failure is None and run.state != "done"),
     ]
@@ -207,11 +208,11 @@ def _events(groups: Sequence[Group], *, names: bool) -> list[str]:
     return said
 
 
-def _raised(monitor: str, run: Run) -> bool:
+def _raised(monitor: str, run: RunRecord) -> bool:
     return any(alarm["monitor"] == monitor for alarm in run.alarms)
 
 
-def _checks(runs: Sequence[Run]) -> list[str]:
+def _checks(runs: Sequence[RunRecord]) -> list[str]:
     found = [run.diagnosis for run in runs if run.diagnosis is not None]
     if not found:
         return []

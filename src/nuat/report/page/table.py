@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from nuat import paper
 from nuat.attacks.catalogue import attack_name
+from nuat.records.evaluations import Measurement
+from nuat.report.page.changes import beside, changes
 from nuat.report.page.groups import Column as Measured
 from nuat.report.page.groups import Group, Method, mean_and_deviation, row_recipe
-from nuat.report.page.measurements import DASH
-from nuat.report.page.settings import beside, changes
 
+DASH = "\u2013"
+"""Between the ends of an interval; alone: not measured."""
 MISSING = DASH
 Value = float | int | str | None
 
@@ -117,6 +119,12 @@ def tabulate(group: Group) -> Table:
     return Table(group=group, columns=tuple(column for column, _ in made), rows=rows, notes=_notes(group))
 
 
+def interval_text(measured: Measurement) -> str:
+    """Return the 95 % interval of an accuracy, in %, as people read it."""
+    low, high = measured.interval
+    return f"{low:.1f}{DASH}{high:.1f}"
+
+
 def remarks(method: Method) -> tuple[str, ...]:
     """Return what a reader must know of a method's runs before their numbers."""
     several = len(method.runs) > 1
@@ -205,7 +213,7 @@ def _accuracy(method: Method, measured: Measured, *, say_n: bool) -> Cell:
     if deviation is None:
         low, high = found[0].interval
         parts |= {"low [%]": low, "high [%]": high}
-        note = found[0].interval_text
+        note = interval_text(found[0])
         title = f"{found[0].correct:,} of {found[0].n:,} {found[0].part} images; 95 % interval {note} %{over}"
     else:
         note = f"± {deviation:.2f}"

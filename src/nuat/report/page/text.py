@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from nuat.report.page.measurements import DASH
-from nuat.report.page.table import Cell, Column, Table
+from nuat.report.page.table import DASH, Cell, Column, Table
 
 _LATEX = {
     "\\": r"\textbackslash{}",

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from figure_models import evaluation, write_row, write_run
 
-from nuat.analysis.runs import find_runs
 from nuat.errors import InputError
+from nuat.records.finished_runs import finished_runs
 
 RESULTS = Path(__file__).parents[2] / "results"
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
 
 
 def test_a_run_is_read_with_its_cost_and_accuracies(tmp_path: Path) -> None:
-    (run,) = find_runs([write_run(tmp_path / "a", accuracies=FOUND)])
+    (run,) = finished_runs([write_run(tmp_path / "a", accuracies=FOUND)])
     assert (run.name, run.seed, run.hardware, run.data, run.eps) == ("ours", 0, "a machine", "mnist", 0.3)
     assert (run.seconds, run.forwards, run.backwards) == (6.0, 200, 100)
     assert {name: (found.value, found.n, found.images) for name, found in run.accuracies.items()} == {
@@ -28,25 +28,25 @@ def test_an_evaluations_file_counts_alone_and_partial_ones_never(tmp_path: Path)
     evaluation({"autoattack": 0.4}).save(folder / "evaluation-more.json")
     (folder / "best.evaluation-1234.partial.json").write_text("{")
     (folder / "evaluation.partial.json").write_text("{")
-    assert set(find_runs([folder / "evaluation-more.json"])[0].accuracies) == {"autoattack"}
-    assert set(find_runs([folder])[0].accuracies) == {*FOUND, "autoattack", "worst-case"}
+    assert set(finished_runs([folder / "evaluation-more.json"])[0].accuracies) == {"autoattack"}
+    assert set(finished_runs([folder])[0].accuracies) == {*FOUND, "autoattack", "worst-case"}
 
 
 def test_a_campaigns_folder_gives_its_finished_rows(tmp_path: Path) -> None:
     write_row(tmp_path / "a" / "seed-0", "A")
     write_row(tmp_path / "b" / "seed-0", "B", status="failed")
     (tmp_path / "c" / "seed-0").mkdir(parents=True)
-    (run,) = find_runs([tmp_path, tmp_path / "a" / "seed-0", tmp_path / "a" / "seed-0" / "row.json"])
+    (run,) = finished_runs([tmp_path, tmp_path / "a" / "seed-0", tmp_path / "a" / "seed-0" / "row.json"])
     assert (run.name, run.seconds, run.forwards) == ("A", 10.0, 1_000_000)
 
 
 def test_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     one, two = (write_run(tmp_path / name, accuracies=FOUND) for name in ("one", "two"))
-    assert [run.name for run in find_runs([one, two])] == ["ours (one)", "ours (two)"]
+    assert [run.name for run in finished_runs([one, two])] == ["ours (one)", "ours (two)"]
     again = write_run(tmp_path / "deep" / "one", accuracies=FOUND)
-    assert [run.name for run in find_runs([one, again])] == [f"ours ({tmp_path.name}/one)", "ours (deep/one)"]
+    assert [run.name for run in finished_runs([one, again])] == [f"ours ({tmp_path.name}/one)", "ours (deep/one)"]
     seeds = [write_run(tmp_path / f"s{seed}", accuracies=FOUND, seed=seed) for seed in (1, 2)]
-    assert [run.name for run in find_runs(seeds)] == ["ours", "ours"]
+    assert [run.name for run in finished_runs(seeds)] == ["ours", "ours"]
 
 
 def test_runs_of_one_name_differ_in_their_seeds_alone(tmp_path: Path) -> None:
@@ -54,9 +54,13 @@ def test_runs_of_one_name_differ_in_their_seeds_alone(tmp_path: Path) -> None:
         write_run(tmp_path / f"{lr}-{seed}", accuracies=FOUND, lr=lr, seed=seed)
         for lr, seed in ((0.1, 0), (0.1, 1), (0.5, 2))
     ]
-    assert [run.name for run in find_runs(made)] == ["ours (lr.peak 0.1)", "ours (lr.peak 0.1)", "ours (lr.peak 0.5)"]
+    assert [run.name for run in finished_runs(made)] == [
+        "ours (lr.peak 0.1)",
+        "ours (lr.peak 0.1)",
+        "ours (lr.peak 0.5)",
+    ]
     row = write_row(tmp_path / "rows" / "a", "net (epochs 5, lr 1)", recipe="net", settings={"epochs": "5", "lr": "1"})
-    assert find_runs([row])[0].name == "net"  # as the report calls it
+    assert finished_runs([row])[0].name == "net"  # as the report calls it
 
 
 def test_accuracies_are_those_within_the_runs_own_ball_on_the_most_images(tmp_path: Path) -> None:
@@ -64,14 +68,14 @@ def test_accuracies_are_those_within_the_runs_own_ball_on_the_most_images(tmp_pa
     evaluation({"clean": 0.8, "pgd-100": 0.4, "square": 0.7}, n=100).save(folder / "evaluation-b.json")
     evaluation({"pgd-100": 0.1, "gama-100": 0.1}, n=500, eps=0.1).save(folder / "evaluation-a.json")
     evaluation({"pgd-100": 0.2, "gama-100": 0.2}, n=500, norm="L2").save(folder / "evaluation-c.json")
-    (run,) = find_runs([folder])
+    (run,) = finished_runs([folder])
     assert {name: (found.value, found.n) for name, found in run.accuracies.items()} == {
         "clean": (0.8, 100), "pgd-100": (0.4, 100), "gama-100": (0.5, 20), "square": (0.7, 100),
         "worst-case": (0.4, 100),
     }  # fmt: skip
     assert run.accuracies["worst-case"].attacks == ("clean", "pgd-100", "square")
     with pytest.raises(InputError, match=r"within Linf 0\.1, but the run was trained for Linf 0\.3"):
-        find_runs([folder / "evaluation-a.json"])
+        finished_runs([folder / "evaluation-a.json"])
 
 
 def test_a_row_is_read_with_its_evaluations(tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def test_a_row_is_read_with_its_evaluations(tmp_path: Path) -> None:
     folder = write_row(tmp_path / "a", "A", suites=suites)
     evaluation({"pgd-100": 0.4}, n=500).save(folder / "evaluation-later.json")
     evaluation({"pgd-100": 0.3}, n=600).save(folder / "evaluation-validation.json")
-    (run,) = find_runs([folder])
+    (run,) = finished_runs([folder])
     assert {name: (found.value, found.n, found.images) for name, found in run.accuracies.items()} == {
         "clean": (0.9, 100, "test"), "pgd-100": (0.4, 500, "test"),
     }  # fmt: skip
@@ -94,25 +98,25 @@ def test_a_row_is_read_with_its_evaluations(tmp_path: Path) -> None:
         (lambda p: p / "none", "no such run or file"),
         (lambda p: p, "neither the folder of a run nor that of a campaign"),
         (lambda p: write_row(p / "r", "A", status="failed"), "not done .it diverged"),
-        (lambda p: write_row(p / "c" / "r", "A", status="failed").parent, "none of its 1 rows is done"),
-        (lambda p: write_row(p / "r", "A", suites=3), "damaged"),
+        (lambda p: write_row(p / "c" / "r", "A", status="failed").parent, "none of its 1 runs is done"),
+        (lambda p: write_row(p / "r", "A", suites=3), "suites: expected an object; it is 3"),
     ],
 )
 def test_what_is_no_run_is_said(tmp_path: Path, make: Any, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        find_runs([make(tmp_path)])
+        finished_runs([make(tmp_path)])
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", accuracies=FOUND)
-    for name, told in (("evaluation.json", "evaluation.json: not JSON"), ("metrics.jsonl", "metrics.jsonl: damaged")):
+    for name, told in (("evaluation.json", "does not hold .* .not JSON"), ("metrics.jsonl", "line 1: not JSON")):
         kept = (folder / name).read_text()
-        (folder / name).write_text(kept[: len(kept) // 2])
+        (folder / name).write_text(kept[: len(kept) // 9] + "\n")
         with pytest.raises(InputError, match=told):
-            find_runs([folder])
+            finished_runs([folder])
         (folder / name).write_text(kept)
     (folder / "evaluation.json").write_text("{}")
     with pytest.raises(InputError, match="does not hold an evaluation"):
-        find_runs([folder])
+        finished_runs([folder])
     with pytest.raises(InputError, match="name at least one"):
-        find_runs([])
+        finished_runs([])

@@ -1,4 +1,4 @@
-"""From what the user names to runs: folders of runs, and folders that hold such, at any depth."""
+"""Find the runs in the folders that the user names, at any depth."""
 
 import os
 import re
@@ -7,41 +7,41 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuat.errors import InputError
-from nuat.report.page.runs import ANALYSES, Run, is_run, read_run
+from nuat.records.runs import ANALYSES, RunRecord, is_run, read_run
 
 _NO_RUN = "{}: holds no run; a run's folder has a config.json, as 'nuat train' writes it."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What lies under the paths that were named."""
+class FoundRuns:
+    """The runs under the paths that were named."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
     """At least one; in the order of the paths, then by name."""
     unreadable: tuple[tuple[str, str], ...]
-    """Folders that were found by searching and could not be read, each with the reason."""
+    """Folders that the search found and that could not be read, each with the reason."""
     analyses: tuple[Path, ...]
-    """Records of ``nuat analyse`` that lie outside the runs' folders."""
+    """Records of ``nuat analyse`` outside the runs' folders."""
     base: Path
-    """What absolute paths are told from: the folder that holds every absolute path that was named."""
+    """Folder that holds every absolute path that was named; paths are shown from here on."""
 
 
-def find_runs(paths: Sequence[Path]) -> Found:
+def find_runs(paths: Sequence[Path]) -> FoundRuns:
     """Return the runs in ``paths``, each once.
 
     Args:
-        paths: folders of runs or of campaigns, or folders that hold such.
+        paths: folders of runs or of campaigns, or folders that hold some of these.
 
     Raises:
-        InputError: a path does not exist, holds no run, or is the folder of a run that cannot be read.
+        InputError: a path does not exist or holds no run, or a run that was named itself cannot be read.
     """
     if not paths:
         raise InputError("say which runs: nuat report RUNS..., folders of runs or of campaigns.")
     base = _base(paths)
-    folders: dict[Path, tuple[Path, bool]] = {}  # by its real path: as it is called, and whether it was named itself
+    folders: dict[Path, tuple[Path, bool]] = {}  # real path: the path for people, and whether it was named itself
     analyses: dict[Path, Path] = {}
     for path in paths:
-        found, records = _below(path)
+        found, records = runs_below(path)
         if not found and not records:
             raise InputError(_NO_RUN.format(path))
         for folder in found:
@@ -61,11 +61,13 @@ def find_runs(paths: Sequence[Path]) -> Found:
         raise InputError(_NO_RUN.format(paths[0]))
     if not runs:
         raise InputError(f"no run can be read; the first, {unreadable[0][0]}: {unreadable[0][1]}")
-    return Found(runs=_with_campaigns(runs), unreadable=tuple(unreadable), analyses=tuple(analyses.values()), base=base)
+    return FoundRuns(
+        runs=_with_campaigns(runs), unreadable=tuple(unreadable), analyses=tuple(analyses.values()), base=base
+    )
 
 
 def shown(path: Path, base: Path) -> str:
-    """Return a path as the report names it: as it was given, and an absolute one from ``base`` on."""
+    """Return a path for people: as it was given, an absolute one from ``base`` on."""
     if not path.is_absolute():
         return str(path)
     absolute = Path(os.path.normpath(path))
@@ -77,8 +79,8 @@ def _base(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath(parents) if parents else os.sep)
 
 
-def _with_campaigns(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Return the runs, those that a campaign has not ended yet with its name and the label of their other seeds."""
+def _with_campaigns(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
+    """Return the runs; those that their campaign has not finished get its name and the label of their other seeds."""
     campaigns = {run.path.resolve().parent.parent: run.campaign for run in runs if run.campaign is not None}
     labels = {run.path.resolve().parent: run.label for run in runs if run.label is not None}
     return tuple(
@@ -93,8 +95,8 @@ def _with_campaigns(runs: Sequence[Run]) -> tuple[Run, ...]:
     )
 
 
-def _below(path: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders of runs at or under ``path``, and the records of analyses outside them, each by name."""
+def runs_below(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders of runs at or under ``path``, and the records of analyses outside them, in order of name."""
     if not path.exists():
         raise InputError(f"{path}: no such folder.")
     if not path.is_dir():

@@ -1,1 +1,0 @@
-"""Runs that are finished, and their settings, for the figures."""
