@@ -99,6 +99,6 @@ def draw_curves(axis: Any, curves: Sequence[tuple[Sequence[float], AccuracyCurve
             markersize=3,
             label=style.shorten(curve.subject.name),
         )
-    style.percent(axis, "accuracy")
+    style.percent_axis(axis, "accuracy")
     outside = len(curves) > 4
     axis.legend(loc="center left" if outside else "best", bbox_to_anchor=(1.01, 0.5) if outside else None)

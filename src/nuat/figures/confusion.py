@@ -32,7 +32,7 @@ from nuat.evaluation.evaluate import Progress
 from nuat.evaluation.inspection import check_logits
 from nuat.figures import style
 from nuat.figures.kind import ModelFigure
-from nuat.figures.measuring import NamedModel, generator, numbers, provenance
+from nuat.figures.measuring import NamedModel, generator, provenance, rounded
 from nuat.figures.options import ModelOptions
 from nuat.figures.record import ModelIdentity, ModelRecord
 from nuat.hardware import full_precision
@@ -206,7 +206,7 @@ def _counted(norm: str, matrix: Tensor, softmax: Tensor) -> AttackConfusion:
     return AttackConfusion(
         norm=norm,
         matrix=tuple(tuple(row) for row in matrix.tolist()),
-        entropy=numbers(entropies),
+        entropy=rounded(entropies),
         mean_entropy=float(entropies.mean()),
         accuracy=int(matrix.diagonal().sum()) / int(images.sum()),
     )

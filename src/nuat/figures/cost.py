@@ -26,7 +26,7 @@ from nuat.records.finished_runs import FinishedRun, check_same_data
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from nuat.figures.point_names import Line, NamedPoint
+    from nuat.figures.point_names import NamedPoint, Polyline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,13 +231,13 @@ def draw(records: Sequence[Cost]) -> "Figure":
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axis, (points_, obstacles) in zip((left, right), named, strict=True):
-        point_names.place(axis, points_, obstacles)
+        point_names.place_names(axis, points_, obstacles)
     return figure
 
 
 def _panel(
     axis: Any, methods: Sequence[MethodCost], costs: Sequence[float | None]
-) -> tuple[list["NamedPoint"], list["Line"]]:
+) -> tuple[list["NamedPoint"], list["Polyline"]]:
     """Draw the methods that have both numbers, and return what to name, and the lines that names keep off."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -250,7 +250,7 @@ def _panel(
         axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=style.GREY)
         return [], []
     front = pareto([x for x, _, _ in known], [y for _, y, _ in known])
-    lines: list[Line] = []
+    lines: list[Polyline] = []
     for i, (x, y, method) in enumerate(known):
         assert method.interval is not None  # it comes with the accuracy
         bottom, top = min(y, 100 * method.interval[0]), max(y, 100 * method.interval[1])

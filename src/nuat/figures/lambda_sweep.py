@@ -156,7 +156,7 @@ def draw(records: Sequence[LambdaSweep]) -> "Figure":
         of_series = [point for point in points if point.series == name]
         _line(axis, [(p.lam, p.clean, p.n_clean) for p in of_series], style.BLUE, i)
         _line(axis, [(p.lam, p.robust, p.n_robust) for p in of_series], style.VERMILION, i)
-    style.percent(axis, "accuracy")
+    style.percent_axis(axis, "accuracy")
     axis.set_xlabel("lambda in the last epoch")
     handles: list[Any] = [
         Line2D([], [], color=style.BLUE, label="clean"),

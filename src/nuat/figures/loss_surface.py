@@ -32,7 +32,7 @@ from nuat.errors import InputError, printable
 from nuat.evaluation.evaluate import Progress
 from nuat.figures import style
 from nuat.figures.kind import ModelFigure
-from nuat.figures.measuring import NamedModel, check_all, generator, numbers, provenance
+from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded
 from nuat.figures.options import ModelOptions
 from nuat.figures.record import ModelIdentity, ModelRecord
 from nuat.figures.roughness import WITHIN, grid_axis, orthogonal_signs, roughness
@@ -156,12 +156,12 @@ def loss_surface(
                 rough.append(roughness(named.model, x[i], y[i], eps, draws[1]))
                 if progress is not None:
                     progress(named.identity.name, i + 1, len(x))
-        loss = numbers(torch.stack(losses).mean(dim=0))
-        found.append(ModelSurface(subject=named.identity, loss=loss, roughness=numbers(torch.tensor(rough))))
+        loss = rounded(torch.stack(losses).mean(dim=0))
+        found.append(ModelSurface(subject=named.identity, loss=loss, roughness=rounded(torch.tensor(rough))))
     return LossSurface(
         **provenance(chosen, models[0].device, seed=seed, eps=eps),
         positions=tuple(positions.tolist()),
-        distances=numbers(axis),
+        distances=rounded(axis),
         clip=clip,
         within=WITHIN * eps,
         models=tuple(found),

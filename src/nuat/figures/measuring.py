@@ -63,8 +63,8 @@ def generator(seed: int, *place: int, device: torch.device | str = "cpu") -> tor
     return torch.Generator(device).manual_seed(seed_from(seed, *place))
 
 
-def numbers(values: Tensor) -> Any:
+def rounded(values: Tensor) -> Any:
     """Return a tensor as nested tuples of floats with six digits: more than a figure shows, and half the file."""
     if values.ndim == 0:
         return float(f"{float(values):.6g}")
-    return tuple(numbers(value) for value in values)
+    return tuple(rounded(value) for value in values)

@@ -25,7 +25,7 @@ from nuat.errors import InputError, printable
 from nuat.evaluation.evaluate import Progress
 from nuat.figures import style
 from nuat.figures.kind import ModelFigure
-from nuat.figures.measuring import NamedModel, check_all, generator, numbers, provenance
+from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded
 from nuat.figures.options import SampleOptions
 from nuat.figures.record import ModelIdentity, ModelRecord
 from nuat.hardware import full_precision
@@ -119,8 +119,8 @@ def nuclear_profile(
             ModelProfile(
                 subject=named.identity,
                 robust_images=int(robust.sum()),
-                robust=numbers(torch.tensor(norms[0])),
-                non_robust=numbers(torch.tensor(norms[1])),
+                robust=rounded(torch.tensor(norms[0])),
+                non_robust=rounded(torch.tensor(norms[1])),
             )
         )
     return NuclearProfile(

@@ -18,7 +18,7 @@ _MARKER = 4.0
 """Half the side of the box that a point keeps free [points]."""
 
 Spot = tuple[float, float]
-Line = Sequence[Spot]
+Polyline = Sequence[Spot]
 """Corners of a line of vertical and horizontal pieces, in data coordinates."""
 
 
@@ -90,7 +90,7 @@ class _Scene:
         return own > 1.5 * _DISTANCES[0] * self.scale or any(near)
 
 
-def place(axis: Axes, points: Sequence[NamedPoint], obstacles: Sequence[Line] = ()) -> None:
+def place_names(axis: Axes, points: Sequence[NamedPoint], obstacles: Sequence[Polyline] = ()) -> None:
     """Write each name near its point, with a thin line where it would not be clear whose name it is.
 
     Call it when the size of the figure, its layout and the limits of the axes are final.
@@ -147,7 +147,7 @@ def _pixels(axis: Axes, spot: Spot) -> Spot:
     return float(x), float(y)
 
 
-def _boxes(axis: Axes, line: Line, scale: float) -> list[_Box]:
+def _boxes(axis: Axes, line: Polyline, scale: float) -> list[_Box]:
     """Return a box around each piece of a line."""
     corners = [_pixels(axis, spot) for spot in line]
     return [

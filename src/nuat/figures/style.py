@@ -85,7 +85,7 @@ def dashes(index: int) -> Any:
     return _DASHES[index % len(_DASHES)]
 
 
-def percent(axis: Any, text: str) -> None:
+def percent_axis(axis: Any, text: str) -> None:
     """Make the vertical axis one of accuracies in %, from 0 to 100."""
     axis.set_ylabel(f"{text} (%)")
     axis.set_ylim(-2, 102)

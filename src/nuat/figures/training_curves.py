@@ -188,7 +188,7 @@ def _accuracies(axis: Any, run: RunCurves) -> None:
             transform=axis.get_xaxis_transform(),
         )  # fmt: skip
     axis.set_title("validation accuracy", pad=9 if run.alarms else 6)
-    style.percent(axis, "accuracy")
+    style.percent_axis(axis, "accuracy")
     # outside the axes, which curves fill from side to side
     if axis.lines:
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=1.6)
