@@ -93,7 +93,7 @@ def _measure_models(figure: Any, arguments: list[str], prog: str) -> None:
 
 
 def _measure_runs(figure: Any, arguments: list[str], prog: str) -> None:
-    asked = _parse_paths(figure.options, arguments, prog, "which runs")
+    asked = _parse_paths(figure.options, arguments, prog, "run; name folders of runs or campaigns")
     first = asked.runs[0]
     folder = _folder(asked, first if first.is_dir() else first.parent)
     reporter = TerminalReporter(terminal())
@@ -101,7 +101,7 @@ def _measure_runs(figure: Any, arguments: list[str], prog: str) -> None:
 
 
 def _redraw(arguments: list[str]) -> int:
-    asked = _parse_paths(_Redraw, arguments, "nuat analyse redraw", "which records")
+    asked = _parse_paths(_Redraw, arguments, "nuat analyse redraw", "record; name files of 'nuat analyse'")
     if asked.suffix and not asked.together:
         raise InputError("--suffix has no effect without --together true: each figure is named as its record.")
     folder = _folder(asked, asked.records[0].parent)
@@ -124,7 +124,7 @@ def _parse_paths(kind: Any, arguments: list[str], prog: str, needed: str) -> Any
     if "--help" in arguments or "-h" in arguments:
         parse(kind, ["--help"], prog=prog)
     if not _leading(arguments)[0]:
-        raise InputError(f"say first {needed}: {prog} PATH....")
+        raise InputError(f"{prog} needs at least one {needed} before the options.")
     return parse(kind, arguments, prog=prog)
 
 
@@ -139,9 +139,9 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
         parse(kind, ["--help"], prog=prog)
     words, rest = _leading(arguments)
     if not words:
-        raise InputError(f"say first which models: {prog} RUN|WEIGHTS|FILE.py:FUNCTION....")
+        raise InputError(f"{prog} needs at least one model; name runs, weights or file.py:function before the options.")
     if figure.single and len(words) > 1:
-        raise InputError(f"{prog} takes one model; {len(words)} were given.")
+        raise InputError(f"{prog} takes one model, got {len(words)}; give one command for each.")
     found = [find_subject([word, *rest]) for word in words]
     # a model from a Python file says nothing of its training; those that do must agree
     ours = [subject for subject in found if subject.weights is not None]
@@ -161,7 +161,7 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
         raise InputError(f"--pgd-alpha has no effect in {prog}; leave it out.")
     asked = replace(asked, threat=settle_threat(asked.threat, first.threat, arguments))
     if asked.names and len(asked.names) != len(words):
-        raise InputError(f"--names gives {len(asked.names)} names for {len(words)} models.")
+        raise InputError(f"--names: expected one name for each of {len(words)} models, got {len(asked.names)}.")
     if asked.batch_size < 1:
         raise InputError(f"--batch-size {asked.batch_size}: expected at least 1.")
     return asked, found
