@@ -369,7 +369,7 @@ class Scripted(Spoiled):
         return BatchLoss(loss, {"clean_loss": 0.1 if step.epoch in self.small else 2.0})
 
 
-# catastrophic overfitting; a real one is in test_training_robustness.py
+# catastrophic overfitting; a real one is in test_robustness.py
 
 
 def scripted_validation(
