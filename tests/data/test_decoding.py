@@ -1,17 +1,22 @@
 """Image files of every mode and format, resizing, orientation, and damage."""
 
 import io
+import subprocess
 import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from image_files import KINDS, encoded
-from PIL import Image
+from PIL import Image, features
 from torchvision import transforms
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from nuat.data import decoding
 from nuat.errors import InputError
 
+UNWRITABLE = () if features.check("avif") else (".avif",)
 GREY = (np.arange(20) * 12).astype(np.uint8).reshape(4, 5)
 COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
 
@@ -56,12 +61,92 @@ def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pixels = decode(tmp_path / "a.png", None)
-    assert np.array_equal(pixels, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    alpha = np.array([0, 128, 255, *[255] * 5])[np.asarray(image)][..., None] / 255
+    on_white = np.asarray(image.convert("RGB")) * alpha + 255 * (1 - alpha)
+    assert np.abs(pixels - on_white.transpose(2, 0, 1)).max() <= 1
 
 
 def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path):
     path = save(tmp_path / "a.png", np.array([[0, 257, 200 * 257, 65535]], dtype=np.uint16))
     assert decode(path, None).tolist() == [[[0, 1, 200, 255]]]
+
+
+@pytest.mark.parametrize(("most", "white_is_zero"), [(4095, False), (1023, False), (65535, True), (4095, True)])
+def test_16_bit_grey_is_scaled_by_what_a_tiff_declares(tmp_path, most, white_is_zero):
+    values = np.array([[0, most // 5, most]], dtype=np.uint16)
+    path = save(tmp_path / "a.tif", values, tiffinfo={281: most, 262: 0 if white_is_zero else 1})
+    assert decode(path, None).tolist() == [[[255, 204, 0] if white_is_zero else [0, 51, 255]]]
+
+
+@pytest.mark.parametrize("most", [255, 1023, 4095, 65535])
+def test_16_bit_grey_is_scaled_by_what_a_pgm_declares(tmp_path, most):
+    pixels = np.array([0, most // 5, most], dtype=">u2" if most > 255 else np.uint8)
+    (tmp_path / "a.pgm").write_bytes(f"P5 3 1 {most}\n".encode() + pixels.tobytes())
+    assert decode(tmp_path / "a.pgm", None).tolist() == [[[0, 51, 255]]]
+
+
+@pytest.mark.parametrize(("dtype", "word"), [(np.float32, "floating-point"), (np.int32, "32-bit integers")])
+def test_pixels_without_a_fixed_range_are_refused(tmp_path, dtype, word):
+    with pytest.raises(InputError, match=rf"a\.tif cannot be read as an image \(its pixels are {word}"):
+        decode(save(tmp_path / "a.tif", np.ones((2, 2), dtype)), None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "shown"),
+    [
+        *(("RGBA", (0, 0, 0, 0), [255] * 3), ("RGBA", (0, 50, 100, 255), [0, 50, 100])),
+        *(("RGBA", (0, 0, 0, 51), [204] * 3), ("LA", (0, 0), [255]), ("LA", (100, 255), [100])),
+    ],
+)
+@given(left=st.integers(0, 255))
+def test_transparent_pixels_are_shown_on_white_and_opaque_ones_stay(mode, pixel, shown, left):
+    opaque = (left,) * (len(pixel) - 1) + (255,)
+    image = Image.new(mode, (2, 1), opaque)
+    image.putpixel((1, 0), pixel)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    pixels, conversion = decoding.decode_and_tell(file.getvalue(), "a.png", None)
+    assert pixels[:, 0, 0].tolist() == [left] * len(shown)
+    assert pixels[:, 0, 1].tolist() == shown
+    assert conversion.transparent is (pixel[-1] < 255)
+    assert decoding.check(file.getvalue(), "a.png") == (mode == "LA", conversion)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
+def test_a_transparent_colour_is_shown_on_white(tmp_path, mode):
+    black = (0, 0, 0) if mode == "RGB" else 0
+    path = save(tmp_path / "a.png", np.array([[[0] * 3, [255] * 3]], np.uint8), mode, transparency=black)
+    assert np.all(decode(path, None) == 255)
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in decoding.SUFFIXES if suffix not in UNWRITABLE])
+def test_every_suffix_is_read(tmp_path, suffix):
+    flat = np.full((16, 16, 3), 200, np.uint8)
+    format_ = {".jfif": "JPEG", ".jpe": "JPEG", ".pnm": "PPM"}.get(suffix)
+    mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(flat).convert(mode).save(path, format_)
+    pixels = decode(path, None)
+    assert pixels.shape == (3 if mode == "RGB" else 1, 16, 16)
+    if mode != "1":
+        assert np.abs(pixels.astype(int) - 200).max() <= 4
+
+
+def test_torchvisions_suffixes_are_among_ours():
+    assert set(IMG_EXTENSIONS) <= set(decoding.SUFFIXES)
+
+
+@pytest.mark.parametrize("name", ["EPS", "PDF", "TGA", "PCX", "SGI", "ICO", "IM", "XBM"])
+def test_other_formats_are_never_opened_whatever_their_file_is_called(tmp_path, monkeypatch, name):
+    path = tmp_path / "x.png"
+    if name == "XBM":
+        path.write_text("#define im_width 8\n#define im_height 1\nstatic char im_bits[] = {\n0x00\n};\n")
+    else:
+        Image.new("RGB", (8, 8)).save(path, name)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("a program was started"))
+    with pytest.raises(InputError, match=r"x\.png cannot be read as an image \(it is not one of JPEG, PNG"):
+        decode(path, None)
 
 
 def test_black_and_white_becomes_0_and_255(tmp_path):
@@ -134,7 +219,7 @@ def test_eval_resize_is_torchvisions_resize_and_centre_crop(shape):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_check_tells_whether_an_image_is_grey(kind):
     content = encoded(kind)
-    assert decoding.check(content, kind) is (decoding.decode(content, kind, None).shape[0] == 1)
+    assert decoding.check(content, kind)[0] is (decoding.decode(content, kind, None).shape[0] == 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,12 +1,15 @@
 """Reading .npz files: every accepted form, and every mistake with a message that names it."""
 
 import pickle
+import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nuat.data.npz import read
 from nuat.errors import InputError
@@ -183,3 +186,75 @@ def test_other_files_are_not_taken_for_image_sets(target):
     with zipfile.ZipFile(target, "w"):
         pass
     assert "found: nothing" in failure(target)
+
+
+@given(
+    dtype=st.sampled_from([np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.bool_]),
+    values=st.lists(st.integers(-(2**15), 2**16 - 1), min_size=2, max_size=2, unique=True),
+)
+def test_the_remedy_for_other_integers_keeps_the_pixels(dtype, values):
+    x = np.zeros((6, 2, 2), dtype)
+    x[0, 0] = np.array(values).astype(dtype)
+    low, high = int(x.min()), int(x.max())
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(InputError) as caught:
+        read(write(Path(folder) / "set.npz", x_train=x))
+    message = str(caught.value)
+    assert f"x_train is {x.dtype}" in message
+    if low < 0:
+        assert "undo any normalisation" in message
+        return
+    remedies = {
+        "(255 * x.astype('uint8'))": lambda: 255 * x.astype("uint8"),
+        "convert with .astype('uint8')": lambda: x.astype("uint8"),
+        ".round().astype('uint8')": lambda: (
+            (x * (255 / int(message.split("255 / ")[1].split(")")[0]))).round().astype("uint8")
+        ),
+    }
+    (remedy,) = (call for words, call in remedies.items() if words in message)
+    converted = remedy()
+    # the order of the pixels stays, and the largest is neither wrapped nor nearly black
+    assert np.all((converted[0, 0, 0] <= converted[0, 0, 1]) == (x[0, 0, 0] <= x[0, 0, 1]))
+    assert converted.max() == (255 if high <= 1 else high if high <= 255 else converted.max())
+    assert high <= 255 or converted.max() > 127
+
+
+@pytest.mark.parametrize("name", ["x_train", "x_test"])
+def test_uint8_images_of_0_and_1_are_refused(target, name):
+    n = 6 if name == "x_train" else 3
+    with pytest.raises(InputError, match=rf"{name} is uint8, but its values are 0 and 1 only.*\(255 \* x\)"):
+        read(write(target, **{name: (PIXELS[:n] > 100).astype(np.uint8)}))
+
+
+def test_a_test_part_alone_is_enough_to_evaluate(target):
+    whole = read(write(target))
+    write(target, x_train=None, y_train=None)
+    with pytest.raises(InputError, match="has no array x_train, y_train"):
+        read(target)
+    source = read(target, needs_train=False)
+    assert torch.equal(source.test.images, whole.test.images)
+    assert (len(source.train), source.classes) == (0, ("0", "1", "2"))
+    write(target, y_train=None)
+    with pytest.raises(InputError, match="has no array y_train"):
+        read(target, needs_train=False)
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '|u1', 'fortran_order': False, 'shape': (", b"(" * 400, b"{" * 60, b"'"]
+)
+def test_a_broken_header_is_one_line(target, header):
+    write(target)
+    with zipfile.ZipFile(target) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    text = header.ljust(117) + b"\n"
+    members["x_train.npy"] = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    with zipfile.ZipFile(target, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    with pytest.raises(InputError, match=r"array x_train cannot be read") as caught:
+        read(target)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_classes_are_printable(target):
+    source = read(write(target, classes=np.array(["a\x1b[31m", "b\nc", "d"])))
+    assert source.classes == (r"a\x1b[31m", r"b\nc", "d")

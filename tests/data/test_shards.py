@@ -1,14 +1,21 @@
 """Tar shards: the index, its cache, and every way in which a shard can be wrong."""
 
+import gzip
 import io
+import os
+import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from image_files import encoded, sample, write_folder, write_shard, write_shards
 
 from nuat.data import shards
+from nuat.data.decoding import SUFFIXES
 from nuat.data.shards import are_shards, scan
 from nuat.errors import InputError
 
@@ -112,8 +119,109 @@ def test_a_part_in_which_nothing_is_recognised_is_refused_with_what_was_seen(tre
     write_shard(tree / part / "set-2.tar", [(f"{i}.image.png", b"x") for i in range(9)])
     for _ in range(2):  # the second time from the kept index
         message = failure(tree, cache)
-        assert f"{tree / part}: no sample in its shards; expected KEY.cls beside KEY.jpg" in message
+        assert f"{tree / part}: no sample in its shards; expected KEY.cls and KEY.jpg" in message
         assert "found 000.image.png, 000.label.cls, 0.image.png, 1.image.png, ..." in message
+
+
+def test_members_that_do_not_parse_are_counted_and_named(tree, cache):
+    others = [
+        ("a.v2.jpg", b"x"),
+        ("a.v2.cls", b"1"),
+        ("b.v2.jpg", b"x"),
+        ("c.json", b"{}"),
+        ("readme", b""),
+        (".x.jpg", b""),
+    ]
+    write_shard(tree / "val" / "set-000002.tar", [*others, ("\x1b[31m.json", b"{}"), *sample("ok", "rgb.jpg", 1, 0)])
+    (tree / "train" / "notes.txt").write_text("")
+    for _ in range(2):  # the second time from the kept index
+        parts = scan(tree, cache)
+        assert len(parts.test) == 7
+        files, members = parts.notes
+        assert files == "1 files are passed over: 1 .txt (train/notes.txt)"
+        assert members.startswith("6 members of shards are passed over: 2 .jpg with more dots in its name (val/set-0")
+        for said in ("1 .cls with more dots in its name", "2 .json (val/set-000002.tar: c.json)", "1 without a suffix"):
+            assert said in members
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_images_of_every_suffix_are_samples(tmp_path, cache, suffix):
+    for part in ("train", "test"):
+        write_shard(
+            tmp_path / "set" / part / "s-0.tar",
+            [(f"a{suffix}", b"x"), ("a.cls", b"0"), (f"b{suffix}", b"y"), ("b.cls", b"1")],
+        )
+    parts = scan(tmp_path / "set", cache)
+    assert [parts.train.read(i) for i in range(2)] == [b"x", b"y"]
+    assert parts.notes == ()
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".tgz"])
+def test_compressed_shards_are_read_as_their_uncompressed_ones(tree, tmp_path, cache, ending):
+    plain = scan(tree, cache)
+    zipped = tmp_path / "zipped"
+    for shard in tree.rglob("*.tar"):
+        (zipped / shard.parent.name).mkdir(parents=True, exist_ok=True)
+        with gzip.open(zipped / shard.parent.name / f"{shard.stem}{ending}", "wb") as file:
+            file.write(shard.read_bytes())
+    assert are_shards(zipped)
+    for _ in range(2):
+        parts = scan(zipped, cache)
+        for ours, theirs in ((parts.train, plain.train), (parts.test, plain.test)):
+            assert [ours.read(i) for i in range(len(ours))] == [theirs.read(i) for i in range(len(theirs))]
+            assert ours.labels.tolist() == theirs.labels.tolist()
+    assert parts.train.name(0).startswith(f"{zipped}/train/set-000000{ending}: ")
+    cut = zipped / "train" / f"set-000001{ending}"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    assert f"{cut} is cut short or damaged" in failure(zipped, cache)
+
+
+@given(number=st.integers(10, 10**20))
+def test_a_shard_with_a_huge_number_is_refused_at_once(number):
+    with tempfile.TemporaryDirectory() as folder:
+        root = write_shards(Path(folder) / "set", {"train": 3, "val": 3})
+        (root / "train" / "set-000000.tar").rename(root / "train" / f"set-{number}.tar")
+        message = failure(root, Path(folder) / "cache")
+    assert "shard set-0" in message
+    assert f"is missing (and {number - 1} more) of {number + 1}" in message
+
+
+@pytest.mark.parametrize("header", [{"size": str(10**30)}, {"size": "1" * 5000}, {"size": "x"}, {"mtime": "nan"}])
+def test_pax_headers_that_cannot_be_are_one_line(tree, cache, header):
+    bad = tree / "train" / "set-000003.tar"
+    with tarfile.open(bad, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in sample("000", "rgb.jpg", 0, 0):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.pax_headers = len(content), header
+            tar.addfile(entry, io.BytesIO(content))
+    if "mtime" in header:  # which nothing reads
+        assert len(scan(tree, cache).train) == 16
+    else:
+        assert str(bad) in failure(tree, cache)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_class(tree, cache):
+    (tree / "classes.txt").write_text("\ufeffcat\ndog\nfox\n", encoding="utf-8")
+    assert scan(tree, cache).classes == ("cat", "dog", "fox")
+
+
+def test_a_test_part_alone_is_enough_to_evaluate(tree, cache):
+    whole = scan(tree, cache)
+    shutil.rmtree(tree / "train")
+    assert are_shards(tree)
+    assert "val/ but no train/" in failure(tree, cache)
+    parts = scan(tree, cache, needs_train=False)
+    assert (len(parts.train), parts.classes) == (0, whole.classes)
+    assert [parts.test.read(i) for i in range(6)] == [whole.test.read(i) for i in range(6)]
+
+
+def test_names_that_are_not_text_for_a_terminal_are_escaped(tree, cache):
+    (tree / "classes.txt").write_text("cat\x1b[31m\ndog\nfox\n", encoding="utf-8")
+    write_shard(tree / "val" / "set-000002.tar", [(os.fsdecode(b"\xff\x1b.txt"), b"")])
+    parts = scan(tree, cache)
+    assert parts.classes[0] == r"cat\x1b[31m"
+    assert all(note.isprintable() for note in parts.notes)
+    assert r"\udcff\x1b.txt" in parts.notes[0]
 
 
 @pytest.mark.parametrize("number", [0, 2])

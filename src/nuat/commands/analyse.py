@@ -227,7 +227,7 @@ def _distinct(names: list[str], places: list[str]) -> tuple[str, ...]:
 
 def _read_dataset(config: DataConfig) -> Dataset:
     """Return the data set with all its test images; none are held out, and the training images do not matter."""
-    return data.load(replace(config, train_limit=None, validation=0))
+    return data.load(replace(config, train_limit=None, validation=0), needs_train=False)
 
 
 def _folder(asked: OutputOptions, default: Path) -> Path:

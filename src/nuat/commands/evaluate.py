@@ -107,12 +107,12 @@ def evaluate(arguments: list[str]) -> int:
     check_target(target)
     if asked.devices != 1:
         launch.check(asked.devices, 0, asked.device)
-        data.load(asked.data)  # what is wrong with it is said once
+        data.load(asked.data, needs_train=False)  # what is wrong with it is said once
         rest = without(arguments, "devices", "json")
         return launch.launch(["evaluate", *rest, "--json", str(target)], asked.devices, 0)
     with joined(asked.device) as world:
         with world.first_of_machine():
-            dataset = data.load(asked.data)
+            dataset = data.load(asked.data, needs_train=False)
         if asked.n is not None and asked.n == Evaluate.n:  # a number that the user did not choose is a cap, no demand
             asked = replace(asked, n=min(asked.n, len(dataset.test)))
         _evaluate(asked, subject, dataset, Path(world.agree(str(target))), world)

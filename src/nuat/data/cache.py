@@ -1,7 +1,11 @@
-"""Files in the cache folder that spare decoding or indexing the same images again."""
+"""Files in the cache folder that save decoding, indexing or uncompressing the same files again."""
 
+import gzip
 import hashlib
+import os
+import shutil
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 
 from nuat.data.npz import UNREADABLE
 from nuat.data.samples import Samples
+from nuat.errors import InputError
 from nuat.files import atomic_write
 
 
@@ -39,3 +44,31 @@ def write_cache(path: Path, **arrays: NDArray[Any]) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         warnings.warn(f"what was read could not be kept in {path.parent} ({error})", RuntimeWarning, stacklevel=2)
+
+
+def uncompressed(source: Path, stamp: str, folder: Path) -> Path:
+    """Return the uncompressed copy of a .gz file, made on the first call.
+
+    Args:
+        source: the file.
+        stamp: text that changes when the file does.
+        folder: folder of the copy.
+
+    Raises:
+        InputError: the file is damaged, or the copy cannot be written.
+    """
+    key = hashlib.sha256(os.fsencode(f"{source.resolve()}:{stamp}")).hexdigest()[:32]
+    copy = (folder / f"{key}.tar").absolute()
+    if copy.is_file():
+        return copy
+    try:
+        with gzip.open(source) as compressed, atomic_write(copy) as file:
+            shutil.copyfileobj(compressed, file)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{source} is cut short or damaged ({error}); copy it again.") from error
+    except OSError as error:
+        raise InputError(
+            f"{source} could not be uncompressed into {folder} ({error.strerror or error}); free some space, give "
+            "another --data.cache, or uncompress it yourself."
+        ) from error
+    return copy

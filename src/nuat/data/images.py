@@ -154,6 +154,8 @@ class UnsplitData:
     """Files left out because they cannot be decoded."""
     skipped_names: tuple[str, ...] = ()
     """Their names, or those of the first."""
+    notes: tuple[str, ...] = ()
+    """Lines on what was passed over or converted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +188,8 @@ class Dataset:
     """Files left out because they cannot be decoded."""
     skipped_names: tuple[str, ...] = ()
     """Their names, or those of the first."""
+    notes: tuple[str, ...] = ()
+    """Lines on what was passed over or converted."""
 
     @property
     def channels(self) -> int:

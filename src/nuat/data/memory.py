@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nuat.data.cache import cache_key, read_cache, write_cache
-from nuat.data.decoding import decode
+from nuat.data.decoding import Conversion, decode, decode_and_tell
 from nuat.data.images import ImageSet, UnsplitData
 from nuat.data.samples import Parts, Samples
 from nuat.data.verification import (
@@ -20,6 +20,7 @@ from nuat.data.verification import (
     OnBad,
     bad_names,
     check_classes,
+    conversion_notes,
     each,
     settle,
 )
@@ -32,6 +33,10 @@ class _Decoded:
 
     images: NDArray[np.uint8]
     """[N - bad, C, H, W]."""
+    largest: NDArray[np.int32]
+    """[N], see ``Verified``."""
+    transparent: NDArray[np.bool_]
+    """[N], see ``Verified``."""
     bad: tuple[Bad, ...]
 
 
@@ -55,6 +60,7 @@ def read(
         InputError: files are damaged and ``on_bad`` refuses them, or sizes differ and no image_size is given.
     """
     decoded = _decoded(parts, image_size, eval_resize, cache, on_bad)
+    notes = conversion_notes(parts, decoded.largest, decoded.transparent)
     good = np.ones(sum(map(len, parts.all)), dtype=np.bool_)
     good[[one.position for one in decoded.bad]] = False
     check_classes(parts, good[: len(parts.train)])
@@ -76,6 +82,7 @@ def read(
         description=parts.description,
         validation=sets[1] if len(sets) == 3 else None,
         held_out=held_out,
+        notes=(*parts.notes, *notes),
         skipped=len(decoded.bad),
         skipped_names=bad_names(parts, decoded.bad)[:KEPT_NAMES],
     )
@@ -128,7 +135,11 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
         return decoded
     decoded = _decode_all(parts, image_size, eval_resize)
     settle(decoded.bad, bad_names(parts, decoded.bad), n, on_bad)
-    arrays: dict[str, NDArray[Any]] = {"images": decoded.images}
+    arrays: dict[str, NDArray[Any]] = {
+        "images": decoded.images,
+        "largest": decoded.largest,
+        "transparent": decoded.transparent,
+    }
     if decoded.bad:
         arrays["undecodable"] = np.array([one.position for one in decoded.bad])
         arrays["reasons"] = np.array([one.reason for one in decoded.bad], dtype=np.str_)
@@ -139,31 +150,39 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
 def _known(path: Path, n: int) -> _Decoded | None:
     """Return what the cache holds, or None if it has no whole file for these ``n`` samples."""
     kept = read_cache(path)
-    if kept is None or "images" not in kept:
+    if kept is None or not kept.keys() >= {"images", "largest", "transparent"}:
         return None
     images: NDArray[np.uint8] = kept["images"]
     bad = kept["undecodable"].tolist() if "undecodable" in kept else []
     reasons = kept["reasons"].tolist() if "reasons" in kept else []
+    largest, transparent = kept["largest"], kept["transparent"]
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) + len(bad) != n or len(bad) != len(reasons):
         return None
-    return _Decoded(images, tuple(Bad(at, why, unread=False) for at, why in zip(bad, reasons, strict=True)))
+    if not len(largest) == len(transparent) == n:
+        return None
+    return _Decoded(
+        images, largest, transparent, tuple(Bad(at, why, unread=False) for at, why in zip(bad, reasons, strict=True))
+    )
 
 
 def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -> _Decoded:
-    def view(samples: Samples, i: int) -> NDArray[np.uint8]:
+    def view(samples: Samples, i: int) -> tuple[NDArray[np.uint8], Conversion]:
         resize = None if samples is parts.train else eval_resize
-        return decode(samples.read(i), samples.name(i), image_size, resize)
+        return decode_and_tell(samples.read(i), samples.name(i), image_size, resize)
 
     n = sum(map(len, parts.all))
     images: NDArray[np.uint8] = np.empty((0, 3, 0, 0), dtype=np.uint8)
     good, first = np.ones(n, dtype=np.bool_), -1
+    largest, transparent = np.full(n, -1, dtype=np.int32), np.zeros(n, dtype=np.bool_)
     bad: list[Bad] = []
     greyscale = True
-    for i, pixels in enumerate(each(parts.all, view, "Decoding images")):
-        if isinstance(pixels, InputError):
+    for i, found in enumerate(each(parts.all, view, "Decoding images")):
+        if isinstance(found, InputError):
             good[i] = False
-            bad.append(Bad.of(i, pixels))
+            bad.append(Bad.of(i, found))
             continue
+        pixels, conversion = found
+        largest[i], transparent[i] = conversion.largest, conversion.transparent
         if first < 0:
             first, images = i, np.empty((n, 3, *pixels.shape[1:]), dtype=np.uint8)
         if pixels.shape[1:] != images.shape[2:]:
@@ -175,4 +194,4 @@ def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -
         images[i] = pixels  # a single channel is repeated
         greyscale = greyscale and len(pixels) == 1
     kept = images[good[: len(images)]] if bad else images
-    return _Decoded(np.ascontiguousarray(kept[:, :1]) if greyscale else kept, tuple(bad))
+    return _Decoded(np.ascontiguousarray(kept[:, :1]) if greyscale else kept, largest, transparent, tuple(bad))

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nuat.data.images import ImageSet, UnsplitData
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
-_CHUNK = 4096  # images converted at once, so that a float file does not need several times its size
+_CHUNK = 4096  # images converted at once, to bound the memory for float files
 # numpy's errors for a file that is no .npz, is cut short, is damaged, or holds pickled objects
 UNREADABLE = (
     *(OSError, ValueError, EOFError, KeyError, NotImplementedError, SyntaxError, tokenize.TokenError),
@@ -23,7 +23,7 @@ UNREADABLE = (
 )
 
 
-def read(path: Path) -> UnsplitData:
+def read(path: Path, *, needs_train: bool = True) -> UnsplitData:
     """Read an .npz file.
 
     Arrays: ``x_train`` and ``x_test``, uint8 or floating multiples of 1/255 in [0, 1], as [N, H, W], [N, H, W, C] or
@@ -31,28 +31,43 @@ def read(path: Path) -> UnsplitData:
     [N] or [N, 1]; and, optionally, ``classes``, the names of the classes. Without it the classes are 0..max(y_train),
     and each must have a training image. Nothing pickled is read.
 
+    Args:
+        path: the file.
+        needs_train: whether x_train and y_train must be there. If they are not, the training part is empty, and the
+            classes are those of y_test.
+
     Raises:
         InputError: the file is missing, unreadable or not of this form.
     """
-    arrays = _arrays(path)
-    train_x = _images(path, "x_train", arrays["x_train"])
+    arrays = _arrays(path, needs_train)
     test_x = _images(path, "x_test", arrays["x_test"])
+    test_y = _labels(path, "y_test", arrays["y_test"], len(test_x))
+    if "x_train" not in arrays:
+        classes = _classes(path, arrays.get("classes"), "y_test", test_y)
+        _check_range(path, "y_test", test_y, len(classes))
+        test = ImageSet(test_x, test_y)
+        return UnsplitData(
+            train=test.select(torch.arange(0)), test=test, classes=classes, description=printable(f"file {path}")
+        )
+    train_x = _images(path, "x_train", arrays["x_train"])
     if train_x.shape[1:] != test_x.shape[1:]:
         raise InputError(
             f"{path}: x_train has images of C, H, W = {tuple(train_x.shape[1:])} but x_test of "
             f"{tuple(test_x.shape[1:])}; make them the same size."
         )
     train_y = _labels(path, "y_train", arrays["y_train"], len(train_x))
-    test_y = _labels(path, "y_test", arrays["y_test"], len(test_x))
-    classes = _classes(path, arrays.get("classes"), train_y)
+    classes = _classes(path, arrays.get("classes"), "y_train", train_y)
     _check_range(path, "y_train", train_y, len(classes))
     _check_range(path, "y_test", test_y, len(classes))
     return UnsplitData(
-        train=ImageSet(train_x, train_y), test=ImageSet(test_x, test_y), classes=classes, description=f"file {path}"
+        train=ImageSet(train_x, train_y),
+        test=ImageSet(test_x, test_y),
+        classes=classes,
+        description=printable(f"file {path}"),
     )
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path, needs_train: bool) -> dict[str, NDArray[Any]]:
     if path.is_dir():
         raise InputError(f"{path} is a folder: expected an .npz file.")
     if not path.exists():
@@ -68,13 +83,14 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise InputError(f"{path} holds a single array: expected an .npz file with {', '.join(REQUIRED)}.")
     arrays: dict[str, NDArray[Any]] = {}
     with file:
-        missing = [name for name in REQUIRED if name not in file.files]
+        required = REQUIRED if needs_train or {"x_train", "y_train"} & set(file.files) else REQUIRED[2:]
+        missing = [name for name in required if name not in file.files]
         if missing:
             found = ", ".join(file.files) or "nothing"
             raise InputError(
-                f"{path} has no array {', '.join(missing)} (found: {found}); expected {', '.join(REQUIRED)}."
+                f"{path} has no array {', '.join(missing)} (found: {found}); expected {', '.join(required)}."
             )
-        for name in (*REQUIRED, *(name for name in file.files if name == "classes")):
+        for name in (*required, *(name for name in file.files if name == "classes")):
             try:
                 arrays[name] = _array(file[name])
             except UNREADABLE as error:
@@ -104,8 +120,31 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> Tensor:
     if np.issubdtype(x.dtype, np.floating):
         x = np.concatenate([_from_float(path, name, x, i) for i in range(0, len(x), _CHUNK)])
     elif x.dtype != np.uint8:
-        raise InputError(f"{path}: {name} is {x.dtype}; expected uint8 in 0..255 (convert with .astype('uint8')).")
+        raise InputError(f"{path}: {name} is {x.dtype}; expected uint8 in 0..255. {_remedy(x)}")
+    elif int(x.max()) == 1:
+        raise InputError(
+            f"{path}: {name} is uint8, but its values are 0 and 1 only, which are two nearly black greys of 0..255. "
+            "Pixels in [0, 1] must be scaled before they are converted: (255 * x).round().astype('uint8')."
+        )
     return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def _remedy(x: NDArray[Any]) -> str:
+    """Return how to convert images of another type than uint8 without changing them."""
+    if x.dtype.kind not in "biu":
+        return "Convert it to uint8."
+    low, high = int(x.min()), int(x.max())
+    if x.dtype.kind == "b" or (low >= 0 and high <= 1):
+        return "Its values are 0 and 1: convert with (255 * x.astype('uint8'))."
+    if low >= 0 and high <= 255:
+        return f"Its values lie in {low}..{high}: convert with .astype('uint8')."
+    if low >= 0:
+        full = 2 ** max(1, high.bit_length()) - 1
+        return (
+            f"Its values lie in {low}..{high}, and .astype('uint8') would wrap them: scale them first, such as "
+            f"(x * (255 / {full})).round().astype('uint8') if {full} is white."
+        )
+    return f"Its values lie in {low}..{high}: undo any normalisation, scale to 0..255, then convert."
 
 
 def _from_float(path: Path, name: str, x: NDArray[Any], start: int) -> NDArray[np.uint8]:
@@ -115,7 +154,7 @@ def _from_float(path: Path, name: str, x: NDArray[Any], start: int) -> NDArray[n
         place = np.argwhere(outside)[0]
         raise InputError(
             f"{path}: {name} holds {chunk[tuple(place)]:g} in image {start + place[0]}; expected floats in [0, 1]. "
-            "Undo any normalisation and convert to uint8 in 0..255."
+            "Undo any normalisation; pixels in 0..255 convert with .round().astype('uint8')."
         )
     scaled = chunk * 255.0
     rounded = np.rint(scaled)
@@ -141,24 +180,25 @@ def _labels(path: Path, name: str, y: NDArray[Any], n: int) -> Tensor:
     return torch.from_numpy(y.reshape(-1).astype(np.int64))
 
 
-def _classes(path: Path, names: NDArray[Any] | None, y_train: Tensor) -> tuple[str, ...]:
+def _classes(path: Path, names: NDArray[Any] | None, which: str, labels: Tensor) -> tuple[str, ...]:
+    """Return the names of the classes; without ``names``, the numbers 0..max of the labels (called ``which``)."""
     if names is not None:
         if names.ndim != 1 or not len(names) or names.dtype.kind not in "US":
             raise InputError(
                 f"{path}: classes is {names.dtype} {list(names.shape)}; expected names (text) of shape [C]."
             )
         text = names if names.dtype.kind == "U" else np.char.decode(names, "utf-8", "replace")
-        classes = tuple(str(name) for name in text)
+        classes = tuple(printable(str(name)) for name in text)
         if len(set(classes)) < len(classes):
             twice = next(name for name in classes if classes.count(name) > 1)
             raise InputError(f"{path}: classes holds {twice!r} twice; give every class its own name.")
         return classes
-    _check_range(path, "y_train", y_train, None)
-    present = np.unique(y_train.numpy())
+    _check_range(path, which, labels, None)
+    present = np.unique(labels.numpy())
     gaps = np.flatnonzero(present != np.arange(len(present)))
     if len(gaps):
         raise InputError(
-            f"{path}: y_train has labels up to {present[-1]} but no image of class {gaps[0]}; number the "
+            f"{path}: {which} has labels up to {present[-1]} but no image of class {gaps[0]}; number the "
             "classes 0, 1, 2, ... without a gap, or name all of them in an array classes."
         )
     return tuple(str(label) for label in range(len(present)))

@@ -8,7 +8,7 @@ import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nuat.data.order import epoch_order, shard_order
-from nuat.errors import TransientError
+from nuat.errors import TransientError, printable
+
+_KINDS_NAMED = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +127,9 @@ class ShardSamples(Samples):
     """Members of uncompressed tar files below ``root``, named as in the tar file."""
 
     shards: tuple[str, ...]
-    """Paths of the tar files relative to root."""
+    """Paths of the shards relative to root."""
+    files: tuple[str, ...]
+    """Paths of the tar files relative to root: the shards, or their uncompressed copies."""
     shard_stamps: tuple[str, ...]
     """Size and time of each tar file."""
     shard: NDArray[np.int32]
@@ -136,7 +140,7 @@ class ShardSamples(Samples):
     def name(self, i: int) -> str:
         """Return the shard and the member of sample ``i``."""
         row = int(self.rows[i])
-        return f"{self._path(row)}: {self.names[row]}"
+        return f"{self.root / self.shards[int(self.shard[row])]}: {self.names[row]}"
 
     def read(self, i: int) -> bytes:
         """Return the bytes of image ``i``."""
@@ -164,7 +168,7 @@ class ShardSamples(Samples):
         return shard_order(self.shard[self.rows], order_seed, epoch)
 
     def _path(self, row: int) -> Path:
-        return self.root / self.shards[int(self.shard[row])]
+        return self.root / self.files[int(self.shard[row])]
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,8 @@ class Parts:
     """Where the images come from, for people."""
     kind: str
     """Kind of source, with the version of its reader; part of every cache key."""
+    notes: tuple[str, ...] = ()
+    """Lines on what was passed over."""
 
     @property
     def all(self) -> list[Samples]:
@@ -197,6 +203,31 @@ class Parts:
             part = int(np.searchsorted(ends, at, side="right"))
             found.append(self.all[part].name(at - int(ends[part]) + len(self.all[part])))
         return tuple(found)
+
+
+@dataclass
+class PassedOver:
+    """Files that are not read, counted by suffix."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    """Suffix -> number of files."""
+    first: dict[str, str] = field(default_factory=dict)
+    """Suffix -> the first such file."""
+
+    def add(self, suffix: str, name: str, count: int = 1) -> None:
+        """Count a file."""
+        self.counts[suffix] = self.counts.get(suffix, 0) + count
+        self.first.setdefault(suffix, name)
+
+    def note(self, what: str) -> tuple[str, ...]:
+        """Return a line that counts and names the files, or nothing if there are none."""
+        if not self.counts:
+            return ()
+        kinds = sorted(self.counts, key=lambda suffix: (-self.counts[suffix], suffix))
+        said = [f"{self.counts[kind]} {kind or 'without a suffix'} ({self.first[kind]})" for kind in kinds]
+        more = [f"{len(kinds) - _KINDS_NAMED} other kinds"] if len(kinds) > _KINDS_NAMED else []
+        total = sum(self.counts.values())
+        return (printable(f"{total} {what} are passed over: {', '.join(said[:_KINDS_NAMED] + more)}"),)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Reading of the settings' data set and its split into the three sets of a run."""
 
 import os
+import warnings
 from pathlib import Path
 
 import torch
@@ -27,12 +28,18 @@ def cache_folder(config: DataConfig) -> Path:
     return (config.cache or Path(os.environ.get("NUAT_CACHE") or "~/.cache/nuat")).expanduser()
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataConfig, *, needs_train: bool = True) -> Dataset:
     """Read the images that the settings name and split them, on the CPU.
 
     The validation images are ``validation`` images, class-balanced, of the training part. If an image folder has both
     val/ and test/, they are images of val/ instead; the default number then means at most all of val/. ``train_limit``
-    applies to the remaining training images.
+    applies to the remaining training images. What was passed over or converted is a warning, and is listed in the
+    data set's notes.
+
+    Args:
+        config: settings of the images.
+        needs_train: whether a training part must be there. If false and there is none, the training and validation sets
+            are empty.
 
     Raises:
         InputError: the images are missing, unreadable or of another form; a download fails; a setting asks for more
@@ -45,11 +52,16 @@ def load(config: DataConfig) -> Dataset:
         >>> len(digits.train), digits.channels, digits.image_size
         (1000, 1, (28, 28))
     """
-    source = _read(config)
+    source = _read(config, needs_train)
+    for note in source.notes:
+        warnings.warn(f"{source.description}: {note}", RuntimeWarning, stacklevel=2)
     if len(source.classes) < 2:
         raise InputError(f"{source.description} has a single class, {source.classes[0]!r}; give at least 2 classes.")
     labels = source.train.labels
-    if source.validation is None:
+    if not needs_train and len(labels) == 0:
+        train_indices = validation_indices = torch.empty(0, dtype=torch.int64)
+        validation = source.train.select(validation_indices)
+    elif source.validation is None:
         if config.validation >= len(labels):
             raise InputError(
                 f"data.validation={config.validation}: {source.description} has only {len(labels)} training images; "
@@ -62,7 +74,7 @@ def load(config: DataConfig) -> Dataset:
         validation_indices = _from_validation_part(source.validation, config)
         validation = source.validation.select(validation_indices)
     _check_classes(source, train_indices, f"data.validation={config.validation}", "hold out fewer images")
-    if config.train_limit is not None:
+    if config.train_limit is not None and len(labels) > 0:
         if config.train_limit > len(train_indices):
             raise InputError(
                 f"data.train_limit={config.train_limit}: there are only {len(train_indices)} training images after "
@@ -79,17 +91,18 @@ def load(config: DataConfig) -> Dataset:
         validation_indices=validation_indices,
         skipped=source.skipped,
         skipped_names=source.skipped_names,
+        notes=source.notes,
     )
 
 
-def _read(config: DataConfig) -> UnsplitData:
+def _read(config: DataConfig, needs_train: bool) -> UnsplitData:
     path = config.path.expanduser() if config.path is not None else None
     if path is not None:
         with reading(path):
             if not path.exists():
                 raise _absent(path, folder=bool(config.of_folders) or config.image_size is not None)
         if path.is_dir():
-            return _read_folder(path, config)
+            return _read_folder(path, config, needs_train)
         if config.of_folders:
             raise InputError(f"{config.of_folders[0]} has no effect on {path}, which is no folder; leave it out.")
     if config.image_size is not None:
@@ -98,7 +111,7 @@ def _read(config: DataConfig) -> UnsplitData:
             "resized; leave it out."
         )
     if path is not None:
-        return npz.read(path)
+        return npz.read(path, needs_train=needs_train)
     check_name(config.name)
     read = SETS[config.name].read
     assert read is not None
@@ -115,15 +128,15 @@ def _absent(path: Path, *, folder: bool) -> InputError:
     )
 
 
-def _read_folder(path: Path, config: DataConfig) -> UnsplitData:
+def _read_folder(path: Path, config: DataConfig, needs_train: bool) -> UnsplitData:
     """Read image files or shards, into memory or to be streamed."""
     cache = cache_folder(config)
     if shards.are_shards(path):
         if config.subset is not None:
             raise InputError(f"data.subset={config.subset} has no effect on the shards in {path}; leave it out.")
-        parts = shards.scan(path, cache)
+        parts = shards.scan(path, cache, needs_train=needs_train)
     else:
-        parts = folders.scan(path, config.subset)
+        parts = folders.scan(path, config.subset, needs_train=needs_train)
     if config.loading == "stream" and config.image_size is not None:
         return streaming.read(
             parts,

@@ -26,7 +26,7 @@ from nuat.data.images import ImageSet, UnsplitData
 from nuat.data.memory import decode_evaluated
 from nuat.data.samples import Parts, Samples
 from nuat.data.transforms import TrainingView
-from nuat.data.verification import KEPT_NAMES, OnBad, Verified, check_classes, cores, settle, verify
+from nuat.data.verification import KEPT_NAMES, OnBad, Verified, check_classes, conversion_notes, cores, settle, verify
 from nuat.data.workers import (
     REMEDY,
     SHORT,
@@ -282,6 +282,9 @@ def read(
     names = parts.names(one.position for one in bad)
     settle(bad, names, start, on_bad)
     check_classes(parts, found[0].good)
+    notes = conversion_notes(
+        parts, np.concatenate([v.largest for v in found]), np.concatenate([v.transparent for v in found])
+    )
     channels = 1 if all(bool(v.grey[v.good].all()) for v in found) else 3
 
     def streamed(samples: Samples, verified: Verified) -> StreamedSet:
@@ -303,6 +306,7 @@ def read(
         validation=sets[1] if len(sets) == 3 else None,
         skipped=len(bad),
         skipped_names=names[:KEPT_NAMES],
+        notes=(*parts.notes, *notes),
     )
 
 

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from nuat.data import decoding
 from nuat.data.cache import cache_key, read_cache, write_cache
 from nuat.data.samples import Parts, Samples
-from nuat.errors import InputError, TransientError
+from nuat.errors import InputError, TransientError, printable
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ OnBad = Literal["refuse", "skip"]
 _CHUNK = 256  # images read ahead, which bounds memory and the wait after an error
 _MANY = 1000  # images that take long enough for a bar
 _NAMED = 3
+_TOO_DARK = 2**14 - 1
+"""Images of 16 bits per pixel of which none holds a larger value are taken for 14 bits or fewer, not scaled up."""
 KEPT_NAMES = 20
 """Largest number of left-out files that a record names."""
 
@@ -58,8 +60,24 @@ class Verified:
     """[N], whether it is greyscale; false if it cannot be decoded."""
     sums: NDArray[np.uint32]
     """[N], checksum (CRC-32) of its bytes; 0 if they cannot be read."""
+    largest: NDArray[np.int32]
+    """[N], largest value of a sample of 16 bits per pixel; -1 for others."""
+    transparent: NDArray[np.bool_]
+    """[N], whether a sample has transparent pixels."""
     bad: tuple[Bad, ...]
     """Samples that cannot be decoded, in order."""
+
+    def take(self, start: int, stop: int) -> "Verified":
+        """Return the results of samples ``start`` to ``stop``."""
+        bad = tuple(replace(one, position=one.position - start) for one in self.bad if start <= one.position < stop)
+        return Verified(
+            good=self.good[start:stop],
+            grey=self.grey[start:stop],
+            sums=self.sums[start:stop],
+            largest=self.largest[start:stop],
+            transparent=self.transparent[start:stop],
+            bad=bad,
+        )
 
 
 def verify(parts: Parts, cache: Path) -> list[Verified]:
@@ -79,14 +97,15 @@ def verify(parts: Parts, cache: Path) -> list[Verified]:
             good=found.good,
             grey=found.grey,
             sums=found.sums,
+            largest=found.largest,
+            transparent=found.transparent,
             reasons=np.array([one.reason for one in found.bad], dtype=np.str_),
             unread=np.array([one.unread for one in found.bad], dtype=np.bool_),
         )
     result, start = [], 0
     for samples in parts.all:
         stop = start + len(samples)
-        bad = tuple(replace(b, position=b.position - start) for b in found.bad if start <= b.position < stop)
-        result.append(Verified(found.good[start:stop], found.grey[start:stop], found.sums[start:stop], bad))
+        result.append(found.take(start, stop))
         start = stop
     return result
 
@@ -120,13 +139,47 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
     if on_bad == "refuse":
         more = ""
         if len(bad) > 1:
-            others = ", ".join(names[1:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            others = ", ".join(map(printable, names[1:_NAMED])) + (", ..." if len(names) > _NAMED else "")
             more = f" And so for {len(bad) - 1} more of {n} images: {others}."
         raise InputError(f"{bad[0].reason}{more} Or give --data.on-bad skip, which leaves out what cannot be decoded.")
     if len(bad) == n:
         raise InputError(f"none of the {n} images can be decoded; the first: {bad[0].reason}")
-    told = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    told = first_names(names, len(names))
     warnings.warn(f"{len(bad)} of {n} images cannot be decoded and are left out: {told}", RuntimeWarning, stacklevel=2)
+
+
+def conversion_notes(parts: Parts, largest: NDArray[np.int32], transparent: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Return a line on each conversion of images to 8 bits without transparency.
+
+    Args:
+        parts: the data set.
+        largest: [N] of all parts together, see ``Verified``.
+        transparent: [N] likewise.
+
+    Raises:
+        InputError: images of 16 bits per pixel use so little of that range that they would be nearly black.
+    """
+    deep, notes = np.flatnonzero(largest >= 0), []
+    if len(deep):
+        most = int(largest.max())
+        names = first_names(parts.names(deep[:_NAMED].tolist()), len(deep))
+        if most <= _TOO_DARK:
+            raise InputError(
+                f"{parts.description}: {len(deep)} images have 16 bits per pixel, but no value above {most}, so they "
+                f"hold about {most.bit_length()} bits and would be nearly black ({names}); scale their values to "
+                "0..65535 and save them again."
+            )
+        notes.append(f"{len(deep)} images of 16 bits per pixel are scaled to 8 bits: {names}")
+    through = np.flatnonzero(transparent)
+    if len(through):
+        names = first_names(parts.names(through[:_NAMED].tolist()), len(through))
+        notes.append(f"{len(through)} images have transparent pixels, which are shown on white: {names}")
+    return tuple(notes)
+
+
+def first_names(names: Sequence[str], n: int) -> str:
+    """Return the first three of ``n`` names for a message."""
+    return ", ".join(map(printable, names[:_NAMED])) + (", ..." if n > _NAMED else "")
 
 
 def check_classes(parts: Parts, good: NDArray[np.bool_]) -> None:
@@ -185,9 +238,11 @@ def _look(samples: list[Samples], n: int, known: Verified | None) -> Verified:
     """Check ``n`` samples; of those that ``known`` covers, only the ones that could not be read."""
     if known is None:
         good, grey, sums = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.uint32)
+        largest, transparent = np.full(n, -1, dtype=np.int32), np.zeros(n, dtype=np.bool_)
         left, bad = np.arange(n), []
     else:
         good, grey, sums = known.good.copy(), known.grey.copy(), known.sums.copy()
+        largest, transparent = known.largest.copy(), known.transparent.copy()
         left = np.array([one.position for one in known.bad if one.unread], dtype=np.int64)
         bad = [one for one in known.bad if not one.unread]
     parts, start = [], 0
@@ -199,25 +254,26 @@ def _look(samples: list[Samples], n: int, known: Verified | None) -> Verified:
         if isinstance(found, InputError):
             bad.append(Bad.of(position, found))
         else:
-            sums[position], grey[position] = found
-    return Verified(good, grey, sums, tuple(sorted(bad, key=lambda one: one.position)))
+            sums[position], grey[position], conversion = found
+            largest[position], transparent[position] = conversion.largest, conversion.transparent
+    return Verified(good, grey, sums, largest, transparent, tuple(sorted(bad, key=lambda one: one.position)))
 
 
-def _checked(samples: Samples, i: int) -> tuple[int, bool]:
-    """Return the checksum of a sample's bytes and whether it is greyscale."""
+def _checked(samples: Samples, i: int) -> tuple[int, bool, decoding.Conversion]:
+    """Return the checksum of a sample's bytes, whether it is greyscale, and how it is converted."""
     content = samples.read(i)
-    return zlib.crc32(content), decoding.check(content, samples.name(i))
+    grey, conversion = decoding.check(content, samples.name(i))
+    return zlib.crc32(content), grey, conversion
 
 
 def _known(path: Path, n: int) -> Verified | None:
     """Return what the cache holds, or None if it has no whole file for these ``n`` samples."""
     kept = read_cache(path)
-    if kept is None or not kept.keys() >= {"good", "grey", "sums", "reasons"}:
+    names = ("good", "grey", "sums", "largest", "transparent")
+    if kept is None or not kept.keys() >= {*names, "reasons", "unread"}:
         return None
-    good, grey, sums, reasons = (kept[name] for name in ("good", "grey", "sums", "reasons"))
-    unread = kept.get("unread", np.zeros(0, dtype=np.bool_))
-    places = np.flatnonzero(~good)
-    if not len(good) == len(grey) == len(sums) == n or not len(places) == len(reasons) == len(unread):
+    places, reasons, unread = np.flatnonzero(~kept["good"]), kept["reasons"], kept["unread"]
+    if any(len(kept[name]) != n for name in names) or not len(places) == len(reasons) == len(unread):
         return None
     bad = zip(places.tolist(), reasons.tolist(), unread.tolist(), strict=True)
-    return Verified(good, grey, sums, tuple(itertools.starmap(Bad, bad)))
+    return Verified(**{name: kept[name] for name in names}, bad=tuple(itertools.starmap(Bad, bad)))

@@ -66,7 +66,7 @@ def _test_images(weights: Path, info: WeightsInfo) -> Images | None:
     if not config.is_file():
         return None
     try:
-        dataset: Dataset = data.load(replace(read_data_config(config), download=False))
+        dataset: Dataset = data.load(replace(read_data_config(config), download=False), needs_train=False)
     except InputError:  # not on this machine: the check uses random images and says so
         return None
     fits = (dataset.channels, dataset.image_size) == (info.channels, info.image_size)

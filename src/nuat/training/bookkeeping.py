@@ -73,6 +73,7 @@ class Bookkeeper:
             "train_sha256": self._train_digest(),
             "skipped": self._dataset.skipped,
             "skipped_names": list(self._dataset.skipped_names),
+            "notes": list(self._dataset.notes),
         }
         write_text(self._folder.split, json.dumps(split) + "\n")
         self.record({"kind": "start", "recipe": self._recipe, "seed": self._config.seed})
