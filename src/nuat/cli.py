@@ -66,20 +66,22 @@ _COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "e
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    one_of_several = "RANK" in os.environ
-    if one_of_several:
-        from nuat.distributed.launch import final_code, note_end
-
-        over = final_code()
-        if over is not None:  # a run that has ended for good is not begun again
-            return over
     try:
+        if "RANK" in os.environ:  # one of several processes
+            from nuat.distributed.lifetime import end_with_launcher, final_code
+
+            end_with_launcher()
+            over = final_code()
+            if over is not None:  # a run that has ended for good is not begun again
+                return over
         command, rest = _command(arguments)
         code = command(rest)
         sys.stdout.flush()  # now rather than at exit: a closed pipe is noticed here
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         code = _failed(error)
-    if one_of_several:
+    if "RANK" in os.environ:
+        from nuat.distributed.lifetime import note_end
+
         note_end(code)
     return 2 if code == _WORTH_RETRYING else code
 
@@ -127,7 +129,7 @@ def _print_error(message: str) -> None:
 
 def _another_ended() -> bool:
     """Return whether another process ends within 2 s: usually all meet the same mistake, and one prints it."""
-    from nuat.distributed.launch import ended
+    from nuat.distributed.lifetime import ended
 
     return ended(within=2.0)
 

@@ -106,6 +106,63 @@ def test_only_what_cannot_pass_is_final_for_the_processes_of_a_run(
     assert main(["train"]) == 2
 
 
+@pytest.mark.parametrize("rank", [None, "0", "1"])
+def test_ctrl_c_while_a_process_starts_is_one_line(rank: str | None, tmp_path: Path) -> None:
+    """Torch cannot be imported again once its import has been interrupted."""
+    torch_package = tmp_path / "torch"
+    torch_package.mkdir()
+    (torch_package / "__init__.py").write_text(
+        "import os, pathlib, signal, time\n"
+        "seen = pathlib.Path(__file__).with_name('seen')\n"
+        "if seen.exists(): raise ImportError('torch can only be initialized once')\n"
+        "seen.touch()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(60)\n"
+    )
+    ranked = {} if rank is None else {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ended = subprocess.run(
+        [*CONSOLE, "train"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(PYTHONPATH=path, **ranked),
+        check=False,
+    )
+    said = "" if rank == "1" else "\nnuat: interrupted\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", said)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "out of memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory"),
+            "out of memory",
+        ),
+        (PermissionError(13, "Permission denied", "runs/a/config.json"), "runs/a/config.json: permission denied"),
+        (OSError(28, "No space left on device"), "no space left"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_command", lambda arguments: (fail, arguments))
+    assert main(["train"]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told.splitlines()) == 1
+
+
+def test_torch_says_that_memory_is_used_up_as_we_know_it() -> None:
+    with pytest.raises(RuntimeError, match=cli._CPU_MEMORY):
+        torch.empty(2**61, dtype=torch.uint8)
+
+
 @dataclass(frozen=True)
 class Stopped:
     """A training that was told to stop in the middle."""

@@ -133,6 +133,23 @@ def test_a_killed_decoder_ends_no_run_that_may_be_started_again(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find the processes")
+def test_processes_end_with_their_launcher(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Even if it is killed: else they would train on beside the run that is resumed."""
+    out = tmp_path / "run"
+    going = start(settings(images, out, "--devices", "2", "--checkpoint-batches", "3"))
+    wait_for(lambda: epochs_done(out) >= 1 and (out / "checkpoint.pt").is_file())
+    workers = children(going.pid)
+    assert len(workers) == 2
+    going.kill()
+    going.communicate(timeout=60)  # they hold its output open until they end
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    done = run(["train", "--resume", str(out), "--devices", "2"])
+    assert done.returncode == 0, done.stderr
+    assert_same_run(out, undisturbed)
+
+
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(images: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = settings(images, out, "--devices", "2", "--auto-resume", "true")

@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+from cli.cli_runs import draw_nothing
 from torch import Tensor
 from training.small_runs import write_images
 
@@ -28,8 +29,7 @@ def test_the_way_to_the_nuclear_norm_is_short(tmp_path: Path, monkeypatch: pytes
         return decompose(a)
 
     monkeypatch.setattr(nuclear, "_by_eigh", watched)
-    for name in ("training_curves", "adversarial_examples"):
-        monkeypatch.setattr(f"nuat.report.figures.{name}", lambda *arguments, **keywords: None)
+    draw_nothing(monkeypatch)
     settings = {"epochs": 2, "data.path": write_images(tmp_path), "data.validation": 0, "evaluation.attacks": "clean"}
     options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     assert main(["train", "quickstart", *options, "--model.width", "2", "--out", str(tmp_path / "run")]) == 0

@@ -1,5 +1,7 @@
 """``nuat train``."""
 
+import contextlib
+import dataclasses
 import re
 import shlex
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from nuat.attacks.catalogue import jobs
 from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.config import TrainConfig
 from nuat.config.arguments import parse, without
+from nuat.data import Dataset
 from nuat.distributed import launch
 from nuat.distributed.world import World, joined, restarted
 from nuat.errors import InputError
@@ -67,6 +70,7 @@ def train(arguments: list[str]) -> int:
     again = False
     asked: _Devices
     if resume:
+        _check_resume(arguments)
         asked = parse(_Resume, arguments, prog="nuat train")
         folder = RunFolder(asked.resume)
         recipe, config = read_config(folder.config, RECIPES)
@@ -107,6 +111,18 @@ def train(arguments: list[str]) -> int:
     return 0
 
 
+def _check_resume(arguments: list[str]) -> None:
+    """Refuse settings and recipes beside --resume, which would have no effect."""
+    known = {"--resume", *(f"--{field.name}" for field in dataclasses.fields(_Devices)), "--help"}
+    options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    odd = [option for option in options if option not in known]
+    if odd or not arguments[0].startswith("-"):
+        raise InputError(
+            f"{(odd or arguments)[0]}: a resumed run keeps its own settings; leave it out, or start a new run without "
+            "--resume."
+        )
+
+
 def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World) -> None:
     """Evaluate a finished run and draw its figures; of several processes, the first one prints and writes."""
     folder, reporter, summary = RunFolder(finished.folder), TerminalReporter(console), finished.summary
@@ -118,6 +134,13 @@ def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World
     if config.evaluation.n is not None and config.evaluation.n > len(dataset.test):
         reporter.message(f"evaluating all {len(dataset.test)} test images; evaluation.n asks for more")
     world.wait()  # the first process has written the weights
+    with folder.locked() if world.leads else contextlib.nullcontext():
+        _attack(folder, dataset, config, console, world)
+
+
+def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: Console, world: World) -> None:
+    """Attack the best weights; save and print the results, and picture the run."""
+    reporter = TerminalReporter(console)
     found = attack_weights(
         folder.best,
         dataset,

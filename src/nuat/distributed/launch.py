@@ -1,13 +1,12 @@
-"""Starting one process a device on this machine, as torchrun does, by torch's elastic agent.
+"""Start one process per device on this machine, by torch's elastic agent.
 
-``torchrun --nproc-per-node N -m nuat train ...`` does the same from outside, also over several machines.
+``torchrun --nproc-per-node N -m nuat train ...`` does the same from outside, also on several machines.
 """
 
 import logging
 import os
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from nuat.distributed.lifetime import FINAL, LAUNCHER, MEANT
 from nuat.distributed.world import check_gpus, launched, timeout_seconds
 from nuat.errors import InputError
 
@@ -24,7 +24,7 @@ def check(devices: int, restarts: int, device: str) -> None:
     """Refuse a number of processes that cannot be started here.
 
     Raises:
-        InputError: it is below 1, there are fewer GPUs, or the processes have been started already.
+        InputError: the number is below 1, there are fewer GPUs, or the processes have been started already.
     """
     if devices < 1:
         raise InputError(f"devices={devices}: expected at least 1.")
@@ -40,48 +40,19 @@ def check(devices: int, restarts: int, device: str) -> None:
     timeout_seconds()
 
 
-_FINAL = "NUAT_FINAL"
-"""Names the file that tells processes which are started again that there is nothing to be gained by it."""
-_MEANT = (2, 128 + 2, 128 + 15)
-"""Exit codes that no restart mends: the user's mistake (but not a ``TransientError``), Ctrl-C and SIGTERM."""
-
-
-def final_code() -> int | None:
-    """Return the exit code that a run of several processes has ended with for good; none where it goes on."""
-    path = os.environ.get(_FINAL)
-    if path is None or not Path(path).is_file():
-        return None
-    return int(Path(path).read_text() or 1)
-
-
-def ended(*, within: float) -> bool:
-    """Return whether a process of the run notes its end within some seconds; true where none can tell (torchrun)."""
-    limit = time.monotonic() + within
-    while (code := final_code()) is None and os.environ.get(_FINAL) and time.monotonic() < limit:
-        time.sleep(0.05)
-    return code is not None or not os.environ.get(_FINAL)
-
-
-def note_end(code: int) -> None:
-    """Note that this process ended with ``code``, for the processes that are started in its place."""
-    path = os.environ.get(_FINAL)
-    if path is not None and code in _MEANT:
-        Path(path).write_text(str(code))
-
-
 def launch(arguments: Sequence[str], devices: int, restarts: int) -> int:
-    """Run ``nuat`` with ``arguments`` in ``devices`` processes; return the exit code of the first that failed, or 0.
+    """Run ``nuat`` in several processes; return the exit code of the first that failed, or 0.
 
     Args:
-        arguments: of the command line, without --devices.
-        devices: how many processes, one a GPU, or sharing the processor's cores.
-        restarts: how often all are started again when one dies; they go on from the run's checkpoint.
+        arguments: arguments of the command line, without --devices.
+        devices: number of processes, one per GPU, or sharing the processor's cores.
+        restarts: how often all are restarted when one dies; they go on from the run's checkpoint.
     """
-    for name in logging.root.manager.loggerDict:  # their words on a process that failed: it has said more itself
+    for name in logging.root.manager.loggerDict:  # silent about a process that failed: it has said more itself
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     before = dict(os.environ)
-    # each process its share of the cores, where the user has not said otherwise
+    # each process takes its share of the cores, unless the user has said otherwise
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     config = LaunchConfig(
         min_nodes=1,
@@ -95,12 +66,13 @@ def launch(arguments: Sequence[str], devices: int, restarts: int) -> int:
     )
     try:
         with tempfile.TemporaryDirectory(prefix="nuat-") as folder:
-            os.environ[_FINAL] = str(Path(folder) / "final")
+            os.environ[FINAL] = str(Path(folder) / "final")
+            os.environ[LAUNCHER] = str(os.getpid())
             elastic_launch(config, sys.executable)("-m", "nuat", *arguments)
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
-        # a process that heard of another's end tells nothing new
-        first = next((code for code in codes if code in _MEANT), codes[0] if codes else 1)
+        # a process that ended because of another tells nothing new
+        first = next((code for code in codes if code in MEANT), codes[0] if codes else 1)
         return 128 - first if first < 0 else first
     except SignalException as error:
         return 128 + int(error.sigval)

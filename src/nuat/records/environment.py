@@ -33,24 +33,21 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the code that runs, with ``-dirty`` where it was changed; none outside a checkout."""
-    here = Path(__file__).parent
+    """Return the commit of the code that runs; ``-dirty`` where a module was changed or added. None: no checkout."""
+    package = Path(hardware.__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
     try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        # an installed copy may lie inside somebody else's checkout (a virtual environment in it)
-        tracked = subprocess.run(
-            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10
-        )
+        # an installed copy may lie inside somebody else's checkout, such as a virtual environment in it
+        git("ls-files", "--error-unmatch", hardware.__file__)
+        commit = git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+        added = git("ls-files", "--others", "--exclude-standard", ".")
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.stdout.strip() if tracked.returncode == 0 else None
+    return f"{commit}-dirty" if added and not commit.endswith("-dirty") else commit
 
 
 def now() -> str:

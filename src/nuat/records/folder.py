@@ -1,16 +1,23 @@
 """The files of a run."""
 
+import contextlib
 import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from nuat.config import TrainConfig
 from nuat.errors import InputError
 from nuat.records.environment import now
 from nuat.records.settings import check_same_config
+
+_LOCK_SECONDS = 1.0
+"""Seconds to wait for the lock, in which a process that is being ended gives it up."""
 
 
 class RunFolder:
@@ -30,6 +37,7 @@ class RunFolder:
         self.curves = path / "curves.png"
         self.examples = path / "examples.png"
         self.tensorboard = path / "tensorboard"
+        self.lock = path / ".lock"
 
     def check_new(self) -> None:
         """Refuse a folder that exists and is not empty, or a file in its place.
@@ -38,11 +46,55 @@ class RunFolder:
             InputError: it is not free for a new run.
         """
         try:
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and any(file != self.lock for file in self.path.iterdir()):
                 go_on = f", or continue it with --resume {self.path}" if self.checkpoint.is_file() else ""
                 raise InputError(f"{self.path}: exists and is not empty. Choose another --out{go_on}.")
         except NotADirectoryError:
             raise InputError(f"{self.path}: is a file, not a folder; choose another --out.") from None
+        except PermissionError:
+            raise InputError(f"{self.path}: no permission to read it; choose another --out.") from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing to this folder during the block; a killed process keeps nobody out.
+
+        Raises:
+            InputError: another process writes to it, it is gone, or this user may not write to it.
+        """
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS, poll_interval=0.1)
+        except Timeout:
+            raise InputError(
+                f"{self.path}: another process is writing to this folder; wait until it ends, or end it."
+            ) from None
+        except OSError as error:
+            if not self.path.is_dir():
+                raise self.gone() from None
+            raise InputError(
+                f"{self.path}: cannot be written to ({error.strerror}), so no run can go on there; change its "
+                "permissions, or copy it to another folder."
+            ) from None
+        try:
+            yield
+        finally:
+            self.lock.unlink(missing_ok=True)  # while it is held, so that nobody's but ours goes
+            lock.release()
+
+    def check_there(self) -> None:
+        """Refuse to write to a folder that was removed, which writing would make anew without its settings.
+
+        Raises:
+            InputError: it is gone.
+        """
+        if not self.config.is_file():
+            raise self.gone()
+
+    def gone(self) -> InputError:
+        """Return the error of a folder that was removed."""
+        return InputError(
+            f"{self.path}: was removed or moved while a run was writing to it; start again, with another --out."
+        )
 
     def clear_cut_off(self) -> None:
         """Remove the parts of files that a process was writing when it was killed."""
@@ -59,6 +111,10 @@ class RunFolder:
         """
         if not self.path.is_dir():
             return
+        with self.locked():
+            self._clear_start(config)
+
+    def _clear_start(self, config: TrainConfig) -> None:
         self.clear_cut_off()
         if not self.config.is_file() or self.checkpoint.is_file() or self._ended():
             return

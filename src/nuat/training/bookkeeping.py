@@ -1,7 +1,7 @@
-"""What surrounds the steps of a run: validation, monitors, the best weights, the record, the checkpoints.
+"""Bookkeeping around the steps of a run: validation, monitors, best weights, record and checkpoints.
 
-On several devices every process goes through it, since validation is shared and alarms end the run for all; the first
-one alone writes.
+With several devices every process goes through it, since validation is shared and alarms end the run for all; only the
+first process writes.
 """
 
 import copy
@@ -32,7 +32,7 @@ from nuat.training.validation import validate
 
 
 class Bookkeeper:
-    """Keeps the record of a run and its files up to date with its state."""
+    """Keep the record and the files of a run up to date with its state."""
 
     def __init__(
         self,
@@ -46,21 +46,20 @@ class Bookkeeper:
     ) -> None:
         self._config, self._folder, self._dataset = config, folder, dataset
         self._state, self._reporter, self._world = state, reporter, world
-        # a model of its own for the average, because validation and shipping want a module
+        # validation and shipping need the average as a module
         self._averaged: nn.Module | None = None if state.average is None else copy.deepcopy(state.model)
         self._recipe = recipe
         self.status = ""
-        """What the monitors saw last, for the progress bar."""
+        """Last validation, for the progress bar."""
 
     def start(self, weights: Mapping[str, Any] | None) -> None:
-        """Make the folder of a new run; write its settings, environment, split and the record of its start.
+        """Write the settings, environment and split of a new run, and the record of its start, to its new folder.
 
         Args:
             weights: record of the initial weights; None: random ones.
         """
         if not self._world.leads:
             return
-        self._folder.create()
         write_config(self._folder.config, self._config, self._recipe)
         device = self._state.generator.device
         write_text(self._folder.environment, json.dumps(self._environment(device), indent=1) + "\n")
@@ -81,12 +80,12 @@ class Bookkeeper:
             self.record(weights)
 
     def resume(self) -> None:
-        """Drop the lines of steps that are done again, and say where and on what the run goes on.
+        """Drop the lines of steps that are done again, and record where and on what the run goes on.
 
         Raises:
-            InputError: the training images are not those that the run began with.
+            InputError: the training images are not those of the run's start.
         """
-        if not self._world.leads:  # the first process holds the same images, and the others hear of a refusal
+        if not self._world.leads:  # the first process holds the same images, and its refusal ends the others
             return
         began_with = json.loads(self._folder.split.read_text()) if self._folder.split.is_file() else {}
         if began_with.get("train_sha256") != self._train_digest():
@@ -94,15 +93,32 @@ class Bookkeeper:
                 f"{self._folder.path}: was begun with other training images than {self._dataset.source} now holds."
             )
         if self._folder.best.is_file() and read_info(self._folder.best).epoch > self._state.epoch:
-            # they took the place of the best before the checkpoint, and on a GPU their epoch may turn out otherwise
+            # written after the checkpoint: their epoch is done again, and on a GPU may end otherwise
             self._state.best_accuracy = -1.0
         self._folder.truncate_metrics(self._state.metrics_bytes)
         where = {"epoch": self._state.epoch, "batch": self._state.batch}
         self.record({"kind": "resume", **where, "environment": self._environment(self._state.generator.device)})
+        self._tell_hardware()
+
+    def _tell_hardware(self) -> None:
+        """Say when a run goes on with another processor or number of threads, which round sums otherwise."""
+        device = self._state.generator.device
+        try:
+            began = json.loads(self._folder.environment.read_text())["hardware"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # a file of somebody's own making; the settings and images have been checked
+        now = hardware.describe(device)
+        if device.type == "cpu" and began != now:
+            self._reporter.message(
+                f"warning: the run began on {began} and goes on on {now}: sums are rounded otherwise, so the weights "
+                "will not be those of an uninterrupted run to the last bit; OMP_NUM_THREADS sets the threads.",
+                style="bold yellow",
+            )
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Add a line to the metrics."""
         if self._world.leads:
+            self._folder.check_there()
             self._state.metrics_bytes = self._folder.append(dict(line))
 
     def _environment(self, device: torch.device) -> dict[str, Any]:
@@ -131,7 +147,7 @@ class Bookkeeper:
             curves.add(record)
         self._tell(record)
         self._check(train, validation or {})
-        # the weights that the run is for come last; of equals the later epoch, trained for longer
+        # the shipped weights come last; of equals the later epoch is kept, which has trained longer
         accuracy = list(validation.values())[-1][self._config.defense.judged_by] if validation else -1.0
         if validation is not None and accuracy >= state.best_accuracy:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
@@ -139,7 +155,7 @@ class Bookkeeper:
                 save_weights(self._folder.best, shipped, self._info())
 
     def _train_means(self) -> dict[str, float]:
-        """Return the means of the metrics over this epoch's images so far, those of all processes."""
+        """Return the means of the metrics over this epoch's images so far, of all processes."""
         state = self._state
         if self._config.distributed.statistics == "device" and self._world.size > 1:
             told = self._world.objects((state.images, state.means() if state.images else {}))
@@ -148,10 +164,10 @@ class Bookkeeper:
         return state.means() if state.images else {}
 
     def alarm(self, alarm: Alarm | None, epoch: int) -> None:
-        """Say and record an alarm of ``epoch`` (from 1, as in the epochs' records), if there is one.
+        """Say and record an alarm of ``epoch`` (from 1, as in the record), if there is one.
 
         Raises:
-            RunStopped: the settings end the run for it.
+            RunStopped: the alarm ends the run, by the settings.
         """
         if alarm is None:
             return
@@ -164,14 +180,17 @@ class Bookkeeper:
         """Write the full state and the last weights."""
         values = self._state.to_dict(self._world)
         if self._world.leads:
-            # the checkpoint comes last: whatever is cut off before it is done again on resuming
+            self._folder.check_there()
+            # the checkpoint comes last: anything cut off before it is done again on resuming
             save_weights(self._folder.last, self._shipped(), self._info())
             save_checkpoint(self._folder.checkpoint, values)
 
     def finish(self, batches: int, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Record the end of the run, once, and return its figures, ``figures`` among them.
+        """Record the end of the run, and return its figures.
 
-        ``batches`` is those of an epoch.
+        Args:
+            batches: batches per epoch.
+            figures: further figures to record.
         """
         state = self._state
         summary = {
@@ -190,20 +209,20 @@ class Bookkeeper:
         return summary
 
     def _shipped(self) -> dict[str, Tensor]:
-        """Return the weights that the run is for: the average where there is one."""
+        """Return the weights to ship: the average, or else the live ones."""
         if self._state.average is None or self._averaged is None:
             return self._state.model.state_dict()
         averaging.load_into(self._averaged, self._state.average)
         return self._state.average
 
     def _train_digest(self) -> str:
-        """Return a digest of the training images and labels, in order."""
+        """Return the digest of the training images and labels, in order."""
         return self._dataset.train.fingerprint()
 
     def _validate(self) -> dict[str, dict[str, float]] | None:
         """Return the validation of the live weights and of the average, by name; empty without images.
 
-        None where the model has diverged and the settings do not end the run for it.
+        None: the model has diverged, and the settings go on.
         """
         images = self._dataset.validation
         if len(images) == 0:
@@ -222,9 +241,14 @@ class Bookkeeper:
             return None
 
     def _check(self, train: Mapping[str, float], validation: Mapping[str, dict[str, float]]) -> None:
-        """Let the monitors look at an epoch."""
+        """Let the monitors look at an epoch; say once which of them cannot."""
         config, classes = self._config.monitors, len(self._dataset.classes)
-        # a defense that sees no clean images reports no clean loss; validation does
+        if self._state.epoch == 1:
+            for monitor, reason in monitors.off(len(self._dataset.validation) > 0, "clean_loss" in train).items():
+                message = f"the monitor of {monitor} is off: {reason}."
+                self.record({"kind": "monitor_off", "monitor": monitor, "message": message})
+                self._reporter.message(f"warning: {message}", style="bold yellow")
+        # defenses that see no clean images report no clean loss; validation has one
         clean_loss = train["clean_loss"] if "clean_loss" in train else validation.get("live", {}).get("clean_loss", 0.0)
         collapsed = monitors.looks_collapsed(config, clean_loss, classes)
         self._state.collapsed_epochs = self._state.collapsed_epochs + 1 if collapsed else 0
@@ -249,7 +273,7 @@ class Bookkeeper:
         )
 
     def _tell(self, record: Mapping[str, Any]) -> None:
-        """Say an epoch in one line."""
+        """Print an epoch in one line."""
         parts = [f"epoch {record['epoch']:>3}/{self._config.epochs}", f"lr {record['lr']:.4f}"]
         parts += [f"{name.replace('_', '-')} {value:.3f}" for name, value in record["train"].items()]
         for which, found in record["validation"].items():

@@ -1,4 +1,4 @@
-"""torch.compile of a run's network: what it needs, and how long it took."""
+"""Compile a run's network with torch.compile: its requirements and its time."""
 
 import importlib.util
 import os
@@ -11,11 +11,11 @@ from torch import nn
 from nuat.errors import InputError
 
 BACKEND = "inductor"
-"""What compiles: torch's own. It writes C++ for the CPU and Triton's language for a GPU."""
+"""Torch's own compiler, which writes C++ for the CPU and Triton for a GPU."""
 
 
 def check(device: torch.device) -> None:
-    """Refuse to compile where what it takes is not installed.
+    """Refuse to compile without a compiler.
 
     Raises:
         InputError: there is no C++ compiler for the CPU, or no Triton for a GPU.
@@ -35,22 +35,21 @@ def check(device: torch.device) -> None:
 def compile_network(model: nn.Module, device: torch.device) -> None:
     """Let the passes of the network inside ``model`` be compiled when they are first taken.
 
-    The module stays itself, with its hooks, modes and names; training and evaluation mode, and a short last batch, are
-    compiled each.
+    The module keeps its hooks, modes and names. Each mode, and a short last batch, is compiled on its own.
     """
     check(device)
-    network: nn.Module = getattr(model, "net", model)  # without the layer that looks at the images' shape
+    network: nn.Module = getattr(model, "net", model)  # without the layer that checks the shape of images
     _dynamo().clear_compilation_metrics()
     network.compile(backend=BACKEND)
 
 
 def seconds() -> float:
-    """Return how long has been compiled since ``compile_network`` [s], forward and backward passes."""
+    """Return the seconds of compilation since ``compile_network``, forward and backward passes."""
     return sum((metric.duration_us or 0) / 1e6 for metric in _dynamo().get_compilation_metrics())
 
 
 def _dynamo() -> Any:
-    # the only place where torch counts what backward passes take to compile, which happens when they are first taken
-    import torch._dynamo.utils  # here, since it takes seconds
+    # torch counts the compilation of backward passes, which are compiled when first taken, here alone
+    import torch._dynamo.utils  # takes seconds
 
     return torch._dynamo.utils

@@ -1,4 +1,4 @@
-"""Monitors: what goes wrong in adversarial training, said when it happens.
+"""Monitors: alarms for what goes wrong in adversarial training.
 
 Catastrophic overfitting (Wong et al. 2020; section 4 of the paper): the model withstands single-step attacks only.
 Collapse to a constant: the regulariser wins and the clean loss returns to the log of the number of classes.
@@ -14,14 +14,14 @@ from nuat.config import MonitorConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
-    """What a monitor says."""
+    """An alarm of a monitor."""
 
     monitor: str
     """overfitting, collapse or nonfinite."""
     message: str
-    """One line: what was seen, and what to do."""
+    """One line: the observation, and the next step."""
     stop: bool
-    """Whether the settings end the run for it."""
+    """Whether it ends the run, by the settings."""
 
     def record(self, epoch: int) -> dict[str, Any]:
         """Return the line of the metrics file."""
@@ -37,7 +37,7 @@ class RunStopped(RuntimeError):  # noqa: N818 - it is an outcome of a run rather
 
 
 def overfitting(config: MonitorConfig, validation: Mapping[str, float]) -> Alarm | None:
-    """Return the alarm of catastrophic overfitting for an epoch's validation accuracies, if there is one."""
+    """Return the alarm of catastrophic overfitting for an epoch's validation accuracies, if there is cause."""
     gap = validation["fgsm"] - validation["pgd"]
     if gap <= config.overfitting_gap:
         return None
@@ -53,12 +53,12 @@ def overfitting(config: MonitorConfig, validation: Mapping[str, float]) -> Alarm
 
 
 def looks_collapsed(config: MonitorConfig, clean_loss: float, classes: int) -> bool:
-    """Return whether an epoch's mean clean loss is that of a constant model."""
+    """Return whether an epoch's mean clean loss is as high as a constant model's."""
     return clean_loss > (1.0 - config.collapse_margin) * math.log(classes)
 
 
 def collapse(config: MonitorConfig, epochs_in_a_row: int, clean_loss: float, classes: int) -> Alarm | None:
-    """Return the alarm of a collapse that has lasted ``epochs_in_a_row``, once, when it reaches the patience."""
+    """Return the alarm of a collapse in the epoch in which it reaches the patience."""
     if epochs_in_a_row != config.collapse_patience:
         return None
     return Alarm(
@@ -72,7 +72,7 @@ def collapse(config: MonitorConfig, epochs_in_a_row: int, clean_loss: float, cla
 
 
 def diverged(config: MonitorConfig, what: str) -> Alarm:
-    """Return the alarm of a model that validation finds to be infinite or NaN."""
+    """Return the alarm of a model whose validation is infinite or NaN."""
     return Alarm(
         monitor="nonfinite",
         message=f"validation: {what.rstrip('.')}. Start again with a lower learning rate or less lambda.",
@@ -81,7 +81,7 @@ def diverged(config: MonitorConfig, what: str) -> Alarm:
 
 
 def nonfinite(config: MonitorConfig, what: str, epoch: int, batch: int) -> Alarm:
-    """Return the alarm of a loss or logits that are infinite or NaN."""
+    """Return the alarm of an infinite or NaN loss, gradient or logits."""
     stop = config.on_nonfinite == "stop"
     follow = "The run ends; start again with" if stop else "This update is skipped. If it recurs, use"
     return Alarm(
@@ -91,3 +91,18 @@ def nonfinite(config: MonitorConfig, what: str, epoch: int, batch: int) -> Alarm
         ),
         stop=stop,
     )
+
+
+def off(validation: bool, clean_loss: bool) -> dict[str, str]:
+    """Return the monitors that cannot watch a run, each with the reason.
+
+    Args:
+        validation: whether there are validation images.
+        clean_loss: whether the defense reports the loss on clean images.
+    """
+    found = {}
+    if not validation:
+        found["overfitting"] = "it compares validation accuracies, and data.validation is 0"
+    if not validation and not clean_loss:
+        found["collapse"] = "this defense reports no clean loss, and data.validation is 0"
+    return found

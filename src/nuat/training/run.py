@@ -84,10 +84,11 @@ def run(
     """
     folder, reporter = RunFolder(out), reporter or Reporter()
     device = hardware.resolve(config.device, world.gpu)
-    with _clear_errors(folder, world):
+    with _clear_errors(folder, world), contextlib.ExitStack() as held:
         if resume:
             check_same_config(folder.config, config)
             if world.leads:
+                held.enter_context(folder.locked())
                 folder.clear_cut_off()
         else:
             folder.check_new()
@@ -98,6 +99,10 @@ def run(
             books.resume()
         else:
             world.wait()  # everybody has seen that the folder is free
+            if world.leads:
+                folder.create()
+                held.enter_context(folder.locked())
+                folder.check_new()  # again: another process may have been here first
             books.start(loop.weights)
         with loop.progress() as curves, StopRequest() as stop:
             while state.epoch < config.epochs:
@@ -254,7 +259,7 @@ class Loop:
 
 @contextlib.contextmanager
 def _clear_errors(folder: RunFolder, world: World) -> Iterator[None]:
-    """Raise an InputError for a full disk, and a PeerLostError for a lost process."""
+    """Raise an InputError for a full disk or a removed folder, and a PeerLostError for a lost process."""
     try:
         yield
     except RuntimeError as error:
@@ -262,6 +267,10 @@ def _clear_errors(folder: RunFolder, world: World) -> Iterator[None]:
         if lost is None:
             raise
         raise lost from error
+    except FileNotFoundError as error:
+        if folder.path.is_dir():
+            raise
+        raise folder.gone() from error
     except OSError as error:
         if not no_space_left(error):
             raise

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: finish the step, save, and leave."""
+"""Stop a run on Ctrl-C or SIGTERM: finish the step, save the state, leave."""
 
 import signal
 import threading
@@ -15,9 +15,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Notes the first SIGINT or SIGTERM while it is entered, for the loop to see; a second one interrupts at once.
+    """Note the first SIGINT or SIGTERM while it is entered, for the loop to see; a second one interrupts at once.
 
-    Only the main thread may handle signals: elsewhere it notes nothing.
+    Only the main thread can handle signals; in another thread nothing is noted.
     """
 
     def __init__(self) -> None:
