@@ -51,6 +51,7 @@ from nuat.defenses import (
     NuATHybrid,
     Standard,
 )
+from nuat.recipes import RECIPES
 
 CLASSES = 4
 LAM = Ramp(peak=8.0)
@@ -219,3 +220,8 @@ NETWORKS: dict[str, ModelConfig] = {
     ),
 }
 """Networks without batch norm; the last option of each is its dropout."""
+
+
+_KINDS = {type(part): name for name, make in RECIPES.items() for part in (make().defense, make().optimizer.lr)}
+RECIPES_BY_KIND: tuple[str, ...] = tuple(dict.fromkeys(_KINDS.values()))
+"""Recipes with every class of defense and of learning-rate schedule, for tests of what fields a recipe has."""

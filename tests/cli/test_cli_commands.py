@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cases import RECIPES_BY_KIND
 from cli.cli_runs import FAST, TEST, CommandLine, arrays, files, table_rows, write_npz
 from PIL import Image
 
@@ -107,7 +108,7 @@ def letters(text: str) -> str:
     return re.sub(r"[^\w,.:;()'<>=/+-]", "", text)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", RECIPES_BY_KIND)
 def test_the_help_of_a_recipe_shows_every_field_with_its_help(recipe: str, nuat: CommandLine) -> None:
     out = nuat.done("train", recipe, "--help").out
     assert "Traceback" not in out

@@ -60,20 +60,15 @@ FIELDS: dict[tuple[type[Defense], str], tuple[str, tuple[float, ...], tuple[floa
 }
 
 
-@pytest.mark.parametrize(
-    ("make", "name", "value"), [(*key, value) for key, (_, refused, _) in FIELDS.items() for value in refused]
-)
-def test_a_field_out_of_range_is_refused_in_one_line(make: Any, name: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"^defense\.{name}={value:g}: {FIELDS[make, name][0]}$") as caught:
-        make(**{name: value})
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("make", "name", "value"), [(*key, value) for key, (_, _, taken) in FIELDS.items() for value in taken]
-)
-def test_a_field_in_range_is_taken(make: Any, name: str, value: float) -> None:
-    assert getattr(make(**{name: value}), name) == value
+@pytest.mark.parametrize(("make", "name"), FIELDS)
+def test_a_field_is_refused_out_of_its_range_in_one_line_and_taken_in_it(make: Any, name: str) -> None:
+    expected, refused, taken = FIELDS[make, name]
+    for value in refused:
+        with pytest.raises(InputError, match=rf"^defense\.{name}={value:g}: {expected}$") as caught:
+            make(**{name: value})
+        assert "\n" not in str(caught.value)
+    for value in taken:
+        assert getattr(make(**{name: value}), name) == value
 
 
 def test_every_number_of_every_defense_has_its_range_tested() -> None:
