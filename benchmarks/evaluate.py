@@ -24,7 +24,8 @@ from nuat.attacks.catalogue import SUITES
 from nuat.config import DataConfig, ThreatConfig
 from nuat.core.pass_counter import PassCounter
 from nuat.data import ImageSet, class_balanced, to_float
-from nuat.evaluation.evaluate import _batch_seed, evaluate
+from nuat.evaluation.evaluate import evaluate
+from nuat.evaluation.job_runner import batch_seed
 from nuat.evaluation.results import Evaluation
 from nuat.hardware import full_precision
 from nuat.records import checkpoints
@@ -56,7 +57,7 @@ def _parts(model: nn.Module, images: ImageSet, name: str) -> Iterator[tuple[int,
         correct = model(to_float(images.images)).argmax(1) == images.labels
     for kind in (correct, ~correct):
         for start in range(0, int(kind.sum()), BATCH):
-            yield _batch_seed(0, name, start), kind.nonzero().squeeze(1)[start : start + BATCH]
+            yield batch_seed(0, name, start), kind.nonzero().squeeze(1)[start : start + BATCH]
 
 
 def _attacked(model: nn.Module, x: Tensor, y: Tensor, name: str, threat: ThreatConfig, seed: int) -> Tensor:

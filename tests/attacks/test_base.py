@@ -1,14 +1,12 @@
-"""Models that no attack can climb: no graph to the image, or a gradient that is infinite or NaN."""
+"""Gradients in the image, of models that no attack can climb."""
 
 import pytest
 import torch
-from oracles import Linear, TinyConv
+from oracles import Linear
 from torch import Tensor, nn
 
 from nuat.attacks import FGSM, GAMAPGD, PGD
 from nuat.attacks.base import input_gradient
-from nuat.attacks.climbable import Climbable
-from nuat.errors import NonFiniteError
 
 
 class Cut(nn.Module):
@@ -36,33 +34,3 @@ def test_without_a_graph_the_gradient_is_0_and_attacks_return_their_start(grad: 
     assert torch.equal(PGD(model, eps=0.1, alpha=0.05, steps=3, random_start=False)(x, y), x)
     started = GAMAPGD(model, eps=0.1, steps=3, generator=torch.Generator().manual_seed(0))(x, y)
     torch.testing.assert_close((started - x).abs().clamp(max=0.1), (started - x).abs())
-
-
-def test_a_climbable_model_is_the_model() -> None:
-    model = TinyConv(1, 4).eval()
-    x, y = images()
-    climbable = Climbable(model)
-    with torch.no_grad():
-        assert torch.equal(climbable(x), model(x))
-    assert torch.equal(climbable(x.clone().requires_grad_()), model(x))
-    for seed in range(2):
-        made = [
-            PGD(m, eps=0.1, alpha=0.05, steps=3, generator=torch.Generator().manual_seed(seed))(x, y)
-            for m in (model, climbable)
-        ]
-        assert torch.equal(*made)
-
-
-def test_a_climbable_model_has_a_finite_gradient() -> None:
-    x, _ = images()
-
-    class Exploding(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(1)[:, :4] + (0.0 * x).sqrt().sum(dim=(1, 2, 3))[:, None]
-
-    with pytest.raises(NonFiniteError, match="infinite or NaN"):
-        input_gradient(lambda z: Exploding()(z).sum(), x)
-    for model in (Exploding(), Cut()):
-        z = x.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(Climbable(model)(z).sum(), z)
-        assert torch.equal(gradient, torch.zeros_like(x))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from evaluation_models import THREAT, Watched, correct, tiny_case, verdicts
+from evaluation_models import THREAT, Watched, correct, evaluate, tiny_case, verdicts
 from oracles import assert_inside, shorten_autoattack
 from torch import nn
 
@@ -30,7 +30,6 @@ from nuat.attacks.catalogue import CATALOGUE, jobs
 from nuat.core.losses import margin_sum
 from nuat.data import to_float
 from nuat.errors import InputError
-from nuat.evaluation.evaluate import evaluate
 
 EPS, ALPHA = THREAT.eps, THREAT.pgd_alpha
 G = torch.Generator
@@ -105,7 +104,7 @@ def pattern_of(name: str) -> str:
 
 
 def test_every_name_is_tested_here() -> None:
-    assert {"clean", *map(pattern_of, (*OURS, *OFFICIAL))} == set(CATALOGUE)
+    assert {"clean", "transfer", *map(pattern_of, (*OURS, *OFFICIAL))} == set(CATALOGUE)
 
 
 @pytest.mark.parametrize("name", OURS)

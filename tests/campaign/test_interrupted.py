@@ -12,7 +12,7 @@ import pytest
 from campaign.campaign_runs import MAIN, NAMES, NORMAL, STEPS, At, plan, record, run, runner, snapshot, statuses, toml
 
 from nuat.campaign import Ledger, Status
-from nuat.evaluation.evaluate import _Evaluating
+from nuat.evaluation.job_runner import JobRunner
 from nuat.training.signals import Interrupted
 
 WEIGHTS = ("best.safetensors", "last.safetensors")
@@ -127,7 +127,7 @@ def test_a_finished_row_needs_its_record_and_evaluations_alone(finished: Path) -
 
 def interrupt_in_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Interrupt the given batch (from 1) of all evaluations; the returned function counts them."""
-    seen, whole = 0, _Evaluating._withstood
+    seen, whole = 0, JobRunner._withstood
 
     def withstood(*arguments: Any) -> Any:
         nonlocal seen
@@ -136,7 +136,7 @@ def interrupt_in_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr("nuat.evaluation.evaluate._Evaluating._withstood", withstood)
+    monkeypatch.setattr("nuat.evaluation.evaluate.JobRunner._withstood", withstood)
     return lambda: seen
 
 

@@ -97,7 +97,7 @@ def test_what_only_the_user_knows(stranger: Path, images: Path, nuat: CommandLin
     assert "--data.name or --data.path" in nuat("evaluate", f"{stranger}:make", "--eps", "0.1").err
     both = nuat("evaluate", f"{stranger}:make", "--data.path", images, "--eps=0.1", "--attacks=clean", "--suite=paper")
     assert both.code == 2
-    assert "--suite has no effect beside --attacks" in both.err
+    assert "--suite has no effect together with --attacks" in both.err
 
 
 def test_suites(run: Path, trained: Path, nuat: CommandLine) -> None:

@@ -174,10 +174,11 @@ def test_a_diagnosis_that_is_cut_off_writes_nothing_half(
         patch.setattr(command, "examine", cut)
         assert call(capsys, "theirs.py:honest", *COMMON)[0] == 130
     assert not Path("diagnosis.json").exists()
-    Path("diagnosis.json").write_text("old")
+    old = '{"counts": {}, "verdicts": [], "evaluation": {}}'
+    Path("diagnosis.json").write_text(old)
     monkeypatch.setattr("nuat.files.os.replace", cut)
     assert call(capsys, "theirs.py:honest", *COMMON)[0] == 130
-    assert Path("diagnosis.json").read_text() == "old"
+    assert Path("diagnosis.json").read_text() == old
 
 
 @pytest.mark.parametrize("resume", [True, False])

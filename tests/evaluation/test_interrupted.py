@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_models import THREAT, Watched, correct, timeless, tiny_case
+from evaluation_models import THREAT, Watched, correct, evaluate, timeless, tiny_case
 
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet
+from nuat.errors import InputError
 from nuat.evaluation import partial_results
-from nuat.evaluation.evaluate import evaluate
 from nuat.evaluation.results import Evaluation
 
 ATTACKS = ("clean", "pgd-2", "pgd-5", "gama-3")
@@ -110,7 +110,7 @@ def test_an_error_keeps_what_is_finished_too(state: Path) -> None:
         if call == 20:
             raise RuntimeError("out of memory")
 
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(InputError, match=r"the model fails on images of .*: out of memory"):
         run(Watched(model, at=fail), images, state)
     assert state.is_file()
 

@@ -10,6 +10,7 @@ from evaluation_models import (
     WIDE,
     Watched,
     correct,
+    evaluate,
     linear_case,
     planted,
     random_images,
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 from nuat.attacks import catalogue
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
-from nuat.evaluation.evaluate import evaluate
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -191,7 +191,7 @@ def test_an_image_counts_only_if_a_fresh_forward_pass_says_so(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("move", "breaks"),
+    ("move", "inside"),
     [
         (lambda x: 1.0 - x, False),  # far outside the ball
         (lambda x: (x + 1.01 * EPS).clamp(max=1.0), False),
@@ -199,8 +199,8 @@ def test_an_image_counts_only_if_a_fresh_forward_pass_says_so(monkeypatch: pytes
         (lambda x: (x - 0.999 * EPS).clamp(min=0.0), True),
     ],
 )
-def test_an_image_outside_the_ball_or_the_box_breaks_nothing(
-    move: Callable[[Tensor], Tensor], breaks: bool, monkeypatch: pytest.MonkeyPatch
+def test_an_image_outside_the_ball_or_the_box_ends_the_evaluation(
+    move: Callable[[Tensor], Tensor], inside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Dark(nn.Module):
         """Sees one class alone in the images as they are, the other in whatever differs."""
@@ -214,9 +214,12 @@ def test_an_image_outside_the_ball_or_the_box_breaks_nothing(
     images.images[:, :, 0, 0] = 0
     seen = to_float(images.images)
     plan(monkeypatch, move)
+    if not inside:
+        with pytest.raises(RuntimeError, match="planted returned an example outside the ball or the box"):
+            evaluate(Dark(), images, ("clean", "planted"), threat=WIDE)
+        return
     found = evaluate(Dark(), images, ("clean", "planted"), threat=WIDE)
-    assert found.accuracy("clean") == 1.0
-    assert found.accuracy("planted") == (0.0 if breaks else 1.0)
+    assert (found.accuracy("clean"), found.accuracy("planted")) == (1.0, 0.0)
 
 
 def test_autoattack_takes_what_the_attacks_before_it_left_standing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,4 +126,4 @@ def test_nan_that_shows_up_later_is_no_prediction_of_class_0(attack: str) -> Non
     late = 3 if attack == "clean" else 5  # the check, then two batches of the clean images, then the attack
 
     with pytest.raises(InputError, match=f"infinite or NaN under {attack}"):
-        evaluate(Late(), images, (attack,), threat=THREAT, batch_size=6)
+        evaluate(Late(), images, (attack,), threat=THREAT, batch_size=6, inspected=True)

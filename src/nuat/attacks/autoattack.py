@@ -89,7 +89,8 @@ class AutoAttack(Attack):
         devices = [x.device] if x.is_cuda else []
         with torch.random.fork_rng(devices=devices), _frozen(self.model):
             x_adv, _ = self._configured(classes, x.device).run_standard_evaluation(x, y, batch_size=self.batch_size)
-        # the package may overstep by a rounding; a success is only one inside the ball and the box
+        x_adv = torch.where(torch.isfinite(x_adv), x_adv, x)  # FAB may divide by a gradient of 0
+        # the package may overstep by a rounding; a success must lie inside the ball and the box
         return self.threat.bounds(x).project(x_adv.detach())
 
     def _configured(self, classes: int, device: torch.device) -> Any:

@@ -35,7 +35,8 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         >>> model.training
         True
     """
-    training = [module for module in model.modules() if module.training]
+    # a frozen ScriptModule has no mode
+    training = [module for module in model.modules() if getattr(module, "training", False)]
     for module in training:
         module.training = False
     try:

@@ -25,6 +25,7 @@ from nuat.attacks.nuclear import NuclearNormAttack
 from nuat.attacks.pgd import PGD
 from nuat.attacks.rfgsm import RFGSM
 from nuat.attacks.targeted import TargetedPGD
+from nuat.attacks.transfer import Transfer
 from nuat.core.losses import margin_sum
 from nuat.core.threat import Norm
 from nuat.errors import InputError, did_you_mean
@@ -188,6 +189,7 @@ _ROWS: tuple[NamedAttack, ...] = (
         gradients=False,
         stops_early=True,
     ),
+    _ours("transfer", "Transfer", Transfer, lambda r: r.transfer(), passes=42, per_step=0, gradients=False),
     # attacks that know NuAT
     _ours(
         "nuclear", "Nuclear norm", NuclearNormAttack, lambda r: r.attack(NuclearNormAttack, lam=1.0, steps=1), passes=3
@@ -325,7 +327,14 @@ def defined(names: Sequence[str], norm: Norm) -> tuple[str, ...]:
     return tuple(name for name in names if norm in look_up(name)[0].norms)
 
 
-def jobs(names: Sequence[str], model: nn.Module, threat: AttackThreat, classes: int = 10) -> list[Job]:
+def jobs(
+    names: Sequence[str],
+    model: nn.Module,
+    threat: AttackThreat,
+    classes: int = 10,
+    *,
+    surrogate: nn.Module | None = None,
+) -> list[Job]:
     """Return what to run for ``names``, in their order; all step counts of PGD are one job.
 
     Args:
@@ -333,13 +342,14 @@ def jobs(names: Sequence[str], model: nn.Module, threat: AttackThreat, classes: 
         model: images [B, C, H, W] in [0, 1] to logits [B, N].
         threat: norm, radius and step size.
         classes: N, which decides the line-up of AutoAttack and the targets of multi-targeted attacks.
+        surrogate: model that ``transfer`` follows the gradients of.
 
     Returns:
         The jobs. One that takes what stands records the attacks before it, since their successes are also its own.
 
     Raises:
         InputError: no name, a name twice, an unknown name, a missing extra, an attack that is not defined for the norm
-            or for so few classes.
+            or for so few classes, transfer without a surrogate.
     """
     if not names or len(set(names)) < len(names):
         raise InputError(f"attacks={','.join(names)!r}: give at least one attack, and each once.")
@@ -350,7 +360,13 @@ def jobs(names: Sequence[str], model: nn.Module, threat: AttackThreat, classes: 
         if any(name in job.names for job in planned):  # the first PGD brings all of them
             continue
         request = JobRequest(
-            name=name, number=number, trajectory=trajectory, model=model, threat=threat, classes=classes
+            name=name,
+            number=number,
+            trajectory=trajectory,
+            model=model,
+            threat=threat,
+            classes=classes,
+            surrogate=surrogate,
         )
         job = replace(
             row.job(request), takes=row.takes, leaves_unbroken=row.leaves_unbroken, stops_early=row.stops_early

@@ -13,7 +13,10 @@ from nuat.attacks.adaptive import AdaptivePGD
 from nuat.attacks.autoattack import AutoAttack
 from nuat.attacks.base import Attack
 from nuat.attacks.pgd import PGD
+from nuat.attacks.transfer import usual_transfer
+from nuat.core import digest
 from nuat.core.threat import Norm
+from nuat.errors import InputError
 
 
 class Takes(Enum):
@@ -82,6 +85,8 @@ class JobRequest:
     """Norm, radius and step size."""
     classes: int
     """Logits of the model."""
+    surrogate: nn.Module | None = None
+    """Model that transfer follows the gradients of."""
 
     @property
     def ball(self) -> dict[str, Any]:
@@ -125,6 +130,19 @@ class JobRequest:
         named = {key: value for key, value in settings.items() if key != "attacks"}  # recorded as the line-up
         recorded = {**named, "line_up": list(first.line_up(self.classes)), "package": "pyautoattack"}
         return Job((self.name,), recorded, run)
+
+    def transfer(self) -> Job:
+        """Return the job of examples made on the surrogate."""
+        if self.surrogate is None:
+            raise InputError("transfer: needs a surrogate; give --surrogate MODEL (surrogate=model).")
+        surrogate = self.surrogate
+
+        def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+            generator = torch.Generator(next(surrogate.parameters(), x).device).manual_seed(seed)
+            return {self.name: usual_transfer(self.model, surrogate, **self.ball, generator=generator)(x, y)}
+
+        weights = digest.of_tensors(*surrogate.state_dict().values())
+        return Job((self.name,), {"surrogate_sha256": weights}, run)
 
     def pgd(self) -> Job:
         """Return the one job of all step counts of PGD."""

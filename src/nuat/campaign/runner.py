@@ -195,6 +195,7 @@ class Runner:
                 n=suite.n,
                 seed=config.seed,
                 batch_size=config.evaluation.batch_size,
+                inspected=True,
                 state_path=folder.path / f"evaluation-{suite.name}.partial.json",
                 progress=progress,
             )

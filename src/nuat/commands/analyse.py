@@ -12,12 +12,13 @@ import tyro
 from rich.console import Console
 
 from nuat import data, hardware
-from nuat.commands.subject import Subject, check_fits, find_subject, settle_threat
+from nuat.commands.subject import Subject, find_subject, load_model, settle_threat
 from nuat.config import DataConfig
 from nuat.config.arguments import parse
 from nuat.core import digest
 from nuat.data import Dataset
 from nuat.errors import InputError, did_you_mean
+from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import inspect
 from nuat.figures import style
 from nuat.figures.catalogue import FIGURES, draw, read
@@ -25,7 +26,6 @@ from nuat.figures.kind import FigureKind, ModelFigure
 from nuat.figures.measuring import NamedModel
 from nuat.figures.options import ModelOptions, OutputOptions
 from nuat.figures.record import FigureRecord, ModelIdentity
-from nuat.models import external
 from nuat.progress import TerminalReporter, terminal
 from nuat.records import checkpoints
 from nuat.records.finished_runs import finished_runs
@@ -189,14 +189,15 @@ def _load(
     device = hardware.resolve(asked.device)
     models = []
     for subject, word, name in zip(subjects, asked.models, names, strict=True):
+        loaded = load_model(str(word), dataset, device)
+        model = guarded(loaded.model, loaded.order)
+        if loaded.note:
+            reporter.message(loaded.note)
         if subject.weights is None:
-            model = external.load(str(word), device)
             sha256 = digest.of_tensors(*model.state_dict().values())
             for warning in inspect(model, dataset.test):
                 reporter.message(f"warning: {word}: {warning}", style="bold yellow")
         else:
-            check_fits(subject.weights, dataset)
-            model = checkpoints.load(subject.weights, device=device)
             sha256 = digest.of_file(subject.weights)
         model.to(memory_format=torch.channels_last)
         models.append(NamedModel(ModelIdentity(name=name, weights_sha256=sha256), model))

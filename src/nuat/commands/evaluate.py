@@ -1,6 +1,7 @@
-"""``nuat evaluate``: attack a run, a weights file, or a stranger's model."""
+"""``nuat evaluate``: attack a run, a weights file, or a model from a Python file."""
 
 import hashlib
+import os
 import signal
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -13,17 +14,30 @@ import tyro
 from torch import nn
 
 from nuat import data, hardware
+from nuat.attacks import eval_mode
 from nuat.attacks.catalogue import CATALOGUE, SUITES, attack_name, defined, jobs
-from nuat.commands.subject import Subject, check_fits, check_target, find_subject, settle_threat
+from nuat.commands.subject import (
+    LoadedModel,
+    Subject,
+    check_fits,
+    check_target,
+    find_subject,
+    load_model,
+    result_file,
+    settle_threat,
+    with_values,
+)
 from nuat.config import DataConfig, ThreatConfig
 from nuat.config.arguments import parse, without
+from nuat.data import to_float
+from nuat.diagnostics import substitute
 from nuat.distributed import launch
 from nuat.distributed.world import ALONE, World, joined
 from nuat.errors import InputError
 from nuat.evaluation.evaluate import evaluate as evaluate_model
-from nuat.evaluation.inspection import inspect
-from nuat.evaluation.results import Evaluation
-from nuat.models import external
+from nuat.evaluation.guarded_model import guarded
+from nuat.evaluation.inspection import check_logits
+from nuat.evaluation.results import EVALUATION_KEYS, Evaluation
 from nuat.progress import TerminalReporter, progress_bars, terminal
 from nuat.records import checkpoints
 from nuat.report.tables import evaluation_table
@@ -46,43 +60,57 @@ class Evaluate:
     """Attack a model on test images; print a table and write it as JSON."""
 
     model: tyro.conf.Positional[str]
-    """Folder of a run (its best weights are taken), a .safetensors file, or file.py:function, a function of yours that
-    returns a torch.nn.Module from images in [0, 1] to logits. Naming it runs the file."""
+    """Folder of a run (its best weights are taken), a .safetensors file, or file.py:function, a function that returns a
+    torch.nn.Module from images in [0, 1] to logits. Naming it runs the file."""
     suite: Annotated[Literal["quick", "paper", "standard", "full"], tyro.conf.arg(help=_suites_help())] = "quick"
     """Attacks by the name of a suite."""
     aa: Literal["full", "fast", "alone"] = "full"
-    """AutoAttack v2 on the images that the attacks before it left standing; fast: only its first two attacks, APGD-CE
-    and APGD-T, an upper bound that is labelled so; alone: on all images, as if there were no other attack."""
+    """full: AutoAttack v2 on the images that the attacks before it left standing. fast: its first two attacks, APGD-CE
+    and APGD-T, for an upper bound. alone: on all images, as if there were no other attack."""
     attacks: Annotated[tuple[str, ...], tyro.conf.arg(help=_ATTACKS_HELP)] = ()
     """Attacks instead of a suite."""
     n: int | None = 1000
-    """Test images, class-balanced; none: all."""
+    """Test images, class-balanced. none: all."""
     json: Path | None = None
-    """File of the results; none: evaluation-<time>.json beside the weights, or in the current folder."""
+    """File of the results; only a file of results is replaced. none: evaluation-<time>.json in the folder of the
+    weights, or in the current folder."""
+    class_map: tuple[str, ...] = ()
+    """Order of the classes of the model, if it differs from the images': the logit of each class of the images, such as
+    0,2,1; or the names of the classes in the order of the logits; or a file of these names, one a line."""
+    black_box: bool = False
+    """For a model without a gradient: run only Square, transfer, and the attacks asked for that need no gradient."""
+    surrogate: str | None = None
+    """Model whose examples transfer uses, named like the first. none: a small network that is trained on the answers of
+    the model."""
     seed: int = 0
     """Seed of the random starts."""
     batch_size: int = 250
     """Images attacked at once."""
     resume: bool = True
-    """Go on with what an evaluation of the same model and settings had finished when it was cut off."""
+    """Resume an interrupted evaluation of the same model with the same settings. false: start afresh."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
     devices: int = 1
-    """Processes on this machine that share the images, one a GPU; the verdicts are those of one."""
+    """Processes on this machine that share the images, one a GPU; the verdicts are those of one process."""
     threat: Annotated[ThreatConfig, tyro.conf.arg(name="")] = field(default_factory=ThreatConfig)
-    """Perturbation set; by default the one that the model was trained for."""
+    """Perturbation set. Default: the one that the model was trained for."""
     data: DataConfig = field(default_factory=DataConfig)
-    """Images; by default those that the run used."""
+    """Images. Default: those of the run."""
 
     @property
     def line_up(self) -> tuple[str, ...]:
-        """The attacks that are run."""
+        """Attacks to run."""
         chosen = self.attacks or defined(SUITES[self.suite], self.threat.norm)
         return tuple(_AUTOATTACK[self.aa] if name == "autoattack" else name for name in chosen)
 
     @property
+    def transfers(self) -> bool:
+        """Whether transfer is among the attacks, or may be added."""
+        return self.black_box or "transfer" in self.line_up
+
+    @property
     def left_out(self) -> tuple[str, ...]:
-        """The attacks of the suite that the norm does not have."""
+        """Attacks of the suite that are not defined for the norm."""
         suite = () if self.attacks else SUITES[self.suite]
         there = defined(suite, self.threat.norm)
         return tuple(name for name in suite if name not in there)
@@ -96,59 +124,106 @@ def evaluate(arguments: list[str]) -> int:
         raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION --attacks ....")
     subject = find_subject(arguments)
     default = Evaluate(model=arguments[0], threat=subject.threat, data=subject.data)
-    asked = parse(Evaluate, arguments, prog="nuat evaluate", default=default)
+    asked = parse(Evaluate, with_values(arguments, "--black-box"), prog="nuat evaluate", default=default)
     if asked.attacks and any(word.startswith("--suite") for word in arguments):
-        raise InputError("--suite has no effect beside --attacks; give one of them.")
+        raise InputError("--suite has no effect together with --attacks; leave one out.")
     if asked.aa != "full" and _AUTOATTACK[asked.aa] not in asked.line_up:
         raise InputError(f"--aa {asked.aa} has no effect without AutoAttack; give --suite standard, paper or full.")
+    if asked.surrogate is not None and not asked.transfers:
+        raise InputError("--surrogate has no effect without transfer; give --black-box or --attacks transfer,....")
     asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))
-    jobs(asked.line_up, nn.Identity(), asked.threat)  # an attack that cannot run is said before anything is loaded
-    target = asked.json or subject.folder / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
-    check_target(target)
+    # an attack that cannot run is reported before anything is loaded
+    jobs(asked.line_up, nn.Identity(), asked.threat, surrogate=nn.Identity())
+    target = result_file(asked.json, subject.folder, f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json")
+    if target is not None:
+        check_target(target, EVALUATION_KEYS)
     if asked.devices != 1:
         launch.check(asked.devices, 0, asked.device)
-        data.load(asked.data, needs_train=False)  # what is wrong with it is said once
+        data.load(asked.data, needs_train=False)  # what is wrong with it is reported once
         rest = without(arguments, "devices", "json")
-        return launch.launch(["evaluate", *rest, "--json", str(target)], asked.devices, 0)
+        named = [] if target is None else ["--json", str(target)]
+        return launch.launch(["evaluate", *rest, *named], asked.devices, 0)
     with joined(asked.device) as world:
         with world.first_of_machine():
             dataset = data.load(asked.data, needs_train=False)
-        if asked.n is not None and asked.n == Evaluate.n:  # a number that the user did not choose is a cap, no demand
+        if asked.n is not None and asked.n == Evaluate.n:  # the default number is a cap, no demand
             asked = replace(asked, n=min(asked.n, len(dataset.test)))
-        _evaluate(asked, subject, dataset, Path(world.agree(str(target))), world)
+        _evaluate(asked, subject, dataset, target if target is None else Path(world.agree(str(target))), world)
     return 0
 
 
-def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: Path, world: World) -> None:
-    """Evaluate, print and write; of several processes the first one speaks."""
+def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: Path | None, world: World) -> None:
+    """Evaluate, print and write; of several processes the first one prints and writes."""
     console = terminal(quiet=not world.leads)
     reporter = TerminalReporter(console)
-    # a name for these settings, so that two evaluations of one file do not take each other's place
-    settings = repr((asked.n, asked.seed, asked.batch_size, asked.threat, asked.data, subject.code)).encode()
-    digits = hashlib.sha256(settings).hexdigest()[:8]
-    state = subject.folder / f"{subject.stem}.evaluation-{digits}.partial.json"
-    if not asked.resume and world.leads:
+    state = _state_file(asked, subject)
+    if state is None:
+        reporter.message(f"{subject.folder} cannot be written: an evaluation that is interrupted starts afresh")
+    elif not asked.resume and world.leads:
         state.unlink(missing_ok=True)
     if asked.left_out:
         reporter.message(f"not defined for {asked.threat.norm}, so left out: {', '.join(asked.left_out)}")
+    device = hardware.resolve(asked.device, world.gpu)
+    loaded = load_model(asked.model, dataset, device, class_map=asked.class_map)
+    surrogate = _surrogate(asked, loaded, dataset, device, reporter) if asked.transfers else None
+    for note in {loaded.note} - {""}:
+        reporter.message(note)
     again = "the same command" if asked.resume else "the same command, but --resume true"
-    if subject.weights is None:
-        model = external.load(asked.model, hardware.resolve(asked.device, world.gpu))
-        for warning in inspect(model, dataset.test):
-            reporter.message(f"warning: {warning}", style="bold yellow")
-        found = attack_model(model, dataset, asked, state, reporter, again=again, world=world)
+    found = attack_model(
+        loaded.model,
+        dataset,
+        asked,
+        state,
+        reporter,
+        again=again,
+        order=loaded.order,
+        surrogate=surrogate,
+        inspected=False,
+        world=world,
+    )
+    if not world.leads:
+        return
+    console.print(evaluation_table(found))
+    if target is None:
+        reporter.message("nothing is written: neither folder can be written; give --json FILE to keep the results")
     else:
-        found = attack_weights(subject.weights, dataset, asked, state, reporter, again=again, world=world)
-    if world.leads:
-        console.print(evaluation_table(found))
-        console.print(f"written to {_save(found, target)}")
+        reporter.message(f"written to {_save(found, target)}")
+
+
+def _state_file(asked: Evaluate, subject: Subject) -> Path | None:
+    """Return the file of finished batches, one for each model and settings. None: its folder cannot be written."""
+    if not os.access(subject.folder, os.W_OK):
+        return None
+    settings = (asked.n, asked.seed, asked.batch_size, asked.threat, asked.data, subject.code)
+    digits = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+    return subject.folder / f"{subject.stem}.evaluation-{digits}.partial.json"
+
+
+def _surrogate(
+    asked: Evaluate, loaded: LoadedModel, dataset: data.Dataset, device: torch.device, reporter: TerminalReporter
+) -> nn.Module | None:
+    """Return the model that transfer follows: the one that the user names, or a network trained on the answers."""
+    if asked.surrogate is not None:
+        other = load_model(asked.surrogate, dataset, device)
+        return guarded(other.model, other.order)
+    model = guarded(loaded.model, loaded.order)
+    x = to_float(dataset.test.select(torch.arange(1)).images).to(device)
+    with eval_mode(model), hardware.full_precision(), progress_bars(reporter) as progress:
+        classes = check_logits(model, x, len(dataset.classes)).shape[1]
+        learnt = substitute.learn(
+            model, dataset.train, threat=asked.threat, classes=classes, seed=asked.seed, progress=progress
+        )
+    if learnt is None:
+        reporter.message("no training images to train a surrogate on, so transfer is left out; give --surrogate MODEL")
+    return None if learnt is None else learnt.model
 
 
 def _save(found: Evaluation, target: Path) -> Path:
-    """Write what hours may have found, somewhere else where ``target`` fails; return where."""
+    """Write results, in a temporary folder if ``target`` fails, and return the file."""
     try:
+        check_target(target, EVALUATION_KEYS)  # it may have come into being since
         found.save(target)
-    except OSError as error:
+    except (OSError, InputError) as error:
         rescued = Path(tempfile.gettempdir()) / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
         found.save(rescued)
         raise InputError(f"--json {target}: could not be written ({error}); the results are in {rescued}.") from None
@@ -165,7 +240,7 @@ def attack_weights(
     again: str,
     world: World = ALONE,
 ) -> Evaluation:
-    """Evaluate a weights file on the test images, with progress; ``again`` is what goes on after an interruption."""
+    """Evaluate weights that this process has trained, see ``attack_model``."""
     check_fits(weights, dataset)
     model = checkpoints.load(weights, device=hardware.resolve(asked.device, world.gpu))
     return attack_model(model, dataset, asked, state, reporter, again=again, world=world)
@@ -175,13 +250,29 @@ def attack_model(
     model: nn.Module,
     dataset: data.Dataset,
     asked: Evaluate,
-    state: Path,
+    state: Path | None,
     reporter: TerminalReporter,
     *,
     again: str,
+    order: tuple[int, ...] | None = None,
+    surrogate: nn.Module | None = None,
+    inspected: bool = True,
     world: World = ALONE,
 ) -> Evaluation:
-    """Evaluate a model on the test images, with progress; ``again`` is what goes on after an interruption."""
+    """Evaluate a model on the test images, with progress.
+
+    Args:
+        model: images [B, C, H, W] in [0, 1] to logits [B, N].
+        dataset: images; its test part is attacked.
+        asked: settings.
+        state: file of finished batches. None: an interruption loses them.
+        reporter: terminal.
+        again: command that resumes after an interruption.
+        order: the logit of each class of the images, see ``nuat.evaluate``.
+        surrogate: model that transfer follows.
+        inspected: whether the model is known to be sound, see ``nuat.evaluate``.
+        world: processes that share the batches.
+    """
     # the same function, a sixth faster on the CPU (mnist-cnn, forward and backward, one thread)
     model.to(memory_format=torch.channels_last)
     eps, alpha = asked.threat.eps, asked.threat.pgd_alpha
@@ -202,11 +293,15 @@ def attack_model(
                 n=asked.n,
                 seed=asked.seed,
                 batch_size=asked.batch_size,
+                class_map=order,
+                black_box=asked.black_box,
+                surrogate=surrogate,
+                inspected=inspected,
+                warn=lambda warning: reporter.message(f"warning: {warning}", style="bold yellow"),
                 state_path=state,
                 progress=progress,
                 world=world,
             )
     except KeyboardInterrupt:
-        raise Interrupted(
-            signal.SIGINT, f"stopped; what is finished is kept in {state}. Continue with: {again}"
-        ) from None
+        kept = "nothing is kept" if state is None else f"finished batches are kept in {state}"
+        raise Interrupted(signal.SIGINT, f"stopped; {kept}. Continue with: {again}") from None

@@ -1,40 +1,53 @@
-"""What ``evaluate``, ``diagnose`` and ``analyse`` look at: a run, a weights file, or a stranger's model."""
+"""The subject of ``evaluate``, ``diagnose`` and ``analyse``: a run, a weights file, or a model from a Python file."""
 
+import itertools
+import json
 import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from nuat import data
 from nuat.config import DataConfig, ThreatConfig
 from nuat.core import digest
 from nuat.errors import InputError
+from nuat.evaluation.class_order import order_by_name
 from nuat.models import external
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
 from nuat.records.settings import read_data_config
 
+_SURELY_PIXELS = 16
+"""Whole L2 radius that is taken to be meant in 1/255; usual ones are 0.5 to 5."""
+
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated, before its images are read."""
+    """A model to look at, before it and its images are read."""
 
     weights: Path | None
-    """Its weights file; none: a stranger's model."""
+    """Weights file. None: a model from a Python file."""
     folder: Path
-    """Where results go."""
+    """Folder of the results."""
     stem: str
-    """How files about it begin."""
+    """Beginning of the names of files about it."""
     threat: ThreatConfig
-    """What it was trained to withstand, as far as it says so."""
+    """Perturbations that it was trained to withstand, or the default."""
     data: DataConfig
-    """Images that it was trained on, as far as it says so."""
+    """Images that it was trained on, or the default."""
     code: str = ""
-    """Digest of a stranger's file: what was begun on another version of it is not gone on with."""
+    """Digest of the Python file, so that results of another version of it are not resumed."""
 
 
 def find_subject(arguments: list[str]) -> Subject:
-    """Return what the first argument names, or say which options it needs besides."""
+    """Return the subject that the first argument names.
+
+    Raises:
+        InputError: there is no such file, or an option is missing that it needs.
+    """
     named, helping = arguments[0], "--help" in arguments
     has_images = helping or any(word.startswith(("--data.name", "--data.path")) for word in arguments)
     if external.names_function(named):
@@ -59,10 +72,13 @@ def find_subject(arguments: list[str]) -> Subject:
 
 
 def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: list[str]) -> ThreatConfig:
-    """Return the ball that is meant where the user names another than the one that the model was trained for.
+    """Return the perturbation set, where the user may have named another than the model was trained for.
 
-    The step of PGD, unless given, keeps its ratio to the radius. A radius of one norm says nothing of another, so it
-    must be given; the step is then a tenth of it.
+    The step of PGD, unless given, keeps its ratio to the radius. With another norm the radius must be given, and the
+    step is a tenth of it.
+
+    Raises:
+        InputError: another norm without a radius, or an L2 radius that was meant in 1/255.
     """
 
     def given(option: str) -> bool:
@@ -70,28 +86,141 @@ def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: list[st
 
     if asked.norm != trained.norm and not given("eps"):
         raise InputError(f"--norm {asked.norm}: give its radius, too, such as --eps 0.5; eps is of {trained.norm}.")
+    if asked.norm == "L2" and asked.eps >= _SURELY_PIXELS and asked.eps == int(asked.eps):
+        raise InputError(
+            f"--eps {asked.eps:g}: pixels are in [0, 1], where this L2 radius is larger than most images. Did you mean "
+            f"{asked.eps:g}/255?"
+        )
     if given("pgd[-_]alpha") or asked == trained:
         return asked
     share = trained.pgd_alpha / trained.eps if asked.norm == trained.norm else 0.1
     return replace(asked, pgd_alpha=share * asked.eps)
 
 
-def check_target(path: Path) -> None:
-    """Refuse a file that could not be written, before hours pass."""
+def result_file(asked: Path | None, folder: Path, name: str) -> Path | None:
+    """Return the file of the results: the one asked for, or ``name`` in ``folder`` or else in the current folder.
+
+    None: neither folder can be written.
+    """
+    if asked is not None:
+        return asked
+    return next((place / name for place in (folder, Path()) if os.access(place, os.W_OK)), None)
+
+
+def check_target(path: Path, keys: frozenset[str] | None = None) -> None:
+    """Refuse a file that could not be written, or may not be replaced, before hours pass.
+
+    Args:
+        path: file of the results.
+        keys: entries by which an existing file is known as results of the same kind. None: any file is replaced.
+
+    Raises:
+        InputError: it is a folder, a device, or another kind of file; or its folder cannot be written.
+    """
     if path.is_dir():
         raise InputError(f"--json {path}: is a folder; give the name of a file.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"--json {path}: is no regular file; give the name of a file.")
+    if keys is not None and path.is_file() and not _holds(path, keys):
+        raise InputError(f"--json {path}: exists and holds no such results of nuat; give another name.")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"--json {path}: no file can be written in {folder}; choose another --json.")
 
 
-def check_fits(weights: Path, dataset: data.Dataset) -> None:
-    """Refuse images of another shape, or another number of classes, than a weights file is for."""
+def _holds(path: Path, keys: frozenset[str]) -> bool:
+    """Return whether a file is a JSON object with these entries."""
+    try:
+        with path.open("rb") as file:
+            if file.read(1) != b"{":  # weights may be gigabytes
+                return False
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and keys <= values.keys()
+
+
+def with_values(arguments: list[str], *flags: str) -> list[str]:
+    """Return the arguments with the word "true" after each of ``flags`` that stands without a value."""
+    found: list[str] = []
+    for word, following in itertools.zip_longest(arguments, arguments[1:]):
+        found.append(word)
+        if word in flags and (following is None or following.startswith("--")):
+            found.append("true")
+    return found
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with the order of its classes."""
+
+    model: nn.Module
+    """Images [B, C, H, W] in [0, 1] to logits [B, N]."""
+    order: tuple[int, ...] | None
+    """The logit of each class of the images. None: logit i is class i."""
+    note: str = ""
+    """A line for the user on the order of the classes; empty: the usual order."""
+
+
+def load_model(
+    named: str, dataset: data.Dataset, device: torch.device, *, class_map: tuple[str, ...] = ()
+) -> LoadedModel:
+    """Return the model that a user names, with its classes in the order of those of the images.
+
+    Args:
+        named: run, weights file, or file.py:function.
+        dataset: images that it is for.
+        device: device of the model.
+        class_map: logit of each class of the images; or the names of the classes of the model, in the order of its
+            logits, or one file of them. Empty: the names that the model brings, if any.
+
+    Raises:
+        InputError: no such model, images of another shape or number of classes, or classes that do not match.
+    """
+    if external.names_function(named):
+        model = external.load(named, device)
+        own = getattr(model, "classes", ())
+        names = tuple(own) if isinstance(own, list | tuple) and all(isinstance(name, str) for name in own) else ()
+    else:
+        weights = checkpoints.weights_file(Path(named))
+        check_fits(weights, dataset, classes=not class_map)
+        model, names = checkpoints.load(weights, device=device), checkpoints.read_info(weights).classes
+    if class_map and all(re.fullmatch(r"\d+", word) for word in class_map):
+        order: tuple[int, ...] | None = tuple(map(int, class_map))
+        if len(class_map) != len(dataset.classes):
+            raise InputError(
+                f"--class-map names {len(class_map)} logits; {dataset.source} has {len(dataset.classes)} classes."
+            )
+        return LoadedModel(model, order)
+    if class_map:
+        names = _names(class_map)
+    order = order_by_name(names, dataset.classes, owner=named, source=dataset.source) if names else None
+    note = "" if order is None else f"{named}: classes matched by name, as their order differs from the images'"
+    return LoadedModel(model, order, note)
+
+
+def _names(class_map: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of classes that ``--class-map`` gives, or those in the file that it names."""
+    if len(class_map) > 1 or not Path(class_map[0]).is_file():
+        return class_map
+    try:
+        text = Path(class_map[0]).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--class-map {class_map[0]}: cannot be read ({error}).") from None
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def check_fits(weights: Path, dataset: data.Dataset, *, classes: bool = True) -> None:
+    """Refuse images of another shape or, unless ``classes`` is false, another number of classes than weights are for.
+
+    Raises:
+        InputError: they do not fit.
+    """
     info = checkpoints.read_info(weights)
     if (dataset.channels, dataset.image_size) != (info.channels, info.image_size):
         raise InputError(
             f"{weights} takes {info.channels} x {info.image_size} images (channels, size), but {dataset.source} has "
             f"{dataset.channels} x {dataset.image_size}."
         )
-    if len(dataset.classes) != len(info.classes):
+    if classes and len(dataset.classes) != len(info.classes):
         raise InputError(f"{weights} has {len(info.classes)} classes, but {dataset.source} has {len(dataset.classes)}.")

@@ -1,4 +1,4 @@
-"""Is a model's robustness to be believed? The checklist of Athalye et al. 2018 and Carlini et al. 2019 as verdicts."""
+"""Checks whether the robustness of a model is to be believed, after Athalye et al. 2018 and Carlini et al. 2019."""
 
 from nuat.diagnostics.examination import Examination, examine
 from nuat.diagnostics.transfer import Surrogate

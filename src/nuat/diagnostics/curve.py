@@ -14,20 +14,20 @@ from nuat.diagnostics.share import Share
 from nuat.diagnostics.verdict import Gap, Status, Verdict, excluding, worst
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Multiples of eps that are attacked, as far as they are below the radius that holds every image."""
+"""Multiples of eps to attack at, as far as they are below the radius of a ball that holds every image."""
 _NEAR_ZERO, _NOT_NEAR = 0.05, 0.10
 _MATTERS = 0.01
 
 
 def unbounded(norm: Norm, shape: Size) -> float:
-    """Return the radius of a ball around any image of ``shape`` [C, H, W] that holds every other: 1, or sqrt(C H W)."""
+    """Return the radius of a ball around an image of ``shape`` [C, H, W] that holds every image: 1, or sqrt(C H W)."""
     return 1.0 if norm == "Linf" else math.sqrt(shape.numel())
 
 
 def judge_curve(curve: Mapping[float, Tensor]) -> Verdict:
-    """Return whether accuracy under PGD never rises with eps, and falls from the smallest radius to the largest.
+    """Judge whether accuracy under PGD never rises with eps, and falls from the smallest radius to the largest.
 
-    ``curve``: eps to withstood, bool [n]. A model that withstands (almost) nothing has no further to fall.
+    ``curve`` maps eps to whether each image withstood PGD, bool [n]. A model that withstands (almost) nothing passes.
     """
     radii = sorted(curve)
     gaps = [Gap.of(curve[small], curve[large]) for small, large in itertools.pairwise(radii)]
@@ -70,13 +70,13 @@ def _falls(fall: Gap, standing: Share) -> Status:
 
 
 def judge_unbounded(withstood: Tensor, eps: float = 1.0) -> Verdict:
-    """Return whether PGD with every image allowed breaks (almost) all; ``withstood`` at that ``eps``, bool [n]."""
+    """Judge whether PGD breaks (almost) every image if it may return any; ``withstood`` at that ``eps``, bool [n]."""
     survivors = Share(int(withstood.sum()), len(withstood))
     status = survivors.judge(allowed=_NEAR_ZERO, excluded=_NOT_NEAR)
     if status is Status.FAIL:
-        meaning = "PGD cannot break images although it may change them at will: it is blind."
+        meaning = "PGD cannot break images although it may change them freely: its gradients say nothing."
     elif status is Status.PASS:
-        meaning = "with every image allowed the attack succeeds, so it works."
+        meaning = "the attack succeeds where it may return any image, so it works."
     else:
         needed = survivors.images_needed(allowed=_NEAR_ZERO, excluded=_NOT_NEAR)
         meaning = f"{survivors.n} images cannot tell; about {needed:,} would."

@@ -1,6 +1,6 @@
-"""The examination: run the attacks that the checks need, once, then let every check judge."""
+"""Examination of a model: run the attacks that the checks need, once, and let every check judge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
-from nuat.attacks.climbable import Climbable
 from nuat.config import ThreatConfig
 from nuat.core.threat import threat as ball_of
 from nuat.data import Images, to_float
@@ -18,7 +17,9 @@ from nuat.diagnostics.plan import plan
 from nuat.diagnostics.ranking import Comparison
 from nuat.diagnostics.transfer import Surrogate, Transferred, check_surrogate, transferred
 from nuat.diagnostics.verdict import Status, Verdict
-from nuat.evaluation.evaluate import Progress, evaluate
+from nuat.evaluation.evaluate import check_arguments, evaluate
+from nuat.evaluation.guarded_model import ClimbableModel, GuardedModel, guarded
+from nuat.evaluation.job_runner import Progress
 from nuat.evaluation.results import Evaluation
 from nuat.hardware import full_precision
 
@@ -28,13 +29,13 @@ _STEPS = 100
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found about a model."""
+    """Verdicts on a model, and the attacks that they rest on."""
 
     verdicts: tuple[Verdict, ...]
     evaluation: Evaluation
-    """The attacks that the verdicts rest on."""
+    """Attacks that the verdicts rest on."""
     left_out: tuple[str, ...] = ()
-    """What could not be asked, each with its reason."""
+    """Attacks and checks that are missing, each with the reason."""
 
     @property
     def failed(self) -> bool:
@@ -60,6 +61,7 @@ def examine(
     n: int | None = 200,
     seed: int = 0,
     batch_size: int = 250,
+    class_map: Sequence[int] | None = None,
     training: Images | None = None,
     surrogate: Surrogate | None = None,
     state_folder: Path | None = None,
@@ -68,22 +70,25 @@ def examine(
     """Return verdicts on whether the robustness of ``model`` under attack is to be believed.
 
     Args:
-        model: images [B, C, H, W] in [0, 1] to logits [B, N].
+        model: images [B, C, H, W] in [0, 1] to logits [B, N]. It may be anybody's, see ``nuat.evaluate``; one without a
+            gradient is a finding, not an error.
         images: test images.
-        threat: norm and radius of the ball, and step of PGD.
-        n: images, class-balanced; none: all. Fewer than some 300 leave checks INCONCLUSIVE.
-        seed: of the random starts, and of the substitute.
+        threat: norm and radius of the ball, and step size of PGD.
+        n: images, class-balanced. None: all images. With fewer than about 300, checks stay INCONCLUSIVE.
+        seed: seed of the random starts and of the substitute.
         batch_size: images attacked at once.
-        training: images on which a substitute learns the model's answers, unless there is a ``surrogate``; without
-            either the checks on transfer are INCONCLUSIVE.
-        surrogate: a model whose adversarial examples are tried on this one.
-        state_folder: where finished batches are kept, so that a call that was cut off goes on.
-        progress: called after each batch.
+        class_map: the logit of the model for each class of the images. None: logit i is class i.
+        training: images on which a substitute learns the answers of the model, if there is no ``surrogate``. Without
+            either, the checks on transfer are INCONCLUSIVE.
+        surrogate: model whose adversarial examples are tried on this one.
+        state_folder: folder that keeps finished batches, so that an interrupted call can be resumed.
+        progress: function called after each batch.
 
     Raises:
-        InputError: as ``nuat.evaluation.evaluate.evaluate``; or a surrogate for other images or fewer classes.
+        InputError: as ``nuat.evaluate``; or a surrogate for other images or fewer classes.
     """
-    climbable = Climbable(model)  # a model without a gradient is a finding, not an error
+    check_arguments(model, images)
+    guard = guarded(model, class_map)
     largest = curve.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))
 
     def attack(names: tuple[str, ...], radius: float, start: int) -> Evaluation:
@@ -91,13 +96,15 @@ def examine(
         step = threat.pgd_alpha if radius == threat.eps else min(largest, 2.5 * radius / _STEPS)
         state = None if state_folder is None else state_folder / f"diagnose-{radius:.6g}-{start}.partial.json"
         return evaluate(
-            climbable,
+            guard,
             images,
             names,
             threat=replace(threat, eps=radius, pgd_alpha=step),
             n=n,
             seed=start,
             batch_size=batch_size,
+            inspected=True,  # the checks look closer
+            warn=lambda _: None,
             state_path=state,
             progress=progress,
         )
@@ -109,19 +116,19 @@ def examine(
     device = next((p.device for p in model.parameters()), x.device)
     x, y = x.to(device), y.to(device).long()
     with full_precision():
-        with eval_mode(model), torch.no_grad():
-            classes = model(x[:1]).shape[1]
+        with eval_mode(guard), torch.no_grad():
+            classes = guard(x[:1]).shape[1]
         if surrogate is not None:
             check_surrogate(surrogate, x[:1], classes)
-        # a missing extra is said before hours pass
-        asked = plan(model, threat, classes=classes, image_size=(x.shape[2], x.shape[3]))
-        local, changes = _local(model, x, y, threat, seed)
+        # a missing extra is reported before hours pass
+        asked = plan(guard, threat, classes=classes, image_size=(x.shape[2], x.shape[3]))
+        local, changes = _local(guard, x, y, threat, seed)
         if surrogate is None:
-            surrogate = substitute.learn(model, training, threat=threat, classes=classes, seed=seed, progress=progress)
+            surrogate = substitute.learn(guard, training, threat=threat, classes=classes, seed=seed, progress=progress)
         carried = None
         if surrogate is not None:
             carried = transferred(
-                model, surrogate, x, y, threat=threat, seed=seed, batch_size=batch_size, progress=progress
+                guard, surrogate, x, y, threat=threat, seed=seed, batch_size=batch_size, progress=progress
             )
     radii = {
         factor * threat.eps: attack(pgd, factor * threat.eps, seed).worst_case
@@ -146,18 +153,18 @@ def examine(
 
 
 def _judge(comparison: Comparison, flags: Mapping[str, Tensor], carried: Transferred | None, changes: float) -> Verdict:
-    """Return a comparison's verdict; those on transfer need a surrogate, and say how good it is."""
+    """Return the verdict of a comparison; one on transfer needs a surrogate, and says how good it is."""
     if strength.TRANSFER not in comparison.weaker:
         return comparison.judge(flags.__getitem__, changes=changes)
     if carried is None:
-        return comparison.undecided("there is no surrogate, and no images of 4 x 4 pixels or more to train one on.")
+        return comparison.undecided("there is no surrogate, and no images of at least 4 x 4 pixels to train one on.")
     return carried.qualify(comparison.judge(flags.__getitem__, changes=changes))
 
 
 def _local(
-    model: nn.Module, x: Tensor, y: Tensor, threat: ThreatConfig, seed: int
+    model: GuardedModel, x: Tensor, y: Tensor, threat: ThreatConfig, seed: int
 ) -> tuple[tuple[Verdict, ...], float]:
-    """Return the verdicts that need no attack, and the share of images on which a random model's draw decides."""
+    """Return the verdicts that need no attack, and the share of images that the draw of a random model decides."""
     generator = torch.Generator(x.device).manual_seed(seed)
     ball = ball_of(threat.norm, threat.eps)
     one_function = modes.judge_randomness(model, x)
@@ -169,4 +176,4 @@ def _local(
     )
     if one_function.status is Status.PASS:
         return verdicts, 0.0
-    return verdicts, modes.changed_by_draws(Climbable(model), x, y, threat=threat, generator=generator)
+    return verdicts, modes.changed_by_draws(ClimbableModel(model), x, y, threat=threat, generator=generator)

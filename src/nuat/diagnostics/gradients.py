@@ -1,4 +1,4 @@
-"""What the gradients themselves look like: there, finite, and pointing the same way nearby."""
+"""Checks of the gradients: that they are not 0, that they are finite, and that they agree nearby."""
 
 from math import ceil
 
@@ -16,7 +16,7 @@ _ALIGNED = 0.2
 
 
 def judge_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
-    """Return whether the loss has a finite gradient other than 0 in the images ``x`` [n, C, H, W]."""
+    """Judge whether the loss has a finite gradient other than 0 in the images ``x`` [n, C, H, W]."""
     gradient = _gradient(model, x, y)
     norms = gradient.flatten(1).abs().amax(dim=1)
     broken = ~torch.isfinite(norms)
@@ -51,12 +51,12 @@ def judge_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
 
 
 def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, ball: Threat, generator: torch.Generator) -> Verdict:
-    """Return whether gradients agree between an image and a random point of its ``ball``.
+    """Judge whether gradients agree between an image and a random point of its ``ball``.
 
     Gradient alignment: the mean cosine of grad L(x) and grad L(x + eta), eta uniform in the ball (Andriushchenko and
     Flammarion 2020, section 4); near 0 after catastrophic overfitting. Curvature is how far the loss after one
     ascent step across the ball (Linf: the FGSM example) is from its linear forecast, relative to it. The threshold is
-    ours. Where a random model's gradients differ as much between two passes on the image itself, nothing is told.
+    our choice. The check is inconclusive if the gradients of two passes on the image itself differ as much.
     """
     here, again = _gradient(model, x, y), _gradient(model, x, y)
     moved = ball.bounds(x).project(x + ball.uniform(x, generator))
@@ -92,7 +92,7 @@ def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, ball: Threat, gen
 
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Return the gradient of the cross-entropy in each image, [n, C, H, W]; 0 where the graph does not reach it."""
+    """Return the gradient of the cross-entropy in each image, [n, C, H, W]; 0 if the graph does not reach it."""
     return torch.cat([_gradient_at_once(model, *part) for part in in_parts(x, y)])
 
 
@@ -107,7 +107,7 @@ def _gradient_at_once(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cosine of each pair of gradients, [n]; 0 where one is 0 or not finite."""
+    """Return the cosine of each pair of gradients, [n]; 0 if one is 0 or not finite."""
     return torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).nan_to_num()
 
 

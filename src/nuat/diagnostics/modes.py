@@ -1,4 +1,4 @@
-"""Is the model one function: the same when asked twice, and nearly the same in training mode?"""
+"""Checks that the model is one function: the same in two passes, and nearly the same in training mode."""
 
 import copy
 
@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from nuat.attacks import PGD, eval_mode
 from nuat.config import ThreatConfig
 from nuat.diagnostics.verdict import Gap, Status, Verdict, excluding, in_parts, worst
+from nuat.evaluation.inspection import beyond_rounding
 
 _MODES_GAP, _MODES_MATTERS = 0.10, 0.05
-_ROUNDING = 16
-"""Units in the last place of a logit that the order of a sum may change."""
 _PASSES, _STEPS = 10, 20
 
 
@@ -22,14 +21,14 @@ def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
     others = torch.stack(more)
     spread = float((others - first).abs().max())
     changed = float((others.argmax(2) != first.argmax(1)).double().mean(dim=1).max())
-    random = bool(_beyond_rounding(first, others).any())
+    random = bool(beyond_rounding(first, others).any())
     return Verdict(
         check="repeated forward passes agree",
         status=Status.FAIL if random else Status.PASS,
         measured={"largest_difference": spread, "predictions_changed": changed, "n": len(x)},
         threshold="logits differ by rounding alone, and predictions only where two classes tie within it",
         meaning=(
-            "the model is random: the other verdicts are of single draws, whose gradients mislead. Attack the "
+            "the model is random: the other verdicts are those of single draws, whose gradients mislead. Attack the "
             "expectation over its draws (AutoAttack's 'rand' version)."
             if random
             else "the model is one function."
@@ -37,36 +36,13 @@ def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
     )
 
 
-def _beyond_rounding(first: Tensor, others: Tensor) -> Tensor:
-    """Return the images, bool [n], on which logits ``others`` [passes, n, N] differ in substance from ``first`` [n, N].
-
-    Kernels that sum in another order each time differ in the last bits. Every logit is held to its own size, as one of
-    -20,000 beside others of 5 says nothing of their rounding; and, unless the prediction changes, a thousandth of the
-    lead of the first class over the second is let pass, at least of the median lead, as a lead may be 0.
-    """
-    moved = others - first
-    rounding = _ROUNDING * torch.finfo(first.dtype).eps * torch.maximum(first.abs(), others.abs())
-    best = first.topk(2, dim=1).values
-    lead = best[:, 0] - best[:, 1]
-    slack = 1e-3 * lead.clamp(min=float(lead.median()))
-    apart = (moved.abs() > rounding + slack[:, None]).any(dim=2)
-
-    before, after = first.argmax(1).expand(len(others), -1), others.argmax(2)
-
-    def of(values: Tensor, classes: Tensor) -> Tensor:
-        return values.gather(2, classes[..., None]).squeeze(2)
-
-    turned = of(moved, after) - of(moved, before) > of(rounding, after) + of(rounding, before)
-    return (apart | ((before != after) & turned)).any(dim=0)
-
-
 def changed_by_draws(
     model: nn.Module, x: Tensor, y: Tensor, *, threat: ThreatConfig, generator: torch.Generator
 ) -> float:
     """Return the share of images that a random model gets right in some forward passes and wrong in others.
 
-    Of ten passes, on ``x`` [n, C, H, W] and on its PGD examples; the larger share. What another draw alone changes is
-    no success of another attack.
+    It is the larger of two shares over ten passes: on ``x`` [n, C, H, W], and on its PGD examples. A verdict that
+    another draw alone changes is no success of another attack.
     """
     alpha = 2.5 * threat.eps / _STEPS
     attack = PGD(model, eps=threat.eps, norm=threat.norm, alpha=alpha, steps=_STEPS, generator=generator)
@@ -97,13 +73,13 @@ def judge_modes(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
     status = worst(*(one.judge(allowed=_MODES_GAP, matters=_MODES_MATTERS) for one in either_way))
     if status is Status.FAIL:
         meaning = (
-            "the mode changes what the model says: it is attacked in evaluation mode, so make sure it is used in it."
+            "the mode changes the predictions: the model is attacked in evaluation mode, so use it in evaluation mode."
         )
     elif status is Status.PASS:
         meaning = "the mode does not matter much."
     else:
         needed = max(one.images_needed(allowed=_MODES_GAP, matters=_MODES_MATTERS) for one in either_way)
-        meaning = f"{gap.n} images cannot tell; about {needed:,} would, if their shares stayed as they are."
+        meaning = f"{gap.n} images cannot tell; about {needed:,} would, at the same shares."
     return Verdict(
         check=check,
         status=status,

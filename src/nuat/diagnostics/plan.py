@@ -1,4 +1,4 @@
-"""Which checks a model can be put to: not every attack is defined for its number of classes, or for every norm."""
+"""Plan of an examination: the attacks and checks that are defined for a norm and a number of classes."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ from nuat.errors import InputError
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be run, and judged."""
+    """Attacks to run, and checks to judge."""
 
     attacks: tuple[str, ...]
     """Names as in ``nuat.attacks.catalogue``, each once."""
     comparisons: tuple[Comparison, ...]
-    """The checks that these attacks decide."""
+    """Checks that these attacks decide."""
     left_out: tuple[str, ...]
-    """A sentence for each attack and each check that is missing, and why."""
+    """One sentence for each attack and check that is missing, with the reason."""
 
 
 def plan(model: nn.Module, threat: ThreatConfig, *, classes: int, image_size: tuple[int, int]) -> Plan:
@@ -48,7 +48,7 @@ def plan(model: nn.Module, threat: ThreatConfig, *, classes: int, image_size: tu
 
 
 def stand_ins(classes: int) -> dict[str, str]:
-    """Return what stands in for an attack that a model of so few classes does not have, as in AutoAttack."""
+    """Return the replacement of each attack that needs more classes, as in AutoAttack."""
     return {} if classes >= 4 else {"apgd-t": "apgd-dlr" if classes == 3 else "apgd-ce"}
 
 

@@ -1,4 +1,4 @@
-"""A check that compares two attacks, or two groups of them, on the same images."""
+"""Checks that compare two attacks, or two groups of attacks, on the same images."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from torch import Tensor
 from nuat.diagnostics.verdict import Gap, Status, Verdict, doubted, excluding, judge_gap
 
 Flags = Callable[[str], Tensor]
-"""Name of an attack to the images that withstood it, bool [n]."""
+"""Function of the name of an attack that returns whether each image withstood it, bool [n]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,25 +20,25 @@ class Comparison:
     weaker: tuple[str, ...]
     stronger: tuple[str, ...]
     together: bool = False
-    """Judge what ``weaker`` adds to ``stronger`` rather than itself against it: nothing is set off."""
+    """Whether to judge what ``weaker`` adds to ``stronger``, instead of one against the other."""
     allowed: float = 0.0
-    """Gap in [0, 1] up to which nothing is wrong."""
+    """Gap in [0, 1] that is allowed."""
     matters: float = 0.01
-    """Size above it that a PASS excludes. Ours: one point."""
+    """Gap above the allowed one that a PASS excludes; one point is our choice."""
     asks: str
     passes: str
     fails: str
 
     @property
     def draws_more(self) -> bool:
-        """Whether ``weaker`` has more chances than ``stronger``: of a random model, its draws alone then make a gap."""
+        """Whether ``weaker`` has more tries than ``stronger``, so that the draws of a random model alone make a gap."""
         return self.together or len(self.weaker) > len(self.stronger)
 
     def judge(self, flags: Flags, *, changes: float = 0.0) -> Verdict:
         """Return the verdict on attacks that have been run.
 
-        ``changes`` is the share of images whose verdict changes from one forward pass to the next, 0 but for a random
-        model. Where draws alone make a gap, one that they could explain is no FAIL; what a PASS asks stays as it is.
+        ``changes`` is the share of images whose verdict changes from one forward pass to the next, which is 0 unless
+        the model is random. A gap that the draws alone could explain is no FAIL; a PASS needs the same as before.
         """
         weaker, stronger = withstood(flags, self.weaker), withstood(flags, self.stronger)
         gap = Gap.of(weaker & stronger if self.together else weaker, stronger)
@@ -60,9 +60,9 @@ class Comparison:
         return doubted(verdict, because, {"changed_by_draws": changes})
 
     def among(self, names: Collection[str], stand_ins: Mapping[str, str]) -> "Comparison | None":
-        """Return the check with those of its attacks that are in ``names``; none where a side has none left.
+        """Return the check with the attacks that are in ``names``; None: a side has no attack left.
 
-        ``stand_ins`` names what takes the place of some attacks first.
+        ``stand_ins`` gives the replacements of attacks, which are applied first.
         """
         weaker, stronger = (
             tuple(dict.fromkeys(found for name in side if (found := stand_ins.get(name, name)) in names))
@@ -71,11 +71,11 @@ class Comparison:
         return replace(self, weaker=weaker, stronger=stronger) if weaker and stronger else None
 
     def undecided(self, because: str) -> Verdict:
-        """Return the verdict where nothing could be measured."""
+        """Return the verdict if nothing could be measured."""
         threshold = excluding(self.asks, self.allowed + self.matters)
         return Verdict(check=self.check, status=Status.INCONCLUSIVE, threshold=threshold, meaning=because)
 
 
 def withstood(flags: Flags, names: Sequence[str]) -> Tensor:
-    """Return which images withstood all the attacks of these names, bool [n]."""
+    """Return whether each image withstood all attacks of these names, bool [n]."""
     return torch.stack([flags(name) for name in names]).all(dim=0)

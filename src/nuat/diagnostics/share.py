@@ -1,4 +1,4 @@
-"""A share of the images as a test, as ``verdict`` judges a gap."""
+"""Share of the images that have a property, judged as a test like the gaps of ``verdict``."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from nuat.evaluation.results import wilson_interval
 
 @dataclass(frozen=True)
 class Share:
-    """How many of n images have a property that few should have."""
+    """Number of images, of n, that have a property that few should have."""
 
     count: int
     n: int
@@ -24,11 +24,11 @@ class Share:
         return wilson_interval(self.count, self.n)
 
     def judge(self, *, allowed: float, excluded: float) -> Status:
-        """Return FAIL above ``allowed`` beyond doubt, PASS if at most that and ``excluded`` is ruled out."""
+        """Return FAIL if the share is surely above ``allowed``, PASS if it is not and ``excluded`` is ruled out."""
         return decide(self.value, self.interval, allowed=allowed, excluded=excluded)
 
     def images_needed(self, *, allowed: float, excluded: float) -> int:
-        """Return how many images would decide it if the share stayed as it is, about; at least n."""
+        """Return about how many images would decide at the same share, at least n."""
 
         def decides(n: int) -> bool:
             grown = wilson_interval(round(self.count * n / self.n), n)

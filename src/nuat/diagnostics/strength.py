@@ -2,8 +2,8 @@
 
 Sources: Athalye et al. 2018, section 3.1; Carlini et al. 2019.
 
-Every check compares two attacks, or two groups of them, on the same images. A group breaks what any of its members
-does.
+Every check compares two attacks, or two groups of attacks, on the same images. A group breaks an image if any of its
+members does.
 """
 
 from nuat.attacks.lineups import STANDARD
@@ -19,7 +19,7 @@ OTHERS = (
     "adaptive-nuclear-100",
     "adaptive-logit-100",
 )
-"""Attacks that AutoAttack does not hold: with a target, and with knowledge of the defense."""
+"""Attacks that AutoAttack lacks: with a target, and with knowledge of the defense."""
 RESTARTS = "pgd-100 from 3 starts"
 TRANSFER = "transfer from a surrogate"
 """Like RESTARTS, an attack that the examination adds to those of the catalogue; their names have a space."""
@@ -120,7 +120,7 @@ COMPARISONS = (
         fails="PGD flatters the model: its gradients mislead plain attacks; report AutoAttack.",
     ),
 )
-"""The checks, in the order in which they are told."""
+"""The checks, in the order of the report."""
 
 ATTACKS = tuple(
     dict.fromkeys(("clean", *(name for c in COMPARISONS for name in (*c.weaker, *c.stronger) if " " not in name)))

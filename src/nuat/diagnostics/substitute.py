@@ -1,7 +1,7 @@
-"""A substitute: a small network that has learnt to answer as the examined model does (Papernot et al. 2017).
+"""Substitute: a small network that has learnt the answers of the examined model (Papernot et al. 2017).
 
-It sees the model's answers alone, neither its gradients nor the true labels: what it teaches an attacker, a black box
-gives away. Its gradients are honest even where the model's are masked.
+It sees the answers alone, neither the gradients nor the true labels, as an attacker of a black box would. Its gradients
+are honest even if those of the model are masked.
 
 | paper | here |
 |---|---|
@@ -9,8 +9,8 @@ gives away. Its gradients are honest even where the model's are masked.
 | F, the substitute | ``network`` |
 | lambda sgn(grad F_O(x)), Jacobian-based augmentation | a step along the substitute's gradient, eps at most |
 
-The paper grows a handful of images over some rounds; here training images are at hand, and each is moved anew, by noise
-and then along the gradient, whenever it is drawn. Network, optimiser and numbers are ours.
+The paper starts from a few images and adds to them in rounds. Here there are training images, and each is moved by
+noise and then along the gradient whenever it is drawn. Network, optimiser and numbers are our choices.
 """
 
 import torch
@@ -24,14 +24,14 @@ from nuat.core.threat import Threat
 from nuat.core.threat import threat as ball_of
 from nuat.data import Images, class_balanced, to_float
 from nuat.diagnostics.transfer import Surrogate
-from nuat.evaluation.evaluate import Progress
+from nuat.evaluation.job_runner import Progress
 from nuat.models import build
 
 BATCHES = 400
-"""Updates of the substitute. They bound what it costs, whatever the number of images."""
+"""Updates of the substitute, which bound its cost whatever the number of images."""
 _BATCH = 64
 QUERIES = 2 * BATCHES * _BATCH
-"""Answers that the model gives at most: under a hundredth of what the other checks ask of it."""
+"""Passes of the model at most, under a hundredth of those of the other checks."""
 _LEARNING_RATE = 2e-3
 _LEAST_SIDE = 4
 
@@ -45,22 +45,22 @@ def learn(
     seed: int,
     progress: Progress | None = None,
 ) -> Surrogate | None:
-    """Return a network of the quickstart's kind that imitates ``model``, on its device; none for want of images.
+    """Return a small network that imitates ``model``, on its device; None: there are no images to train it on.
 
     Args:
-        model: images [B, C, H, W] in [0, 1] to logits [B, N]; it is asked at most ``QUERIES`` times, in evaluation
-            mode, each module's mode is restored.
-        images: to ask it of; their labels only choose them, class-balanced. The network takes 4 x 4 pixels or more.
-        threat: the ball in which adversarial examples will be looked for, and images are moved here.
+        model: images [B, C, H, W] in [0, 1] to logits [B, N], passed at most ``QUERIES`` images in evaluation mode; the
+            mode of each module is restored.
+        images: images to train on, of at least 4 x 4 pixels; their labels only choose a class-balanced part of them.
+        threat: ball in which images are moved, that of the adversarial examples.
         classes: N.
-        seed: of the weights, the order and the noise.
-        progress: called with the number of updates.
+        seed: seed of the weights, the order and the noise.
+        progress: function called with the number of updates.
     """
     if images is None or len(images) == 0 or min(images.image_size) < _LEAST_SIDE:
         return None
     ball = ball_of(threat.norm, threat.eps)
     device = next((p.device for p in model.parameters()), images.device)
-    order = torch.Generator().manual_seed(seed)  # the CPU's, as the images' indices are there
+    order = torch.Generator().manual_seed(seed)  # on the CPU, like the indices of the images
     noise = torch.Generator(device).manual_seed(seed)
     chosen = class_balanced(images.labels, min(len(images), BATCHES * _BATCH), seed=0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -91,9 +91,9 @@ def learn(
 def _answered(
     model: nn.Module, network: nn.Module, x: Tensor, ball: Threat, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return images [2 B, C, H, W] around ``x`` [B, C, H, W], and the classes [2 B] that ``model`` takes them for."""
+    """Return images [2 B, C, H, W] around ``x`` [B, C, H, W], and the predictions [2 B] of ``model`` on them."""
     bounds = ball.bounds(x)
-    # all sizes up to the radius, so that the substitute also knows the images themselves
+    # steps of all sizes up to the radius: the substitute must also know the images themselves
     share = torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device)
     noisy = bounds.project(x + share * ball.uniform(x, generator))
     with eval_mode(model), torch.no_grad():

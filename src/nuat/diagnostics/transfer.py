@@ -6,42 +6,44 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nuat.attacks import MIFGSM, PGD, Attack, Transfer, eval_mode
+from nuat.attacks import eval_mode
+from nuat.attacks.transfer import usual_transfer
 from nuat.config import ThreatConfig
 from nuat.diagnostics.verdict import Status, Verdict, doubted, in_parts
 from nuat.errors import InputError
-from nuat.evaluation.evaluate import Progress
+from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import check_logits
+from nuat.evaluation.job_runner import Progress
 
 _AGREES = 0.6
-"""Agreement below which a surrogate says nothing of the model; ours."""
+"""Agreement below which a surrogate says nothing about the model; our choice."""
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A model whose gradients are followed in place of the examined one's."""
+    """Model whose gradients are followed instead of those of the examined model."""
 
     model: nn.Module
     """Images [B, C, H, W] in [0, 1] to logits [B, N]."""
     source: str
-    """Where it comes from, for people."""
+    """Origin of the model, for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transferred:
-    """What became of examples that were made on a surrogate."""
+    """Outcome of examples that were made on a surrogate."""
 
     withstood: Tensor
     """Whether the examined model withstood each, bool [n], on the host."""
     agreement: float
     """Share of the clean images that both models take for the same class."""
     needed: float
-    """Agreement from which the surrogate says something of the model."""
+    """Least agreement at which the surrogate says something about the model."""
     source: str
-    """Where the surrogate comes from."""
+    """Origin of the surrogate."""
 
     def qualify(self, verdict: Verdict) -> Verdict:
-        """Return a verdict on these examples with its grounds; a FAIL stands, but a poor surrogate allows no PASS."""
+        """Return a verdict on these examples with its grounds: a FAIL stands, but a poor surrogate allows no PASS."""
         grounds: dict[str, Any] = {
             "surrogate": self.source,
             "agreement": self.agreement,
@@ -51,18 +53,18 @@ class Transferred:
             return doubted(verdict, None, grounds)
         return doubted(
             verdict,
-            f"the surrogate ({self.source}) answers as the model does on {self.agreement:.0%} of the images, and at "
-            f"least {self.needed:.0%} are needed: it can tell nothing. Give a better one, a model trained on the same "
-            "images, with --surrogate.",
+            f"the surrogate ({self.source}) agrees with the model on {self.agreement:.0%} of the images; at least "
+            f"{self.needed:.0%} are needed. Give a better one with --surrogate, such as a model trained on the same "
+            "images.",
             grounds,
         )
 
 
 def check_surrogate(surrogate: Surrogate, x: Tensor, classes: int) -> None:
-    """Refuse a surrogate that does not take the images ``x`` [B, C, H, W], or has fewer logits than ``classes``.
+    """Check that a surrogate takes the images ``x`` [B, C, H, W] and has a logit for each of ``classes``.
 
     Raises:
-        InputError: so.
+        InputError: it does not.
     """
     like = next(surrogate.model.parameters(), x)
     try:
@@ -85,20 +87,12 @@ def transferred(
 ) -> Transferred:
     """Attack ``surrogate`` and judge its examples for ``x`` [n, C, H, W], ``y`` [n] by ``model``.
 
-    Linf: MI-FGSM of 10 steps with mu 1, the settings that Dong et al. 2018 found to transfer, better than PGD does. L2,
-    which it is not defined for here: 40 steps of PGD, which cross the ball two and a half times.
-
     Raises:
         InputError: the model's logits are not finite.
     """
+    followed = guarded(surrogate.model)
     generator = torch.Generator(next(surrogate.model.parameters(), x).device).manual_seed(seed)
-
-    def make(other: nn.Module) -> Attack:
-        if threat.norm == "Linf":
-            return MIFGSM(other, eps=threat.eps, steps=10, mu=1.0)
-        return PGD(other, eps=threat.eps, norm="L2", alpha=threat.eps / 16, steps=40, generator=generator)
-
-    attack = Transfer(model, surrogate=surrogate.model, make=make)
+    attack = usual_transfer(model, followed, norm=threat.norm, eps=threat.eps, generator=generator)
     withstood: list[Tensor] = []
     for start in range(0, len(x), batch_size):
         part, labels = x[start : start + batch_size], y[start : start + batch_size]
@@ -110,16 +104,16 @@ def transferred(
         withstood.append((logits.argmax(dim=1) == labels).cpu())
         if progress is not None:
             progress("transfer", min(start + batch_size, len(x)), len(x))
-    agreement, needed = _agreement(model, surrogate.model, x)
+    agreement, needed = _agreement(model, followed, x)
     return Transferred(withstood=torch.cat(withstood), agreement=agreement, needed=needed, source=surrogate.source)
 
 
 def _agreement(model: nn.Module, surrogate: nn.Module, x: Tensor) -> tuple[float, float]:
-    """Return the share of ``x`` [n, C, H, W] on which both give one answer, and the share from which that counts."""
+    """Return the share of ``x`` [n, C, H, W] on which both models agree, and the share that is needed."""
     with torch.no_grad(), eval_mode(model), eval_mode(surrogate):
         pairs = [(model(part).argmax(1).cpu(), _predictions(surrogate, part)) for (part,) in in_parts(x)]
     mine, other = (torch.cat(answers) for answers in zip(*pairs, strict=True))
-    # a constant agrees as often as the commonest answer comes; a surrogate must be wrong at most half as often
+    # a constant agrees as often as the commonest answer occurs; a surrogate must be wrong at most half as often
     commonest = float(torch.bincount(mine).max()) / len(mine)
     return float((mine == other).double().mean()), max(_AGREES, (1.0 + commonest) / 2)
 

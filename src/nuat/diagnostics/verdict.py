@@ -1,8 +1,8 @@
-"""A verdict: what was measured, against which threshold, and what to believe.
+"""Verdicts: the measurement, the threshold, and what to believe.
 
-A gap between two attacks is judged as a test, not as a bare difference: FAIL needs a gap above what is allowed that the
-images can show (the whole 95 % interval lies above it), PASS needs a gap that is allowed, and that one which matters is
-excluded (the interval ends below it); anything between is INCONCLUSIVE, with the number of images that would decide it.
+A gap between two attacks is judged as a test, not as a bare difference. FAIL: the whole 95 % interval lies above the
+allowed gap. PASS: the gap is allowed, and the interval ends below a gap that matters. Anything between is
+INCONCLUSIVE, with the number of images that would decide it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ _AT_ONCE = 250
 
 
 class Status(StrEnum):
-    """How a check came out."""
+    """Outcome of a check."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -28,18 +28,18 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One check's outcome."""
+    """Outcome of one check, with its grounds."""
 
     check: str
     """Name of the check."""
     status: Status
-    """How it came out."""
+    """Outcome."""
     measured: Mapping[str, Any] = field(default_factory=dict)
-    """What was measured, as JSON values."""
+    """Measurements, as JSON values."""
     threshold: str
-    """What was asked for, in words with its number."""
+    """Threshold, in words with its number."""
     meaning: str
-    """One sentence: what to believe."""
+    """One sentence on what to believe."""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -54,23 +54,23 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Gap:
-    """How many images an attack that ought to be the weaker of two breaks beyond the stronger, and the reverse."""
+    """Numbers of images that only one of two attacks breaks, the first of which should be the weaker."""
 
     weaker_only: int
-    """Images that only the attack which ought to be weaker breaks."""
+    """Images that only the supposedly weaker attack breaks."""
     stronger_only: int
-    """Images that only the other breaks."""
+    """Images that only the other attack breaks."""
     n: int
     """Images in all."""
 
     @classmethod
     def of(cls, weaker: Tensor, stronger: Tensor) -> "Gap":
-        """Return the gap of two attacks from which images withstood each, bool [n]."""
+        """Return the gap between two attacks, given whether each image withstood them, bool [n]."""
         return cls(int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum()), len(weaker))
 
     @property
     def value(self) -> float:
-        """Accuracy under the stronger attack minus that under the weaker: above 0 where something is wrong."""
+        """Accuracy under the stronger attack minus accuracy under the weaker one: above 0 if something is wrong."""
         return (self.weaker_only - self.stronger_only) / self.n
 
     @property
@@ -79,13 +79,13 @@ class Gap:
         return paired_interval(self.weaker_only, self.stronger_only, self.n)
 
     def judge(self, *, allowed: float, matters: float) -> Status:
-        """Return FAIL above ``allowed`` beyond doubt, PASS if at most that and ``allowed + matters`` is excluded."""
+        """Return FAIL if the gap is surely above ``allowed``, PASS if not and ``allowed + matters`` is excluded."""
         return decide(self.value, self.interval, allowed=allowed, excluded=allowed + matters)
 
     def images_needed(self, *, allowed: float, matters: float) -> int:
-        """Return how many images would decide it if their shares stayed as they are; at least n.
+        """Return how many images would decide at the same shares, at least n.
 
-        There always is such a number: a gap that is allowed ends as PASS, and any above as FAIL.
+        There always is such a number: an allowed gap ends as PASS, any larger one as FAIL.
         """
 
         def decides(n: int) -> bool:
@@ -116,30 +116,30 @@ def decide(value: float, interval: tuple[float, float], *, allowed: float, exclu
 
 
 def worst(*statuses: Status) -> Status:
-    """Return FAIL if any is, else INCONCLUSIVE if any is, else PASS."""
+    """Return the worst of the outcomes: FAIL, then INCONCLUSIVE, then PASS."""
     return next((status for status in (Status.FAIL, Status.INCONCLUSIVE) if status in statuses), Status.PASS)
 
 
 def excluding(asks: str, excluded: float, unit: str = " points") -> str:
-    """Return a threshold in words with what a PASS excludes, ``excluded`` in [0, 1]."""
+    """Return the threshold ``asks`` in words, with what a PASS excludes; ``excluded`` in [0, 1]."""
     return f"{asks} (PASS: more than {100 * excluded:g}{unit} is excluded)"
 
 
 def doubted(verdict: Verdict, because: str | None, grounds: Mapping[str, Any]) -> Verdict:
-    """Return ``verdict`` with more of what was measured; given a reason, INCONCLUSIVE for it instead of as it was."""
+    """Return ``verdict`` with more measurements; with a reason, it becomes INCONCLUSIVE."""
     grown = replace(verdict, measured={**verdict.measured, **grounds})
     return grown if because is None else replace(grown, status=Status.INCONCLUSIVE, meaning=because)
 
 
 def fewest(n: int, decides: Callable[[int], bool]) -> int:
-    """Return a number of images from ``n`` that decides, up to a quarter more than the fewest."""
+    """Return a number of images from ``n`` on that decides, at most a quarter above the fewest."""
     while n < 10**18 and not decides(n):
         n = n * 5 // 4 + 1
     return n
 
 
 def in_parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the tensors, all of n images, in equal parts that fit into memory."""
+    """Yield tensors of n images each in equal parts that fit into memory."""
     parts = -(-len(tensors[0]) // _AT_ONCE)
     return zip(*(tensor.chunk(parts) for tensor in tensors), strict=True)
 
@@ -149,17 +149,17 @@ def judge_gap(check: str, gap: Gap, *, allowed: float, matters: float, asks: str
 
     Args:
         check: name of the check.
-        gap: what was measured.
-        allowed: gap in [0, 1] up to which nothing is wrong.
-        matters: size above it that PASS must exclude.
-        asks: the threshold in words.
-        passes: what a PASS means.
-        fails: what a FAIL means.
+        gap: measured gap.
+        allowed: gap in [0, 1] that is allowed.
+        matters: gap above the allowed one that a PASS must exclude.
+        asks: threshold in words.
+        passes: meaning of a PASS.
+        fails: meaning of a FAIL.
     """
     status = gap.judge(allowed=allowed, matters=matters)
     if status is Status.INCONCLUSIVE:
         needed = gap.images_needed(allowed=allowed, matters=matters)
-        meaning = f"{gap.n} images cannot tell; about {needed:,} would, if their shares stayed as they are."
+        meaning = f"{gap.n} images cannot tell; about {needed:,} would, at the same shares."
     else:
         meaning = passes if status is Status.PASS else fails
     threshold = excluding(asks, allowed + matters)

@@ -1,46 +1,45 @@
-"""Evaluation: model x attacks -> accuracy of each, per example and in the worst case. It knows nothing of defenses.
+"""Evaluation: a model and attacks to a verdict on each image. It knows nothing of defenses.
 
-Every attack runs in full precision with the model in evaluation mode, batch by batch, each batch with random draws
-seeded by (seed, kind of attack, position): finished batches can be kept, an evaluation that was cut off goes on to
-the same numbers, and PGD-20 read off PGD-100's trajectory is PGD-20 run alone.
+Every attack runs in full precision with the model in evaluation mode, batch by batch. Each batch has random draws
+seeded by (seed, kind of attack, position). So finished batches can be kept, an interrupted evaluation goes on to the
+same numbers, and PGD-20 read off the trajectory of PGD-100 equals PGD-20 run alone.
 
-No time goes into images that are lost already. An image that is misclassified as it is counts as broken by every
-attack; AutoAttack takes only what the attacks before it left standing. Attacks search on a copy of the model whose
-batch norms are folded into its convolutions (``nuat.models.folding``). What they find counts only if a fresh forward
-pass of the model itself denies the label, and if it lies within the ball and the box.
+No time goes into images that are already lost: an image that is misclassified without an attack counts as broken by
+every attack, and AutoAttack takes only what the attacks before it left standing. Attacks search on a copy of the model
+whose batch norms are folded into its convolutions (``nuat.models.folding``). A success counts only if a fresh forward
+pass of the model itself denies the label, on an example within the ball and the box.
+
+Nothing of the model is trusted: every pass goes through ``nuat.evaluation.guarded_model``.
 """
 
-import contextlib
 import json
-import time
+import math
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
-from nuat.attacks.catalogue import jobs
-from nuat.attacks.jobs import Job, Takes
+from nuat.attacks.catalogue import jobs, look_up
+from nuat.attacks.jobs import Takes
 from nuat.config import ThreatConfig
 from nuat.core import digest
-from nuat.core.pass_counter import PassCounter
-from nuat.core.random import seed_from
-from nuat.core.threat import Threat
 from nuat.core.threat import threat as ball
 from nuat.data import Images, ImageSet, class_balanced, to_float
 from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError
-from nuat.evaluation.inspection import check_logits
+from nuat.evaluation.guarded_model import ClimbableModel, guarded
+from nuat.evaluation.inspection import check_logits, inspect, no_gradient
+from nuat.evaluation.job_runner import JobRunner, Progress
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
 
-Progress = Callable[[str, int, int], None]
-"""Called with the attack's name, the images finished, and the images in all."""
+Warn = Callable[[str], None]
+"""Function called with one warning about the model."""
 
 
 def evaluate(
@@ -52,6 +51,11 @@ def evaluate(
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 250,
+    class_map: Sequence[int] | None = None,
+    black_box: bool = False,
+    surrogate: nn.Module | None = None,
+    inspected: bool = False,
+    warn: Warn | None = None,
     state_path: Path | None = None,
     progress: Progress | None = None,
     world: World = ALONE,
@@ -59,61 +63,109 @@ def evaluate(
     """Attack a class-balanced part of ``images`` and return what the model withstands.
 
     Args:
-        model: images [B, C, H, W] in [0, 1] to logits [B, N]; every module's mode is restored.
-        images: with their labels; of a ``StreamedSet`` only those that are attacked are decoded.
+        model: images [B, C, H, W] in [0, 1] to logits [B, N]. It may be anybody's: it gets copies of the images, its
+            output is checked on every batch, and the mode of every module is restored.
+        images: images with labels, such as a ``nuat.data.ImageSet``. Of a ``StreamedSet`` only the images that are
+            attacked are decoded.
         attacks: names as in ``nuat.attacks.catalogue.CATALOGUE``.
-        threat: norm and radius of the ball, and step of PGD.
-        n: images, class-balanced and the same for every call; none: all.
-        seed: of the random starts.
+        threat: norm and radius of the ball, and step size of PGD.
+        n: images, class-balanced and the same in every call. None: all images.
+        seed: seed of the random starts.
         batch_size: images attacked at once.
-        state_path: file that keeps finished batches; a call with the same model, images and settings goes on from
-            it, and it is removed at the end. None: nothing is kept.
-        progress: called after each batch.
-        world: processes that each call this and share the batches; all get the same result, that of one process.
+        class_map: the logit of the model for each class of the images. None: logit i is class i.
+        black_box: whether to run only attacks that need no gradient: those among ``attacks``, Square, and transfer from
+            ``surrogate``.
+        surrogate: model that the attack ``transfer`` follows the gradients of.
+        inspected: whether the caller vouches for the model, so that it is neither inspected nor refused for want of a
+            gradient.
+        warn: function called with each warning about the model. None: ``warnings.warn``.
+        state_path: file that keeps finished batches. A call with the same model, images and settings resumes from it;
+            it is removed at the end. None: nothing is kept.
+        progress: function called after each batch.
+        world: processes that each make this call and share the batches; all return the result of one process.
+
+    Returns:
+        The verdict on each image for each attack, with the warnings.
 
     Raises:
-        InputError: an unknown or repeated attack, more images asked for than there are, logits that are not finite
-            or do not fit the labels, a missing extra.
+        InputError: an unknown or repeated attack, more images than there are, a model that fails or whose logits do
+            not fit the labels, attacks by gradients on a model without one, a missing extra.
+
+    Example:
+        >>> import torch
+        >>> import nuat
+        >>> from nuat.config import ThreatConfig
+        >>> from nuat.data import ImageSet
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randint(0, 256, (20, 1, 4, 4), dtype=torch.uint8)
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+        >>> labels = model(x / 255).argmax(1)
+        >>> found = nuat.evaluate(model, ImageSet(x, labels), ("clean", "pgd-5"), threat=ThreatConfig(eps=0.1))
+        >>> found.accuracy("clean")
+        1.0
+        >>> found.accuracy("pgd-5") < 1.0
+        True
     """
-    jobs(attacks, model, threat)  # what cannot be run is said before anything is
+    check_arguments(model, images)
+    jobs(attacks, model, threat, surrogate=surrogate)  # refuse what cannot be run before anything runs
     if len(images) == 0:
         raise InputError("there are no images to evaluate on.")
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
     if n is not None and not 1 <= n <= len(images):
-        raise InputError(f"n={n}: expected 1 to {len(images)}, the number of test images; none takes all.")
+        raise InputError(f"n={n}: expected 1 to {len(images)}, the number of test images, or None for all.")
+    _check_l2_radius(threat, images)
     device = next((p.device for p in model.parameters()), images.device)
     indices = torch.arange(len(images)) if n is None else class_balanced(images.labels.cpu(), n, seed=0)
     chosen = images.select(indices).to(device)
+    guard = guarded(model, class_map)
+    surrogate = None if surrogate is None else guarded(surrogate)
+    target = ClimbableModel(guard)
     found: dict[str, AttackResult] = {}
-    with eval_mode(model), full_precision():
-        logits = _first_logits(model, chosen, batch_size)
-        run = _Evaluating(
-            model=model,
-            search=folded(model, to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]),
+    with eval_mode(target), full_precision():
+        logits = _first_logits(target, chosen, batch_size)
+        told = _Warnings(warn, world)
+        if black_box:
+            attacks = _without_gradients(attacks, surrogate)
+            told.add(_black_box(attacks))
+        if not inspected:
+            told.add(*inspect(guard, chosen))
+            _check_gradient(guard, chosen, attacks)
+        first_x, first_y = to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]
+        copy = folded(model, first_x, first_y)
+        search = target if copy is model else ClimbableModel(guarded(copy, class_map))
+        run = JobRunner(
+            model=target,
+            search=search,
             images=chosen,
             threat=ball(threat.norm, threat.eps),
             seed=seed,
             batch_size=batch_size,
             partial=PartialResults(
-                state_path if world.leads else None, _key(model, chosen, logits, threat, seed, batch_size)
+                state_path if world.leads else None,
+                _key(target, chosen, logits, threat, seed, batch_size, guard.order),
             ),
             progress=progress,
             world=world,
         )
         run.partial.share(world)
         with run.partial.kept():
-            first = jobs(["clean"], model, threat)[0]
+            first = jobs(["clean"], target, threat)[0]
             (clean,) = run.attack(first, first, torch.ones(len(chosen), dtype=torch.bool))
             found["clean"], standing = clean, clean.correct
-            planned = (jobs(attacks, target, threat, logits.shape[1]) for target in (run.search, model))
+            planned = (
+                jobs(attacks, searched, threat, logits.shape[1], surrogate=surrogate) for searched in (search, target)
+            )
             for job, exact in zip(*planned, strict=True):
                 if job.takes is not Takes.ALL:
-                    # what stops at a success of the copy might stop too early for the model
+                    # an attack that stops at a success of the copy might stop too early for the model
                     searched = exact if job.stops_early else job
                     results = run.attack(searched, exact, standing if job.takes is Takes.STANDING else clean.correct)
                     found.update((result.name, result) for result in results)
                     standing = torch.stack([standing, *(result.correct for result in results)]).all(dim=0)
+        if run.partial.failure:
+            told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
+        told.add(*_nonfinite_gradients(target, search))
     return Evaluation(
         results=tuple(found[name] for name in attacks),
         indices=indices,
@@ -124,132 +176,93 @@ def evaluate(
         images=digest.of_tensors(chosen.images, chosen.labels),
         hardware=describe(device),
         versions=versions(),
+        warnings=tuple(told.texts),
     )
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """What an attack found on a batch."""
+class _Warnings:
+    """The warnings of an evaluation, each passed on at once by the first process."""
 
-    flags: dict[str, Tensor]
-    """By attack of the job, bool [B] on the host: what withstood it."""
-    cost: dict[str, Any]
-    """Seconds, and images forward and backward."""
+    def __init__(self, warn: Warn | None, world: World) -> None:
+        self.texts: list[str] = []
+        self._warn = warn
+        self._leads = world.leads
+
+    def add(self, *texts: str) -> None:
+        """Keep warnings and pass them on."""
+        for text in texts:
+            self.texts.append(text)
+            if self._warn is not None and self._leads:
+                self._warn(text)
+            elif self._leads:
+                warnings.warn(text, stacklevel=3)  # the line that called evaluate()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Evaluating:
-    """An evaluation on its way: what every job of it shares."""
+def check_arguments(model: object, images: object) -> None:
+    """Refuse a model that is no module and images that are no set of images.
 
-    model: nn.Module
-    """What is judged."""
-    search: nn.Module
-    """What attacks search on: the same function."""
-    images: ImageSet
-    threat: Threat
-    seed: int
-    batch_size: int
-    partial: PartialResults
-    progress: Progress | None
-    world: World
+    Raises:
+        InputError: with what was expected.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected a torch.nn.Module; got a {type(model).__name__}.")
+    if not (hasattr(images, "labels") and hasattr(images, "select")):
+        raise InputError(
+            f"images: expected a set of images with labels; got a {type(images).__name__}. Give "
+            "nuat.data.ImageSet(images, labels) with uint8 images [N, C, H, W]; of floats in [0, 1], "
+            "(255 * x).round().byte()."
+        )
 
-    def attack(self, job: Job, exact: Job, takes: Tensor) -> tuple[AttackResult, ...]:
-        """Run a job on the images ``takes``, bool [n], batch by batch, and return the result of each of its attacks.
 
-        ``job`` searches on the copy, ``exact`` is the same on the model itself. Several processes take batches in turn;
-        a batch draws from a seed of its own, so that it does not matter which process takes it.
-        """
-        positions = takes.nonzero().squeeze(1)
-        longest = job.names[-1]
-        starts = range(0, len(positions), self.batch_size)
-        for first in range(0, len(starts), self.world.size):
-            together = starts[first : first + self.world.size]
-            left = [start for start in together if not self.partial.has(job.key, start)]
-            if left:
-                self._round(job, exact, positions, left)
-            if self.progress is not None:
-                self.progress(longest, min(together[-1] + self.batch_size, len(positions)), len(positions))
-        return tuple(self._result(job, name, positions) for name in job.names)
+def _check_l2_radius(threat: ThreatConfig, images: Images) -> None:
+    """Refuse an L2 radius that is larger than any image, and name its likely meaning."""
+    largest = math.sqrt(images.channels * math.prod(images.image_size))
+    if threat.norm == "L2" and threat.eps > largest * (1 + 1e-9):
+        raise InputError(
+            f"eps={threat.eps:g}: images of this size with pixels in [0, 1] are at most {largest:.4g} apart in L2. "
+            f"Did you mean {threat.eps:g}/255?"
+        )
 
-    def _round(self, job: Job, exact: Job, positions: Tensor, starts: list[int]) -> None:
-        """Let every process attack one of the batches that begin at ``starts``, and keep what all have found.
 
-        Raises:
-            InputError: on every process, where one of them refuses the model.
-        """
-        mine = starts[self.world.rank] if self.world.rank < len(starts) else None
-        batch, refusal = None, ""
-        if mine is not None:
-            chosen = positions[mine : mine + self.batch_size].to(self.images.images.device)
-            try:
-                batch = self._batch(job, exact, mine, chosen)
-            except InputError as error:
-                if self.world.size == 1:
-                    raise
-                refusal = str(error)
-        if mine is not None and batch is not None:  # kept even if no other process answers any more
-            self.partial.put(job.key, mine, batch.flags, **batch.cost)
-        told = self.world.objects((mine, batch, refusal), patient=True)
-        for _, _, why in told:
-            if why:
-                raise InputError(why)
-        for start, found, _ in told:
-            if start is not None and start != mine and found is not None:
-                self.partial.put(job.key, start, found.flags, **found.cost)
+def _without_gradients(attacks: Sequence[str], surrogate: nn.Module | None) -> tuple[str, ...]:
+    """Return the attacks that need no gradient, with Square, and transfer if there is a surrogate."""
+    names = [name for name in attacks if not look_up(name)[0].gradients]
+    if not any(name.partition("-")[0] == "square" for name in names):
+        names.append("square")
+    if surrogate is not None and "transfer" not in names:
+        names.append("transfer")
+    return tuple(names)
 
-    def _batch(self, job: Job, exact: Job, start: int, positions: Tensor) -> "_Batch":
-        x, y = to_float(self.images.images[positions]), self.images.labels[positions]
-        began = time.perf_counter()
-        with contextlib.ExitStack() as stack, torch.no_grad():
-            counters = [
-                stack.enter_context(PassCounter(m)) for m in {id(m): m for m in (self.model, self.search)}.values()
-            ]
-            seed = _batch_seed(self.seed, job.names[-1], start)
-            x_adv = job.run(x, y, seed)
-            flags = {name: self._withstood(x, x_adv[name], y, name) for name in job.names}
-            if job.leaves_unbroken and self.search is not self.model:
-                (name,) = job.names
-                self._again(exact, x, y, seed, flags[name], (x_adv[name] != x).flatten(1).any(dim=1).cpu())
-        cost = {
-            "seconds": time.perf_counter() - began,  # the flags are on the host, so the device has finished
-            "forwards": sum(counter.forwards for counter in counters),
-            "backwards": sum(counter.backwards for counter in counters),
-        }
-        return _Batch(flags, cost)
 
-    def _again(self, exact: Job, x: Tensor, y: Tensor, seed: int, flags: Tensor, moved: Tensor) -> None:
-        """Attack again what the copy takes for broken and the model withstands, and set its ``flags``, bool [B].
+def _black_box(attacks: Sequence[str]) -> str:
+    names = ", ".join(name for name in attacks if name != "clean")
+    return (
+        f"black-box attacks alone ({names}): no gradient of the model was followed, so the accuracies are upper bounds "
+        "of those under attacks by gradients."
+    )
 
-        The attack went no further with it, though a rounding may be all that broke the copy.
-        """
-        denied = flags & moved
-        if bool(denied.any()):
-            part = denied.to(x.device)
-            (name,) = exact.names
-            x_adv = exact.run(x[part], y[part], seed)[name]
-            flags[denied] = self._withstood(x[part], x_adv, y[part], name)
 
-    def _withstood(self, x: Tensor, x_adv: Tensor, y: Tensor, attack: str) -> Tensor:
-        """Return, per image, bool [B] on the host, whether the model predicts ``y`` [B] on ``x_adv`` [B, C, H, W].
+def _check_gradient(model: nn.Module, images: ImageSet, attacks: Sequence[str]) -> None:
+    """Refuse attacks by gradients on a model that has none."""
+    names = [name for name in attacks if look_up(name)[0].gradients]
+    reason = no_gradient(model, to_float(images.images[:2]), images.labels[:2]) if names else None
+    if reason is not None:
+        raise InputError(
+            f"{', '.join(names)}: gradients are needed, but {reason}. Give --black-box (black_box=True) for Square and "
+            "transfer alone, or attacks that need no gradient: clean, square, noise-1000."
+        )
 
-        An image outside the ball or the box says nothing against the model.
-        """
-        logits = self.model(x_adv)
-        if not bool(torch.isfinite(logits).all()):  # NaN counts as a prediction of class 0 in argmax
-            raise InputError(
-                f"the model returns logits that are infinite or NaN under {attack}; it cannot be evaluated."
-            )
-        withstood: Tensor = (logits.argmax(dim=1) == y) | ~self.threat.holds(x, x_adv)
-        return withstood.cpu()
 
-    def _result(self, job: Job, name: str, positions: Tensor) -> AttackResult:
-        """Return what an attack of a finished job found; the images that it did not take are broken."""
-        correct = torch.zeros(len(self.images), dtype=torch.bool)
-        taken, seconds, forwards, backwards = self.partial.collect(job.key, name)
-        correct[positions] = taken
-        if name == job.names[-1]:
-            return AttackResult(name, job.settings, correct, seconds, forwards, backwards)
-        return AttackResult(name, job.settings, correct, None, None, None, shared_with=job.names[-1])
+def _nonfinite_gradients(*models: ClimbableModel) -> tuple[str, ...]:
+    """Return a warning if gradients of the models were infinite or NaN."""
+    distinct = {id(model): model for model in models}.values()
+    bad, passed = sum(m.nonfinite for m in distinct), sum(m.differentiated for m in distinct)
+    if bad == 0:
+        return ()
+    return (
+        f"the gradient in the image was infinite or NaN in {bad:,} of {passed:,} backward passes of an image. It "
+        "counted as 0 in those pixels, so attacks by gradients are weaker than they seem; check with square.",
+    )
 
 
 def _first_logits(model: nn.Module, images: ImageSet, batch_size: int) -> Tensor:
@@ -257,21 +270,21 @@ def _first_logits(model: nn.Module, images: ImageSet, batch_size: int) -> Tensor
     return check_logits(model, to_float(images.images[:batch_size]), int(images.labels.max()) + 1)
 
 
-def _batch_seed(seed: int, attack: str, start: int) -> int:
-    """Return a seed for one batch that no other batch, kind of attack or seed shares.
-
-    A kind is what stands before the first dash: pgd-20 starts where pgd-100 does.
-    """
-    return seed_from(seed, attack.partition("-")[0], start)
-
-
-def _key(model: nn.Module, images: ImageSet, logits: Tensor, threat: ThreatConfig, seed: int, batch_size: int) -> str:
+def _key(
+    model: nn.Module,
+    images: ImageSet,
+    logits: Tensor,
+    threat: ThreatConfig,
+    seed: int,
+    batch_size: int,
+    order: tuple[int, ...] | None,
+) -> str:
     """Return a digest of everything that the result of an attack depends on.
 
-    Of the model these are its tensors and, as a stranger's code may change beside them, what it predicts from the first
-    ``logits`` [B, N]: not their bits, which another number of threads changes.
+    Of the model these are its tensors, and the classes that it predicts from the first ``logits`` [B, N], as the code
+    of a stranger may change. The bits of the logits are left out: another number of threads changes them.
     """
-    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions()]
+    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), order]
     return digest.of_tensors(
         *model.state_dict().values(), images.images, images.labels, logits.argmax(dim=1), settings=json.dumps(settings)
     )

@@ -1,61 +1,109 @@
-"""What to be told about a model before its robustness is believed: is it fed as it expects, and has it a gradient?
+"""Inspection of a model before its robustness is believed: its input, its gradient, its randomness, its classes.
 
-Each check that finds something returns a sentence; what makes an evaluation impossible raises instead.
+Each check that finds something returns a warning; a model that cannot be evaluated raises instead. Randomness and
+gradients are looked at with images in [0, 1] alone, as some models refuse any other.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
 from nuat.core.losses import cross_entropy_sum
-from nuat.data import Images, to_float
+from nuat.data import Images, class_balanced, to_float
 from nuat.errors import InputError
+from nuat.evaluation.class_order import class_warnings
+from nuat.evaluation.guarded_model import GuardedModel, guarded
 from nuat.hardware import full_precision
 
 _IMAGES = 200
 _GAIN = 0.15
-"""Accuracy that another scaling of the images must win before it is believed to be the one that the model expects."""
-
-_SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "pixels from -1 to 1 (mean 0.5, std 0.5)": ((0.5,), (0.5,)),
-    "pixels from 0 to 255": ((0.0,), (1 / 255,)),
-    "ImageNet's normalisation": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CIFAR-10's normalisation": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
-    "CIFAR-100's normalisation": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "MNIST's normalisation": ((0.1307,), (0.3081,)),
-}
+"""Accuracy that another scaling of the images must win before the model is believed to expect it."""
+_ROUNDING = 16
+"""Units in the last place of a logit that the order of a sum may change."""
 
 
-def inspect(model: nn.Module, images: Images) -> list[str]:
-    """Return warnings about ``model`` on the first of ``images``, in evaluation mode; none is the good answer.
+@dataclass(frozen=True)
+class _Scaling:
+    """A usual normalisation of images."""
+
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_SCALINGS = (
+    _Scaling("pixels from -1 to 1", (0.5,), (0.5,)),
+    _Scaling("pixels from 0 to 255", (0.0,), (1 / 255,)),
+    _Scaling("ImageNet's normalisation", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    _Scaling("CIFAR-10's normalisation", (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
+    _Scaling("CIFAR-100's normalisation", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    _Scaling("MNIST's normalisation", (0.1307,), (0.3081,)),
+)
+
+
+def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None = None) -> list[str]:
+    """Return warnings about ``model``, looked at in evaluation mode on a class-balanced part of ``images``.
+
+    Args:
+        model: images [B, C, H, W] in [0, 1] to logits [B, N].
+        images: images with labels.
+        order: the logit of the model for each class, see ``GuardedModel``. None: logit i is class i.
+
+    Returns:
+        One sentence or two for each finding; empty for a good model.
 
     Raises:
-        InputError: no images, the model returns something else than finite logits [B, N], or fewer than the labels
-            need.
+        InputError: there are no images, the model fails, it returns something else than finite logits [B, N], or fewer
+            than there are classes.
     """
     if len(images) == 0:
         raise InputError("there are no images to evaluate on.")
-    part = images.select(torch.arange(min(_IMAGES, len(images))))
+    guard = guarded(model, order)
+    classes = int(images.labels.max()) + 1
+    device = next((p.device for p in model.parameters()), images.device)
+    part = images.select(class_balanced(images.labels.cpu(), min(_IMAGES, len(images)), seed=0)).to(device)
     x, y = to_float(part.images), part.labels
-    with eval_mode(model), full_precision():
-        logits = check_logits(model, x, int(images.labels.max()) + 1)
-        return [*_probabilities(logits), *_scaling(model, x, y, logits), *_gradients(model, x, y)]
+    devices = [device] if device.type == "cuda" else []
+    # the model's own draws leave torch's generators as they were
+    with torch.random.fork_rng(devices=devices), eval_mode(guard), full_precision():
+        guard.watched = True
+        try:
+            logits = check_logits(guard, x, classes)
+            random = beyond_rounding(logits, torch.stack([check_logits(guard, x, classes)]))
+            found = [*_probabilities(logits)]
+            if bool(random.any()):
+                found.append(_random(random))
+            else:
+                found += [*_batch(guard, x, logits), *_scaling(guard, x, y, logits)]
+            found += [*_gradients(guard, x, y)]
+        finally:
+            guard.watched = False
+        if guard.wrote:
+            found.insert(0, _WRITES)
+        # a wrong scaling explains a low accuracy; where it does not, the labels may
+        if not any("nuat.models.adapt" in warning for warning in found):
+            found += class_warnings(logits, y, classes)
+    return found
+
+
+_WRITES = (
+    "the model writes into its input. Every pass gets a copy here, so the results are right; anyone who attacks the "
+    "model without one is told that it is robust. Let it clone its input."
+)
 
 
 def check_logits(model: nn.Module, x: Tensor, classes: int) -> Tensor:
-    """Return the model's logits [B, N] on ``x`` [B, C, H, W], or say what is wrong with them."""
-    try:
-        with torch.no_grad():
-            logits = model(x)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        size = " x ".join(map(str, x.shape[1:]))
-        why = " ".join(str(error).split())
-        raise InputError(f"the model fails on images of {size} (channels, height, width): {why}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"the model must return logits [B, N] as one tensor; it returned {shape}.")
+    """Return the logits [B, N] of ``model`` on ``x`` [B, C, H, W].
+
+    Raises:
+        InputError: the model fails, or returns something else than finite logits [B, N] with N >= ``classes``.
+    """
+    with torch.no_grad():
+        logits: Tensor = guarded(model)(x)
     if not bool(torch.isfinite(logits).all()):
         raise InputError("the model returns logits that are infinite or NaN on clean images; it cannot be evaluated.")
     if logits.shape[1] < classes:
@@ -63,45 +111,137 @@ def check_logits(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     return logits
 
 
-def _probabilities(logits: Tensor) -> Iterator[str]:
-    if bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 1e-3).all()):
-        yield (
-            "the model returns probabilities: attacks on the cross-entropy take them for logits, and a second softmax "
-            "flattens their gradients. Give the logits, or the result flatters the model."
-        )
+def no_gradient(model: nn.Module, x: Tensor, y: Tensor) -> str | None:
+    """Return why the loss has no gradient in the images ``x`` [B, C, H, W] with labels ``y`` [B]; None: it has one."""
+    reason = _gradient(guarded(model), x, y)
+    return reason if isinstance(reason, str) else None
 
 
-def _scaling(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Iterator[str]:
-    """Warn where the model is far more accurate on images scaled in a usual way than on pixels in [0, 1]."""
-    plain = float((logits.argmax(dim=1) == y).double().mean())
-    best, name = plain, ""
-    for scaling, (mean, std) in _SCALINGS.items():
-        if len(mean) not in (1, x.shape[1]):
-            continue
-        centre, spread = (x.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
-        with torch.no_grad():
-            accuracy = float((model((x - centre) / spread).argmax(dim=1) == y).double().mean())
-        if accuracy > best:
-            best, name = accuracy, scaling
-    if best > plain + _GAIN:
-        yield (
-            f"the model classifies {plain:.0%} of the images as they come, in [0, 1], but {best:.0%} after {name}. It "
-            "seems to expect that: put it inside the model with nuat.models.adapt(module, mean=..., std=...)."
-        )
-
-
-def _gradients(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[str]:
-    """Warn where the loss has no gradient in the image, so that an attack by gradients stands still."""
+def _gradient(model: GuardedModel, x: Tensor, y: Tensor) -> Tensor | str:
+    """Return the gradient of the cross-entropy in ``x`` [B, C, H, W], or why there is none."""
     z = x.clone().requires_grad_()
     with torch.enable_grad():
         loss = cross_entropy_sum(model(z), y)
     if not loss.requires_grad:
-        yield "the loss has no gradient in the image at all; only black-box attacks (square) say anything of it."
-        return
-    (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
+        return "the loss has no gradient in the image at all (no_grad, detach, numpy or argmax in its forward pass)"
+    try:
+        (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
+    except RuntimeError as error:
+        return f"the backward pass of the model fails ({' '.join(str(error).split())})"
     if gradient is None:
-        yield "the loss does not depend on the image by gradients; only black-box attacks (square) say anything of it."
+        return "the loss does not depend on the image by gradients (the model detaches or rounds its input)"
+    return gradient
+
+
+def beyond_rounding(first: Tensor, others: Tensor) -> Tensor:
+    """Return the images, bool [n], on which logits ``others`` [passes, n, N] differ in substance from ``first`` [n, N].
+
+    Kernels that sum in another order each time differ in the last bits. Every logit is held to its own size, as one of
+    -20,000 beside others of 5 says nothing of their rounding. Unless the prediction changes, a difference up to a
+    thousandth of the lead of the first class over the second is allowed, or of the median lead if that is larger.
+    """
+    moved = others - first
+    rounding = _ROUNDING * _precision(first) * torch.maximum(first.abs(), others.abs())
+    best = first.topk(min(2, first.shape[1]), dim=1).values
+    lead = best[:, 0] - best[:, -1]
+    slack = 1e-3 * lead.clamp(min=float(lead.median()))
+    apart = (moved.abs() > rounding + slack[:, None]).any(dim=2)
+
+    before, after = first.argmax(1).expand(len(others), -1), others.argmax(2)
+
+    def of(values: Tensor, classes: Tensor) -> Tensor:
+        return values.gather(2, classes[..., None]).squeeze(2)
+
+    turned = of(moved, after) - of(moved, before) > of(rounding, after) + of(rounding, before)
+    return (apart | ((before != after) & turned)).any(dim=0)
+
+
+def _precision(logits: Tensor) -> float:
+    """Return the spacing of the floating-point numbers that ``logits`` were computed in, relative to their size."""
+    for narrow in (torch.bfloat16, torch.float16):
+        if torch.equal(logits, logits.to(narrow).to(logits.dtype)):
+            return torch.finfo(narrow).eps
+    return torch.finfo(logits.dtype).eps
+
+
+def _probabilities(logits: Tensor) -> Iterator[str]:
+    if bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 1e-3).all()):
+        yield (
+            "the model returns probabilities: attacks on the cross-entropy take them for logits, and a second softmax "
+            "flattens their gradients. Return the logits, or the result flatters the model."
+        )
+
+
+def _random(changed: Tensor) -> str:
+    share = float(changed.double().mean())
+    return (
+        f"the model is random in evaluation mode: two passes on the same image differ for {share:.0%} of {len(changed)}"
+        " images (dropout or noise that stays on). A verdict is that of one draw, and gradients of one draw mislead "
+        "attacks: the accuracy flatters the model. Switch the randomness off, or attack its expectation."
+    )
+
+
+def _batch(model: GuardedModel, x: Tensor, logits: Tensor) -> Iterator[str]:
+    """Warn if the logits of an image depend on the other images of its batch."""
+    if len(x) < 4:
         return
+    positions = torch.arange(len(x), device=x.device)
+    mixed = torch.cat([positions[::2], positions[1::2]])
+    with torch.no_grad():
+        parts = [model(x[part]) for part in mixed.tensor_split(min(4, len(x) // 2))]
+    again = torch.empty_like(logits)
+    again[mixed] = torch.cat(parts)
+    changed = beyond_rounding(logits, again[None])
+    if bool(changed.any()):
+        yield (
+            f"the logits of {float(changed.double().mean()):.0%} of {len(x)} images change with the other images of "
+            "their batch (batch norm on batch statistics): the verdicts depend on --batch-size and on the order of the "
+            "images. Use running statistics in evaluation mode."
+        )
+
+
+def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> Iterator[str]:
+    """Warn if the model is far more accurate on images scaled in a usual way than on pixels in [0, 1]."""
+    plain = float((logits.argmax(dim=1) == y).double().mean())
+    if plain + _GAIN >= 1.0:
+        return
+    best, found = plain, None
+    for scaling in _SCALINGS:
+        if len(scaling.mean) not in (1, x.shape[1]):
+            continue
+        centre, spread = (x.new_tensor(values).view(1, -1, 1, 1) for values in (scaling.mean, scaling.std))
+        try:
+            with torch.no_grad():
+                accuracy = float((model((x - centre) / spread).argmax(dim=1) == y).double().mean())
+        except InputError:
+            continue  # the model refuses pixels outside [0, 1], so it does not expect them
+        if accuracy > best:
+            best, found = accuracy, scaling
+    if found is not None and best > plain + max(_GAIN, 1 / math.sqrt(len(x))):  # twice the deviation of an accuracy
+        mean, std = (_numbers(values) for values in (found.mean, found.std))
+        yield (
+            f"the model classifies {plain:.0%} of the images correctly as they come, in [0, 1], but {best:.0%} after "
+            f"{found.name} (mean {mean}, std {std}). It seems to expect that: put it into the model with "
+            f"nuat.models.adapt(module, mean=({mean},), std=({std},))."
+        )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join("1/255" if value == 1 / 255 else f"{value:g}" for value in values)
+
+
+def _gradients(model: GuardedModel, x: Tensor, y: Tensor) -> Iterator[str]:
+    """Warn if the loss has no gradient in the image, so that attacks by gradients stand still."""
+    gradient = _gradient(model, x, y)
+    if isinstance(gradient, str):
+        yield f"{gradient}; only black-box attacks (square) say anything about it."
+        return
+    broken = float((~torch.isfinite(gradient)).flatten(1).any(dim=1).double().mean())
+    if broken > 0:
+        yield (
+            f"the gradient of the loss in the image is infinite or NaN for {broken:.0%} of {len(x)} images. It counts "
+            "as 0 in those pixels, so attacks by gradients are weaker there. Believe black-box attacks (square)."
+        )
     dead = float((gradient.flatten(1).abs().amax(dim=1) == 0).double().mean())
     if dead > 0.05:
         yield (

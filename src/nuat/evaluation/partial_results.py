@@ -1,6 +1,7 @@
-"""What an evaluation has finished so far, kept on disk so that one that was cut off can go on."""
+"""Finished batches of an evaluation, kept on disk so that an interrupted one can be resumed."""
 
 import contextlib
+import errno
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -19,23 +20,25 @@ _SECONDS_BETWEEN_SAVES = 5.0
 class PartialResults:
     """The finished batches of an evaluation, by job and position of the batch's first image.
 
-    A job is the names of the attacks that ran together, because its cost is that of all of them. ``key`` says what
-    the results belong to (model, images, settings); a file of another key is not used.
+    ``key`` stands for model, images and settings; a file with another key is not used. If the file may not be written,
+    the evaluation goes on without it, and ``failure`` says why.
     """
 
     def __init__(self, path: Path | None, key: str) -> None:
+        self.failure = ""
+        """Why the file could not be written; empty: it could."""
         self._path = path
         self._key = key
         self._done: dict[str, dict[str, Any]] = {}
         self._saved = time.monotonic()
         if path is not None and path.is_file():
-            with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, KeyError):
+            with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, KeyError, OSError):
                 values = json.loads(path.read_text())
                 if isinstance(values, dict) and values.get("key") == key:
                     self._done = values["jobs"]
 
     def share(self, world: World) -> None:
-        """Let every process know what the first one has read."""
+        """Send what the first process has read to all."""
         self._done = world.agree(self._done)
 
     def has(self, job: str, start: int) -> bool:
@@ -66,16 +69,23 @@ class PartialResults:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep what is finished when the block fails or is interrupted; remove the file when it ends well."""
+        """Save the finished batches if the block fails or is interrupted; remove the file if it ends well."""
         try:
             yield
         except BaseException:
             self._save()
             raise
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def _save(self) -> None:
         self._saved = time.monotonic()
         if self._path is not None and self._done:
-            write_text(self._path, json.dumps({"key": self._key, "jobs": self._done}))
+            try:
+                write_text(self._path, json.dumps({"key": self._key, "jobs": self._done}))
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+                self.failure = f"{self._path}: {error.strerror or error}"
+                self._path = None

@@ -1,4 +1,4 @@
-"""What an evaluation found: per example, per attack, in the worst case; as JSON and back."""
+"""Results of an evaluation: per image, per attack and in the worst case, as JSON and back."""
 
 import json
 import math
@@ -15,6 +15,8 @@ from nuat.core.threat import Norm
 from nuat.errors import InputError
 from nuat.files import write_text
 
+EVALUATION_KEYS = frozenset({"format", "results", "indices"})
+"""Entries by which a JSON file is known as an evaluation."""
 _FORMAT = 2
 FORMATS = (1, 2)
 """Those that can be read: 1 writes every index out, 2 writes consecutive ones as their first and last."""
@@ -35,17 +37,17 @@ class AttackResult:
     name: str
     """Name of the attack, such as pgd-100."""
     settings: dict[str, Any]
-    """What the attack was run with, as JSON values."""
+    """Settings of the attack, as JSON values."""
     correct: Tensor
     """bool [n]: whether the model still predicts each image's label."""
     seconds: float | None
-    """Wall time; none where the result was read off the trajectory of ``shared_with``."""
+    """Wall time. None: the result was read off the trajectory of ``shared_with``."""
     forwards: int | None
-    """Images passed forward; none as above."""
+    """Images passed forward. None: as above."""
     backwards: int | None
-    """Images passed backward; none as above."""
+    """Images passed backward. None: as above."""
     shared_with: str | None = None
-    """The attack whose run produced this result as well, if another."""
+    """Attack whose run also produced this result. None: this one."""
 
     @property
     def accuracy(self) -> float:
@@ -73,14 +75,16 @@ class Evaluation:
     batch_size: int
     """Images attacked at once."""
     hardware: str
-    """What it ran on."""
+    """Processor or graphics card."""
     norm: Norm = "Linf"
     """Norm of the ball."""
     images: str | None = None
-    """SHA-256 of the n images and their labels, in order; none in files of format 1. Two evaluations of one digest can
-    be compared image by image."""
+    """SHA-256 of the n images and their labels, in order. None: a file of format 1. Evaluations with one digest can be
+    compared image by image."""
     versions: dict[str, str | None] = field(default_factory=dict)
     """Versions of nuat and of the packages that numbers depend on."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the model; not written when empty."""
 
     @property
     def n(self) -> int:
@@ -124,6 +128,7 @@ class Evaluation:
             "images_sha256": self.images,
             "hardware": self.hardware,
             "versions": self.versions,
+            **({"warnings": list(self.warnings)} if self.warnings else {}),
             "worst_case": {"accuracy": float(worst.double().mean()), "interval": [low, high]},
             "results": rows,
             "indices": _ranges(self.indices),
@@ -141,8 +146,9 @@ class Evaluation:
         )
         indices = _positions(values["indices"])
         rest = {k: values[k] for k in ("norm", "eps", "seed", "batch_size", "hardware")}
-        # the first files had neither
+        # the first files had none of these
         known = {"images": values.get("images_sha256"), "versions": values.get("versions", {})}
+        known["warnings"] = tuple(values.get("warnings", ()))
         return cls(results=results, indices=indices, **known, **rest)
 
     def save(self, path: Path) -> None:

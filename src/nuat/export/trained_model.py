@@ -10,6 +10,7 @@ from nuat import data
 from nuat.attacks import eval_mode
 from nuat.data import Dataset, Images, to_float
 from nuat.errors import InputError
+from nuat.evaluation.guarded_model import guarded
 from nuat.hardware import full_precision
 from nuat.records import checkpoints
 from nuat.records.checkpoints import WeightsInfo
@@ -57,7 +58,7 @@ def find_model(path: Path) -> TrainedModel:
 def logits(model: nn.Module, x: Tensor) -> Tensor:
     """Return the logits [B, N] of ``model`` in evaluation mode, in fp32."""
     with torch.no_grad(), eval_mode(model), full_precision():
-        found: Tensor = model(x)
+        found: Tensor = guarded(model)(x)
     return found
 
 

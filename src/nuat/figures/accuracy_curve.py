@@ -11,7 +11,7 @@ from torch import Tensor
 from nuat.attacks import eval_mode
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError, printable
-from nuat.evaluation.evaluate import Progress
+from nuat.evaluation.job_runner import Progress
 from nuat.evaluation.results import flags_to_text, wilson_interval
 from nuat.figures import style
 from nuat.figures.measuring import NamedModel, check_all

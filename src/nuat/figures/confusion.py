@@ -28,8 +28,8 @@ from nuat.core.nuclear import nuclear_norm
 from nuat.core.threat import Linf, bernoulli, check_eps
 from nuat.data import Dataset, Images, to_float
 from nuat.errors import InputError
-from nuat.evaluation.evaluate import Progress
 from nuat.evaluation.inspection import check_logits
+from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, generator, provenance, rounded

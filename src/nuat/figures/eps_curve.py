@@ -12,7 +12,7 @@ from nuat.core.eps import eps_text
 from nuat.core.threat import check_eps
 from nuat.data import Dataset, ImageSet
 from nuat.errors import InputError
-from nuat.evaluation.evaluate import Progress
+from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.accuracy_curve import AccuracyCurve, accuracy_curves, accuracy_table, draw_curves
 from nuat.figures.kind import ModelFigure

@@ -29,7 +29,7 @@ from nuat.core.losses import cross_entropy_sum, wide
 from nuat.core.threat import check_eps
 from nuat.data import Dataset, Images, class_balanced, to_float
 from nuat.errors import InputError, printable
-from nuat.evaluation.evaluate import Progress
+from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded

@@ -22,7 +22,7 @@ from nuat.core.eps import eps_text
 from nuat.core.nuclear import nuclear_term
 from nuat.data import Dataset, ImageSet, to_float
 from nuat.errors import InputError, printable
-from nuat.evaluation.evaluate import Progress
+from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded

@@ -1,0 +1,171 @@
+"""Guards around a model of unknown origin; every pass of evaluate, diagnose, analyse and export goes through them.
+
+``GuardedModel`` trusts neither what the model does to its input nor the form of its output. ``ClimbableModel`` adds
+that attacks by gradients always find a finite gradient, if only 0, so that they finish.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nuat.errors import InputError
+
+_MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
+"""Errors in a model's code that are reported as its own; an interruption is none of them."""
+
+
+class GuardedModel(nn.Module):
+    """A model that gets a copy of its input and whose output is checked on every batch.
+
+    Args:
+        model: images [B, C, H, W] in [0, 1] to logits [B, N]. One whose parameters have another floating-point type
+            than the images gets the images in its type, if it fails without.
+        order: the logit of the model for each class of the images, each at most once; logits that it leaves out come
+            after these. None: logit i is class i.
+
+    Shapes:
+        Images [B, C, H, W] to logits [B, N] in float32.
+
+    Raises:
+        InputError: in a forward pass, if the model fails, or returns something else than one tensor [B, N].
+    """
+
+    def __init__(self, model: nn.Module, order: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.order = None if order is None else tuple(order)
+        self.watched = False
+        """Whether every forward pass compares the input before and after."""
+        self.wrote = False
+        """Whether the model wrote into its input while it was watched."""
+        self._dtype: torch.dtype | None = None
+        self._logits: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [B, N] of ``x`` [B, C, H, W], in float32 and in the order of the classes."""
+        try:
+            logits = self._answer(x)
+        except InputError:
+            raise
+        except torch.OutOfMemoryError:
+            raise
+        except _MODEL_ERRORS as error:
+            size = " x ".join(map(str, x.shape[1:]))
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"the model fails on images of {size} (channels, height, width): {why} (in a batch of {len(x)})"
+            ) from error
+        self._check(logits, len(x))
+        wide: Tensor = logits.float()
+        return wide if self.order is None else wide[:, self._columns(wide.shape[1])]
+
+    def _answer(self, x: Tensor) -> Any:
+        """Return the output of the model on a copy of ``x``, in the type of the model if it does not take others."""
+        if self._dtype is not None:
+            return self._call(x.to(self._dtype, copy=True))
+        try:
+            return self._call(x.clone())
+        except RuntimeError:
+            types = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
+            if len(types) != 1 or x.dtype in types:
+                raise
+            (native,) = types
+            answer = self._call(x.to(native, copy=True))
+            self._dtype = native
+            return answer
+
+    def _call(self, copy: Tensor) -> Any:
+        if not self.watched:
+            return self.model(copy)
+        before = copy.detach().clone()
+        answer = self.model(copy)
+        self.wrote = self.wrote or not torch.equal(before, copy.detach())
+        return answer
+
+    def _check(self, logits: Any, images: int) -> None:
+        """Refuse what is not one tensor [B, N] with the N of the batches before."""
+        if not isinstance(logits, Tensor):
+            raise InputError(
+                f"the model must return logits [B, N] as one tensor; it returned {type(logits).__name__}. Return the "
+                "logits alone."
+            )
+        if logits.ndim != 2 or len(logits) != images or (self._logits or logits.shape[1]) != logits.shape[1]:
+            hint = " A squeeze() also drops a batch of one; flatten(1) does not." if images == 1 else ""
+            raise InputError(
+                f"the model must return logits [B, N] as one tensor; it returned {list(logits.shape)} for {images} "
+                f"images.{hint}"
+            )
+        self._logits = logits.shape[1]
+
+    def _columns(self, logits: int) -> list[int]:
+        """Return the logits in the order of the classes of the images, those of no class last."""
+        assert self.order is not None
+        if max(self.order) >= logits:
+            raise InputError(
+                f"the order of the classes names logit {max(self.order)}; the model returns {logits}, counted from 0."
+            )
+        return [*self.order, *(i for i in range(logits) if i not in set(self.order))]
+
+
+class ClimbableModel(nn.Module):
+    """A model with a finite gradient in the image: 0 where its own is missing, infinite or NaN.
+
+    Attacks stand still there, as on any flat model, instead of failing. The logits are the model's own.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.nonfinite = 0
+        """Images whose gradient was infinite or NaN somewhere, over all backward passes."""
+        self.differentiated = 0
+        """Images of all backward passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [B, N] of ``x`` [B, C, H, W]."""
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            flat: Tensor = self.model(x)
+            return flat
+        z = x.view_as(x)
+        z.register_hook(self._finite)  # type: ignore[no-untyped-call]
+        tied: Tensor = _Tied.apply(self.model(z), z)
+        return tied
+
+    def _finite(self, gradient: Tensor) -> Tensor | None:
+        self.differentiated += len(gradient)
+        if bool(torch.isfinite(gradient.sum())):  # infinities and NaN survive a sum
+            return None
+        bad = ~torch.isfinite(gradient)
+        self.nonfinite += int(bad.flatten(1).any(dim=1).sum())
+        return gradient.masked_fill(bad, 0.0)
+
+
+class _Tied(torch.autograd.Function):
+    """The logits, with a graph to the image even if the model has none."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        (x,) = ctx.saved_tensors
+        return gradient, torch.zeros_like(x)
+
+
+def guarded(model: nn.Module, order: Sequence[int] | None = None) -> GuardedModel:
+    """Return ``model`` behind the guard; a model that has it already is returned unchanged.
+
+    Raises:
+        InputError: a logit twice in ``order``, or a number below 0.
+    """
+    if order is not None and (len(set(order)) < len(order) or min(order, default=0) < 0):
+        raise InputError(f"class order {list(order)}: give each logit once, counted from 0.")
+    if isinstance(model, GuardedModel):
+        if order is not None:
+            raise InputError("the model has an order of classes already; give it once.")
+        return model
+    return GuardedModel(model, order)
