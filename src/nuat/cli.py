@@ -23,6 +23,7 @@ commands:
   train --resume RUN                   continue a run that was interrupted
   train RECIPE --devices N             train on several GPUs, or in several processes; torchrun works, too
   evaluate RUN|WEIGHTS|FILE.py:FUNC    attack a trained model, ours or anybody's
+  predict RUN|WEIGHTS IMAGES...        classify images; --certainty attack says which answers an attack changes
   diagnose MODEL                       check whether its robustness is to be believed: gradient masking, weak attacks
   compare A B                          test whether two evaluated models differ
   analyse FIGURE MODELS|RUNS           draw a figure of the paper: loss surface, confusion, cost against accuracy, ...
@@ -31,6 +32,7 @@ commands:
   plan RECIPE --devices N              estimate the cost of a training: hours, memory, communication, data rate, disk
   campaign NAME|FILE                   run many recipes and seeds under the same attacks; repeat it to continue
   recipes                              list the recipes
+  models                               list the trained models that have a name
 
 options:
   -h, --help      show this help; 'nuat train RECIPE --help' shows every setting of a recipe
@@ -60,7 +62,10 @@ _SYSTEM_ERRORS = {
 _CPU_MEMORY = "can't allocate memory"
 """Part of the message of torch's RuntimeError when the CPU's memory is used up."""
 
-_COMMANDS = ("train", "evaluate", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign", "recipes")
+_COMMANDS = (
+    *("train", "evaluate", "predict", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign"),
+    *("recipes", "models"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,6 +175,10 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int], list[str
             from nuat.commands.campaign import campaign as run
         case "recipes":
             from nuat.commands.recipes import recipes as run
+        case "predict":
+            from nuat.commands.predict import predict as run
+        case "models":
+            from nuat.commands.models import models as run
         case _:
             hint = did_you_mean(command, _COMMANDS)
             raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")

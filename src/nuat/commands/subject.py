@@ -18,6 +18,7 @@ from nuat.evaluation.class_order import order_by_name
 from nuat.models import external
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
+from nuat.records.named_weights import is_named
 from nuat.records.settings import read_data_config
 
 _SURELY_PIXELS = 16
@@ -68,7 +69,8 @@ def find_subject(arguments: list[str]) -> Subject:
         images = DataConfig(validation=0)  # only the test images are used
     else:
         raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
-    return Subject(weights, weights.parent, weights.stem, info.threat, images)
+    folder = Path() if is_named(named) else weights.parent
+    return Subject(weights, folder, weights.stem, info.threat, images)
 
 
 def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: list[str]) -> ThreatConfig:

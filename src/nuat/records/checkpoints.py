@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import safetensors.torch
 import torch
@@ -19,12 +19,15 @@ from torch import Tensor, nn
 
 from nuat import hardware, models
 from nuat.config import ModelConfig, ThreatConfig
-from nuat.errors import InputError
+from nuat.errors import InputError, did_you_mean
 from nuat.files import atomic_write
+from nuat.records.named_weights import NAMED, fetch, is_named
+from nuat.records.trained_classifier import TrainedClassifier
 
 CHECKPOINT_FORMAT = 1
 _WEIGHTS_FORMAT = 1
 _METADATA_KEY = "nuat"
+_PREPROCESSING = ("bicubic", "centre", (0.0, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +52,25 @@ class WeightsInfo:
     """Whether they are the weight average."""
     data: str
     """Where the training images came from."""
+    resize: int | None = None
+    """Side [pixels] that the shorter side of an image is resized to before its centre is cut out. None: that of the
+    images."""
+    interpolation: str = "bicubic"
+    """Interpolation of that resizing, antialiased."""
+    crop: str = "centre"
+    """Part of the resized image that the model sees."""
+    pixel_range: tuple[float, float] = (0.0, 1.0)
+    """Range of the pixels that the model takes; normalisation is inside the model."""
     nuat_version: str = hardware.NUAT_VERSION
     """Version that wrote the file."""
 
-    def build(self) -> models.Classifier:
+    def build(self) -> TrainedClassifier:
         """Return the network with fresh weights, without disturbing torch's global generator."""
         with torch.random.fork_rng(devices=[]):
-            return models.build(
+            network = models.build(
                 self.model, channels=self.channels, classes=len(self.classes), image_size=self.image_size
             )
+        return TrainedClassifier(network, self)
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], info: WeightsInfo) -> None:
@@ -89,6 +102,8 @@ def read_info(path: Path) -> WeightsInfo:
         values["model"] = ModelConfig(**_tuples(values["model"]))
         values["threat"] = ThreatConfig(**values["threat"])
         info = WeightsInfo(**_tuples(values))
+        if (info.interpolation, info.crop, info.pixel_range) != _PREPROCESSING:
+            raise InputError("its images are prepared in another way than this version of nuat can; update nuat.")
         if not all(isinstance(number, int) for number in (info.channels, *info.image_size)):
             raise TypeError("channels and image size are whole numbers")
         return info
@@ -105,18 +120,33 @@ def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
+@overload
+def load(path: Path | str, *, model: None = None, device: torch.device | str = "cpu") -> TrainedClassifier: ...
+
+
+@overload
+def load(path: Path | str, *, model: nn.Module, device: torch.device | str = "cpu") -> nn.Module: ...
+
+
 def load(path: Path | str, *, model: nn.Module | None = None, device: torch.device | str = "cpu") -> nn.Module:
     """Return the model of a run or of a weights file, in evaluation mode on ``device``.
 
     Args:
-        path: a run's folder (its best weights are taken), a .safetensors file, or a .pt/.pth file that holds a state
-            dict.
+        path: a run's folder (its best weights are taken), a .safetensors file, a .pt/.pth file that holds a state dict,
+            or the name of shipped weights, such as "quickstart"; ``nuat models`` lists them.
         model: a model of your own that the weights are loaded into, for files that nuat did not write; parameter
-            names may carry the usual prefixes. None: the model is rebuilt from the file's metadata.
+            names may carry the usual prefixes. None: the model is rebuilt from the file's metadata; it has ``classes``,
+            ``transform`` and ``predict``.
         device: where the model goes.
 
     Raises:
         InputError: no such file, truncated or hostile file, weights of another architecture.
+
+    Example:
+        >>> import nuat, torch
+        >>> model = nuat.load("quickstart")
+        >>> model(torch.zeros(1, 1, 28, 28)).shape
+        torch.Size([1, 10])
     """
     file = weights_file(Path(path))
     if file.suffix in (".pt", ".pth"):
@@ -131,14 +161,16 @@ def load(path: Path | str, *, model: nn.Module | None = None, device: torch.devi
 
 
 def weights_file(path: Path) -> Path:
-    """Return the file of weights that ``path`` means: itself, or the best weights of a run's folder."""
+    """Return the file of weights that ``path`` means: itself, the best weights of a run's folder, or named weights."""
+    if is_named(str(path)):
+        path = fetch(str(path))
     if path.is_dir():
         file = path / "best.safetensors"
         if not file.is_file():
             raise InputError(f"{path}: no best.safetensors in this folder, so it is no run that got past an epoch.")
         return file
     if not path.is_file():
-        raise InputError(f"{path}: no such run or weights file.")
+        raise InputError(f"{path}: no such run or weights file.{did_you_mean(str(path), NAMED)}")
     return path
 
 

@@ -269,6 +269,7 @@ class Bookkeeper:
             epoch=self._state.epoch,
             averaged=self._state.average is not None,
             data=self._dataset.source,
+            resize=self._config.data.eval_resize,
             nuat_version=hardware.NUAT_VERSION,
         )
 
