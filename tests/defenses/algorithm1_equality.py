@@ -55,7 +55,7 @@ class Fast:
                     generator=generator,
                 )
                 result = defense.loss(model, x, y, step, self.state)
-                self.attacks.append(seen[-1])  # the last pass of a step is on the attacked images
+                self.attacks.append(next(z for z in reversed(seen) if not torch.equal(z, x)))
                 optimizer.zero_grad()
                 result.loss.backward()
                 optimizer.step()

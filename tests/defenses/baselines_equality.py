@@ -49,6 +49,11 @@ CASES: dict[str, tuple[Defense, Callable[..., None], dict[str, Any]]] = {
     "n-fgsm-less": (NFGSM(noise=0.5), baselines.n_fgsm, {"noise": 0.5}),
     "r-mgm": (RMGM(weight=0.1), baselines.r_mgm, {"weight": 0.1}),
     "gat": (GAT(weight=JUMPS), baselines.gat, {"weights": [3.0, 12.0, 48.0], "alpha": EPS / 2}),
+    "gat-every": (
+        GAT(weight=JUMPS, regularised_attack="every"),
+        baselines.gat,
+        {"weights": [3.0, 12.0, 48.0], "alpha": EPS / 2, "guided": "every"},
+    ),
     "gat-alpha": (GAT(weight=JUMPS, alpha=0.08), baselines.gat, {"weights": [3.0, 12.0, 48.0], "alpha": 0.08}),
     "pgd-at": (PGDAT(**PGD), baselines.pgd_at, PGD),
     "trades": (TRADES(**KL), baselines.trades, KL),

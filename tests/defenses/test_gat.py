@@ -10,7 +10,7 @@ from nuat.defenses import GAT, Step
 
 
 @NORMS
-@pytest.mark.parametrize("name", ["gat", "gat-alpha"])
+@pytest.mark.parametrize("name", ["gat", "gat-every", "gat-alpha"])
 def test_equals_the_slow_one(name: str, norm: bool) -> None:
     assert_equals_the_slow_one(name, norm)
 

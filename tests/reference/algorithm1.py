@@ -8,7 +8,8 @@ loops. The conventions are those of the authors' scripts (paper/hyperparameters.
 - attacks run with batch norm in evaluation mode. Single-step: the reference logits f(X) of the attack come from a
   pass in training mode before it, which serves the loss too (``passes="one"``) or is repeated for it
   (``passes="authors"``). Two-step: f(X) in evaluation mode, and a clean pass in training mode for the loss;
-- in training mode the clean images go first, the attacked ones second (batch norm and dropout see that order);
+- in training mode batch norm sees the authors' three passes: clean, attacked, clean (``passes="one"``: the last one for
+  its statistics alone, without a draw of dropout). Two-step: attacked, clean;
 - odd batches of an epoch are attacked with CE + lam * nuclear norm, even ones with CE only, from batch 0 on;
 - lam is set per epoch: peak * min(e / (until * epochs), 1), e from 0;
 - averages take weights and running statistics, after the update; integer buffers are copied.
@@ -60,6 +61,16 @@ def set_mode(model: nn.Module, training: bool) -> None:
         module.training = training
 
 
+@torch.no_grad()
+def statistics_alone(model: nn.Module, x: Tensor) -> None:
+    """A pass in training mode that nothing but batch norm's mean and variance remembers."""
+    with torch.random.fork_rng():
+        model(x)
+    for name, counter in model.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            counter -= 1
+
+
 def attack_step(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, f_x: Tensor | None, lam: float, eps: float):
     """Lines 5-7 on a model in evaluation mode; without ``f_x`` on the cross-entropy alone. Returns the new Delta."""
     delta = delta.clone().requires_grad_()
@@ -79,6 +90,7 @@ def train(
     *,
     variant: str,  # "nuat", "nuat2" or "hybrid"
     passes: str = "one",  # "one" or "authors"
+    nuclear_batches: str = "odd",  # "odd", "every" or "never"
     eps: float,
     alpha: float,
     lam_peak: float,
@@ -135,17 +147,19 @@ def train(
                 delta = attack_step(first, x, y, delta, f_reference if lam > 0 else None, lam, eps)
                 delta = attack_step(model, x, y, delta, None, 0.0, eps)
             else:
-                nuclear_batch = b % 2 == 1 and lam > 0
+                nuclear_batch = lam > 0 and {"odd": b % 2 == 1, "every": True, "never": False}[nuclear_batches]
                 delta = attack_step(model, x, y, delta, f_x.detach() if nuclear_batch else None, lam, eps)
             x_adv = x + delta
             record.attacks.append(x_adv)
 
             # the loss
             set_mode(model, True)
+            f_x_adv = model(x_adv)
             if f_x is None or passes == "authors":
                 f_x = model(x)
+            else:
+                statistics_alone(model, x)
             clean_loss = cross_entropy_sum(f_x, y)
-            f_x_adv = model(x_adv)
             loss = clean_loss + lam * nuclear_norm(f_x_adv - f_x)  # line 8
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             record.losses.append(float(loss.detach() / m))

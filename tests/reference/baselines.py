@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from reference.algorithm1 import Batch, cross_entropy_sum, set_mode
+from reference.algorithm1 import Batch, cross_entropy_sum, set_mode, statistics_alone
 from torch import Tensor, nn
 
 EPS = 0.1
@@ -172,7 +172,7 @@ def r_mgm(run: Run, x: Tensor, y: Tensor, weight: float) -> None:
     _descend(run, mean_cross_entropy(f_fgsm, y) + weight * distance_sum(f_fgsm, f_rfgsm) / len(y))
 
 
-def gat(run: Run, x: Tensor, y: Tensor, weights: list[float], alpha: float) -> None:
+def gat(run: Run, x: Tensor, y: Tensor, weights: list[float], alpha: float, guided: str = "odd") -> None:
     """Sriramanan et al. 2020, Algorithm 2; ``weights`` are those of the epochs."""
     run.begin()
     weight = weights[run.epoch]
@@ -181,13 +181,14 @@ def gat(run: Run, x: Tensor, y: Tensor, weights: list[float], alpha: float) -> N
 
     def objective(logits: Tensor) -> Tensor:
         loss = cross_entropy_sum(logits, y)
-        if run.batch % 2 == 1:
+        if guided == "every" or (guided == "odd" and run.batch % 2 == 1):
             loss = loss + weight * distance_sum(probabilities(logits), p_x.detach())
         return loss
 
     x_start = torch.clamp(x + alpha * signs(run, x), 0, 1)
     x_adv = inside(x, x_start + EPS * run.sign(x_start, objective), EPS)
     distance = distance_sum(probabilities(run.logits(x_adv)), p_x)
+    statistics_alone(run.model, x)  # theirs takes the clean pass of the loss last
     _descend(run, mean_cross_entropy(f_x, y) + weight * distance / len(y))
 
 

@@ -3,7 +3,7 @@
 | theirs | here |
 |---|---|
 | lambda * ||f(x~) - f(x)||_2^2 on softmax outputs | ``weight`` * ``squared_distance(softmax, softmax)`` |
-| lambda in alternate batches 0 in the attack | ``guided`` |
+| lambda in alternate batches 0 in the attack | ``regularised_attack`` |
 | Bernoulli noise of eps / 2 | ``start`` |
 """
 
@@ -17,12 +17,13 @@ from nuat.core.losses import cross_entropy, squared_distance, wide
 from nuat.core.schedules import Jumps
 from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
-from nuat.defenses.nuat import start
+from nuat.defenses.nuat import Batches, has_regularised_attack, start
+from nuat.defenses.training_passes import CleanPass
 
 
 @dataclass(frozen=True, kw_only=True)
 class GAT(Defense):
-    """Single-step attack and loss with a squared distance of softmax outputs; in odd batches it guides the attack.
+    """Single-step attack, and loss with a squared distance of softmax outputs, which guides every other attack.
 
     Example:
         >>> import torch
@@ -44,6 +45,10 @@ class GAT(Defense):
     """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
     warmed up."""
 
+    regularised_attack: Batches = "odd"
+    """Batches of an epoch, counted from 0, whose attack the distance guides: odd, every (the authors' MNIST script) or
+    never."""
+
     def __post_init__(self) -> None:
         if self.alpha is not None:
             check_eps("defense.alpha", self.alpha)
@@ -51,11 +56,11 @@ class GAT(Defense):
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(x), y) + weight * ||softmax(f(x_adv)) - softmax(f(x))||_2^2, means over the batch."""
         weight = self.weight(step.epoch, step.epochs)
-        logits_clean = model(x)
+        clean = CleanPass(model, x)
         with eval_mode(model):
-            x_adv = self._attack(model, x, y, logits_clean.detach(), weight, step)
-        clean_loss = cross_entropy(logits_clean, y)
-        distance = squared_distance(_softmax(model(x_adv)), _softmax(logits_clean))
+            x_adv = self._attack(model, x, y, clean.logits.detach(), weight, step)
+        clean_loss = cross_entropy(clean.logits, y)
+        distance = squared_distance(_softmax(clean.attacked(x_adv)), _softmax(clean.logits))
         metrics: Mapping[str, Tensor | float] = {
             "clean_loss": clean_loss.detach(),
             "distance": distance.detach(),
@@ -65,7 +70,7 @@ class GAT(Defense):
 
     def _attack(self, model: nn.Module, x: Tensor, y: Tensor, reference: Tensor, weight: float, step: Step) -> Tensor:
         """Return the attacked images [B, C, H, W]; ``reference`` is f(x) [B, N]."""
-        guided = step.batch % 2 == 1
+        guided = has_regularised_attack(self.regularised_attack, step)
 
         def objective(z: Tensor) -> Tensor:
             logits = model(z)

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode
@@ -25,13 +24,14 @@ from nuat.core.nuclear import nuclear_term
 from nuat.core.schedules import Ramp
 from nuat.core.threat import bernoulli, check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.training_passes import CleanPass, Passes, reference_pass
 
-Passes = Literal["one", "authors"]
+Batches = Literal["odd", "every", "never"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NuAT(Defense):
-    """Single-step NuAT: the attack alternates between CE + lambda * nuclear norm and CE alone (R-FGSM).
+    """Single-step NuAT: in every other batch the attack follows CE + lambda * nuclear norm, else CE alone (R-FGSM).
 
     Example:
         >>> import torch
@@ -52,9 +52,12 @@ class NuAT(Defense):
     alpha: float | None = None
     """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
     warmed up."""
+    regularised_attack: Batches = "odd"
+    """Batches of an epoch, counted from 0, whose attack has the nuclear norm: odd (section 5.1), every or never."""
     passes: Passes = "one"
-    """one: a single clean pass in training mode serves the attack and the loss. authors: the reference logits of the
-    attack come from a pass of their own, as in the authors' code, so batch norm sees the clean batch twice."""
+    """one: a single clean pass in training mode serves the attack and the loss. authors: the three passes of the
+    authors' code, clean, attacked and clean again. The running statistics of batch norm are the same; the draws of
+    dropout are not."""
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
@@ -63,33 +66,30 @@ class NuAT(Defense):
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the loss of Alg. 1, line 8, on the single-step attack of lines 4-7."""
         lam = self.lam(step.epoch, step.epochs)
-        logits_clean = clean_pass(model, x, self.passes)
+        clean = CleanPass(model, x) if self.passes == "one" else None
+        logits_clean = reference_pass(model, x) if clean is None else clean.logits
         with eval_mode(model):
-            x_adv = single_step_attack(model, x, y, logits_clean.detach(), lam, self.alpha, step)
-        return regularised_loss(model, x, y, x_adv, None if self.passes == "authors" else logits_clean, lam)
+            reference = logits_clean.detach() if has_regularised_attack(self.regularised_attack, step) else None
+            x_adv = single_step_attack(model, x, y, reference, lam, self.alpha, step)
+        return regularised_loss(model, x, y, x_adv, clean, lam)
 
 
 def single_step_attack(
-    model: nn.Module, x: Tensor, y: Tensor, reference: Tensor, lam: float, alpha: float | None, step: Step
+    model: nn.Module, x: Tensor, y: Tensor, reference: Tensor | None, lam: float, alpha: float | None, step: Step
 ) -> Tensor:
-    """Return X~ [M, C, H, W] of Alg. 1, lines 4-7; the model is in evaluation mode, ``reference`` is f(X) [M, N].
+    """Return X~ [M, C, H, W] of Alg. 1, lines 4-7; the model is in evaluation mode.
 
-    Every other minibatch leaves the nuclear norm out (section 5.1), beginning with the first of each epoch.
+    ``reference`` is f(X) [M, N]. None: the attack leaves the nuclear norm out.
     """
     bounds = step.threat.bounds(x)
-    nuclear_batch = step.batch % 2 == 1 and lam > 0
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
-    gradient = ascent_direction(model, x_adv, y, reference if nuclear_batch else None, lam)  # Alg. 1, line 5
+    gradient = ascent_direction(model, x_adv, y, reference if lam > 0 else None, lam)  # Alg. 1, line 5
     return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))  # Alg. 1, lines 6-7
 
 
-def clean_pass(model: nn.Module, x: Tensor, passes: Passes) -> Tensor:
-    """Return f(X) [M, N] in training mode, with its graph unless the authors' extra pass is asked for."""
-    with torch.set_grad_enabled(passes == "one"):
-        logits: Tensor = model(x)
-    if passes == "authors":
-        torch.clear_autocast_cache()  # weights cast without a graph would give the loss none
-    return logits
+def has_regularised_attack(batches: Batches, step: Step) -> bool:
+    """Return whether the attack of this batch has the regulariser."""
+    return batches == "every" or (batches == "odd" and step.batch % 2 == 1)
 
 
 def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
@@ -100,16 +100,16 @@ def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
 
 
 def regularised_loss(
-    model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, logits_clean: Tensor | None, lam: float
+    model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, clean: CleanPass | None, lam: float
 ) -> BatchLoss:
     """Return CE(f(X), Y) + lambda ||f(X~) - f(X)||_* / M in training mode (Alg. 1, line 8).
 
-    ``logits_clean`` is f(X) with its graph. None: it is computed here.
+    ``clean`` is the pass that gave f(X). None: f(X) is computed here, after f(X~) as in the authors' code.
     """
-    if logits_clean is None:
-        logits_clean = model(x)
+    logits_adv = model(x_adv) if clean is None else clean.attacked(x_adv)
+    logits_clean = model(x) if clean is None else clean.logits
     clean_loss = cross_entropy(logits_clean, y)
-    nuclear = nuclear_term(model(x_adv), logits_clean)
+    nuclear = nuclear_term(logits_adv, logits_clean)
     metrics: Mapping[str, Tensor | float] = {
         "clean_loss": clean_loss.detach(),
         "nuclear": nuclear.detach(),

@@ -16,8 +16,14 @@ from nuat.core.losses import cross_entropy
 from nuat.core.schedules import Ramp
 from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
-from nuat.defenses.nuat import Passes, clean_pass, regularised_loss, single_step_attack
+from nuat.defenses.nuat import (
+    Batches,
+    has_regularised_attack,
+    regularised_loss,
+    single_step_attack,
+)
 from nuat.defenses.nuat2 import two_step_attack
+from nuat.defenses.training_passes import CleanPass, Passes, reference_pass
 from nuat.errors import InputError, NonFiniteError
 
 
@@ -43,6 +49,8 @@ class NuATHybrid(Defense):
     """Lambda over the epochs."""
     alpha: float | None = None
     """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2. It shrinks with eps while eps is warmed up."""
+    regularised_attack: Batches = "odd"
+    """Batches of an epoch, counted from 0, whose single-step attack has the nuclear norm: odd, every or never."""
     passes: Passes = "one"
     """Clean passes as in NuAT: one, or the authors' two."""
     drop: float = 0.3
@@ -70,7 +78,8 @@ class NuATHybrid(Defense):
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the loss of Alg. 1, line 8, on the single-step or the two-step attack."""
         lam = self.lam(step.epoch, step.epochs)
-        logits_clean = clean_pass(model, x, self.passes)
+        clean = CleanPass(model, x) if self.passes == "one" else None
+        logits_clean = reference_pass(model, x) if clean is None else clean.logits
         # the host decides, once for all processes
         clean_loss = step.world.agree(float(cross_entropy(logits_clean.detach(), y)))
         if not math.isfinite(clean_loss):  # in the epoch's mean it would stop all switches
@@ -80,8 +89,9 @@ class NuATHybrid(Defense):
             if state["two_step"]:
                 x_adv = two_step_attack(model, model, x, y, lam, self.alpha, step)
             else:
-                x_adv = single_step_attack(model, x, y, logits_clean.detach(), lam, self.alpha, step)
-        terms = regularised_loss(model, x, y, x_adv, None if self.passes == "authors" else logits_clean, lam)
+                reference = logits_clean.detach() if has_regularised_attack(self.regularised_attack, step) else None
+                x_adv = single_step_attack(model, x, y, reference, lam, self.alpha, step)
+        terms = regularised_loss(model, x, y, x_adv, clean, lam)
         return BatchLoss(terms.loss, {**terms.metrics, "two_step": float(state["two_step"])}, switch)
 
     def summary(self, state: State, batches: int) -> dict[str, Any]:
