@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli.cli_runs import CommandLine
+from diagnostics.masked_models import shorten
 from image_files import write_folder, write_shards
 
 from nuat.data import ImageSet, StreamedSet, memory, streaming
@@ -45,7 +46,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.slow
 def test_a_streamed_run_is_trained_evaluated_drawn_exported_and_analysed(
-    nuat: CommandLine, folder: Path, decoded: list[int], figures: None
+    nuat: CommandLine, folder: Path, decoded: list[int], figures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nuat.done("train", "nuat-wa-cifar10-resnet18", "--data.path", folder, "--out", "run", *STREAMED)
     assert (Path("run") / "examples.png").is_file()
@@ -68,7 +69,8 @@ def test_a_streamed_run_is_trained_evaluated_drawn_exported_and_analysed(
     assert sum(decoded) < TEST / 2
     decoded.clear()
 
-    nuat("diagnose", "run", "--n", "6")
+    shorten(monkeypatch)
+    assert nuat("diagnose", "run", "--n", "6").code in (0, 1)
     # six for the attacks, and training images for a substitute, 64 a batch
     assert set(decoded) <= {6, 48, 64, 200}
 

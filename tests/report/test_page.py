@@ -339,13 +339,13 @@ def test_where_there_is_no_run(path: str, says: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_hundred_runs_make_a_small_page(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.effect_noise((1500, 500), 120).save(picture, "PNG", compress_level=1)
     for i in range(100):
         recipe = ("nuat-mnist-small-cnn", "gat-mnist-small-cnn", "fbf-mnist-small-cnn", "awp-mnist-small-cnn")[i % 4]
         folder = campaign_row(
             tmp_path / f"{i // 20}", recipe, label=recipe, seed=i // 4, n=2000, campaign=f"c{i // 20}"
         )
-        picture = io.BytesIO()
-        Image.effect_noise((1500, 500), 120).save(picture, "PNG", compress_level=1)
         (folder / "examples.png").write_bytes(picture.getvalue())
     began = time.process_time()
     text = render(find_runs([tmp_path]))
