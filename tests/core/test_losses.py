@@ -14,7 +14,7 @@ from nuat.core.losses import (
     probability_margin,
     squared_distance,
 )
-from nuat.core.nuclear import nuclear_term
+from nuat.core.nuclear import frobenius_term, nuclear_term
 
 
 def drawn(batch: int = 5, classes: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -73,10 +73,21 @@ def test_nuclear_term_is_divided_by_the_images_that_are_there(batch: int) -> Non
     torch.testing.assert_close(nuclear_term(logits, reference), expected)
 
 
-def test_nuclear_term_has_a_gradient_in_both() -> None:
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_frobenius_term_is_the_root_of_the_sum_of_squares(batch: int) -> None:
+    logits, reference = drawn(batch)[0], drawn(batch, seed=1)[0]
+    squares = sum((a - b) ** 2 for a, b in zip(logits.flatten().tolist(), reference.flatten().tolist(), strict=True))
+    assert float(frobenius_term(logits, reference)) == pytest.approx(math.sqrt(squares) / batch)
+    same = logits.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(frobenius_term(same, logits), same)
+    assert torch.equal(gradient, torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize("term", [nuclear_term, frobenius_term])
+def test_the_norms_have_a_gradient_in_both(term: Callable[[Tensor, Tensor], Tensor]) -> None:
     logits, reference = (drawn(6, 3, seed)[0].requires_grad_() for seed in (0, 1))
-    assert torch.autograd.gradcheck(nuclear_term, (logits, reference))
-    first, second = torch.autograd.grad(nuclear_term(logits, reference), (logits, reference))
+    assert torch.autograd.gradcheck(term, (logits, reference))
+    first, second = torch.autograd.grad(term(logits, reference), (logits, reference))
     assert float(first.norm()) > 0
     assert torch.equal(first, -second)
 

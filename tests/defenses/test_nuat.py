@@ -5,9 +5,11 @@ import torch
 from cases import CLASSES
 from defenses.algorithm1_equality import RAMP, Fast, assert_equal, both, make_epochs
 from oracles import TinyConv
+from reference import algorithm1
 
 from nuat.core.schedules import Ramp
 from nuat.defenses import NuAT, NuAT2
+from nuat.defenses.nuat import regularised_loss
 from nuat.defenses.training_passes import CleanPass
 
 
@@ -22,6 +24,29 @@ def test_equals_the_slow_one(passes: str, alpha: float | None) -> None:
 @pytest.mark.parametrize("batches", ["every", "never"])
 def test_the_batches_with_a_regularised_attack(batches: str) -> None:
     assert_equal(*both(NuAT(lam=RAMP, regularised_attack=batches), variant="nuat", nuclear_batches=batches))
+
+
+def test_the_frobenius_norm_in_attack_and_loss() -> None:
+    fast, slow = both(NuAT(lam=RAMP, norm="frobenius"), variant="nuat", norm=algorithm1.frobenius_norm)
+    assert_equal(fast, slow)
+    other, _ = both(NuAT(lam=RAMP), variant="nuat")
+    assert fast.losses[3:] != pytest.approx(other.losses[3:], rel=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["nuclear", "frobenius"])
+def test_the_rank_is_recorded(norm: str) -> None:
+    """The same two figures whichever norm is trained against."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).double().train()
+    x, y = torch.rand(5, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    x_adv = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
+    metrics = regularised_loss(model, x, y, x_adv, None, 1.0, norm).metrics
+    s = torch.linalg.svdvals((model(x_adv) - model(x)).detach())
+    assert float(metrics["nuclear"]) == pytest.approx(float(s.sum()) / 5)
+    assert float(metrics["rank"]) == pytest.approx(float(s.sum() ** 2 / (s**2).sum()))
+    assert 1.0 < float(metrics["rank"]) < 3.0
+    same = regularised_loss(model, x, y, x, None, 1.0, norm)
+    assert float(same.metrics["rank"]) == 0.0
 
 
 def test_one_clean_pass_leaves_what_the_authors_three_passes_leave() -> None:

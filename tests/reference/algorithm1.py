@@ -71,13 +71,22 @@ def statistics_alone(model: nn.Module, x: Tensor) -> None:
             counter -= 1
 
 
-def attack_step(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, f_x: Tensor | None, lam: float, eps: float):
+def frobenius_norm(matrix: Tensor) -> Tensor:
+    total = torch.zeros((), dtype=matrix.dtype)
+    for value in matrix.flatten():
+        total = total + value**2
+    return torch.sqrt(total)
+
+
+def attack_step(
+    model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, f_x: Tensor | None, lam: float, eps: float, norm=nuclear_norm
+):
     """Lines 5-7 on a model in evaluation mode; without ``f_x`` on the cross-entropy alone. Returns the new Delta."""
     delta = delta.clone().requires_grad_()
     f_adv = model(x + delta)
     loss = cross_entropy_sum(f_adv, y)
     if f_x is not None:
-        loss = loss + lam * nuclear_norm(f_adv - f_x)  # line 5
+        loss = loss + lam * norm(f_adv - f_x)  # line 5
     (gradient,) = torch.autograd.grad(loss, delta)
     delta = delta.detach() + eps * torch.sign(gradient)  # line 6
     delta = torch.clamp(delta, -eps, eps)  # line 7
@@ -91,6 +100,7 @@ def train(
     variant: str,  # "nuat", "nuat2" or "hybrid"
     passes: str = "one",  # "one" or "authors"
     nuclear_batches: str = "odd",  # "odd", "every" or "never"
+    norm=nuclear_norm,
     eps: float,
     alpha: float,
     lam_peak: float,
@@ -148,7 +158,7 @@ def train(
                 delta = attack_step(model, x, y, delta, None, 0.0, eps)
             else:
                 nuclear_batch = lam > 0 and {"odd": b % 2 == 1, "every": True, "never": False}[nuclear_batches]
-                delta = attack_step(model, x, y, delta, f_x.detach() if nuclear_batch else None, lam, eps)
+                delta = attack_step(model, x, y, delta, f_x.detach() if nuclear_batch else None, lam, eps, norm)
             x_adv = x + delta
             record.attacks.append(x_adv)
 
@@ -160,7 +170,7 @@ def train(
             else:
                 statistics_alone(model, x)
             clean_loss = cross_entropy_sum(f_x, y)
-            loss = clean_loss + lam * nuclear_norm(f_x_adv - f_x)  # line 8
+            loss = clean_loss + lam * norm(f_x_adv - f_x)  # line 8
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             record.losses.append(float(loss.detach() / m))
             record.clean_losses.append(float(clean_loss.detach() / m))

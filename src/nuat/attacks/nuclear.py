@@ -16,18 +16,20 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack, Forward, input_gradient
 from nuat.core.losses import cross_entropy
-from nuat.core.nuclear import nuclear_term
+from nuat.core.nuclear import NORM_TERMS, NormName
 from nuat.core.threat import bernoulli, check_eps
 from nuat.errors import InputError
 
 
-def ascent_direction(forward: Forward, x_adv: Tensor, y: Tensor, reference: Tensor | None, lam: float) -> Tensor:
+def ascent_direction(
+    forward: Forward, x_adv: Tensor, y: Tensor, reference: Tensor | None, lam: float, norm: NormName = "nuclear"
+) -> Tensor:
     """Return the gradient of Eq. 1 in ``x_adv`` [M, C, H, W]; if ``reference`` is None, of the cross-entropy alone."""
 
     def objective(z: Tensor) -> Tensor:
         logits = forward(z)
         loss = cross_entropy(logits, y)
-        return loss if reference is None else loss + lam * nuclear_term(logits, reference)
+        return loss if reference is None else loss + lam * NORM_TERMS[norm](logits, reference)
 
     return input_gradient(objective, x_adv)
 

@@ -12,7 +12,7 @@ wait, so G^(-1/2) comes from a fixed number of matrix products there.
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -209,3 +209,14 @@ def nuclear_term(logits: Tensor, reference: Tensor) -> Tensor:
     the nuclear norm is divided by M, the number of images in the batch.
     """
     return nuclear_norm(wide(logits) - wide(reference)) / logits.shape[0]
+
+
+def frobenius_term(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return ||logits - reference||_F / M, scalar, for two [M, N] matrices of logits; its gradient at zero is zero."""
+    norm: Tensor = torch.linalg.vector_norm(wide(logits) - wide(reference))
+    return norm / logits.shape[0]
+
+
+NormName = Literal["nuclear", "frobenius"]
+NORM_TERMS: dict[NormName, Callable[[Tensor, Tensor], Tensor]] = {"nuclear": nuclear_term, "frobenius": frobenius_term}
+"""Regularisers by the name of their norm."""

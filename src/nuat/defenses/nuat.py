@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode
 from nuat.attacks.nuclear import ascent_direction
 from nuat.core.losses import cross_entropy
-from nuat.core.nuclear import nuclear_term
+from nuat.core.nuclear import NORM_TERMS, NormName, frobenius_term, nuclear_term
 from nuat.core.schedules import Ramp
 from nuat.core.threat import bernoulli, check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
@@ -44,7 +45,7 @@ class NuAT(Defense):
         >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
         >>> terms.loss.backward()
         >>> sorted(terms.metrics)
-        ['clean_loss', 'lam', 'nuclear']
+        ['clean_loss', 'lam', 'nuclear', 'rank']
     """
 
     lam: Ramp = field(default_factory=Ramp)
@@ -52,6 +53,8 @@ class NuAT(Defense):
     alpha: float | None = None
     """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
     warmed up."""
+    norm: NormName = "nuclear"
+    """Norm of the logit differences, in the attack and in the loss. frobenius: what section 5.1 compares it with."""
     regularised_attack: Batches = "odd"
     """Batches of an epoch, counted from 0, whose attack has the nuclear norm: odd (section 5.1), every or never."""
     passes: Passes = "one"
@@ -70,12 +73,19 @@ class NuAT(Defense):
         logits_clean = reference_pass(model, x) if clean is None else clean.logits
         with eval_mode(model):
             reference = logits_clean.detach() if has_regularised_attack(self.regularised_attack, step) else None
-            x_adv = single_step_attack(model, x, y, reference, lam, self.alpha, step)
-        return regularised_loss(model, x, y, x_adv, clean, lam)
+            x_adv = single_step_attack(model, x, y, reference, lam, self.alpha, step, self.norm)
+        return regularised_loss(model, x, y, x_adv, clean, lam, self.norm)
 
 
 def single_step_attack(
-    model: nn.Module, x: Tensor, y: Tensor, reference: Tensor | None, lam: float, alpha: float | None, step: Step
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    reference: Tensor | None,
+    lam: float,
+    alpha: float | None,
+    step: Step,
+    norm: NormName = "nuclear",
 ) -> Tensor:
     """Return X~ [M, C, H, W] of Alg. 1, lines 4-7; the model is in evaluation mode.
 
@@ -83,7 +93,7 @@ def single_step_attack(
     """
     bounds = step.threat.bounds(x)
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
-    gradient = ascent_direction(model, x_adv, y, reference if lam > 0 else None, lam)  # Alg. 1, line 5
+    gradient = ascent_direction(model, x_adv, y, reference if lam > 0 else None, lam, norm)  # Alg. 1, line 5
     return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))  # Alg. 1, lines 6-7
 
 
@@ -100,7 +110,13 @@ def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
 
 
 def regularised_loss(
-    model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, clean: CleanPass | None, lam: float
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    x_adv: Tensor,
+    clean: CleanPass | None,
+    lam: float,
+    norm: NormName = "nuclear",
 ) -> BatchLoss:
     """Return CE(f(X), Y) + lambda ||f(X~) - f(X)||_* / M in training mode (Alg. 1, line 8).
 
@@ -109,10 +125,15 @@ def regularised_loss(
     logits_adv = model(x_adv) if clean is None else clean.attacked(x_adv)
     logits_clean = model(x) if clean is None else clean.logits
     clean_loss = cross_entropy(logits_clean, y)
-    nuclear = nuclear_term(logits_adv, logits_clean)
+    regulariser = NORM_TERMS[norm](logits_adv, logits_clean)
+    with torch.no_grad():
+        nuclear = regulariser if norm == "nuclear" else nuclear_term(logits_adv, logits_clean)
+        frobenius = frobenius_term(logits_adv, logits_clean)
     metrics: Mapping[str, Tensor | float] = {
         "clean_loss": clean_loss.detach(),
         "nuclear": nuclear.detach(),
+        # at most the rank of f(X~) - f(X), and equal to it if the singular values that are not 0 agree (section 5.2)
+        "rank": (nuclear.detach() / frobenius.clamp(min=1e-30)) ** 2,
         "lam": lam,
     }
-    return BatchLoss(clean_loss + lam * nuclear, metrics)
+    return BatchLoss(clean_loss + lam * regulariser, metrics)

@@ -36,7 +36,7 @@ class NuAT2(Defense):
         >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
         >>> terms.loss.backward()
         >>> sorted(terms.metrics)
-        ['clean_loss', 'lam', 'nuclear']
+        ['clean_loss', 'lam', 'nuclear', 'rank']
     """
 
     lam: Ramp = field(default_factory=Ramp)

@@ -13,7 +13,7 @@ the caption of Figure 2 says: with the cross-entropy of Eq. 1 added, both attack
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from nuat import paper
 from nuat.attacks import eval_mode
 from nuat.attacks.base import Forward, input_gradient
 from nuat.core.eps import eps_text
-from nuat.core.nuclear import nuclear_norm
+from nuat.core.nuclear import NormName, nuclear_norm
 from nuat.core.threat import Linf, bernoulli, check_eps
 from nuat.data import Dataset, Images, to_float
 from nuat.errors import InputError
@@ -41,7 +41,6 @@ from nuat.progress import TerminalReporter, progress_bars
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NormName = Literal["nuclear", "frobenius"]
 NORMS: dict[NormName, Callable[[Tensor], Tensor]] = {
     "nuclear": nuclear_norm,
     "frobenius": lambda a: torch.linalg.matrix_norm(a, "fro"),

@@ -110,6 +110,11 @@ def nuat() -> TrainConfig:
     return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
+def nuat_frobenius() -> TrainConfig:
+    """MNIST, small CNN: NuAT with the Frobenius instead of the nuclear norm, in the attack and in the loss."""
+    return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS, norm="frobenius"), peak=0.1)
+
+
 def nuat_wa() -> TrainConfig:
     """MNIST, small CNN: NuAT-WA, an average of decay 0.999 with warm-up."""
     return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1, tau=0.999)
@@ -163,6 +168,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "r-mgm-mnist-small-cnn": r_mgm,
     "gat-mnist-small-cnn": gat,
     "nuat-mnist-small-cnn": nuat,
+    "nuat-frobenius-mnist-small-cnn": nuat_frobenius,
     "nuat-wa-mnist-small-cnn": nuat_wa,
     "nuat-h-mnist-small-cnn": nuat_h,
     "nuat2-mnist-small-cnn": nuat2,
