@@ -1,19 +1,40 @@
 """nuat: train image classifiers that withstand adversarial perturbations at single-step cost, and prove it.
 
-Public names are imported on first use, so that ``import nuat`` and ``nuat --help`` do not wait for torch.
+    import nuat
+
+    model = nuat.load("quickstart")          # a run's folder, a weights file, or a name that `nuat models` lists
+    model.predict("photo.jpg")               # classes with probabilities; model.transform prepares one image
+    run = nuat.run(nuat.recipes.find("quickstart")(), out=Path("runs/mine"))
+    nuat.evaluate(run.model(), dataset.test, ["clean", "pgd-100"], threat=ThreatConfig(eps=0.3))
+
+Packages: ``attacks``, ``config`` (settings), ``data``, ``defenses``, ``models``, ``recipes``. On the command line:
+``nuat --help``.
 """
 
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nuat import attacks, config, data, defenses, models, recipes
     from nuat.core.nuclear import nuclear_norm
     from nuat.evaluation.evaluate import evaluate
     from nuat.records.checkpoints import load
     from nuat.training.run import run
 
 __version__ = metadata.version("nuat")
-__all__ = ["__version__", "evaluate", "load", "nuclear_norm", "run"]
+__all__ = [
+    "__version__",
+    "attacks",
+    "config",
+    "data",
+    "defenses",
+    "evaluate",
+    "load",
+    "models",
+    "nuclear_norm",
+    "recipes",
+    "run",
+]
 
 _HOME = {
     "load": "records.checkpoints",
@@ -21,9 +42,17 @@ _HOME = {
     "nuclear_norm": "core.nuclear",
     "run": "training.run",
 }
+"""Public functions and the modules that define them."""
 
 
 def __getattr__(name: str) -> Any:
+    # imported on first use: ``import nuat`` and ``nuat --help`` do not wait for torch
     if name in _HOME:
         return getattr(import_module(f"nuat.{_HOME[name]}"), name)
+    if name in __all__:
+        return import_module(f"nuat.{name}")
     raise AttributeError(f"module 'nuat' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
