@@ -1,9 +1,10 @@
-"""The pages name files that exist."""
+"""The pages name files that exist, and rooms in the order of their floors."""
 
 import re
 from pathlib import Path
 
 import pytest
+from test_architecture import FLOORS
 
 ROOT = Path(__file__).parents[2]
 # docs/extend names files that its reader writes
@@ -19,3 +20,15 @@ def test_a_page_names_files_that_exist(page: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert 600 <= len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+def test_the_architecture_lists_every_room_in_the_order_of_the_floors() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("| room | holds |")[2].partition("\n\n")[0]
+    rooms = [
+        name
+        for row in table.splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    ]
+    assert rooms == list(FLOORS)
