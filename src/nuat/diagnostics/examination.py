@@ -117,9 +117,9 @@ def examine(
     x, y = x.to(device), y.to(device).long()
     with full_precision():
         with eval_mode(guard), torch.no_grad():
-            classes = guard(x[:1]).shape[1]
+            classes = guard(x[:2]).shape[1]
         if surrogate is not None:
-            check_surrogate(surrogate, x[:1], classes)
+            check_surrogate(surrogate, x[:2], classes)
         # a missing extra is reported before hours pass
         asked = plan(guard, threat, classes=classes, image_size=(x.shape[2], x.shape[3]))
         local, changes = _local(guard, x, y, threat, seed)

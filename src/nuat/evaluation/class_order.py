@@ -1,7 +1,7 @@
 """Order of the classes: the logit of the model for each class of the images, by name or by what the model predicts."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -55,8 +55,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")
 
 
-def class_warnings(logits: Tensor, y: Tensor, classes: int) -> Iterator[str]:
-    """Yield warnings about labels that do not fit what a model predicts.
+def order_warning(logits: Tensor, y: Tensor, classes: int) -> list[str]:
+    """Return a warning if the model seems to have its classes in another order than the images, or nothing.
 
     Args:
         logits: [n, N] of clean images.
@@ -64,26 +64,34 @@ def class_warnings(logits: Tensor, y: Tensor, classes: int) -> Iterator[str]:
         classes: classes of the images, at most N.
     """
     predicted = logits.argmax(dim=1)
-    accuracy = float((predicted == y).double().mean())
     order = _predicted_order(predicted, y, classes, logits.shape[1])
+    if order is None:
+        return []
+    accuracy = float((predicted == y).double().mean())
+    return [
+        f"labels and predictions match nearly one to one, but in another order: {accuracy:.0%} of the images are "
+        "classified correctly. The classes of the images seem to be ordered differently from the model's; if so, give "
+        f"--class-map {','.join(map(str, order))}."
+    ]
+
+
+def accuracy_warning(logits: Tensor, y: Tensor, classes: int) -> list[str]:
+    """Return a warning if the model predicts classes that the images do not have, or guesses; arguments as above."""
+    predicted = logits.argmax(dim=1)
+    accuracy = float((predicted == y).double().mean())
     outside = float((predicted >= classes).double().mean())
-    if order is not None:
-        yield (
-            f"labels and predictions match nearly one to one, but in another order: {accuracy:.0%} of the images are "
-            f"classified correctly. The classes of the images seem to be ordered differently from the model's; if so, "
-            f"give --class-map {','.join(map(str, order))}."
-        )
-    elif outside > 0 and accuracy < 1 - outside:
-        yield (
+    if outside > 0:
+        return [
             f"the model returns {logits.shape[1]} logits, but the images have {classes} classes: {outside:.0%} of the "
             "predictions are no class of the images, and count as wrong. Give --class-map, the logit of each class of "
             "the images, in their order."
-        )
-    elif len(y) >= _MANY and _at_chance(accuracy, len(y), classes):
-        yield (
+        ]
+    if len(y) >= _MANY and _at_chance(accuracy, len(y), classes):
+        return [
             f"the model classifies {accuracy:.0%} of the images correctly, no better than chance: its classes may be "
             "in another order (--class-map), its images normalised in another way, or its weights untrained."
-        )
+        ]
+    return []
 
 
 def _at_chance(accuracy: float, n: int, classes: int) -> bool:

@@ -94,8 +94,8 @@ class GuardedModel(nn.Module):
         if logits.ndim != 2 or len(logits) != images or (self._logits or logits.shape[1]) != logits.shape[1]:
             hint = " A squeeze() also drops a batch of one; flatten(1) does not." if images == 1 else ""
             raise InputError(
-                f"the model must return logits [B, N] as one tensor; it returned {list(logits.shape)} for {images} "
-                f"images.{hint}"
+                f"the model must return logits [B, N] as one tensor; it returned {list(logits.shape)} for a batch "
+                f"of {images}.{hint}"
             )
         self._logits = logits.shape[1]
 

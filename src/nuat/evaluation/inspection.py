@@ -15,7 +15,7 @@ from nuat.attacks import eval_mode
 from nuat.core.losses import cross_entropy_sum
 from nuat.data import Images, class_balanced, to_float
 from nuat.errors import InputError
-from nuat.evaluation.class_order import class_warnings
+from nuat.evaluation.class_order import accuracy_warning, order_warning
 from nuat.evaluation.guarded_model import GuardedModel, guarded
 from nuat.hardware import full_precision
 
@@ -73,21 +73,28 @@ def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None =
         guard.watched = True
         try:
             logits = check_logits(guard, x, classes)
-            random = beyond_rounding(logits, torch.stack([check_logits(guard, x, classes)]))
-            found = [*_probabilities(logits)]
+            random = beyond_rounding(logits, check_logits(guard, x, classes)[None])
+            check_logits(guard, _between(x), classes)
+            found = [*_probabilities(logits), *_gradients(guard, x, y)]
             if bool(random.any()):
                 found.append(_random(random))
             else:
-                found += [*_batch(guard, x, logits), *_scaling(guard, x, y, logits)]
-            found += [*_gradients(guard, x, y)]
+                found += _batch(guard, x, logits)
+            # of the causes of a low accuracy the first that is found is named
+            found += (
+                order_warning(logits, y, classes)
+                or (_scaling(guard, x, y, logits) if not bool(random.any()) else [])
+                or accuracy_warning(logits, y, classes)
+            )
         finally:
             guard.watched = False
-        if guard.wrote:
-            found.insert(0, _WRITES)
-        # a wrong scaling explains a low accuracy; where it does not, the labels may
-        if not any("nuat.models.adapt" in warning for warning in found):
-            found += class_warnings(logits, y, classes)
-    return found
+    return [_WRITES, *found] if guard.wrote else found
+
+
+def _between(x: Tensor) -> Tensor:
+    """Return images in [0, 1] whose pixels lie between the levels of 8 bits, where rounding to them shows."""
+    draw = torch.Generator(x.device).manual_seed(0)
+    return (x + (torch.rand(x.shape, generator=draw, device=x.device) - 0.5) / 255).clamp(0.0, 1.0)
 
 
 _WRITES = (
@@ -200,11 +207,11 @@ def _batch(model: GuardedModel, x: Tensor, logits: Tensor) -> Iterator[str]:
         )
 
 
-def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> Iterator[str]:
+def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> list[str]:
     """Warn if the model is far more accurate on images scaled in a usual way than on pixels in [0, 1]."""
     plain = float((logits.argmax(dim=1) == y).double().mean())
     if plain + _GAIN >= 1.0:
-        return
+        return []
     best, found = plain, None
     for scaling in _SCALINGS:
         if len(scaling.mean) not in (1, x.shape[1]):
@@ -217,13 +224,14 @@ def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> Itera
             continue  # the model refuses pixels outside [0, 1], so it does not expect them
         if accuracy > best:
             best, found = accuracy, scaling
-    if found is not None and best > plain + max(_GAIN, 1 / math.sqrt(len(x))):  # twice the deviation of an accuracy
-        mean, std = (_numbers(values) for values in (found.mean, found.std))
-        yield (
-            f"the model classifies {plain:.0%} of the images correctly as they come, in [0, 1], but {best:.0%} after "
-            f"{found.name} (mean {mean}, std {std}). It seems to expect that: put it into the model with "
-            f"nuat.models.adapt(module, mean=({mean},), std=({std},))."
-        )
+    if found is None or best <= plain + max(_GAIN, 1 / math.sqrt(len(x))):  # twice the deviation of an accuracy
+        return []
+    mean, std = (_numbers(values) for values in (found.mean, found.std))
+    return [
+        f"the model classifies {plain:.0%} of the images correctly as they come, in [0, 1], but {best:.0%} after "
+        f"{found.name} (mean {mean}, std {std}). It seems to expect that: put it into the model with "
+        f"nuat.models.adapt(module, mean=({mean},), std=({std},))."
+    ]
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -1,0 +1,88 @@
+"""Files and folders of results, radii that were meant in 1/255, and arguments that are no model or no images."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from evaluation_models import THREAT, tiny_case
+from strangers.three_ways import Outcome, Theirs, ThreeWays, case
+
+import nuat
+from nuat.config import ThreatConfig
+from nuat.errors import InputError
+
+
+@pytest.fixture
+def plain() -> Theirs:
+    return Theirs(lambda model, x: model(x))
+
+
+def refused(three_ways: ThreeWays, name: str, model: Theirs, *options: str, out: str = "out.json") -> str:
+    """Return why a command is refused; empty: it is not."""
+    attacks = ("--attacks", "clean") if name == "evaluate" else ()
+    outcome: Outcome = three_ways.command(name, model, case(), *attacks, *options, out=out)
+    return outcome.error
+
+
+@pytest.mark.parametrize("name", ["evaluate", "diagnose"])
+@pytest.mark.parametrize(
+    "content",
+    [b"\x00\x01weights", b"{}", b"[1, 2]", b"", b'{"format": 1}', b'{"a":' * 100_000, b'{"rows": 3, "results": []}'],
+)
+def test_json_replaces_results_alone(name: str, content: bytes, plain: Theirs, three_ways: ThreeWays) -> None:
+    Path("best.safetensors").write_bytes(content)
+    assert "exists and holds no such results of nuat" in refused(three_ways, name, plain, out="best.safetensors")
+    assert Path("best.safetensors").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["evaluate", "diagnose"])
+def test_json_replaces_no_device(name: str, plain: Theirs, three_ways: ThreeWays) -> None:
+    assert "is no regular file" in refused(three_ways, name, plain, out="/dev/null")
+    assert not Path("/dev/null").is_file()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "diagnose"])
+def test_json_replaces_results_of_its_own_kind(name: str, plain: Theirs, three_ways: ThreeWays) -> None:
+    other = {"evaluate": "diagnose", "diagnose": "evaluate"}[name]
+    assert refused(three_ways, name, plain, out="again.json") == ""
+    first = json.loads(Path("again.json").read_text())
+    assert refused(three_ways, name, plain, out="again.json") == ""
+    assert json.loads(Path("again.json").read_text()).keys() == first.keys()
+    assert "holds no such results" in refused(three_ways, other, plain, out="again.json")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "diagnose"])
+def test_a_folder_that_cannot_be_written_is_no_reason_to_end(
+    name: str, plain: Theirs, three_ways: ThreeWays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and Path(path) != Path())
+    attacks = ("--attacks", "clean,pgd-5") if name == "evaluate" else ()
+    outcome = three_ways.command(name, plain, case(), *attacks)
+    assert outcome.accuracy("pgd-5") < 0.3
+    assert ". cannot be written: an" in outcome.said
+    assert not list(Path().glob("*.partial.json"))
+
+
+@pytest.mark.parametrize("eps", ["128", "16", "255"])
+@pytest.mark.parametrize("name", ["evaluate", "diagnose"])
+def test_an_l2_radius_in_levels_of_255_gets_its_hint(name: str, eps: str, plain: Theirs, three_ways: ThreeWays) -> None:
+    assert f"Did you mean {eps}/255?" in refused(three_ways, name, plain, "--norm", "L2", "--eps", eps)
+
+
+def test_the_library_hints_at_an_l2_radius_beyond_every_image() -> None:
+    model, images = tiny_case(12)
+    with pytest.raises(InputError, match=r"at most 10.39 apart in L2. Did you mean 128/255\?"):
+        nuat.evaluate(model, images, ("clean",), threat=ThreatConfig(norm="L2", eps=128.0, pgd_alpha=1.0))
+    nuat.evaluate(model, images, ("clean",), threat=ThreatConfig(norm="L2", eps=10.0, pgd_alpha=1.0))
+
+
+def test_arguments_that_are_no_images_or_no_model_say_what_is_expected() -> None:
+    model, images = tiny_case(12)
+    for pair in ((images.images, images.labels), images.images, None):
+        with pytest.raises(InputError, match=r"images: expected a set of images with labels; got a .*ImageSet"):
+            nuat.evaluate(model, pair, threat=THREAT)
+    with pytest.raises(InputError, match=r"model: expected a torch\.nn\.Module; got a function"):
+        nuat.evaluate(lambda x: torch.zeros(len(x), 4), images, threat=THREAT)

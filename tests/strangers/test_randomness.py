@@ -1,0 +1,77 @@
+"""Models that are random in evaluation mode, and models whose logits depend on the batch."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strangers.three_ways import Theirs, ThreeWays, case, library
+from torch import Tensor, nn
+from torch.nn import functional
+
+RANDOM = "the model is random in evaluation mode"
+BATCH = "change with the other images of their batch"
+
+
+def noisy(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x + 0.1 * torch.randn_like(x))
+
+
+def dropping(model: nn.Module, x: Tensor) -> Tensor:
+    return model(functional.dropout(x, 0.3, training=True))
+
+
+def by_batch(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x - x.mean(dim=0, keepdim=True) + 0.5)
+
+
+class Normalising(nn.Module):
+    """Batch norm on the statistics of the batch, in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3, track_running_stats=False)
+        self.theirs = Theirs(lambda model, x: model(0.3 * x + 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.theirs(self.norm(x))
+        return logits
+
+
+@pytest.mark.parametrize("run", [noisy, dropping])
+def test_a_random_model_is_called_so_and_gets_no_advice_on_scaling(run, three_ways: ThreeWays) -> None:
+    for outcome in three_ways(Theirs(run)):
+        assert RANDOM in outcome.said
+        assert "adapt" not in outcome.said
+        assert BATCH not in outcome.said
+
+
+@pytest.mark.parametrize("make", [lambda: Theirs(by_batch), Normalising])
+def test_a_model_that_depends_on_the_batch_is_called_so(make, three_ways: ThreeWays) -> None:
+    for outcome in three_ways(make()):
+        assert BATCH in outcome.said
+        assert "--batch-size" in outcome.said
+        assert RANDOM not in outcome.said
+
+
+@given(st.floats(0.02, 1.0), st.sampled_from(["noise", "dropout", "permutation"]))
+def test_little_randomness_is_seen_too(size: float, kind: str) -> None:
+    def run(model: nn.Module, x: Tensor) -> Tensor:
+        if kind == "noise":
+            return model(x + size * torch.randn_like(x))
+        if kind == "dropout":
+            return model(functional.dropout(x, 0.5 * size, training=True))
+        logits: Tensor = model(x)
+        return logits + size * torch.rand(logits.shape)
+
+    assert RANDOM in library(Theirs(run), attacks=("clean",)).said
+
+
+def test_the_inspection_leaves_the_generator_as_it_was() -> None:
+    before = torch.random.get_rng_state()
+    library(Theirs(lambda model, x: model(x)), attacks=("clean",))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("batch_size", [7, 60])
+def test_neither_is_said_of_a_good_model(batch_size: int) -> None:
+    assert library(Theirs(lambda model, x: model(x)), case(), batch_size=batch_size).said == ""
