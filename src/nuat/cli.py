@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from nuat.distributed.threads import sleep_while_waiting
 from nuat.errors import InputError, TransientError, did_you_mean, printable
 
 _HELP = """\
@@ -71,6 +72,7 @@ _COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    sleep_while_waiting()
     try:
         if "RANK" in os.environ:  # one of several processes
             from nuat.distributed.lifetime import end_with_launcher, final_code

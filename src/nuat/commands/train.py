@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from rich.console import Console
 from torch import nn
@@ -20,12 +21,13 @@ from nuat.config import TrainConfig
 from nuat.config.arguments import parse, without
 from nuat.data import Dataset
 from nuat.distributed import launch
+from nuat.distributed.threads import threads_for_training
 from nuat.distributed.world import World, joined, restarted
 from nuat.errors import InputError
 from nuat.figures import adversarial_examples, training_curves
 from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, RECIPES, find
-from nuat.records import checkpoints
+from nuat.records import checkpoints, environment
 from nuat.records.folder import RunFolder
 from nuat.records.settings import read_config
 from nuat.report.tables import evaluation_table
@@ -100,6 +102,8 @@ def train(arguments: list[str]) -> int:
         console = terminal(quiet=not world.leads)
         reporter = TerminalReporter(console)
         device = hardware.resolve(config.device, world.gpu)
+        if device.type == "cpu":
+            _choose_threads(environment.threads_of(folder.environment) if resume else None, reporter)
         on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
         reporter.message(f"{recipe}: {config.epochs} epochs on {on}; writing to {folder.path}")
         try:
@@ -109,6 +113,18 @@ def train(arguments: list[str]) -> int:
             raise InputError(f"the run was ended: {stopped}{left}") from None
         _evaluate(finished, config, console, world)
     return 0
+
+
+def _choose_threads(recorded: int | None, reporter: TerminalReporter) -> None:
+    """Compute with as many threads as a resumed run began with, or as there are free cores."""
+    usual = torch.get_num_threads()
+    chosen = threads_for_training(usual, recorded)
+    torch.set_num_threads(chosen)
+    if recorded is None and chosen < usual:
+        reporter.message(
+            f"other processes keep the processor busy: computing with {chosen} of {usual} threads. Another number "
+            "gives other weights in the last digits; OMP_NUM_THREADS sets it."
+        )
 
 
 def _check_resume(arguments: list[str]) -> None:

@@ -1,7 +1,9 @@
 """What a repetition of a run needs to know besides its settings."""
 
+import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -30,6 +32,15 @@ def environment(device: torch.device) -> dict[str, Any]:
         "memory_bytes": hardware.memory_bytes(torch.device("cpu")),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
     }
+
+
+def threads_of(path: Path) -> int | None:
+    """Return the threads in a file of a run's environment; None: it does not tell."""
+    try:
+        found = re.search(r"(\d+) threads$", json.loads(path.read_text())["hardware"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return int(found[1]) if found else None
 
 
 def git_revision() -> str | None:

@@ -1,0 +1,85 @@
+"""Threads of a process beside busy ones: how many there are, and how they wait."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nuat.distributed import threads
+from nuat.distributed.threads import Usage, free_cores, sleep_while_waiting, threads_for_training
+
+CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CHOSEN:
+        monkeypatch.delenv(name, raising=False)
+
+
+def later(busy: float, own: float, clock: float = 4.0, cores: int = 4) -> tuple[Usage, Usage]:
+    began = Usage(cores=cores, clock=100.0, busy=50.0, own=1.0)
+    return began, Usage(cores=cores, clock=100.0 + clock, busy=50.0 + busy, own=1.0 + own)
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "free"),
+    [(0.0, 4.0, 4), (0.2, 4.0, 4), (4.0, 4.0, 3), (8.0, 4.0, 2), (16.0, 0.0, 1), (40.0, 0.0, 1), (-1.0, 4.0, 4)],
+)
+def test_what_others_use_is_not_free(others: float, own: float, free: int) -> None:
+    """Seconds of processor time in 4 s on four cores; clocks that disagree a little change nothing."""
+    assert free_cores(*later(others + own, own)) == free
+
+
+def test_nothing_is_said_of_an_instant_or_an_unknown_system() -> None:
+    assert free_cores(*later(0.1, 0.0, clock=0.1)) is None
+    assert free_cores(None, None) is None
+
+
+def test_a_new_run_takes_the_free_cores_and_a_resumed_one_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, now = later(8.0, 0.0)
+    monkeypatch.setattr(threads, "_start", began)
+    monkeypatch.setattr(Usage, "now", lambda: now)
+    assert threads_for_training(4, None) == 2
+    assert threads_for_training(1, None) == 1
+    assert threads_for_training(4, 3) == 3
+    assert threads_for_training(2, 3) == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert threads_for_training(4, None) == threads_for_training(4, 1) == 4
+
+
+@pytest.mark.skipif(Usage.now() is None, reason="the system does not tell")
+def test_a_busy_process_is_noticed() -> None:
+    began = Usage.now()
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+    now = Usage.now()
+    assert began is not None
+    assert now is not None
+    assert now.clock > began.clock
+    assert now.busy - began.busy >= 0.0
+    assert now.own > began.own  # children that have ended are ours
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_threads_sleep_soon_unless_the_user_says_otherwise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "7")
+    before = dict(os.environ)
+    sleep_while_waiting()
+    assert dict(os.environ) == before
+    monkeypatch.delenv(name)
+    for other in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):  # put back after the test
+        monkeypatch.setenv(other, "")
+        monkeypatch.delenv(other)
+    sleep_while_waiting()
+    assert (os.environ["GOMP_SPINCOUNT"], os.environ["KMP_BLOCKTIME"]) == ("1000", "0")
+
+
+def test_the_command_line_decides_before_torch_is_imported() -> None:
+    code = (
+        "import os, sys; from nuat.cli import main; main(['--version']); "
+        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in CHOSEN}
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=kept).stdout
+    assert told.splitlines()[-1] == "1000 False"
