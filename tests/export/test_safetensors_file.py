@@ -89,6 +89,6 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_name_that_nuat_would_not_load_is_refused(tmp_path: Path) -> None:
     source = find_model(make_run(tmp_path / "run"))
-    with pytest.raises(InputError, match=r"end it in \.safetensors"):
+    with pytest.raises(InputError, match=r"end the name in \.safetensors"):
         to_safetensors(source, tmp_path / "model.pt")
     assert not (tmp_path / "model.pt").exists()

@@ -2,11 +2,13 @@
 
 A checkpoint is a dictionary of tensors, numbers, strings and dictionaries of these; it is read with
 ``weights_only=True``, so a hostile file cannot run code. Shipped weights are safetensors whose metadata hold what is
-needed to rebuild the model.
+needed to rebuild the model. Both carry checksums, which are verified when they are read.
 """
 
 import json
+import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,14 +21,18 @@ from torch import Tensor, nn
 
 from nuat import hardware, models
 from nuat.config import ModelConfig, ThreatConfig
+from nuat.core import digest
 from nuat.errors import InputError, did_you_mean
 from nuat.files import atomic_write
+from nuat.records.json_values import check, parse_object, settings_object
 from nuat.records.named_weights import NAMED, fetch, is_named
+from nuat.records.other_files import refuse_other_files
 from nuat.records.trained_classifier import TrainedClassifier
 
 CHECKPOINT_FORMAT = 1
 _WEIGHTS_FORMAT = 1
 _METADATA_KEY = "nuat"
+_CHECKSUMS = "checksums"
 _PREPROCESSING = ("bicubic", "centre", (0.0, 1.0))
 
 
@@ -74,50 +80,80 @@ class WeightsInfo:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], info: WeightsInfo) -> None:
-    """Write ``weights`` (as of ``state_dict``) with their metadata as safetensors to ``path``, whole."""
+    """Write ``weights`` (as of ``state_dict``), their metadata and checksums as safetensors to ``path``, whole."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    values = {"format": _WEIGHTS_FORMAT, **asdict(info)}
+    values[_CHECKSUMS] = {"metadata": _digest_of_values(values), "tensors": _digest_of_weights(tensors)}
     # a single entry: safetensors writes several in a random order, and equal weights should be equal files
-    metadata = {_METADATA_KEY: json.dumps({"format": _WEIGHTS_FORMAT, **asdict(info)})}
     with atomic_write(path) as file:
-        file.write(safetensors.torch.save(tensors, metadata))
+        file.write(safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(values)}))
 
 
 def read_info(path: Path) -> WeightsInfo:
     """Return the metadata of a weights file.
 
     Raises:
-        InputError: no such file, not safetensors, truncated, or without our metadata.
+        InputError: there is no such file, it is not safetensors, it is cut off or damaged, or nuat did not write it.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file.")
+    values = _metadata(path)
+    if values is None:
+        raise InputError(
+            f"{path}: its metadata do not say how to build the model, so it was not written by nuat; load it into a "
+            "model of your own with nuat.load(path, model=...)."
+        )
+    where = f"{path}: metadata"
+    values.pop(_CHECKSUMS, None)
+    if values.pop("format", None) != _WEIGHTS_FORMAT:
+        raise InputError(f"{path}: written in another format than this version of nuat reads; update nuat.")
+    model, threat = (values.pop(name, None) for name in ("model", "threat"))
+    info = {
+        "model": settings_object(ModelConfig, model, f"{where}: model"),
+        "threat": settings_object(ThreatConfig, threat, f"{where}: threat"),
+    }
+    found = settings_object(WeightsInfo, values, where, **info)
+    if (found.interpolation, found.crop, found.pixel_range) != _PREPROCESSING:
+        raise InputError(f"{path}: its images are prepared in another way than this version of nuat can; update nuat.")
+    return found
+
+
+def _metadata(path: Path) -> dict[str, Any] | None:
+    """Return the metadata that nuat wrote into a weights file, checked by its checksum; None: there is none."""
+    refuse_other_files(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            text = (file.metadata() or {}).get(_METADATA_KEY)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable safetensors file, or cut off ({error}).") from None
-    try:
-        values = json.loads(metadata[_METADATA_KEY])
-        if values.pop("format") != _WEIGHTS_FORMAT:
-            raise InputError("written in another format than this version of nuat reads; update nuat.")
-        values["model"] = ModelConfig(**_tuples(values["model"]))
-        values["threat"] = ThreatConfig(**values["threat"])
-        info = WeightsInfo(**_tuples(values))
-        if (info.interpolation, info.crop, info.pixel_range) != _PREPROCESSING:
-            raise InputError("its images are prepared in another way than this version of nuat can; update nuat.")
-        if not all(isinstance(number, int) for number in (info.channels, *info.image_size)):
-            raise TypeError("channels and image size are whole numbers")
-        return info
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise InputError(
-            f"{path}: its metadata do not say how to build the model, so it was not written by nuat; "
-            "load it into a model of your own with nuat.load(path, model=...)."
-        ) from None
+        raise _not_safetensors(path, error) from None
+    if text is None:
+        return None
+    values = parse_object(text, f"{path}: metadata")
+    checksums = values.get(_CHECKSUMS)  # files of older versions have none
+    if checksums is not None:
+        check(dict[str, str], checksums, f"{path}: metadata: {_CHECKSUMS}")
+        plain = {name: value for name, value in json.loads(text).items() if name != _CHECKSUMS}
+        if checksums.get("metadata") != _digest_of_values(plain):
+            raise _damaged(path)
+    return values
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def _digest_of_values(values: Mapping[str, Any]) -> str:
+    return digest.of_tensors(settings=json.dumps(values, sort_keys=True))
+
+
+def _digest_of_weights(tensors: Mapping[str, Tensor]) -> str:
+    shapes = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in sorted(tensors)]
+    return digest.of_tensors(*(tensors[name] for name in sorted(tensors)), settings=json.dumps(shapes))
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path}: damaged, its content does not match the checksum that it was written with; copy it again."
+    )
+
+
+def _not_safetensors(path: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return InputError(f"{path}: not a readable safetensors file, or cut off ({reason}).")
 
 
 @overload
@@ -140,7 +176,7 @@ def load(path: Path | str, *, model: nn.Module | None = None, device: torch.devi
         device: where the model goes.
 
     Raises:
-        InputError: no such file, truncated or hostile file, weights of another architecture.
+        InputError: there is no such file, it is damaged or hostile, or the weights do not fit.
 
     Example:
         >>> import nuat, torch
@@ -155,31 +191,52 @@ def load(path: Path | str, *, model: nn.Module | None = None, device: torch.devi
         models.load_usual_names(model, read_torch(file))
     else:
         if model is None:
-            model = read_info(file).build()
+            model = _build(read_info(file), file)
         models.load_usual_names(model, read_tensors(file))
     return model.to(device).eval()
+
+
+def _build(info: WeightsInfo, path: Path) -> TrainedClassifier:
+    """Return the network of a file's metadata, or one line if the metadata describe an impossible one."""
+    try:
+        return info.build()
+    except (RuntimeError, MemoryError, OverflowError, TypeError, ValueError) as error:
+        reason = (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+        raise InputError(f"{path}: its metadata describe a network that cannot be built ({reason[:300]}).") from None
 
 
 def weights_file(path: Path) -> Path:
     """Return the file of weights that ``path`` means: itself, the best weights of a run's folder, or named weights."""
     if is_named(str(path)):
         path = fetch(str(path))
-    if path.is_dir():
-        file = path / "best.safetensors"
-        if not file.is_file():
-            raise InputError(f"{path}: no best.safetensors in this folder, so it is no run that got past an epoch.")
-        return file
-    if not path.is_file():
-        raise InputError(f"{path}: no such run or weights file.{did_you_mean(str(path), NAMED)}")
-    return path
+    try:
+        if path.is_dir():
+            file = path / "best.safetensors"
+            if not file.is_file():
+                raise InputError(f"{path}: no best.safetensors in this folder, so it is no run that got past an epoch.")
+            return file
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    raise InputError(f"{path}: no such run or weights file.{did_you_mean(str(path), NAMED)}")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file by name, on the CPU. Raises InputError where it cannot be read."""
+    """Return the tensors of a .safetensors file by name, on the CPU, checked by their checksum if there is one.
+
+    Raises:
+        InputError: the file cannot be read or is damaged.
+    """
+    values = _metadata(path)
     try:
-        return safetensors.torch.load_file(path)
+        tensors = safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable safetensors file, or cut off ({error}).") from None
+        raise _not_safetensors(path, error) from None
+    checksums = None if values is None else values.get(_CHECKSUMS)
+    if checksums is not None and checksums.get("tensors") != _digest_of_weights(tensors):
+        raise _damaged(path)
+    return tensors
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -212,19 +269,60 @@ def is_checkpoint(values: Mapping[str, Any]) -> bool:
 
 
 def read_torch(path: Path) -> dict[str, Any]:
-    """Return the dictionary in a file of ``torch.save``, on the CPU, refusing everything that could run code."""
+    """Return the dictionary in a file of ``torch.save``, on the CPU, refusing everything that could run code.
+
+    Such a file holds a checksum (CRC-32) of each of its parts, which are checked.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or holds more than tensors, numbers, texts and dictionaries.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the unpickler, on a file that is then refused
+            warnings.simplefilter("ignore")  # the unpickler's, on a file that is then refused
             values = torch.load(path, map_location="cpu", weights_only=True)
+        _check_parts(path)
+    except InputError:
+        raise
     except Exception as error:  # the unpickler raises many kinds on a damaged or hostile file
+        said = " ".join(str(error).split()) or type(error).__name__
+        if found := re.search(r"(?:GLOBAL|class|global) ([A-Za-z_][\w.]*\.[\w.]+)", said):
+            raise InputError(
+                f"{path}: holds a pickled {found[1].rstrip('.')}, which could run code; not loaded. Save the "
+                "state dict alone, torch.save(model.state_dict(), FILE)."
+            ) from None
+        if "TorchScript" in said:
+            raise InputError(
+                f"{path}: a TorchScript archive, which is a program; not loaded. Return torch.jit.load(FILE) from a "
+                "function of a Python file, and name file.py:function."
+            ) from None
         # the first sentence: torch's next ones advise to load the file without this protection
-        reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+        reason = said.partition(". ")[0]
         raise InputError(
             f"{path}: cut off, damaged, or holding more than plain tensors; not loaded ({reason})."
         ) from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a dictionary of tensors; it holds a {type(values).__name__}.")
     return values
+
+
+def _check_parts(path: Path) -> None:
+    """Refuse a file of ``torch.save`` of which a part does not have its checksum, which torch does not look at.
+
+    If no part has it, the file was written without checksums.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # the format before torch 1.6 has none
+    bad = 0
+    with zipfile.ZipFile(path) as file:
+        parts = file.infolist()
+        for part in parts:
+            try:
+                with file.open(part) as content:
+                    while content.read(2**20):
+                        pass
+            except zipfile.BadZipFile:
+                bad += 1
+    if 0 < bad < len(parts):
+        raise _damaged(path)

@@ -6,9 +6,22 @@ import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from nuat.errors import InputError
+
+T = TypeVar("T")
 
 LARGEST = 2**63 - 1
 """Whole numbers beyond this fit no tensor; no record holds one."""
@@ -164,3 +177,31 @@ def _visible(value: Any, deep: int) -> Any:
     if isinstance(value, list):
         return [_visible(item, deep - 1) for item in value]
     return {printable(name): _visible(item, deep - 1) for name, item in value.items()}
+
+
+def settings_object(kind: type[T], values: Any, where: str, **more: Any) -> T:
+    """Return a settings object made of JSON values, each checked against the type of its field."""
+    check(dict, values, where)
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints or name in more:
+            raise InputError(f"{where}: {name!r} is unknown to this version of nuat; update nuat.")
+        check(_as_json(hints[name]), value, f"{where}: {name}")
+        length = len(get_args(hints[name]))
+        if get_origin(hints[name]) is tuple and Ellipsis not in get_args(hints[name]) and len(value) != length:
+            raise InputError(f"{where}: {name}: expected {length} values; it is {_short(value)}.")
+    try:
+        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}, **more)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except TypeError as error:
+        raise InputError(f"{where}: {str(error).partition('() ')[2]}.") from None
+
+
+def _as_json(hint: Any) -> Any:
+    """Return the type that JSON has for the type of a field: a list for a tuple."""
+    if get_origin(hint) is tuple:
+        return list[get_args(hint)[0]]  # type: ignore[misc]
+    if get_origin(hint) in (Union, types.UnionType):
+        return Union[tuple(_as_json(inner) for inner in get_args(hint))]  # noqa: UP007
+    return hint

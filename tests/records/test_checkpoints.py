@@ -1,0 +1,261 @@
+"""Weights and checkpoints from the disk: checksums, wrong metadata, files of other kinds, one line for each."""
+
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from torch import nn
+
+from nuat.config import ModelConfig, ThreatConfig
+from nuat.errors import InputError
+from nuat.records import checkpoints
+from nuat.records.checkpoints import WeightsInfo
+
+INFO = WeightsInfo(
+    model=ModelConfig(name="small-cnn", width=2, mean=(0.5,), std=(0.25,)),
+    channels=1,
+    image_size=(8, 8),
+    classes=("a", "b", "c"),
+    threat=ThreatConfig(eps=0.1),
+    recipe="mine",
+    epoch=3,
+    averaged=True,
+    data="digits",
+)
+
+
+def weights() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return INFO.build().state_dict()
+
+
+def shipped(folder: Path) -> Path:
+    file = folder / "best.safetensors"
+    checkpoints.save_weights(file, weights(), INFO)
+    return file
+
+
+def metadata(file: Path) -> dict[str, object]:
+    with safe_open(file, framework="pt") as opened:
+        values: dict[str, object] = json.loads(opened.metadata()["nuat"])
+    return values
+
+
+def with_metadata(file: Path, text: str) -> Path:
+    """Return the file with other metadata, and without checksums, as an older version wrote it."""
+    tensors = safetensors.torch.load_file(file)
+    file.write_bytes(safetensors.torch.save(tensors, {"nuat": text}))
+    return file
+
+
+def refused(call, *arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_what_was_written_is_read_and_equal_weights_are_equal_files(tmp_path):
+    file = shipped(tmp_path)
+    assert checkpoints.read_info(file) == INFO
+    loaded = checkpoints.load(file)
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in weights().items())
+    (tmp_path / "again").mkdir()
+    assert shipped(tmp_path / "again").read_bytes() == file.read_bytes()
+
+
+def test_a_file_of_an_older_version_has_no_checksum_and_loads(tmp_path):
+    file = shipped(tmp_path)
+    values = metadata(file)
+    del values["checksums"]
+    with_metadata(file, json.dumps(values))
+    assert checkpoints.read_info(file) == INFO
+    assert torch.equal(checkpoints.load(file).state_dict()["net.fc2.bias"], weights()["net.fc2.bias"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_flipped_bit_of_weights_is_read_as_another_value(data):
+    with tempfile.TemporaryDirectory() as folder:
+        file = shipped(Path(folder))
+        content = bytearray(file.read_bytes())
+        bit = data.draw(st.integers(0, 8 * len(content) - 1))
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+        try:
+            loaded, info = checkpoints.load(file), checkpoints.read_info(file)
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - either is right
+            return
+        # what is left are names of nothing, such as of the metadata's padding
+        assert info == INFO
+        assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in weights().items())
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_flipped_bit_of_a_checkpoint_is_read_as_another_value(data):
+    state = {"model": weights(), "epoch": 3, "rate": 0.1, "name": "x"}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "checkpoint.pt"
+        checkpoints.save_checkpoint(file, state)
+        content = bytearray(file.read_bytes())
+        bit = data.draw(st.integers(0, 8 * len(content) - 1))
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+        try:
+            loaded = checkpoints.read_checkpoint(file)
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - either is right
+            return
+        assert all(torch.equal(loaded["model"][name], tensor) for name, tensor in state["model"].items())
+        assert {name: loaded[name] for name in ("epoch", "rate", "name")} == {"epoch": 3, "rate": 0.1, "name": "x"}
+
+
+def test_a_file_of_torch_without_checksums_is_read(tmp_path):
+    before = torch.serialization.get_crc32_options()
+    try:
+        torch.serialization.set_crc32_options(False)
+        torch.save(weights(), tmp_path / "a.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert checkpoints.read_torch(tmp_path / "a.pt").keys() == weights().keys()
+
+
+WRONG = {
+    "channels": [True, 0, -1, 1.5, "1", None, [1], 10**18, 10**30],
+    "image_size": [[8], [8, 8, 8], [8, "8"], 8, [0, 8], [10**18, 8]],
+    "classes": [[], "abc", [1, 2], None, {"a": 1}],
+    "threat": [{}, [], {"norm": "L7", "eps": 0.1}, {"eps": "8/255"}, {"eps": 99}, {"odd": 1}],
+    "model": [
+        [],
+        {"name": 3},
+        {"name": "small-cnn", "width": "x"},
+        {"name": "none-such"},
+        {"std": [0.0]},
+        {"width": 10**15},
+    ],
+    "epoch": ["3", 1.5, None],
+    "averaged": [1, "true"],
+    "recipe": [None, 3],
+    "data": [5],
+    "format": [2, None, "1"],
+    "odd": [1],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_metadata_of_a_wrong_type_are_one_line(tmp_path, name, value):
+    file = shipped(tmp_path)
+    values = metadata(file)
+    del values["checksums"]
+    if name == "threat" and value == {}:
+        value = {"norm": None}
+    values[name] = value
+    with_metadata(file, json.dumps(values))
+    assert str(file) in refused(checkpoints.load, file)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{", "[]", "3", '{"format": NaN}', '{"format": 1' + "0" * 5000 + "}", "{}"]
+)
+def test_metadata_that_are_no_record_are_one_line(tmp_path, text):
+    file = with_metadata(shipped(tmp_path), text)
+    for call in (checkpoints.read_info, checkpoints.load):
+        assert str(file) in refused(call, file)
+
+
+def test_other_metadata_under_the_checksum_are_refused(tmp_path):
+    file = shipped(tmp_path)
+    with_metadata(file, json.dumps({**metadata(file), "classes": ["c", "b", "a"]}))
+    assert "does not match the checksum" in refused(checkpoints.read_info, file)
+
+
+def test_other_tensors_under_the_checksum_are_refused(tmp_path):
+    file = shipped(tmp_path)
+    text, tensors = json.dumps(metadata(file)), safetensors.torch.load_file(file)
+    tensors["net.fc2.bias"][0] += 1
+    file.write_bytes(safetensors.torch.save(tensors, {"nuat": text}))
+    assert checkpoints.read_info(file) == INFO
+    assert "does not match the checksum" in refused(checkpoints.load, file)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/ran",)
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ({"args": __import__("argparse").Namespace(lr=1)}, "holds a pickled argparse.Namespace"),
+        ({"path": Path("x")}, "holds a pickled pathlib"),
+        ({"x": Hostile()}, "holds a pickled posix.system"),
+        (nn.Linear(2, 2), "holds a pickled torch.nn.modules.linear.Linear"),
+    ],
+)
+def test_the_refused_type_of_a_pickle_is_named(tmp_path, value, word):
+    torch.save(value, tmp_path / "a.pt")
+    message = refused(checkpoints.read_torch, tmp_path / "a.pt")
+    assert word in message
+    assert "torch.save(model.state_dict(), FILE)" in message
+
+
+def test_files_of_other_kinds_are_named_with_the_way_on(tmp_path):
+    torch.save(weights(), tmp_path / "std.pt")
+    torch.save(weights(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "script.pt")
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    (tmp_path / "one.py").write_text("def make():\n    return 1\n\ndef _helper():\n    pass\n")
+    (tmp_path / "two.py").write_text("def a(): ...\ndef b(): ...\n")
+    (tmp_path / "bad.py").write_text("def (")
+    zipfile.ZipFile(tmp_path / "x.zip", "w").close()
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    checkpoints.save_checkpoint(run / "checkpoint.pt", {"model": weights()})
+    for name, words in {
+        "std.pt": ("a PyTorch file (torch.save)", "nuat.load('std.pt', model=network)", "file.py:function"),
+        "old.pth": ("a pickled PyTorch file of old format", "nuat.load('old.pth', model=network)"),
+        "script.pt": ("a TorchScript archive", "torch.jit.load", "file.py:function"),
+        "m.onnx": ("an ONNX model", "gives no gradients", "file.py:function"),
+        "one.py": ("a Python file", f"{tmp_path}/one.py:make"),
+        "two.py": ("a Python file", f"{tmp_path}/two.py:FUNCTION; it defines a, b"),
+        "bad.py": ("a Python file", f"{tmp_path}/bad.py:FUNCTION"),
+        "x.zip": ("a zip archive",),
+        "run/checkpoint.pt": ("the checkpoint of a run", f"name the run, {run}"),
+        "run": ("is a folder",),
+        "none": ("no such file",),
+    }.items():
+        message = refused(checkpoints.read_info, tmp_path / name)
+        assert all(word in message for word in (str(tmp_path / name), *words)), message
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "a.pt"])
+def test_a_file_without_permission_is_one_line(tmp_path, monkeypatch, name):
+    file = tmp_path / name
+    if name == "a.pt":
+        torch.save(weights(), file)
+    else:
+        shipped(tmp_path)
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    for module, call in ((Path, "open"), (torch, "load")):
+        monkeypatch.setattr(module, call, denied)
+    model = dataclasses.replace(INFO).build()
+    message = refused(lambda: checkpoints.load(file, model=model))
+    assert "Permission denied" in message
+    monkeypatch.setattr(Path, "is_file", denied)
+    assert "Permission denied" in refused(checkpoints.load, file)
