@@ -4,6 +4,7 @@ import doctest
 import importlib
 import re
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -39,6 +40,15 @@ def test_the_examples_of_a_module(name: str, tmp_path: Path, monkeypatch: pytest
     assert examples
     monkeypatch.chdir(tmp_path)
     assert [complaint for example in examples for complaint in run(example)] == []
+
+
+@pytest.mark.parametrize("package", ["nuat", "nuat.attacks", "nuat.defenses", "nuat.models", "nuat.data"])
+def test_every_public_class_and_function_has_an_example(package: str) -> None:
+    public = {
+        name: getattr(importlib.import_module(package), name) for name in importlib.import_module(package).__all__
+    }
+    documented = {name: thing.__doc__ or "" for name, thing in public.items() if isinstance(thing, type | FunctionType)}
+    assert [name for name, text in documented.items() if ">>> " not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

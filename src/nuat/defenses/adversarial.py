@@ -16,7 +16,23 @@ from nuat.defenses.base import BatchLoss, Defense, State, Step
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(Defense):
-    """Base of defenses that minimise an objective on attacked images (Madry et al. 2018, Eq. 2.1)."""
+    """Base of defenses that minimise an objective on attacked images (Madry et al. 2018, Eq. 2.1).
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from nuat.attacks import RFGSM
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import AdversarialTraining, Step
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class OneStep(AdversarialTraining):
+        ...     def attack(self, model, x, y, step):
+        ...         return RFGSM(model, eps=step.threat.eps, generator=step.generator).perturb(x, y)
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+        >>> step = Step(threat=Linf(8 / 255), epoch=0, epochs=1, batch=0, batches=1)
+        >>> OneStep().loss(model, torch.rand(2, 3, 2, 2), torch.tensor([0, 2]), step, {}).loss.shape
+        torch.Size([])
+    """
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the attacked images [B, C, H, W], detached; the model is in evaluation mode."""

@@ -20,7 +20,15 @@ State = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Position of a batch in the run, and what a defense may use."""
+    """Position of a batch in the run, and what a defense may use.
+
+    Example:
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import Step
+        >>> step = Step(threat=Linf(8 / 255), epoch=0, epochs=30, batch=5, batches=100)
+        >>> step.batch % 2 == 1  # batches whose attack has the nuclear norm
+        True
+    """
 
     threat: Linf
     """The perturbation set."""
@@ -47,7 +55,15 @@ class Step:
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """Loss of a batch, with what is worth recording."""
+    """Loss of a batch, with what is worth recording.
+
+    Example:
+        >>> import torch
+        >>> from nuat.defenses import BatchLoss
+        >>> clean_loss = torch.tensor(0.5)
+        >>> BatchLoss(clean_loss + 0.25, {"clean_loss": clean_loss}).loss
+        tensor(0.7500)
+    """
 
     loss: Tensor
     """Scalar that the optimizer minimises, with its graph."""
@@ -59,7 +75,23 @@ class BatchLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class Defense:
-    """Base of the defenses; a subclass is a frozen keyword-only dataclass that defines ``loss``."""
+    """Base of the defenses; a subclass is a frozen keyword-only dataclass that defines ``loss``.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from nuat.core.losses import cross_entropy
+        >>> from nuat.core.threat import Linf
+        >>> from nuat.defenses import BatchLoss, Defense, Step
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class NoDefense(Defense):
+        ...     def loss(self, model, x, y, step, state):
+        ...         return BatchLoss(cross_entropy(model(x), y))
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+        >>> step = Step(threat=Linf(8 / 255), epoch=0, epochs=1, batch=0, batches=1)
+        >>> NoDefense().loss(model, torch.rand(2, 3, 2, 2), torch.tensor([0, 2]), step, {}).loss.shape
+        torch.Size([])
+    """
 
     judged_by: ClassVar[Literal["pgd", "clean"]] = "pgd"
     """Validation accuracy that chooses the best epoch: under PGD, or on clean images for standard training."""

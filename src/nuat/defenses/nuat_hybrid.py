@@ -42,7 +42,7 @@ class NuATHybrid(Defense):
         >>> terms = defense.loss(model, x, y, step, defense.init_state(model))
         >>> terms.loss.backward()
         >>> sorted(terms.metrics)
-        ['clean_loss', 'lam', 'nuclear', 'two_step']
+        ['clean_loss', 'lam', 'nuclear', 'rank', 'two_step']
     """
 
     lam: Ramp = field(default_factory=Ramp)

@@ -81,6 +81,20 @@ def run(
         RunStopped: an alarm ended the run.
         Interrupted: SIGINT or SIGTERM; the state is saved.
         PeerLostError: another process ended.
+
+    Example:
+        >>> import tempfile
+        >>> from dataclasses import replace
+        >>> from pathlib import Path
+        >>> import nuat
+        >>> from nuat.recipes import find
+        >>> config = find("quickstart")()
+        >>> config = replace(config, epochs=1, data=replace(config.data, train_limit=100))
+        >>> finished = nuat.run(config, out=Path(tempfile.mkdtemp()) / "run")
+        >>> finished.summary["epochs"]
+        1
+        >>> finished.model().training
+        False
     """
     folder, reporter = RunFolder(out), reporter or Reporter()
     device = hardware.resolve(config.device, world.gpu)
