@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from test_architecture import FLOORS
 
+from nuat.attacks.catalogue import SUITES
+from nuat.campaign import built_in
+from nuat.figures.catalogue import FIGURES
+
 ROOT = Path(__file__).parents[2]
 # docs/extend names files that its reader writes
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -32,3 +36,11 @@ def test_the_architecture_lists_every_room_in_the_order_of_the_floors() -> None:
         for name in re.findall(r"`(\w+)`", row.split("|")[1])
     ]
     assert rooms == list(FLOORS)
+
+
+@pytest.mark.parametrize(
+    ("page", "names"), [("compare.md", built_in()), ("evaluate.md", SUITES), ("reports.md", FIGURES)]
+)
+def test_a_table_has_a_row_for_every_name(page: str, names: dict[str, object]) -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert [name for name in names if name not in rows] == []
