@@ -1,4 +1,4 @@
-"""Files are written whole: a reader sees the old file or the new one, never a part of either."""
+"""Write files whole: a reader sees the old file or the new one, never a part of either."""
 
 import contextlib
 import errno
@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary file that takes the place of ``path`` when the block ends without an error.
+    """Open a binary file that replaces ``path`` when the block ends without an error.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is renamed. On any
-    error (no space left, Ctrl-C) the temporary file is removed and ``path`` stays as it was.
+    error (no space left, Ctrl-C) the temporary file is removed and ``path`` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -24,7 +24,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read; a result is for whom the umask allows
+        # mkstemp makes files that only their owner can read; results follow the umask
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:

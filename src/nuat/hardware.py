@@ -1,4 +1,4 @@
-"""The machine and the software that a number comes from: device, processor, memory, precision, versions."""
+"""The machine and software behind a number: device, processor, memory, precision, versions."""
 
 import contextlib
 import os
@@ -19,10 +19,10 @@ NUAT_VERSION = metadata.version("nuat")
 def resolve(name: str, gpu: int | None = None) -> torch.device:
     """Return the device called ``name``: auto (a GPU if there is one), cpu, cuda or cuda:<index>.
 
-    ``gpu`` is the index that auto and cuda mean, for one of several processes; none: the current one.
+    ``gpu`` is the index that auto and cuda stand for in one of several processes. None: the current GPU.
 
     Raises:
-        InputError: another name, or a GPU that is not there.
+        InputError: the name is another one, or the GPU does not exist.
     """
     if name == "auto":
         return resolve("cuda" if torch.cuda.is_available() else "cpu", gpu)
@@ -39,7 +39,7 @@ def resolve(name: str, gpu: int | None = None) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """Return the name of what computes on ``device``: the GPU, or the processor with torch's threads."""
+    """Return the name of the GPU, or of the processor with torch's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return hardware_text(f"{processor()}, {torch.get_num_threads()} threads")
@@ -70,7 +70,7 @@ def memory_bytes(device: torch.device) -> int | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of the packages that numbers depend on; none for one that is not installed."""
+    """Return the versions of the packages that numbers depend on. None: not installed."""
     return {name: _version(name) for name in ("nuat", "torch", "torchvision", "timm", "numpy", "pyautoattack")}
 
 

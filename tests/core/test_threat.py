@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracles import assert_inside, images
 from torch import Tensor
 
-from nuat.core.threat import L2, Linf, Norm, bernoulli, check_eps, threat
+from nuat.core.threat import L2, Linf, Norm, bernoulli, check_eps, check_radius, threat
 from nuat.errors import InputError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -212,3 +212,14 @@ def test_a_size_without_meaning_is_refused(value: float) -> None:
     with pytest.raises(InputError, match=r"^alpha=.*expected a perturbation size in \(0, 1\]") as caught:
         check_eps("alpha", value)
     assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [32, 128.0, 255])
+def test_an_l2_size_in_255ths_is_refused_with_what_was_meant(value: float) -> None:
+    with pytest.raises(InputError, match=rf"threat.eps={value:g}: .*Did you mean {value:g}/255\?"):
+        check_radius("threat.eps", value, "L2")
+
+
+@pytest.mark.parametrize("value", [128 / 255, 0.5, 3, 16, 40.5, 1e6])
+def test_other_l2_sizes_pass(value: float) -> None:
+    check_radius("threat.eps", value, "L2")

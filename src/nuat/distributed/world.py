@@ -1,9 +1,9 @@
-"""The processes of a run, one a device, and what they exchange.
+"""The processes of a run, one per device, and what they exchange.
 
-Row ``i`` of a global batch is on the process of rank ``i % size``. What a loss needs of the whole batch, its logits,
-is gathered (``World.joint``): every process then takes the same loss of the same [M, N] logits, and differentiates
-it in its own rows. The gradient of the global loss is the sum of what the processes get, so nothing is exchanged on
-the way back but the weights' gradients, which torch's DistributedDataParallel sums.
+Row ``i`` of a global batch is on the process of rank ``i % size``. A loss needs the logits of the whole batch, so they
+are gathered (``World.joint``): every process takes the same loss of the same [M, N] logits, and differentiates it in
+its own rows. The gradient of the global loss is the sum over the processes, so only the weights' gradients are
+exchanged on the way back; torch's DistributedDataParallel sums them.
 """
 
 import contextlib
@@ -25,36 +25,36 @@ from nuat.errors import InputError
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 600.0
-"""How long a process waits for the others before it gives up, unless $NUAT_TIMEOUT [s] says otherwise."""
+"""Seconds that a process waits for the others before it gives up, unless $NUAT_TIMEOUT is set."""
 PATIENT_SECONDS = 7 * 24 * 3600.0
-"""The same where a process may have long work of its own to do first; one that dies still ends the wait at once."""
+"""Seconds that it waits when another may have long work to do first; a process that dies ends the wait at once."""
 
 
 class PeerLostError(RuntimeError):
-    """Another process of the run ended or fell silent; its own message says why."""
+    """Another process of the run ended or does not answer; its own message says why."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run; by default there is this one alone, and nothing is exchanged."""
+    """The processes of a run; by default this process alone, and nothing is exchanged."""
 
     rank: int = 0
     """Number of this process, from 0."""
     size: int = 1
     """Number of processes."""
     local_rank: int = 0
-    """Number of this process on its machine, from 0: which GPU it takes."""
+    """Number of this process on its machine, from 0, and of its GPU."""
     patient: dist.ProcessGroup | None = None
-    """What connects the processes where one may be waited for long; none: what connects them elsewhere."""
+    """Process group for long waits. None: the default group."""
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this process writes and prints."""
         return self.rank == 0
 
     @property
     def gpu(self) -> int | None:
-        """The index of this process's GPU; none where it is alone and takes any."""
+        """Index of this process's GPU. None: alone, it takes any."""
         return self.local_rank if self.size > 1 else None
 
     def share(self, total: int) -> int:
@@ -66,14 +66,14 @@ class World:
         return tensor[self.rank :: self.size]
 
     def source(self, generator: torch.Generator, total: int) -> Source:
-        """Return where the draws for this process's images of a global batch of ``total`` come from."""
+        """Return the source of draws for this process's images of a global batch of ``total``."""
         return generator if self.size == 1 else Rows(generator, self.rank, self.size, total)
 
     def gather(self, rows: Tensor, total: int) -> Tensor:
-        """Return the global tensor [M, ...] of which ``rows`` are this process's, with its gradient in these rows.
+        """Return the global tensor [M, ...] that holds these rows of this process, differentiable in them.
 
         Args:
-            rows: floating-point, [this process's share of M, ...].
+            rows: floating-point rows of this process, [share of M, ...].
             total: M, at least the number of processes.
         """
         if self.size == 1:
@@ -92,9 +92,9 @@ class World:
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def any(self, flag: bool, *, patient: bool = False) -> bool:
-        """Return whether ``flag`` is set on any process. It does not wait for a GPU.
+        """Return whether ``flag`` is set on any process, without waiting for a GPU.
 
-        ``patient`` is whether a process may have long work of its own to do before it comes here.
+        ``patient`` allows for a process with long work to do before it comes here.
         """
         if self.size == 1:
             return flag
@@ -127,10 +127,10 @@ class World:
 
     @contextlib.contextmanager
     def first_of_machine(self) -> Iterator[None]:
-        """Let the first process of each machine do something before the others, which then find what it left there.
+        """Let the first process of each machine run the block before the others, which then find its files there.
 
-        It may take long, and all are waited for. Where the first fails the others try, too: what is wrong for one is
-        mostly wrong for all, and each can say so.
+        It may take long, and everybody waits. If the first fails, the others try as well: what is wrong for one is
+        usually wrong for all, and each can say so.
         """
         if self.local_rank > 0:
             self.wait(patient=True)
@@ -145,15 +145,15 @@ class World:
     def joint(self, model: nn.Module, total: int) -> Iterator[None]:
         """Let every forward pass of ``model`` return the logits [M, N] of the global batch of ``total`` images.
 
-        It is given this process's images. Losses and attacks then see the batch as one device would; a gradient in the
-        images is that in this process's images.
+        The model is given this process's images. Losses and attacks then see the batch as one device would; a gradient
+        in the images is the gradient in this process's images.
         """
         if self.size == 1:
             yield
             return
 
         def gather(module: nn.Module, inputs: Any, logits: Tensor) -> Tensor:
-            # float32 at least: losses take it in any case, and not every backend gathers narrower types
+            # at least float32: losses take it anyway, and not every backend gathers narrower types
             return self.gather(logits if logits.dtype == torch.float64 else logits.float(), total)
 
         handle = model.register_forward_hook(gather)
@@ -165,9 +165,9 @@ class World:
     def average_buffers(self, model: nn.Module) -> None:
         """Set floating-point buffers (batch norm's running statistics) to their mean over the processes.
 
-        With batch norm per device each process has seen other images. What follows an update, the averages of weights,
-        validation and the shipped model, should not depend on the process. (Within an update each attacks the network
-        with its own statistics: those of a clean pass that comes before the attack are not exchanged.)
+        With batch norm per device each process has seen other images, but weight averages, validation and the shipped
+        model must not depend on the process. (Within an update each process attacks the network with its own
+        statistics: those of a clean pass before the attack are not exchanged.)
         """
         buffers = [b for b in model.buffers() if b.is_floating_point()]
         for buffer, total in zip(buffers, self.sum(buffers), strict=True):
@@ -176,14 +176,14 @@ class World:
 
 
 ALONE = World()
-"""One process."""
+"""World of one process."""
 
 
 class _Gather(torch.autograd.Function):
-    """All rows of all processes, interleaved; backward: this process's rows of the gradient.
+    """Rows of all processes, interleaved; backward: this process's rows of the gradient.
 
-    The gradient is not summed over the processes: each takes the same loss of the same global tensor, so that its rows
-    of the gradient are whole already.
+    The gradient is not summed over the processes: each takes the same loss of the same global tensor, so its rows
+    of the gradient are complete.
     """
 
     @staticmethod
@@ -207,7 +207,7 @@ class _Gather(torch.autograd.Function):
 
 @contextlib.contextmanager
 def _peers() -> Iterator[None]:
-    """Say that another process is gone where an exchange fails for it."""
+    """Raise a PeerLostError if an exchange fails because another process is gone."""
     try:
         yield
     except RuntimeError as error:
@@ -218,7 +218,7 @@ def _peers() -> Iterator[None]:
 
 
 def peer_lost(error: BaseException) -> PeerLostError | None:
-    """Return the error to raise where ``error`` comes of another process's end or silence; none where it does not."""
+    """Return the error to raise if ``error`` comes from another process's end or silence. None: it does not."""
     text = " ".join(str(error).split())
     signs = ("gloo", "NCCL", "nccl", "onnection closed", "onnection reset", "imed out", "roken pipe", "TCPStore")
     if not isinstance(error, (dist.DistError, RuntimeError)) or not any(sign in text for sign in signs):
@@ -236,19 +236,19 @@ def launched() -> bool:
 
 
 def restarted() -> bool:
-    """Return whether this process takes the place of one that died."""
+    """Return whether this process replaces one that died."""
     return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Join the processes that torchrun started, and leave them at the end; alone where it started none.
+    """Join the processes that torchrun started, and leave them at the end; yield ``ALONE`` if it started none.
 
     Args:
         device: the run's device setting: cpu, cuda or auto. NCCL connects GPUs, Gloo everything else.
 
     Raises:
-        InputError: there are fewer GPUs than processes, or the device names one GPU for all.
+        InputError: there are fewer GPUs than processes, or the device is one GPU for all.
     """
     if not launched():
         yield ALONE
@@ -265,7 +265,7 @@ def joined(device: str) -> Iterator[World]:
     try:
         timeout = datetime.timedelta(seconds=timeout_seconds())
         store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=timeout))  # type: ignore[attr-defined]
-        # processes that take the place of dead ones may meet in the same store, which still holds the old addresses
+        # processes that replace dead ones may meet in the same store, which still holds the old addresses
         attempt = f"nuat/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}"
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpus else "gloo",

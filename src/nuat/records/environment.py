@@ -37,7 +37,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 def threads_of(path: Path) -> int | None:
     """Return the threads in a file of a run's environment; None: it does not tell."""
     try:
-        found = re.search(r"(\d+) threads$", json.loads(path.read_text())["hardware"])
+        found = re.search(r"(\d+) threads?$", json.loads(path.read_text())["hardware"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return int(found[1]) if found else None

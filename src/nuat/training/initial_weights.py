@@ -1,7 +1,7 @@
-"""The weights that a run begins with: ``model.weights``.
+"""Initial weights of a run: ``model.weights``.
 
-They are read once, when a run starts. A run that goes on has its weights in its checkpoint, and shipped weights carry
-everything that rebuilds their model, so neither needs the file or the download again.
+They are read once, when a run starts. A resumed run has its weights in its checkpoint, and shipped weights carry all
+that rebuilds their model, so neither needs the file or the download again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,23 +27,23 @@ def initialise(
     image_size: tuple[int, int],
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any] | None:
-    """Put the weights that ``config`` names into ``model``, which ``models.build`` made of it.
+    """Put the weights that ``config`` names into ``model``, as ``models.build`` returns it.
 
-    The normalisation becomes the one that the weights were trained with, unless the settings give one. A head whose
-    shape differs keeps its random values; everything else must fit.
+    The normalisation becomes that of the weights, unless the settings give one. A head of another shape keeps its
+    random values; everything else must fit.
 
     Args:
-        model: changed in place.
-        config: names the weights.
-        channels: channels of its images.
-        image_size: their height and width [pixels].
-        say: is told, in a line, what was taken and what was not.
+        model: network, changed in place.
+        config: settings that name the weights.
+        channels: channels of the images.
+        image_size: height and width of the images [pixels].
+        say: receives a line about what was taken and what was left out.
 
     Returns:
-        A line for the run's record, as JSON values; none where the weights stay random.
+        A line for the record, as JSON values. None: the weights stay random.
 
     Raises:
-        InputError: the weights cannot be had or read, or do not fit; the model is then as it was.
+        InputError: the weights cannot be found or read, or do not fit; the model is unchanged.
     """
     if config.weights == "none":
         return None
@@ -95,7 +95,7 @@ def initialise(
 
 
 def _read(weights: str) -> tuple[Path, Mapping[str, Tensor], WeightsInfo | None, bool]:
-    """Return the file, its tensors by name, what nuat wrote beside them, and whether nuat wrote them."""
+    """Return the file, its tensors by name, nuat's metadata if there are any, and whether nuat wrote it."""
     try:
         file = checkpoints.weights_file(Path(weights).expanduser())
         if file.suffix != ".safetensors":
@@ -111,13 +111,13 @@ def _read(weights: str) -> tuple[Path, Mapping[str, Tensor], WeightsInfo | None,
 
 
 def _normalisation(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the mean and std among the tensors of a network that normalises, under whatever prefix."""
+    """Return the mean and std among the tensors of a network, under any prefix."""
     found = {name.rpartition("normalise.")[2]: tensor for name, tensor in tensors.items() if "normalise." in name}
     return {name: found[name] for name in ("mean", "std") if name in found}
 
 
 def _check_normalisation(config: ModelConfig, theirs: Mapping[str, Tensor], ours: bool) -> None:
-    """Refuse to replace the normalisation that a file carries by another, or one of our files' having none."""
+    """Refuse settings that replace the normalisation of the weights."""
     for name, given, without in (("mean", config.mean, 0.0), ("std", config.std, 1.0)):
         if given is None or (name not in theirs and not ours):
             continue

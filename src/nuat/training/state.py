@@ -1,4 +1,4 @@
-"""Everything that a run must remember to go on bit for bit after it was cut off."""
+"""State of a run: all that it needs to go on bit for bit after an interruption."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,18 +30,18 @@ _COUNTERS = (
 
 @dataclass(kw_only=True)
 class TrainingState:
-    """The mutable state of a run. ``epoch``, ``batch`` and ``step`` are the ones that come next, from 0."""
+    """Mutable state of a run; ``epoch``, ``batch`` and ``step`` are the next ones, from 0."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
-    """Of the augmentation and the noise, on the run's device."""
+    """Generator of the augmentation and the noise, on the run's device."""
     average: averaging.Average | None
-    """The weight average, if the settings want one."""
+    """Weight average. None: the settings have none."""
     defense: State
-    """What the defense remembers."""
+    """State of the defense."""
     per_image: tuple[str, ...] = ()
-    """Names of what it remembers per image of the batch: of this process's images alone."""
+    """Names in the defense's state of what is kept per image: this process's images alone."""
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -50,17 +50,17 @@ class TrainingState:
     images: int = 0
     """Images of this epoch so far."""
     best_accuracy: float = -1.0
-    """Highest validation accuracy so far, of the kind that the defense is judged by."""
+    """Highest validation accuracy so far, clean or under PGD as the defense is judged."""
     best_epoch: int = -1
-    """Epoch of it, from 0."""
+    """Epoch of that accuracy, from 0."""
     collapsed_epochs: int = 0
-    """Epochs in a row whose clean loss was that of a constant."""
+    """Epochs in a row whose clean loss was that of a constant model."""
     seconds: float = 0.0
-    """Training time, without validation and checkpoints."""
+    """Seconds of training, without validation and checkpoints."""
     forwards: int = 0
     backwards: int = 0
     metrics_bytes: int = 0
-    """Size of the metrics file."""
+    """Size of the metrics file [bytes]."""
 
     @classmethod
     def start(cls, config: TrainConfig, model: nn.Module, device: torch.device) -> "TrainingState":
@@ -77,7 +77,7 @@ class TrainingState:
     def add(self, metrics: dict[str, Tensor | float], images: int, *, skip: Tensor | None = None) -> None:
         """Add a batch's metrics to the epoch's sums, without waiting for the device.
 
-        ``skip``, a bool scalar on the device, leaves them out where it is true; ``images`` are then to be taken back.
+        Where ``skip``, a bool scalar on the device, is true, they are left out; the caller later takes ``images`` back.
         """
         device = self.generator.device
         for name, value in metrics.items():
@@ -106,7 +106,7 @@ class TrainingState:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            # each process's own: dropout and the like draw from them
+            # one per process: dropout and the like draw from them
             "torch_rng": world.objects(torch.get_rng_state()),
             "cuda_rng": world.objects(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
             "average": self.average,
@@ -116,11 +116,11 @@ class TrainingState:
         }
 
     def load(self, values: dict[str, Any], where: str, world: World = ALONE) -> None:
-        """Take the state that ``to_dict`` returned, perhaps on another number of processes.
+        """Take a state from ``to_dict``, perhaps of another number of processes.
 
         Raises:
-            InputError: it belongs to another architecture, defense or kind of device (nothing is changed then), or
-                its parts are not those of a state.
+            InputError: the state is of another architecture, defense or kind of device (nothing is changed then), or
+                damaged.
         """
         try:
             self._load(values, where, world)
@@ -136,7 +136,7 @@ class TrainingState:
         self.optimizer.load_state_dict(values["optimizer"])
         self.generator.set_state(values["generator"])
         host, gpu = _each(values["torch_rng"]), _each(values["cuda_rng"])
-        if world.rank < len(host):  # on more processes than before the others go on as they are
+        if world.rank < len(host):  # further processes keep their own
             torch.set_rng_state(host[world.rank])
             if device.type == "cuda":
                 torch.cuda.set_rng_state(gpu[world.rank], device)
@@ -187,7 +187,7 @@ def _optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimiz
 
 
 def _each(states: Any) -> list[Tensor]:
-    """Return the generator states of the processes; checkpoints of before had that of the first one alone."""
+    """Return the generator states of the processes; older checkpoints hold that of the first one alone."""
     return [states] if isinstance(states, Tensor) else states or []
 
 

@@ -1,4 +1,4 @@
-"""One update of the weights: batches become a loss, its gradient moves the weights, the average follows."""
+"""One update of the weights: batches to a loss, its gradient to the weights, the weights to the average."""
 
 import contextlib
 import warnings
@@ -24,9 +24,9 @@ NONFINITE = "the loss or its gradient is infinite or NaN"
 
 
 class Objective(nn.Module):
-    """A defense's loss as a module, so that DistributedDataParallel can follow its backward pass.
+    """Loss of a defense as a module, so that DistributedDataParallel can follow its backward pass.
 
-    What attacks differentiate on the way is the images alone, which reaches no weight and exchanges no gradient.
+    Attacks on the way differentiate the images alone, which reaches no weight and exchanges no gradient.
     """
 
     def __init__(self, model: nn.Module, defense: Defense, world: World, *, joint: bool) -> None:
@@ -35,7 +35,7 @@ class Objective(nn.Module):
         self._defense, self._world, self._joint = defense, world, joint
 
     def forward(self, batch: Batch, step: Step, state: State) -> BatchLoss:
-        """Return the loss of the global batch, or with statistics per device that of this process's images."""
+        """Return the loss of the global batch; with statistics per device, the loss of this process's images."""
         world = self._world
         if not self._joint:
             return self._defense.loss(self.model, batch.x, world.rows(batch.y), step, state)
@@ -45,18 +45,18 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class Skipped:
-    """An update that the device skipped, for a loss or a gradient that was infinite or NaN."""
+    """An update that the device skipped, because the loss or a gradient was infinite or NaN."""
 
     epoch: int
     batch: int
-    """First of its batches within the epoch, both from 0."""
+    """First batch of the update within the epoch; both from 0."""
 
 
 class Updater:
-    """Moves the weights of a run, update by update.
+    """Move the weights of a run, update by update.
 
-    On a GPU it does not wait for the device: a bad update is skipped there, and ``skipped`` tells of it later. So it is
-    with several processes, none of which may leave an update that the others are in.
+    On a GPU it does not wait for the device: a bad update is skipped there, and ``skipped`` reports it later. The same
+    holds with several processes, none of which may leave an update that the others are in.
     """
 
     def __init__(
@@ -69,9 +69,15 @@ class Updater:
         batches: int,
         defers: bool | None = None,
     ) -> None:
-        """Take the settings, the state that is moved, and the updates of the run and the batches of an epoch.
+        """Take the settings and the state to move.
 
-        ``defers`` is whether bad updates are left to the device; none: on a GPU, and with several processes.
+        Args:
+            config: settings of the run.
+            state: state that is moved.
+            world: processes that train together.
+            steps: updates of the whole run.
+            batches: batches per epoch.
+            defers: whether bad updates are left to the device. None: on a GPU and with several processes.
         """
         self._config, self._state, self._world = config, state, world
         self._steps, self._batches = steps, batches
@@ -84,8 +90,8 @@ class Updater:
         self._objective: nn.Module = objective
         if world.size > 1:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # its new name is not in every version that we run on
-                # buffers are ours to keep equal: a broadcast would throw away what the other processes' images say
+                warnings.simplefilter("ignore", FutureWarning)  # its new name is not in every supported version
+                # average_buffers keeps buffers equal; a broadcast would drop the statistics of other processes' images
                 self._objective = DistributedDataParallel(
                     objective, broadcast_buffers=False, gradient_as_bucket_view=True
                 )
@@ -94,9 +100,9 @@ class Updater:
         """Do one update on the mean of the batches' gradients; return the terms of each.
 
         Raises:
-            NonFiniteError: the loss or its gradient is infinite or NaN; on a GPU, and with several processes, that is
-                left to ``skipped``. Either way the weights and the averages are as before, and so are the buffers where
-                the settings go on after it. What a loss itself carries over, such as a count, has moved.
+            NonFiniteError: the loss or its gradient is infinite or NaN; on a GPU and with several processes,
+                ``skipped`` reports it instead. Either way the weights and averages stay, and so do the buffers if the
+                settings go on after it. The state of the defense, such as a count, has moved.
         """
         config, state = self._config, self._state
         done_share = state.step / self._steps
@@ -104,7 +110,7 @@ class Updater:
             group["lr"] = config.optimizer.lr(done_share)
             if config.optimizer.momentum_at_peak is not None:
                 group["momentum"] = config.optimizer.momentum_at(done_share)
-        # a forward pass on bad weights spoils batch norm's running statistics, too
+        # a forward pass on bad weights also spoils batch norm's running statistics
         buffers = [b.clone() for b in state.model.buffers()] if config.monitors.on_nonfinite == "skip" else []
         state.optimizer.zero_grad(set_to_none=True)
         done: list[tuple[BatchLoss, int]] = []
@@ -133,9 +139,12 @@ class Updater:
         return [terms for terms, _ in done]
 
     def _follow(self, bad: Tensor | None, step: Step, buffers: Sequence[Tensor]) -> None:
-        """Move the weights and what follows them, unless ``bad`` is there and true on the device.
+        """Move the weights and their followers, unless ``bad`` is given and true on the device.
 
-        ``buffers`` are the model's from before the update, where they are to be set back.
+        Args:
+            bad: bool scalar on the device. None: the update is good.
+            step: position of the update's last batch.
+            buffers: buffers of the model before the update, to set back if it is bad; empty: leave them.
         """
         config, state = self._config, self._state
         if bad is not None:
@@ -154,7 +163,7 @@ class Updater:
             averaging.update(state.average, state.model, tau, skip=bad)
 
     def skipped(self) -> list[Skipped]:
-        """Return the updates that the device skipped since the last call; it waits for the device, once."""
+        """Return the updates that the device skipped since the last call; this waits for the device."""
         pending, self._pending = self._pending, []
         if not pending:
             return []
@@ -164,7 +173,7 @@ class Updater:
         return [where for where, _ in found]
 
     def _fill_momentum(self) -> None:
-        """Set momentum to 0 where the first update is to come: skipped, it would leave what lay in the memory."""
+        """Set momentum to 0 before the first update; if that is skipped, momentum would be uninitialised memory."""
         optimizer = self._state.optimizer
         if isinstance(optimizer, torch.optim.SGD) and not optimizer.state and self._config.optimizer.momentum > 0:
             for parameter in self._state.model.parameters():
@@ -172,7 +181,7 @@ class Updater:
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def _step(self, batch: Batch, position: int) -> Step:
-        """Return where in the run a batch stands, the ``position``-th of its update."""
+        """Return the step of a batch, the ``position``-th of its update."""
         config, state = self._config, self._state
         warmup = warm_up(state.step, config.eps_warmup * self._steps)
         return Step(
@@ -210,13 +219,13 @@ class Updater:
 
 
 def _follows(defense: Defense) -> bool:
-    """Return whether a defense does something after the update."""
+    """Return whether a defense defines ``after_step``."""
     return type(defense).after_step is not Defense.after_step
 
 
 @contextlib.contextmanager
 def _undone_where(bad: Tensor | None, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Set ``tensors`` back, at the end of the block, where ``bad`` (a bool scalar on the device) is true."""
+    """Undo changes of ``tensors`` in the block if ``bad``, a bool scalar on the device, is true."""
     if bad is None:
         yield
         return

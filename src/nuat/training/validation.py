@@ -1,4 +1,4 @@
-"""Validation during training: what chooses the best epoch and feeds the monitors."""
+"""Validation during training, which chooses the best epoch and feeds the monitors."""
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +18,13 @@ def validate(
 ) -> dict[str, float]:
     """Return the clean loss and the accuracies, in [0, 1], on ``images`` (at least one) in evaluation mode and fp32.
 
-    ``clean_loss`` is the mean cross-entropy; ``clean``, ``fgsm`` and ``pgd`` are accuracies, the last under 7 steps
-    of I-FGSM of size eps / 7 from the image itself (the authors' scripts choose the best epoch by it).
+    ``clean_loss`` is the mean cross-entropy; ``clean``, ``fgsm`` and ``pgd`` are accuracies. ``pgd`` is I-FGSM: 7 steps
+    of eps / 7 from the image itself, by which the authors' scripts choose the best epoch.
 
-    Several processes share the images, and each gets the result of all.
+    Several processes share the images, and each returns the result of all.
 
     Raises:
-        NonFiniteError: on every process, where the model is infinite or NaN on any.
+        NonFiniteError: on every process, if the model is infinite or NaN on any.
     """
     own = images.select(torch.arange(world.rank, len(images), world.size)) if world.size > 1 else images
     failure: NonFiniteError | None = None
