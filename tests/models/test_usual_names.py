@@ -1,7 +1,11 @@
 """Weights from elsewhere load whole, under the usual spellings, or not at all."""
 
+import warnings
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -120,3 +124,124 @@ def test_misfits_are_named_and_nothing_is_loaded() -> None:
             load_usual_names(model, state)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Odd(nn.Module):
+    """Names that the usual spellings would make one, and a state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.fc = nn.Linear(2, 3), nn.Linear(2, 3)
+        self.model, self.net = nn.Linear(2, 3), nn.Linear(2, 3)
+        self.scale = 1.0
+
+    def get_extra_state(self) -> dict[str, float]:
+        return {"scale": self.scale}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        self.scale = state["scale"]
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2))
+        self.fc = nn.Linear(2, 3)
+
+
+def same(model: nn.Module, state: dict[str, Tensor]) -> bool:
+    return all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
+
+
+def silently(model: nn.Module, state: dict[str, object]) -> tuple[str, ...]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return load_usual_names(model, state)
+
+
+def test_names_that_fit_as_they_are_are_not_rewritten() -> None:
+    source, target = Odd(), Odd()
+    source.scale = 7.0
+    silently(target, source.state_dict())
+    assert same(target, {name: value for name, value in source.state_dict().items() if isinstance(value, Tensor)})
+    assert target.scale == 7.0
+    silently(target, {"state_dict": {f"module.{name}": value for name, value in Odd().state_dict().items()}})
+    with pytest.raises(InputError, match=r"the weights do not fit the model; missing: _extra_state, linear"):
+        load_usual_names(Odd(), {"linear.weight": torch.zeros(3, 2)})
+
+
+@given(
+    st.lists(st.sampled_from(["module", "_orig_mod"]), max_size=3), st.sampled_from(["features", "features.0", "fc"])
+)
+def test_wrappers_are_taken_out_wherever_they_are(wrappers: list[str], inside: str) -> None:
+    source, target = Two(), Two()
+    put = "".join(f"{wrapper}." for wrapper in wrappers)
+    state = {
+        f"{inside}.{put}{name.removeprefix(inside + '.')}" if name.startswith(f"{inside}.") else name: value
+        for name, value in source.state_dict().items()
+    }
+    silently(target, state)
+    assert same(target, source.state_dict())
+    wrapped = Two()
+    wrapped.features = nn.DataParallel(wrapped.features)
+    silently(wrapped, state)
+    assert torch.equal(wrapped.state_dict()["features.module.0.weight"], source.state_dict()["features.0.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "model.encoder.", "net.module.trunk."])
+def test_a_prefix_that_all_names_share_is_taken_off(prefix: str) -> None:
+    source, target = Two(), Two()
+    silently(target, {"state_dict": prefixed(source.state_dict(), prefix), "pytorch-lightning_version": "2"})
+    assert same(target, source.state_dict())
+
+
+@pytest.mark.parametrize("average", ["state_dict_ema", "model_ema", "ema"])
+@pytest.mark.parametrize("live", ["state_dict", "model"])
+def test_of_weights_and_their_average_the_first_are_taken_and_it_is_said(live: str, average: str) -> None:
+    source, other, target = Two(), Two(), Two()
+    with pytest.warns(
+        RuntimeWarning, match=rf"'{live}' are taken: the weights as trained; give checkpoint\['{average}'\]"
+    ):
+        load_usual_names(target, {average: other.state_dict(), live: source.state_dict()})
+    assert same(target, source.state_dict())
+    with pytest.warns(RuntimeWarning, match=rf"'{average}' are taken: a weight average, the only weights"):
+        load_usual_names(target, {average: other.state_dict(), "epoch": 3})
+    assert same(target, other.state_dict())
+
+
+def test_an_average_among_the_names_is_said() -> None:
+    source, other, target = Two(), Two(), Two()
+    both = prefixed(source.state_dict(), "model.") | prefixed(other.state_dict(), "ema_model.")
+    with pytest.warns(RuntimeWarning, match=r"a weight average \(ema_model\..*\): the weights as trained are taken"):
+        load_usual_names(target, both)
+    assert same(target, source.state_dict())
+    with pytest.warns(RuntimeWarning, match="the weights are a weight average"):
+        load_usual_names(target, prefixed(other.state_dict(), "ema_model."))
+    assert same(target, other.state_dict())
+    averaged = torch.optim.swa_utils.AveragedModel(source)
+    silently(target, averaged.state_dict())
+    assert same(target, source.state_dict())
+
+
+def test_madrys_doubles_are_left_out_and_their_normalisation_is_taken() -> None:
+    net = SmallCNN(1, 2, (4, 4))
+    mean, std = torch.full((1, 1, 1), 0.3), torch.full((1, 1, 1), 0.2)
+    state = prefixed(net.state_dict(), "module.model.") | prefixed(net.state_dict(), "module.attacker.model.")
+    for name in ("normalizer", "attacker.normalize"):
+        state |= {f"module.{name}.new_mean": mean, f"module.{name}.new_std": std}
+    target, expected = adapt(SmallCNN(1, 2, (4, 4)), mean=(0.0,), std=(1.0,)), adapt(net, mean=(0.3,), std=(0.2,))
+    silently(target, {"model": state, "epoch": 3})
+    x = torch.rand(2, 1, 4, 4)
+    assert torch.equal(target(x), expected(x))
+    with pytest.raises(InputError, match="The weights carry a normalisation"):
+        load_usual_names(SmallCNN(1, 2, (4, 4)), state)
+    state["module.attacker.model.fc2.bias"] = state["module.attacker.model.fc2.bias"] + 1
+    with pytest.raises(InputError, match=r"fc2\.bias differs from its double"):
+        load_usual_names(target, state)
+
+
+def test_an_extra_state_that_the_model_lacks_is_left_out_and_said() -> None:
+    source, target = Two(), Two()
+    with pytest.warns(RuntimeWarning, match=r"hold fc\._extra_state, which the model does not have"):
+        load_usual_names(target, {**source.state_dict(), "fc._extra_state": {"a": 1}})
+    assert same(target, source.state_dict())
