@@ -5,6 +5,7 @@ in a fraction of a second.
 """
 
 import ast
+import functools
 from importlib import resources
 
 from nuat.errors import InputError, did_you_mean
@@ -58,6 +59,7 @@ def _dictionary(value: ast.expr) -> ast.Dict:
     return value
 
 
+@functools.cache
 def _parse(module: str) -> ast.Module:
     """Return the syntax of a module of ``nuat.recipes``."""
     return ast.parse((resources.files("nuat") / "recipes" / f"{module}.py").read_text(encoding="utf-8"))
