@@ -40,6 +40,7 @@ def official(model: nn.Module, eps: float, version: str, seed: int) -> Any:
     return attack
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(("version", "classes"), [("standard", 10), ("v1", 5)])
 def test_verdicts_of_the_official_package(version: str, classes: int) -> None:
@@ -189,6 +190,7 @@ def test_each_attack_alone_on_a_linear_model(name: str, classes: int) -> None:
         assert torch.equal(broken, margins < 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("version", ["standard", "v1"])
 def test_l2_verdicts_of_the_official_package(version: str) -> None:

@@ -43,6 +43,7 @@ def same(one: Path, other: Path) -> bool:
     return weights(one) == weights(other) and verdicts(one) == verdicts(other) != []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 5, 7])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_training_that_was_interrupted_goes_on(finished: Path, step: int, number: int) -> None:
@@ -92,6 +93,7 @@ def test_a_killed_process_loses_no_more_than_an_epoch(finished: Path, step: int)
     assert same(finished, Path("again"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [[], ["config.json"], ["config.json", "metrics.jsonl", "best.safetensors"]])
 def test_a_folder_cut_off_before_its_first_checkpoint_is_begun_again(finished: Path, left: list[str]) -> None:
     folder = Path("again") / NAMES[0]

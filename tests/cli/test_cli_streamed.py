@@ -75,6 +75,7 @@ def test_a_streamed_run_is_trained_evaluated_drawn_exported_and_analysed(
     assert set(decoded) <= {6, 48, 64, 200}
 
 
+@pytest.mark.slow
 def test_a_run_whose_decoder_died_goes_on_as_the_message_says(
     nuat: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,6 +181,7 @@ def test_a_diagnosis_that_is_cut_off_writes_nothing_half(
     assert Path("diagnosis.json").read_text() == old
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", [True, False])
 def test_an_interruption_says_what_is_kept_and_the_same_command_goes_on(
     resume: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

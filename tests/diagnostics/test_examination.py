@@ -98,6 +98,7 @@ def test_pixels_that_are_rounded() -> None:
     assert found.evaluation.accuracy("gama-10") > found.evaluation.accuracy("square-200")
 
 
+@pytest.mark.slow
 def test_logits_that_are_saturated() -> None:
     """The cross-entropy's gradient is 0 in float32; an attack that is blind to the scale sees through it."""
     found = fails(saturated(), GRADIENTS, PLAIN, UNBOUNDED)
@@ -105,11 +106,13 @@ def test_logits_that_are_saturated() -> None:
     assert found.evaluation.accuracy("apgd-t") < found.evaluation.accuracy("pgd-50")
 
 
+@pytest.mark.slow
 def test_noise_in_the_model() -> None:
     found = fails(Noisy(), RANDOM)
     assert GRADIENTS not in failures(found)
 
 
+@pytest.mark.slow
 def test_a_random_model_fails_for_its_randomness_alone() -> None:
     """Its draws break images under any attack that is tried once more; that is not held against its gradients."""
 
@@ -127,6 +130,7 @@ def test_a_random_model_fails_for_its_randomness_alone() -> None:
     assert told[STARTS].measured["only_weaker_breaks"] > 0
 
 
+@pytest.mark.slow
 def test_an_activation_without_a_gradient() -> None:
     """A network that learns the model's answers finds what its gradients hide."""
     found = fails(Stepped(), GRADIENTS, UNBOUNDED, CARRIED, CARRIED_ALONE)
@@ -142,6 +146,7 @@ def only_transfer(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(strength, "COMPARISONS", (dataclasses.replace(check, stronger=("pgd-10",)),))
 
 
+@pytest.mark.slow
 def test_a_surrogate_takes_the_place_of_the_substitute(monkeypatch: pytest.MonkeyPatch) -> None:
     only_transfer(monkeypatch)
 
@@ -175,6 +180,7 @@ def test_images_that_are_misclassified_as_they_are_count_as_broken_by_transfer_t
     assert gap["only_stronger_breaks"] == N - 10
 
 
+@pytest.mark.slow
 def test_an_honest_model_in_l2() -> None:
     threat = ThreatConfig(norm="L2", eps=1.0, pgd_alpha=0.4)
     found = examine(Bars(), bars(), threat=threat, n=None, training=bars(80))
@@ -195,12 +201,14 @@ def test_an_honest_model_in_l2() -> None:
     assert "eps = 8" in next(v.threshold for v in found.verdicts if v.check == UNBOUNDED)
 
 
+@pytest.mark.slow
 def test_a_masked_model_in_l2() -> None:
     threat = ThreatConfig(norm="L2", eps=2.0, pgd_alpha=0.4)
     found = examine(Quantised(), bars(), threat=threat, n=None, training=bars(80))
     assert {GRADIENTS, UNBOUNDED, CARRIED, CARRIED_ALONE} <= failures(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [Stepped(), Graphless(), Unconnected(), Exploding()], ids=lambda m: type(m).__name__)
 def test_models_that_no_attack_can_climb(model: nn.Module) -> None:
     """Attacks return their starts instead of failing, and every verdict is given."""
@@ -209,6 +217,7 @@ def test_models_that_no_attack_can_climb(model: nn.Module) -> None:
     json.dumps(found.to_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_models_of_few_classes(classes: int) -> None:
     found = examined(Bars(classes), bars(classes=classes))
@@ -259,6 +268,7 @@ class CutError(Exception):
     """Ends an examination."""
 
 
+@pytest.mark.slow
 def test_an_examination_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few_attacks(monkeypatch, "clean", "pgd-10", "apgd-ce", "fab-t", checks=STARTS)
     whole = examined(Bars(), batch_size=15).to_json()

@@ -64,6 +64,7 @@ def test_the_substitute_learns_the_models_answers_and_not_the_truth() -> None:
     assert not network.training
 
 
+@pytest.mark.slow
 def test_the_substitute_is_decided_by_the_seed() -> None:
     torch.manual_seed(1)
     first = learnt(Bars()).state_dict()

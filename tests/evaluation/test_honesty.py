@@ -305,6 +305,7 @@ def test_no_images_are_refused() -> None:
         evaluate(model, ImageSet(data.images[:0], data.labels[:0]), ("clean", "fgsm"), threat=THREAT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", [("clean", "autoattack"), ("clean", "fgsm", "pgd-8", "autoattack"), ("autoattack",)])
 def test_what_autoattack_had_finished_after_other_attacks_is_not_taken_for_these_images(
     then: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,6 +60,7 @@ def test_onnxruntime_gives_the_logits_of_the_model(network: str, tmp_path: Path)
     assert float(said.partition("difference ")[2].split()[0]) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("converted")
 def test_the_file_says_what_goes_in_and_out(run: Path, tmp_path: Path) -> None:
     to_onnx(find_model(run), tmp_path / "model.onnx")

@@ -90,6 +90,7 @@ def test_the_folder_has_what_a_submission_needs(tmp_path: Path) -> None:
         assert said in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["nuat", "authors", "timm", "torchvision", "torchvision, imagenet stem", "robustbench"]
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pytest
 from figures.figure_records import RECORDS, point
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -9,6 +10,7 @@ from nuat.figures.catalogue import draw
 from nuat.figures.point_names import _Box, _to_line
 
 
+@pytest.mark.slow
 def test_names_beside_points_do_not_overlap() -> None:
     crowd = tuple(point(f"method {i}", 0.5 + 0.01 * (i % 3), 10.0 + 0.3 * i, 10**6 + 10**5 * i) for i in range(12))
     figure = draw([dataclasses.replace(RECORDS["cost"], points=crowd)])

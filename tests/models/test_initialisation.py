@@ -191,6 +191,7 @@ def test_librarys_weights_that_there_are_not(
         begin("pretrained", VIT, (*SMALL_VIT[:2], "depth=3", "num_heads=2"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["plain", "wrapped", "from several devices"])
 def test_a_file_of_torchvisions(form: str, resnet: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
     state: dict[str, Any] = resnet[1]

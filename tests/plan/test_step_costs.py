@@ -109,6 +109,7 @@ def test_steps_are_timed_in_the_epoch_that_is_asked_for(tmp_path: Path, monkeypa
         assert (loop.state.epoch, loop.state.batch, loop.state.step) == (2, 0, 4)
 
 
+@pytest.mark.slow
 def test_sizes_that_grow_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nuat.plan.step_costs._CPU_OPERATIONS", 5e7)
     both = measured("nuat-mnist-small-cnn", 8, 32)
@@ -121,6 +122,7 @@ def test_sizes_that_grow_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> 
     assert both.decode_seconds > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loading", ["stream", "memory"])
 def test_a_phase_changes_the_training_images_alone(loading: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation keeps the size of evaluations, and a network that is made for a size that of the images."""
@@ -165,6 +167,7 @@ def test_a_perturbation_that_the_defense_carries_grows_with_the_batch() -> None:
     assert found.phases[0].forwards == config("free-at-mnist-small-cnn", 16).defense.updates_per_batch
 
 
+@pytest.mark.slow
 def test_nuclear_norms_are_timed_where_the_loss_has_them_and_devices_share_a_batch() -> None:
     assert set(measured("nuat-mnist-small-cnn", 16, batch=4, joint=(64,)).nuclear_seconds) == {4, 64}
     assert measured("nuat-mnist-small-cnn", 16, batch=4).nuclear_seconds == {}

@@ -77,6 +77,7 @@ def test_every_number_of_a_real_run_is_that_of_its_records(name: str) -> None:
         assert told in page.text
 
 
+@pytest.mark.slow
 def test_the_campaigns_numbers_are_those_of_its_rows() -> None:
     root = RESULTS / "mnist-small"
     rows: dict[str, list[Any]] = {}
@@ -106,6 +107,7 @@ def test_an_interval_is_wilsons(tmp_path: Path) -> None:
     assert "95.00 88.8\u201397.8" in [text for text, _ in Page(render(find_runs([folder]))).rows()["quickstart"]]
 
 
+@pytest.mark.slow
 def test_several_seeds_are_their_mean_and_deviation(tmp_path: Path) -> None:
     for seed, correct in enumerate((40, 50, 60)):
         campaign_row(

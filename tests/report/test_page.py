@@ -104,6 +104,7 @@ def test_latex_escapes_every_special() -> None:
     assert escape_latex("[2em]") == "{[}2em]"
 
 
+@pytest.mark.slow
 def test_nothing_outside_the_page_is_asked_for(tmp_path: Path) -> None:
     for seed in range(2):
         folder = campaign_row(tmp_path, "nuat-mnist-small-cnn", label="NuAT", seed=seed)
@@ -204,6 +205,7 @@ def test_no_path_of_the_machine_is_in_the_page(tmp_path: Path) -> None:
     assert "/x/" not in card
 
 
+@pytest.mark.slow
 def test_tuning_comes_last_and_is_told_apart(tmp_path: Path) -> None:
     alarm = {"monitor": "overfitting", "epoch": 1, "message": "far"}
     for peak in ("0.1", "0.2"):
@@ -360,6 +362,7 @@ def test_a_hundred_runs_make_a_small_page(tmp_path: Path) -> None:
     assert "left out to keep this page small" in page.text
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_page(tmp_path: Path) -> None:
     campaign_row(tmp_path, "nuat-mnist-small-cnn", label="NuAT")
     campaign_row(tmp_path, "gat-mnist-small-cnn", label="GAT")

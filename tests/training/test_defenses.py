@@ -80,6 +80,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CASES, "adam"])
 def test_a_run_and_its_resumption_are_the_same_bit_for_bit(name: str, images: Path, tmp_path: Path) -> None:
     defense, passes = CASES["fbf" if name == "adam" else name]

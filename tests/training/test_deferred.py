@@ -75,6 +75,7 @@ class SpoiledNuAT2(NuAT2):
         return super().loss(model, x * torch.nan if spoiled else x, y, step, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("steps", [(0,), (SPOILED, SPOILED + 1), ()])
 def test_a_bad_update_is_skipped_as_if_it_were_checked_at_once(

@@ -32,6 +32,7 @@ def torchs(rise: int, fall: int, steps: int) -> list[tuple[float, float]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["triangle", "cyclic-step"])
 def test_every_update_has_torchs_rate_and_momentum(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rise = STEPS // 4

@@ -82,6 +82,7 @@ EVERY = [(name, stop) for name in ("nuat-averaged", "hybrid") for stop in STOPS]
 SOME = [(name, stop) for name in ("nuat2", "standard", "bf16") for stop in ("cut-in-epoch-2", "sigterm-in-epoch-2")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stop"), EVERY + SOME)
 def test_resume_is_bit_for_bit(name: str, stop: str, undisturbed: Undisturbed, tmp_path: Path) -> None:
     config, whole = undisturbed(name)

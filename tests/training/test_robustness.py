@@ -94,6 +94,7 @@ def test_fgsm_training_overfits_and_the_monitor_says_when(tmp_path: Path) -> Non
     assert found["pgd"] < 0.4
 
 
+@pytest.mark.slow
 def test_standard_training_keeps_its_most_accurate_epoch(tmp_path: Path) -> None:
     config = shortened(recipes.find("quickstart-standard")(), epochs=3, images=1500, batch_size=64)
     summary = train(config, tmp_path / "run").summary

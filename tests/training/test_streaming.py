@@ -146,6 +146,7 @@ def test_other_files_under_the_same_names_are_noticed_on_resuming(roots: dict[st
         train(streamed, tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loading", ["memory", "stream"])
 def test_phases_change_the_size_of_the_training_images_alone(
     roots: dict[str, Path], tmp_path: Path, loading: str, monkeypatch: pytest.MonkeyPatch

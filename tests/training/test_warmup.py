@@ -143,6 +143,7 @@ CASES: dict[str, Defense] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_resuming_in_the_middle_of_the_warm_up_is_bit_for_bit(name: str, images: Path, tmp_path: Path) -> None:
     defense = CASES[name]
