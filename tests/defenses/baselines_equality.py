@@ -45,6 +45,7 @@ CASES: dict[str, tuple[Defense, Callable[..., None], dict[str, Any]]] = {
     "rfgsm-at": (RFGSMAT(), baselines.rfgsm_at, {}),
     "fbf": (FBF(), baselines.fbf, {"step_size": 1.25}),
     "fbf-short": (FBF(step_size=0.5), baselines.fbf, {"step_size": 0.5}),
+    "fbf-mnist": (FBF(clamped_start=False), baselines.fbf, {"step_size": 1.25, "clamped": False}),
     "n-fgsm": (NFGSM(), baselines.n_fgsm, {"noise": 2.0}),
     "n-fgsm-less": (NFGSM(noise=0.5), baselines.n_fgsm, {"noise": 0.5}),
     "r-mgm": (RMGM(weight=0.1), baselines.r_mgm, {"weight": 0.1}),

@@ -7,7 +7,7 @@ from nuat.defenses import FBF
 
 
 @NORMS
-@pytest.mark.parametrize("name", ["fbf", "fbf-short"])
+@pytest.mark.parametrize("name", ["fbf", "fbf-short", "fbf-mnist"])
 def test_equals_the_slow_one(name: str, norm: bool) -> None:
     assert_equals_the_slow_one(name, norm)
 

@@ -148,10 +148,12 @@ def rfgsm_at(run: Run, x: Tensor, y: Tensor) -> None:
     _train_on(run, _rfgsm(run, x, y), y)
 
 
-def fbf(run: Run, x: Tensor, y: Tensor, step_size: float) -> None:
-    """Wong et al. 2020, Algorithm 3."""
+def fbf(run: Run, x: Tensor, y: Tensor, step_size: float, clamped: bool = True) -> None:
+    """Wong et al. 2020, Algorithm 3; in their MNIST code the start is not clamped to the box."""
     run.begin()
-    x_start = torch.clamp(x + uniform(run, x, EPS), 0, 1)
+    x_start = x + uniform(run, x, EPS)
+    if clamped:
+        x_start = torch.clamp(x_start, 0, 1)
     sign = run.sign(x_start, lambda logits: cross_entropy_sum(logits, y))
     _train_on(run, inside(x, x_start + step_size * EPS * sign, EPS), y)
 

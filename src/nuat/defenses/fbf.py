@@ -31,6 +31,9 @@ class FBF(AdversarialTraining):
 
     step_size: float = 1.25
     """Size of the step in units of eps, in (0, 2]; above 1.25 it overfits catastrophically (their Figure 2)."""
+    clamped_start: bool = True
+    """Whether the gradient is taken at a start inside [0, 1], as in their CIFAR-10 code; their MNIST code takes it at the
+    start as drawn."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.step_size <= 2.0:
@@ -39,7 +42,9 @@ class FBF(AdversarialTraining):
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the attacked images [B, C, H, W]."""
         bounds = step.threat.bounds(x)
-        x_adv = bounds.project(x + step.threat.uniform(x, step.generator))  # Alg. 3: delta = Uniform(-eps, eps)
+        x_adv = x + step.threat.uniform(x, step.generator)  # Alg. 3: delta = Uniform(-eps, eps)
+        if self.clamped_start:
+            x_adv = bounds.project(x_adv)
         gradient = input_gradient(lambda z: cross_entropy_sum(model(z), y), x_adv)
         # Alg. 3: delta = delta + alpha * sign(grad), delta = max(min(delta, eps), -eps)
         return bounds.project(x_adv + step.threat.ascent(gradient, self.step_size * step.threat.eps))
