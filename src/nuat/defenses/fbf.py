@@ -32,8 +32,8 @@ class FBF(AdversarialTraining):
     step_size: float = 1.25
     """Size of the step in units of eps, in (0, 2]; above 1.25 it overfits catastrophically (their Figure 2)."""
     clamped_start: bool = True
-    """Whether the gradient is taken at a start inside [0, 1], as in their CIFAR-10 code; their MNIST code takes it at the
-    start as drawn."""
+    """Whether the gradient is taken at a start clamped to [0, 1], as in their CIFAR-10 code. Their MNIST code takes it
+    at the start as drawn."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.step_size <= 2.0:
