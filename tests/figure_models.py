@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from nuat.core.threat import Norm
 from nuat.data import ImageSet
 from nuat.evaluation.results import AttackResult, Evaluation
+from nuat.figures.figure_record import ModelIdentity
 from nuat.figures.measuring import NamedModel
-from nuat.figures.record import ModelIdentity
 
 CLASSES, SIZE = 3, 4
 

@@ -18,8 +18,8 @@ from nuat.figures.catalogue import FIGURES, read
 from nuat.figures.confusion import Confusion
 from nuat.figures.cost import Cost
 from nuat.figures.eps_curve import EpsCurve
+from nuat.figures.figure_record import FigureRecord
 from nuat.figures.loss_surface import LossSurface
-from nuat.figures.record import FigureRecord
 from nuat.figures.steps_curve import StepsCurve
 from nuat.records.checkpoints import WeightsInfo, save_weights
 from nuat.records.settings import write_config

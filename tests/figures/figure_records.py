@@ -12,10 +12,10 @@ from nuat.figures.catalogue import draw
 from nuat.figures.confusion import AttackConfusion, Confusion
 from nuat.figures.cost import Cost, CostPoint
 from nuat.figures.eps_curve import EpsCurve
+from nuat.figures.figure_record import FigureRecord, ModelIdentity
 from nuat.figures.lambda_sweep import LambdaPoint, LambdaSweep
 from nuat.figures.loss_surface import LossSurface, ModelSurface
 from nuat.figures.nuclear_profile import ModelProfile, NuclearProfile
-from nuat.figures.record import FigureRecord, ModelIdentity
 from nuat.figures.steps_curve import StepsCurve
 from nuat.figures.training_curves import AlarmMark, RunCurves, TrainingCurves
 

@@ -22,10 +22,10 @@ from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import inspect
 from nuat.figures import style
 from nuat.figures.catalogue import FIGURES, draw, read
+from nuat.figures.common_options import ModelOptions, OutputOptions
+from nuat.figures.figure_record import FigureRecord, ModelIdentity
 from nuat.figures.kind import FigureKind, ModelFigure
 from nuat.figures.measuring import NamedModel
-from nuat.figures.options import ModelOptions, OutputOptions
-from nuat.figures.record import FigureRecord, ModelIdentity
 from nuat.progress import TerminalReporter, terminal
 from nuat.records import checkpoints
 from nuat.records.finished_runs import finished_runs

@@ -14,8 +14,8 @@ from nuat.errors import InputError, printable
 from nuat.evaluation.job_runner import Progress
 from nuat.evaluation.results import flags_to_text, wilson_interval
 from nuat.figures import style
+from nuat.figures.figure_record import ModelIdentity
 from nuat.figures.measuring import NamedModel, check_all
-from nuat.figures.record import ModelIdentity
 from nuat.hardware import full_precision
 
 Attacked = Callable[[NamedModel, Tensor, Tensor, int], list[Tensor]]

@@ -20,8 +20,8 @@ from nuat.figures import (
     style,
     training_curves,
 )
+from nuat.figures.figure_record import FigureRecord
 from nuat.figures.kind import FigureKind
-from nuat.figures.record import FigureRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

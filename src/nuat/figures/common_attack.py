@@ -46,7 +46,7 @@ def check_same_line_up(runs: Sequence[FinishedRun], attack: str) -> None:
         )
 
 
-def strongest(runs: Sequence[FinishedRun]) -> str:
+def strongest_attack(runs: Sequence[FinishedRun]) -> str:
     """Return the attack that counts where the user names none, see ``STRONGEST_FIRST``.
 
     Raises:
@@ -72,7 +72,7 @@ def strongest(runs: Sequence[FinishedRun]) -> str:
     )
 
 
-def under(attack: str) -> str:
+def attack_clause(attack: str) -> str:
     """Return the words that follow "accuracy" on an axis, such as "under GAMA-PGD-100"."""
     if attack == "clean":
         return "on clean images"

@@ -15,10 +15,10 @@ from nuat.core.eps import eps_text
 from nuat.errors import InputError, printable
 from nuat.evaluation.results import wilson_interval
 from nuat.figures import style
-from nuat.figures.common_attack import check_same_line_up, of_one_part, strongest, under
+from nuat.figures.common_attack import attack_clause, check_same_line_up, of_one_part, strongest_attack
+from nuat.figures.common_options import RunOptions
+from nuat.figures.figure_record import FigureRecord
 from nuat.figures.kind import RunFigure
-from nuat.figures.options import RunOptions
-from nuat.figures.record import FigureRecord
 from nuat.hardware import hardware_text
 from nuat.progress import TerminalReporter
 from nuat.records.finished_runs import FinishedRun, check_same_data
@@ -109,7 +109,7 @@ def cost(runs: Sequence[FinishedRun], attack: str | None = None) -> Cost:
     """
     check_same_data(runs)
     runs = of_one_part(runs)
-    chosen = attack or strongest(runs)
+    chosen = attack or strongest_attack(runs)
     measured = [run for run in runs if chosen in run.accuracies]
     if not measured:
         there = sorted({name for run in runs for name in run.accuracies})
@@ -220,7 +220,7 @@ def draw(records: Sequence[Cost]) -> "Figure":
     hardware = sorted({hardware_text(p.hardware) for p in points if p.hardware is not None and p.seconds is not None})
     figure = style.new_figure(style.WIDTH, 3.3)
     left, right = figure.subplots(1, 2, sharey=True)
-    left.set_ylabel(f"accuracy {under(first.attack)} (%)")
+    left.set_ylabel(f"accuracy {attack_clause(first.attack)} (%)")
     left.set_xlabel("training time (s)")
     right.set_xlabel("images forward + backward (millions)")
     style.note(figure, _small_print(first, methods, hardware))
@@ -303,7 +303,7 @@ def _small_print(record: Cost, methods: Sequence[MethodCost], hardware: Sequence
         f"Trained on: {'; '.join(hardware) or 'unknown'}{'; times of different machines' * (len(hardware) > 1)}.",
     ]
     lines += [f"Some seeds were not attacked; cost and accuracy are of {', '.join(some)}."] if some else []
-    lines += [f"Not measured {under(record.attack)}: {', '.join(missing)}."] if missing else []
+    lines += [f"Not measured {attack_clause(record.attack)}: {', '.join(missing)}."] if missing else []
     return lines + ([f"Time or passes not recorded: {', '.join(uncounted)}."] if uncounted else [])
 
 

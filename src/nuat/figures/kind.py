@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from nuat.data import Dataset
+from nuat.figures.common_options import ModelOptions, OutputOptions, RunOptions
+from nuat.figures.figure_record import FigureRecord
 from nuat.figures.measuring import NamedModel
-from nuat.figures.options import ModelOptions, OutputOptions, RunOptions
-from nuat.figures.record import FigureRecord
 from nuat.progress import TerminalReporter
 from nuat.records.finished_runs import FinishedRun
 

@@ -10,10 +10,10 @@ from nuat.core.eps import eps_text
 from nuat.errors import InputError
 from nuat.evaluation.results import wilson_interval
 from nuat.figures import style
-from nuat.figures.common_attack import check_same_line_up, of_one_part, strongest
+from nuat.figures.common_attack import check_same_line_up, of_one_part, strongest_attack
+from nuat.figures.common_options import RunOptions
+from nuat.figures.figure_record import FigureRecord
 from nuat.figures.kind import RunFigure
-from nuat.figures.options import RunOptions
-from nuat.figures.record import FigureRecord
 from nuat.progress import TerminalReporter
 from nuat.records.finished_runs import FinishedRun, check_same_data
 from nuat.records.methods import differences
@@ -91,7 +91,7 @@ def lambda_sweep(runs: Sequence[FinishedRun], attack: str | None = None) -> Lamb
         raise InputError("no run of NuAT with its metrics was given, so there is no lambda to plot.")
     check_same_data(runs)
     runs = of_one_part(runs)
-    chosen = attack or strongest(runs)
+    chosen = attack or strongest_attack(runs)
     measured = [run for run in runs if chosen in run.accuracies]
     if not measured:
         raise InputError(f"the runs have no robust accuracy {chosen}; give another --attack.")

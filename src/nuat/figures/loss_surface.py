@@ -31,10 +31,10 @@ from nuat.data import Dataset, Images, class_balanced, to_float
 from nuat.errors import InputError, printable
 from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
+from nuat.figures.common_options import ModelOptions
+from nuat.figures.figure_record import ModelIdentity, ModelRecord
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded
-from nuat.figures.options import ModelOptions
-from nuat.figures.record import ModelIdentity, ModelRecord
 from nuat.figures.roughness import WITHIN, grid_axis, orthogonal_signs, roughness
 from nuat.hardware import full_precision
 from nuat.progress import TerminalReporter, progress_bars

@@ -13,7 +13,7 @@ from nuat.core.random import seed_from
 from nuat.data import Images, ImageSet, to_float
 from nuat.errors import InputError
 from nuat.evaluation.inspection import check_logits
-from nuat.figures.record import ModelIdentity
+from nuat.figures.figure_record import ModelIdentity
 from nuat.hardware import describe, full_precision, versions
 
 

@@ -24,10 +24,10 @@ from nuat.data import Dataset, ImageSet, to_float
 from nuat.errors import InputError, printable
 from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
+from nuat.figures.common_options import SampleOptions
+from nuat.figures.figure_record import ModelIdentity, ModelRecord
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded
-from nuat.figures.options import SampleOptions
-from nuat.figures.record import ModelIdentity, ModelRecord
 from nuat.hardware import full_precision
 from nuat.progress import TerminalReporter, progress_bars
 

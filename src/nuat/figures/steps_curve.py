@@ -14,10 +14,10 @@ from nuat.errors import InputError
 from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.accuracy_curve import AccuracyCurve, accuracy_curves, accuracy_table, draw_curves
+from nuat.figures.common_options import SampleOptions
+from nuat.figures.figure_record import ModelRecord
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, generator, provenance
-from nuat.figures.options import SampleOptions
-from nuat.figures.record import ModelRecord
 from nuat.progress import TerminalReporter, progress_bars
 
 if TYPE_CHECKING:

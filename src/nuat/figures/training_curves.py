@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nuat.errors import InputError
 from nuat.figures import style
+from nuat.figures.common_options import RunOptions
+from nuat.figures.figure_record import FigureRecord
 from nuat.figures.kind import RunFigure
-from nuat.figures.options import RunOptions
-from nuat.figures.record import FigureRecord
 from nuat.progress import TerminalReporter
 from nuat.records.finished_runs import FinishedRun
 

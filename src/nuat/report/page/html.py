@@ -18,7 +18,7 @@ from nuat.records.methods import without_folder
 from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns
 from nuat.report.campaigns import duration
-from nuat.report.page import figures, pictures, sparkline
+from nuat.report.page import figure_selection, pictures, sparkline
 from nuat.report.page.changes import Change, changes, commands, common, own
 from nuat.report.page.groups import Group, Method, best, group
 from nuat.report.page.summary import finding, group_sentences, lead, strongest
@@ -86,7 +86,7 @@ def render(found: FoundRuns) -> str:
             lead=lead(groups, len(found.unreadable)),
             found=found,
             groups=views,
-            figures=figures.of_page(found, groups),
+            figures=figure_selection.of_page(found, groups),
             runs=_run_views(groups, numbers, shared),
             open_runs=len(found.runs) <= _OPEN,
             shared=tuple(shared.items()),
@@ -151,7 +151,9 @@ def _run_views(groups: Sequence[Group], numbers: dict[int, str], shared: dict[st
                         changes=changes(run),
                         remarks=remarks(Method(label=method.label, runs=(run,))),
                         lines=sparkline.lines(run),
-                        curves=figures.of_training(run, method.label, anchor) if total <= figures.MOST_CURVES else None,
+                        curves=figure_selection.of_training(run, method.label, anchor)
+                        if total <= figure_selection.MOST_CURVES
+                        else None,
                         picture=picture,
                         picture_left_out=run.examples is not None and picture is None,
                         commands=commands(run),

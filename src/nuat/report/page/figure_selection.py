@@ -9,7 +9,7 @@ from markupsafe import Markup
 from nuat.errors import InputError
 from nuat.figures.catalogue import FIGURES, draw, read
 from nuat.figures.cost import Cost, CostPoint
-from nuat.figures.record import FigureRecord
+from nuat.figures.figure_record import FigureRecord
 from nuat.figures.training_curves import TrainingCurves, curves_of
 from nuat.hardware import hardware_text
 from nuat.records.runs import RunRecord
