@@ -44,7 +44,7 @@ RECORDS: dict[str, FigureRecord] = {
     record.kind: record
     for record in (
         LossSurface(
-            **ABOUT, positions=(1, 2), distances=(-0.1, 0.0, 0.1), clip=False, within=0.01,
+            **ABOUT | {"n": 2}, positions=(1, 2), distances=(-0.1, 0.0, 0.1), clip=False, within=0.01,
             models=tuple(
                 ModelSurface(subject=s, loss=GRID, roughness=(0.5, 1.5)) for s in (ONE, TWO)
             ),

@@ -55,7 +55,48 @@ def test_a_wrong_record_is_said(change: dict[str, Any], told: str, tmp_path: Pat
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"cost"'])
 def test_what_is_no_record_is_said(text: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(text)
-    with pytest.raises(InputError, match=r"r\.json: not"):
+    with pytest.raises(InputError, match=r"r\.json: (not JSON|expected a JSON object)"):
         read(tmp_path / "r.json")
     with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value"),
+    [
+        ("loss-surface", ("eps",), 0.0),
+        ("loss-surface", ("models",), []),
+        ("loss-surface", ("distances",), [0.0, 0.0, 0.0]),
+        ("loss-surface", ("models", 1, "loss", 0), [1.0]),
+        ("loss-surface", ("models", 0, "roughness"), []),
+        ("confusion", ("classes",), ["cat"]),
+        ("confusion", ("attacks", 0, "norm"), "spectral"),
+        ("confusion", ("attacks", 1, "matrix", 0), [0, 0]),
+        ("confusion", ("attacks", 1, "entropy"), [0.5]),
+        ("nuclear-profile", ("n",), 0),
+        ("nuclear-profile", ("models", 0, "robust_images"), 9),
+        ("cost", ("points", 0, "accuracy"), 20.0),
+        ("cost", ("points", 0, "seconds"), -1.0),
+        ("lambda-sweep", ("points", 0, "clean"), -0.5),
+        ("lambda-sweep", ("points", 0, "n_clean"), 0),
+        ("eps-curve", ("radii",), [0.0]),
+        ("eps-curve", ("models", 0, "correct", 0), "1111111"),
+        ("eps-curve", ("models", 0, "correct"), ["1111111x", "11110000"]),
+        ("steps-curve", ("models", 0, "correct"), []),
+        ("steps-curve", ("n",), 7),
+        ("training", ("runs",), []),
+        ("training", ("runs", 0, "series", "lr"), [0.1]),
+        ("training", ("runs", 0, "switches"), []),
+    ],
+)
+def test_values_that_do_not_belong_together_are_refused(
+    kind: str, place: tuple[str | int, ...], value: Any, tmp_path: Path
+) -> None:
+    values = json.loads(json.dumps(RECORDS[kind].to_json()))
+    inner = values
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (tmp_path / "r.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"r\.json: its values do not belong together: expected"):
+        read(tmp_path / "r.json")

@@ -14,7 +14,7 @@ from nuat.errors import InputError, printable
 from nuat.evaluation.job_runner import Progress
 from nuat.evaluation.results import flags_to_text, wilson_interval
 from nuat.figures import style
-from nuat.figures.figure_record import ModelIdentity
+from nuat.figures.figure_record import ModelIdentity, require
 from nuat.figures.measuring import NamedModel, check_all
 from nuat.hardware import full_precision
 
@@ -30,6 +30,11 @@ class AccuracyCurve:
     """The model."""
     correct: tuple[str, ...]
     """For each point, n characters 0 and 1: whether the model still predicts the label of each image."""
+
+    def __post_init__(self) -> None:
+        sizes = {len(flags) for flags in self.correct}
+        require(len(sizes) == 1 and 0 not in sizes, "a character 0 or 1 for each image, at each point")
+        require(set("".join(self.correct)) <= {"0", "1"}, "verdicts of characters 0 and 1")
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -68,6 +73,17 @@ def accuracy_curves(
         texts = tuple(flags_to_text(torch.cat(batches)) for batches in zip(*flags, strict=True))
         found.append(AccuracyCurve(subject=named.identity, correct=texts))
     return tuple(found)
+
+
+def check_curves(curves: Sequence[AccuracyCurve], points: int, n: int) -> None:
+    """Refuse curves of a record that do not have ``points`` points of ``n`` images each.
+
+    Raises:
+        InputError: no curve, or another number of points or images.
+    """
+    require(bool(curves), "at least one model")
+    require(all(len(curve.correct) == points for curve in curves), f"{points} points of each curve")
+    require(all(len(curve.correct[0]) == n for curve in curves), f"verdicts on {n} images")
 
 
 def accuracy_table(head: str, places: Sequence[str], curves: Sequence[AccuracyCurve]) -> Table:

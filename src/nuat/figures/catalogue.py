@@ -3,7 +3,6 @@
 The picture of adversarial examples (``adversarial_examples``) has no row: it is drawn from a model, not from a record.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from nuat.figures import (
 )
 from nuat.figures.figure_record import FigureRecord
 from nuat.figures.kind import FigureKind
+from nuat.records.json_values import read_object
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,13 +48,8 @@ def read(path: Path) -> FigureRecord:
     Raises:
         InputError: the file cannot be read, is not JSON, or does not hold such a record.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path}: no such file, or it cannot be read; 'nuat analyse' writes records.") from None
-    except ValueError:
-        raise InputError(f"{path}: not JSON, or cut off; 'nuat analyse' writes records.") from None
-    figure = FIGURES.get(str(values.get("kind"))) if isinstance(values, dict) else None
+    values = read_object(path)
+    figure = FIGURES.get(str(values.get("kind")))
     if figure is None:
         raise InputError(f"{path}: not a record of 'nuat analyse' (kinds: {', '.join(FIGURES)}).")
     try:

@@ -32,7 +32,7 @@ from nuat.evaluation.inspection import check_logits
 from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.common_options import ModelOptions
-from nuat.figures.figure_record import ModelIdentity, ModelRecord
+from nuat.figures.figure_record import ModelIdentity, ModelRecord, require
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, generator, provenance, rounded
 from nuat.hardware import full_precision
@@ -97,6 +97,15 @@ class Confusion(ModelRecord):
     """Magnitude of the Bernoulli start."""
     attacks: tuple[AttackConfusion, ...]
     """Nuclear, then Frobenius."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        classes = len(self.classes)
+        require(classes >= 2 and len(self.attacks) == len(NORMS), f"at least 2 classes, and {len(NORMS)} attacks")
+        for attack in self.attacks:
+            require(attack.norm in NORMS and len(attack.entropy) == classes, f"the entropy of {classes} classes")
+            require([len(row) for row in attack.matrix] == [classes] * classes, f"{classes} x {classes} counts")
+            require(all(min(row) >= 0 and sum(row) > 0 for row in attack.matrix), "images of each class")
 
 
 def norm_attack(

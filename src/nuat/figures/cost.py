@@ -17,7 +17,7 @@ from nuat.evaluation.results import wilson_interval
 from nuat.figures import style
 from nuat.figures.common_attack import attack_clause, check_same_line_up, of_one_part, strongest_attack
 from nuat.figures.common_options import RunOptions
-from nuat.figures.figure_record import FigureRecord
+from nuat.figures.figure_record import FigureRecord, require
 from nuat.figures.kind import RunFigure
 from nuat.hardware import hardware_text
 from nuat.progress import TerminalReporter
@@ -55,6 +55,11 @@ class CostPoint:
     """Images forward plus images backward in training."""
     hardware: str | None
     """Device that it was trained on."""
+
+    def __post_init__(self) -> None:
+        require(self.accuracy is None or 0 <= self.accuracy <= 1, "an accuracy in [0, 1]")
+        require(self.n is None or self.n >= 1, "n >= 1")
+        require(all(cost is None or cost >= 0 for cost in (self.seconds, self.passes)), "seconds and passes >= 0")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nuat.data import Dataset, ImageSet
 from nuat.errors import InputError
 from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
-from nuat.figures.accuracy_curve import AccuracyCurve, accuracy_curves, accuracy_table, draw_curves
+from nuat.figures.accuracy_curve import AccuracyCurve, accuracy_curves, accuracy_table, check_curves, draw_curves
 from nuat.figures.common_options import SampleOptions
 from nuat.figures.figure_record import ModelRecord
 from nuat.figures.kind import ModelFigure
@@ -49,6 +49,10 @@ class EpsCurve(ModelRecord):
     """Steps of PGD at each radius. The step size is 2.5 radius / steps: it reaches every point of the ball."""
     models: tuple[AccuracyCurve, ...]
     """Curves in the order of the models."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_curves(self.models, len(self.radii), self.n)
 
 
 def eps_curve(

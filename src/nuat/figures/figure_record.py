@@ -59,6 +59,16 @@ class FigureRecord:
         write_text(path, inner.sub(lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n")
 
 
+def require(holds: bool, expected: str) -> None:
+    """Refuse values of a record that do not belong together.
+
+    Raises:
+        InputError: the condition does not hold; ``expected`` says what was expected.
+    """
+    if not holds:
+        raise InputError(f"its values do not belong together: expected {expected}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelIdentity:
     """Name and weights of a model in a figure."""
@@ -85,6 +95,9 @@ class ModelRecord(FigureRecord):
     """Device that it was measured on."""
     versions: dict[str, str | None]
     """Versions of nuat and of the packages that numbers depend on."""
+
+    def __post_init__(self) -> None:
+        require(self.n >= 1 and self.eps > 0, "n >= 1 and eps > 0")
 
 
 def _encode(value: Any) -> Any:

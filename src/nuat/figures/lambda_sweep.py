@@ -12,7 +12,7 @@ from nuat.evaluation.results import wilson_interval
 from nuat.figures import style
 from nuat.figures.common_attack import check_same_line_up, of_one_part, strongest_attack
 from nuat.figures.common_options import RunOptions
-from nuat.figures.figure_record import FigureRecord
+from nuat.figures.figure_record import FigureRecord, require
 from nuat.figures.kind import RunFigure
 from nuat.progress import TerminalReporter
 from nuat.records.finished_runs import FinishedRun, check_same_data
@@ -48,6 +48,10 @@ class LambdaPoint:
     """Number of images of the clean accuracy."""
     n_robust: int | None
     """Number of images of the robust accuracy."""
+
+    def __post_init__(self) -> None:
+        require(all(value is None or 0 <= value <= 1 for value in (self.clean, self.robust)), "accuracies in [0, 1]")
+        require(all(n is None or n >= 1 for n in (self.n_clean, self.n_robust)), "numbers of images >= 1")
 
 
 @dataclass(frozen=True, kw_only=True)

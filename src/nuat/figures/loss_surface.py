@@ -7,9 +7,8 @@
 | g_perp, an orthogonal direction | ``orthogonal_signs``: a random sign in each pixel, exactly orthogonal to g |
 
 Figure 1 does not say how far its axes reach. Here they reach to eps by default, so the FGSM example is at d1 = eps,
-d2 = 0. At a corner, pixels in which both signs agree move by 2 eps. The plane is not clipped to [0, 1] by default: the
-box would fold it. Of several images the surface is the mean. Random directions differ, so the mean is smoother than
-each surface; models are therefore ranked by ``roughness``, which is measured image by image.
+d2 = 0. The plane is not clipped to [0, 1] by default: the box would fold it. Of several images the surface is the mean,
+which is smoother than each. Models are therefore ranked by ``roughness``, which is measured image by image.
 """
 
 import statistics
@@ -32,7 +31,7 @@ from nuat.errors import InputError, printable
 from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.common_options import ModelOptions
-from nuat.figures.figure_record import ModelIdentity, ModelRecord
+from nuat.figures.figure_record import ModelIdentity, ModelRecord, require
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded
 from nuat.figures.roughness import WITHIN, grid_axis, orthogonal_signs, roughness
@@ -40,11 +39,7 @@ from nuat.hardware import full_precision
 from nuat.progress import TerminalReporter, progress_bars
 
 if TYPE_CHECKING:
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
-
-_DEFAULT_IMAGES = 10
-_COLUMNS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +99,14 @@ class LossSurface(ModelRecord):
     """Half the side of the grid of the roughness, in pixels of [0, 1]. That grid is never clipped."""
     models: tuple[ModelSurface, ...]
     """Surfaces in the order of the models."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        k = len(self.distances)
+        require(bool(self.models) and k >= 3 and len(set(self.distances)) == k, "a model, and 3 different distances")
+        for model in self.models:
+            fits = [len(row) for row in model.loss] == [k] * k and len(model.roughness) == self.n
+            require(fits, f"a loss at each of {k} x {k} points, and the roughness at {self.n} images")
 
 
 def loss_surface(
@@ -187,8 +190,7 @@ def surface(
     grid = torch.cartesian_prod(axis, axis).to(x.device)
     losses = []
     for start in range(0, len(grid), batch_size):
-        part = grid[start : start + batch_size]
-        d1, d2 = part.to(x.dtype).view(-1, 2, 1, 1, 1).unbind(dim=1)
+        d1, d2 = grid[start : start + batch_size].to(x.dtype).view(-1, 2, 1, 1, 1).unbind(dim=1)
         points = x + d1 * g + d2 * g_perp
         with torch.no_grad():
             logits = wide(model(points.clamp(0.0, 1.0) if clip else points))
@@ -202,11 +204,11 @@ def surface(
 def _measure(
     asked: LossSurfaceOptions, models: list[NamedModel], dataset: Dataset, reporter: TerminalReporter
 ) -> LossSurface:
-    positions = _positions(asked, dataset.test)
     with progress_bars(reporter) as progress:
         return loss_surface(
-            models, dataset.test, positions, eps=asked.threat.eps, extent=asked.extent, resolution=asked.resolution,
-            clip=asked.clip, seed=asked.seed, batch_size=asked.batch_size, progress=progress,
+            models, dataset.test, _positions(asked, dataset.test), eps=asked.threat.eps, extent=asked.extent,
+            resolution=asked.resolution, clip=asked.clip, seed=asked.seed, batch_size=asked.batch_size,
+            progress=progress,
         )  # fmt: skip
 
 
@@ -218,7 +220,7 @@ def _positions(asked: LossSurfaceOptions, test: Images) -> Tensor:
         if not 0 <= asked.index < there:
             raise InputError(f"--index {asked.index}: expected 0 to {there - 1}, a position in the test images.")
         return torch.tensor([asked.index])
-    count = _DEFAULT_IMAGES if asked.images is None else asked.images
+    count = 10 if asked.images is None else asked.images
     if not 1 <= count <= there:
         raise InputError(f"--images {count}: expected 1 to {there}, the number of test images.")
     return class_balanced(test.labels, count, seed=0)
@@ -226,7 +228,12 @@ def _positions(asked: LossSurfaceOptions, test: Images) -> Tensor:
 
 def _table(record: LossSurface) -> Table:
     """Return the models by roughness, with the loss at the image and the highest loss."""
-    table = Table(title=f"Loss surfaces of {record.n} test images, smoothest first", title_justify="left")
+    told = (
+        "Roughness: deviation of the margin from its tangent plane within a third of eps, relative to its change. At "
+        "1 the gradient forecasts nothing. Smooth does not mean robust."
+    )
+    title = f"Loss surfaces of {record.n} test images, smoothest first"
+    table = Table(title=title, title_justify="left", caption=told, caption_justify="left")
     table.add_column("model", overflow="fold")
     for name in ("median roughness", "quartiles", "loss at the image", "highest loss"):
         table.add_column(name, justify="right")
@@ -240,11 +247,6 @@ def _table(record: LossSurface) -> Table:
             f"{model.loss[middle][middle]:.3f}",
             f"{max(map(max, model.loss)):.3f}",
         )
-    table.caption = (
-        "Roughness: deviation of the margin from its tangent plane within a third of eps, relative to its change. At "
-        "1 the gradient forecasts nothing. Smooth does not mean robust."
-    )
-    table.caption_justify = "left"
     return table
 
 
@@ -256,9 +258,9 @@ def draw(records: Sequence[LossSurface]) -> "Figure":
     panels = [(record, model) for record in records for model in record.models]
     losses = [np.asarray(model.loss) for _, model in panels]
     norm = Normalize(min(loss.min() for loss in losses), max(loss.max() for loss in losses))
-    columns = min(_COLUMNS, len(panels))
+    columns = min(4, len(panels))
     blocks = -(-len(panels) // columns)
-    width = max(3.4, style.WIDTH * columns / _COLUMNS + 0.5)
+    width = max(3.4, style.WIDTH * columns / 4 + 0.5)
     told = style.wrapped(_small_print(records), width)
     below = 0.06 + 0.13 * len(told)  # inches of small print
     height = 3.6 * blocks + 0.2 + below
@@ -279,7 +281,7 @@ def draw(records: Sequence[LossSurface]) -> "Figure":
     return figure
 
 
-def _surface(axis: Any, record: LossSurface, model: ModelSurface, norm: "Normalize") -> None:
+def _surface(axis: Any, record: LossSurface, model: ModelSurface, norm: Any) -> None:
     d = np.asarray(record.distances) / record.eps
     along, across = np.meshgrid(d, d, indexing="ij")
     axis.plot_surface(
@@ -300,7 +302,7 @@ def _surface(axis: Any, record: LossSurface, model: ModelSurface, norm: "Normali
     axis.text2D(0.5, 1.0, f"roughness {model.median_roughness:.2f}{ends}", fontsize=7, **middle)
 
 
-def _contours(axis: Any, record: LossSurface, model: ModelSurface, norm: "Normalize", *, first: bool) -> None:
+def _contours(axis: Any, record: LossSurface, model: ModelSurface, norm: Any, *, first: bool) -> None:
     d = np.asarray(record.distances) / record.eps
     loss = np.asarray(model.loss).T  # contours want a row of constant d2
     axis.pcolormesh(d, d, loss, cmap=style.COLOUR_MAP, norm=norm, shading="gouraud", rasterized=True)
@@ -315,8 +317,7 @@ def _contours(axis: Any, record: LossSurface, model: ModelSurface, norm: "Normal
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks] if first else [])
     axis.set_xlabel("d1 / eps")
-    if first:
-        axis.set_ylabel("d2 / eps")
+    axis.set_ylabel("d2 / eps" if first else "")
 
 
 def _small_print(records: Sequence[LossSurface]) -> list[str]:

@@ -25,7 +25,7 @@ from nuat.errors import InputError, printable
 from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.common_options import SampleOptions
-from nuat.figures.figure_record import ModelIdentity, ModelRecord
+from nuat.figures.figure_record import ModelIdentity, ModelRecord, require
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded
 from nuat.hardware import full_precision
@@ -77,6 +77,11 @@ class NuclearProfile(ModelRecord):
     """Magnitude of the Bernoulli start."""
     models: tuple[ModelProfile, ...]
     """Norms in the order of the models."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.models) and self.batch_size >= 1, "at least one model and one image in a batch")
+        require(all(0 <= model.robust_images <= self.n for model in self.models), f"0 to {self.n} robust images")
 
 
 def nuclear_profile(

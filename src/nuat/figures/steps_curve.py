@@ -13,7 +13,7 @@ from nuat.data import Dataset, ImageSet
 from nuat.errors import InputError
 from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
-from nuat.figures.accuracy_curve import AccuracyCurve, accuracy_curves, accuracy_table, draw_curves
+from nuat.figures.accuracy_curve import AccuracyCurve, accuracy_curves, accuracy_table, check_curves, draw_curves
 from nuat.figures.common_options import SampleOptions
 from nuat.figures.figure_record import ModelRecord
 from nuat.figures.kind import ModelFigure
@@ -44,6 +44,10 @@ class StepsCurve(ModelRecord):
     """Step size of PGD, in pixels of [0, 1]."""
     models: tuple[AccuracyCurve, ...]
     """Curves in the order of the models."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_curves(self.models, len(self.steps), self.n)
 
 
 def steps_curve(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nuat.errors import InputError
 from nuat.figures import style
 from nuat.figures.common_options import RunOptions
-from nuat.figures.figure_record import FigureRecord
+from nuat.figures.figure_record import FigureRecord, require
 from nuat.figures.kind import RunFigure
 from nuat.progress import TerminalReporter
 from nuat.records.finished_runs import FinishedRun
@@ -59,6 +59,10 @@ class RunCurves:
     switches: tuple[int, ...]
     """[E] switches between single-step and two-step attacks in each epoch (NuAT-H)."""
 
+    def __post_init__(self) -> None:
+        series = (*self.series.values(), self.switches)
+        require(all(len(values) == len(self.epochs) for values in series), "a value for each epoch in every series")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCurves(FigureRecord):
@@ -68,6 +72,9 @@ class TrainingCurves(FigureRecord):
 
     runs: tuple[RunCurves, ...]
     """Curves in the order of the runs."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.runs), "at least one run")
 
 
 def training_curves(runs: Sequence[FinishedRun]) -> TrainingCurves:
@@ -195,7 +202,8 @@ def _accuracies(axis: Any, run: RunCurves) -> None:
 
 
 def _schedules(axis: Any, run: RunCurves) -> None:
-    axis.plot(run.epochs, _gaps(run.series.get("lr", ())), color=style.BLUE, marker=_dot(run))
+    if "lr" in run.series:
+        axis.plot(run.epochs, _gaps(run.series["lr"]), color=style.BLUE, marker=_dot(run))
     axis.set_title("schedules")
     axis.set_ylabel("learning rate", color=style.BLUE)
     axis.set_ylim(bottom=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from nuat.attacks.catalogue import attack_name
 from nuat.errors import InputError
 from nuat.figures.catalogue import FIGURES, draw, read
 from nuat.figures.cost import Cost, CostPoint
@@ -16,7 +17,7 @@ from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns, shown
 from nuat.report.page.drawing import inline
 from nuat.report.page.groups import Group, best
-from nuat.report.page.summary import strongest, under
+from nuat.report.page.summary import strongest
 
 MOST_CURVES = 12
 """Most runs of a page whose training curves are drawn. A drawing takes some tenths of a second and 40 kB."""
@@ -95,7 +96,7 @@ def _cost(group: Group, prefix: str) -> Picture:
             )
     record = Cost(attack=attack, images=part, eps=group.setting.eps, points=tuple(points))
     title = f"{FIGURES[record.kind].title}: {group.setting.title}"
-    caption = f"{under(attack)}. {FIGURES[record.kind].caption}"
+    caption = f"{FIGURES[record.kind].caption} Attack: {attack_name(attack)}."
     return Picture(title=title, caption=caption, drawing=_draw(record, prefix, title))
 
 
