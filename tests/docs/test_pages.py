@@ -7,7 +7,7 @@ import pytest
 from test_architecture import FLOORS
 
 from nuat.attacks.catalogue import SUITES
-from nuat.campaign import built_in
+from nuat.campaign import built_in, load
 from nuat.figures.catalogue import FIGURES
 
 ROOT = Path(__file__).parents[2]
@@ -44,3 +44,15 @@ def test_the_architecture_lists_every_room_in_the_order_of_the_floors() -> None:
 def test_a_table_has_a_row_for_every_name(page: str, names: dict[str, object]) -> None:
     rows = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
     assert [name for name in names if name not in rows] == []
+
+
+def test_the_campaign_of_the_page_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    (tmp_path / "my.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
+    campaign = load(str(tmp_path / "my.toml"))
+    assert [(row.label, row.seed) for row in campaign.rows][:4] == [
+        ("NuAT", 0),
+        ("NuAT", 1),
+        ("NuAT", 2),
+        ("NuAT, lambda 3", 0),
+    ]
