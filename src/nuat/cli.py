@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 
 from nuat.distributed.threads import sleep_while_waiting
@@ -60,6 +61,8 @@ _SYSTEM_ERRORS = {
 }
 """What the user can do about a failure of the system that no command foresaw."""
 
+_python_format = warnings.formatwarning
+
 _CPU_MEMORY = "can't allocate memory"
 """Part of the message of torch's RuntimeError when the CPU's memory is used up."""
 
@@ -73,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     sleep_while_waiting()
+    warnings.formatwarning = _warning_line
     try:
         if "RANK" in os.environ:  # one of several processes
             from nuat.distributed.lifetime import end_with_launcher, final_code
@@ -128,6 +132,15 @@ def _failed(error: BaseException) -> int:
     traceback.print_exception(error)
     print("nuat: this is an error in nuat; please report it with the lines above.", file=sys.stderr)
     return 1
+
+
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Format nuat's own warnings as one line for the user, and others as Python does."""
+    if category is RuntimeWarning and f"{os.sep}nuat{os.sep}" in filename:
+        return f"nuat: warning: {printable(str(message))}\n"
+    return _python_format(message, category, filename, lineno, line)
 
 
 def _print_error(message: str) -> None:

@@ -128,7 +128,7 @@ def load(name: str, *, seeds: Sequence[int] | None = None, settings: Settings = 
             f"no campaign {name!r} and no such file.{did_you_mean(name, known)} Campaigns: {', '.join(known)}."
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error}).") from None
     return _campaign(text, path.stem, str(path), seeds, settings)
