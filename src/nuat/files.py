@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from nuat.errors import InputError
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
@@ -30,6 +32,26 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Refuse a folder in which no file can be written; it may be missing if it can be made.
+
+    Args:
+        folder: where files are to be written.
+        option: what asked for it, such as --out, for the message.
+
+    Raises:
+        InputError: it or the nearest folder above it is a file, or may not be written or looked into.
+    """
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise InputError(f"{option} {folder}: {there.name} is a file, not a folder; choose another {option}.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(f"{option} {folder}: nothing can be written in {there}; choose another {option}.")
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise InputError(f"{option} {folder}: cannot be written ({error.strerror}); choose another {option}.") from None
 
 
 def write_text(path: Path, text: str) -> None:

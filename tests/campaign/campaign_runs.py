@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nuat.campaign import Campaign, Entry, Ledger, Runner, load
+from nuat.campaign import Campaign, Ledger, QueueEntry, Runner, load
 from nuat.progress import Reporter
 
 CLASSES, TRAIN, VALIDATION, TEST, SIZE = 3, 72, 12, 30, 8
@@ -83,7 +83,7 @@ def run(campaign: Campaign, out: str | Path = "out", **arguments: Any) -> dict[s
     return statuses(runner(campaign, out, **arguments).run())
 
 
-def statuses(entries: list[Entry]) -> dict[str, str]:
+def statuses(entries: list[QueueEntry]) -> dict[str, str]:
     return {entry.row.name: entry.status.value for entry in entries}
 
 

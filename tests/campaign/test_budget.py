@@ -29,9 +29,9 @@ from campaign.campaign_runs import (
 
 from nuat import hardware
 from nuat.attacks.catalogue import CATALOGUE
-from nuat.campaign import Campaign, Ledger, Row, Runner, Status
-from nuat.campaign.forecast import MARGIN, Forecaster, Rates, _passes, measure
-from nuat.campaign.plan import Suite
+from nuat.campaign import Campaign, CampaignRow, Ledger, RowStatus, Runner
+from nuat.campaign.definition import Suite
+from nuat.campaign.remaining_time import MARGIN, Forecaster, Rates, _passes, measure
 from nuat.commands.campaign import parse_duration
 from nuat.errors import InputError
 
@@ -39,15 +39,15 @@ COUNTS = {"test": TEST, "validation": VALIDATION}
 VALIDATED = 2 * 12 * VALIDATION  # two epochs, each with the clean pass, FGSM, and PGD-7 and the passes on their results
 
 
-def rates(monkeypatch: pytest.MonkeyPatch, of: Callable[[Row], Rates]) -> list[str]:
+def rates(monkeypatch: pytest.MonkeyPatch, of: Callable[[CampaignRow], Rates]) -> list[str]:
     """Let the first steps of a row tell these rates; the returned list grows by the method of each that is timed."""
     timed: list[str] = []
 
-    def timing(row: Row) -> Rates:
+    def timing(row: CampaignRow) -> Rates:
         timed.append(row.method)
         return of(row)
 
-    monkeypatch.setattr("nuat.campaign.forecast.measure", timing)
+    monkeypatch.setattr("nuat.campaign.remaining_time.measure", timing)
     return timed
 
 
@@ -65,7 +65,7 @@ class Clock:
         monkeypatch.setattr("nuat.campaign.runner.time.monotonic", lambda: self.now)
         whole = Runner._train
 
-        def train(ours: Runner, row: Row) -> None:
+        def train(ours: Runner, row: CampaignRow) -> None:
             self.now += seconds[row.name]
             whole(ours, row)
 
@@ -294,7 +294,7 @@ def test_what_is_half_done_needs_the_rest_alone(finished: Path, monkeypatch: pyt
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     assert '"epoch"' in lines[1]
     (folder / "metrics.jsonl").write_text("".join(lines[:2]))
-    assert runner(plan()).queue()[0].status is Status.PARTIAL
+    assert runner(plan()).queue()[0].status is RowStatus.PARTIAL
     half = (80.0 + VALIDATED) / 2
     assert forecast(plan(), 80.0, 1.0, monkeypatch)[NAMES[0]] == pytest.approx(MARGIN * (half + 7 * TEST))
 
@@ -303,7 +303,7 @@ def test_what_is_half_done_needs_the_rest_alone(finished: Path, monkeypatch: pyt
 @pytest.mark.parametrize("batch_size", [12, 60])
 def test_measuring_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, recipe: str, batch_size: int) -> None:
     """With 60 images a batch an epoch is one batch, which the first call alone must not use up."""
-    monkeypatch.setattr("nuat.campaign.forecast._PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("nuat.campaign.remaining_time._PROBE_SECONDS", 0.01)
     before = snapshot(Path())
     text = toml({"recipe": recipe}, common={**SMALL, "batch-size": batch_size})
     found = measure(plan(text).rows[0])
@@ -314,7 +314,7 @@ def test_measuring_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, recipe
 
 def test_a_measure_is_of_the_size_of_what_it_forecasts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A factor of 20 either way: no clock of a busy machine is that wrong, and a forgotten factor is."""
-    monkeypatch.setattr("nuat.campaign.forecast._PROBE_SECONDS", 0.3)
+    monkeypatch.setattr("nuat.campaign.remaining_time._PROBE_SECONDS", 0.3)
     campaign = plan(toml({"recipe": NUAT, "set": {"epochs": 12}}, suites=(MAIN,)))
     ours = runner(campaign)
     ours.learn()
@@ -327,7 +327,7 @@ def test_a_measure_is_of_the_size_of_what_it_forecasts(monkeypatch: pytest.Monke
 
 
 def test_a_row_that_diverges_at_the_ramps_end_is_measured_nonetheless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuat.campaign.forecast._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("nuat.campaign.remaining_time._PROBE_SECONDS", 0.1)
     text = toml({"recipe": NORMAL, "set": {"optimizer.lr.peak": 1e30}})
     assert math.isfinite(measure(plan(text).rows[0]).training)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from campaign.campaign_runs import FOUR, NAMES, NORMAL, NUAT, plan, record, snapshot, toml
 
-from nuat.campaign import Ledger, Row, Runner
-from nuat.campaign.forecast import Forecaster, Rates
-from nuat.campaign.record import failed
+from nuat.campaign import CampaignRow, Ledger, Runner
+from nuat.campaign.remaining_time import Forecaster, Rates
+from nuat.campaign.row_record import failed
 from nuat.cli import main
+from nuat.report.escaping import escape_markdown
 from nuat.training.signals import Interrupted
 
 
@@ -89,7 +90,7 @@ def test_a_dry_run_shows_the_queue_and_writes_nothing(
 
 
 def test_a_dry_run_with_a_budget_times_nothing(campaign: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuat.campaign.forecast.measure", lambda row: pytest.fail("a dry run times nothing"))
+    monkeypatch.setattr("nuat.campaign.remaining_time.measure", lambda row: pytest.fail("a dry run times nothing"))
     assert campaign("small.toml", "--dry-run", "--budget", "5m").code == 0
     assert not Path("campaigns").exists()
 
@@ -130,11 +131,11 @@ def test_a_failed_row_makes_the_exit_code_1(campaign: CommandLine, monkeypatch: 
     assert f"{name}: failed " in ended.out
     assert "1 done, 1 failed; in out" in ended.out.splitlines()
     table = (Path("out") / "table.md").read_text()
-    assert f"- {name}: " in table
+    assert f"- {escape_markdown(name)}: " in table
     assert "1 of 2 rows are done" in table
     assert campaign("small.toml", "--out", "out").code == 1
 
-    def again(runner: Runner, row: Row) -> None:
+    def again(runner: Runner, row: CampaignRow) -> None:
         raise RuntimeError("tried again")
 
     monkeypatch.setattr(Runner, "_train", again)
@@ -218,8 +219,8 @@ def test_settings_of_training_hold_for_every_row(campaign: CommandLine) -> None:
         (["--budget", "5m"], "Missing from nuat campaign: "),
         (["small.toml", "--device", "tpu"], "device='tpu'"),
         (["small.toml", "--data.path", "nowhere.npz"], "nowhere.npz does not exist"),
-        (["small.toml", "--out", "images.npz"], "images.npz: images.npz is a file, not a folder"),
-        (["small.toml", "--out", "images.npz/x"], "images.npz/x: images.npz is a file, not a folder"),
+        (["small.toml", "--out", "images.npz"], "--out images.npz: images.npz is a file, not a folder"),
+        (["small.toml", "--out", "images.npz/x"], "--out images.npz/x: images.npz is a file, not a folder"),
         (["images.npz"], "images.npz: cannot be read as text"),
         (["small.toml", "--"], "unknown option --."),
     ],
@@ -236,7 +237,7 @@ def test_other_settings_in_the_folder_are_refused(campaign: CommandLine, finishe
 def test_a_budget_too_small_is_refused_and_its_rates_are_kept(
     campaign: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nuat.campaign.forecast.measure", lambda row: Rates(training=900.0, passes=0.0))
+    monkeypatch.setattr("nuat.campaign.remaining_time.measure", lambda row: Rates(training=900.0, passes=0.0))
     ended = campaign("small.toml", "--budget", "10m", "--out", "out")
     assert ended.code == 2
     (line,) = ended.err.splitlines()
@@ -249,12 +250,12 @@ def test_a_budget_too_small_is_refused_and_its_rates_are_kept(
 def test_the_time_that_timing_takes_is_of_the_budget(campaign: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
-    def measure(row: Row) -> Rates:
+    def measure(row: CampaignRow) -> Rates:
         clock[0] += 100.0
         return Rates(training=0.0, passes=0.0)
 
     given: list[float | None] = []
-    monkeypatch.setattr("nuat.campaign.forecast.measure", measure)
+    monkeypatch.setattr("nuat.campaign.remaining_time.measure", measure)
     monkeypatch.setattr("nuat.commands.campaign.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(Runner, "run", lambda runner, budget, tell: given.append(budget) or runner.queue())
     assert campaign("small.toml", "--budget", "10m").code == 0
@@ -262,7 +263,7 @@ def test_the_time_that_timing_takes_is_of_the_budget(campaign: CommandLine, monk
 
 
 def test_a_budget_that_is_enough(campaign: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuat.campaign.forecast._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("nuat.campaign.remaining_time._PROBE_SECONDS", 0.1)
     ended = campaign("small.toml", "--budget", "1h", "--seeds", "1")
     assert (ended.code, ended.err) == (0, "")
     assert f"timing the first steps of {NORMAL}" in ended.out.splitlines()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from campaign.campaign_runs import (
+    FOUR,
     MAIN,
     NAMES,
     NORMAL,
@@ -24,11 +25,15 @@ from campaign.campaign_runs import (
     toml,
 )
 
-from nuat.campaign import Entry, Row, Status
+import nuat.campaign.runner
+from nuat.campaign import CampaignRow, Ledger, QueueEntry, RowStatus
 from nuat.campaign.runner import run as train
 from nuat.errors import InputError, TransientError
 from nuat.files import atomic_write
+from nuat.records.search import find_runs
 from nuat.report.campaigns import campaign_markdown
+from nuat.report.page.groups import group
+from nuat.report.page.table import tabulate
 from nuat.training import run as training_run
 
 ONE_FAILED = {**dict.fromkeys(NAMES, "done"), NAMES[1]: "failed"}
@@ -46,14 +51,14 @@ def break_row(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) 
 
 
 def test_a_crash_in_a_row_is_recorded_and_the_others_finish(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[Entry] = []
+    ended: list[QueueEntry] = []
     told = At()
     with monkeypatch.context() as patch:
         break_row(patch, NAMES[1], ZeroDivisionError("no\nway\n\nout"))
         entries = runner(plan(), reporter=told).run(None, ended.append)
     assert statuses(entries) == ONE_FAILED
     assert [entry.row.name for entry in ended] == NAMES
-    (failed,) = [entry for entry in entries if entry.status is Status.FAILED]
+    (failed,) = [entry for entry in entries if entry.status is RowStatus.FAILED]
     assert (failed.note, failed.seconds) == ("ZeroDivisionError: no way out", None)
     assert [text for text in told.messages if "failed" in text] == [f"{NAMES[1]} failed: {failed.note}"]
     found = record(NAMES[1])
@@ -256,7 +261,7 @@ def test_a_damaged_checkpoint_fails_its_row_alone(finished: Path) -> None:
 
 
 def test_a_failure_to_tell_of_a_row_leaves_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    def tell(entry: Entry) -> None:
+    def tell(entry: QueueEntry) -> None:
         raise RuntimeError("the terminal has gone")
 
     with pytest.raises(RuntimeError, match="the terminal"):
@@ -276,10 +281,10 @@ def test_a_failed_row_is_in_the_report_with_its_reason(monkeypatch: pytest.Monke
 
 
 def test_a_failure_in_learning_a_rate_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(row: Row) -> Any:
+    def measure(row: CampaignRow) -> Any:
         raise KeyError("odd") if row.recipe == NUAT else InputError("no")
 
-    monkeypatch.setattr("nuat.campaign.forecast.measure", measure)
+    monkeypatch.setattr("nuat.campaign.remaining_time.measure", measure)
     assert statuses(runner(plan()).run(1000.0)) == dict.fromkeys(NAMES, "failed")
     assert [record(name)["reason"] for name in NAMES] == ["no", "no", "KeyError: 'odd'", "KeyError: 'odd'"]
 
@@ -294,3 +299,60 @@ def test_a_failure_of_other_settings_is_forgotten(monkeypatch: pytest.MonkeyPatc
     assert len(record(name)["settings_sha256"]) == 64
     assert run(plan(text)) == {name: "failed"}
     assert run(plan(text, settings=(("epochs", "3"),))) == {name: "done"}
+
+
+LATER = {"name": "later", "attacks": ["pgd-3"]}
+MORE = {"name": "more", "attacks": ["fgsm"], "n": 6}
+
+
+def test_a_suite_that_is_added_later_and_fails_leaves_the_rows_figures(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: record(name) for name in NAMES}
+    wider = plan(FOUR.replace("[[row]]", f"{toml(suites=(LATER, MORE), common={}).partition(chr(10))[2]}[[row]]", 1))
+    with monkeypatch.context() as patch:
+        fail_attack(patch, ("pgd-3",), ValueError("no such\nluck"))
+        assert set(run(wider).values()) == {"failed"}
+        assert set(run(wider).values()) == {"failed"}  # and is not tried again
+    for name in NAMES:
+        after = record(name)
+        assert after["status"] == "done"
+        assert after["failed_suites"] == {"later": "ValueError: no such luck"}
+        assert after["suites"].keys() == {*before[name]["suites"], "more"}
+        assert before[name]["suites"].items() <= after["suites"].items()
+    text = campaign_markdown(wider, Ledger(finished))
+    assert "4 of 4 rows are done" in text
+    assert f"- {NAMES[0]}: later: ValueError: no such luck" in text
+    assert any("suite later failed" in remark for remark in page_remarks(finished))
+    assert set(run(wider, retry_failed=True).values()) == {"done"}
+    assert "failed_suites" not in record(NAMES[0])
+
+
+def test_a_rate_that_cannot_be_learned_leaves_a_finished_rows_figures(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = record(NAMES[0])
+    wider = plan(FOUR.replace("[[row]]", f"{toml(suites=(LATER,), common={}).partition(chr(10))[2]}[[row]]", 1))
+    fail = ZeroDivisionError("no")
+    monkeypatch.setattr("nuat.campaign.remaining_time.measure", lambda row: (_ for _ in ()).throw(fail))
+    assert set(statuses(runner(wider).run(1000.0)).values()) == {"failed"}
+    assert record(NAMES[0]) == before | {"failed_suites": {"later": "ZeroDivisionError: no"}}
+    assert finished.is_dir()
+
+
+def fail_attack(monkeypatch: pytest.MonkeyPatch, attacks: tuple[str, ...], error: Exception) -> None:
+    """Let one suite raise."""
+    evaluate = nuat.campaign.runner.evaluate
+
+    def broken(model: Any, images: Any, names: Any, **keywords: Any) -> Any:
+        if tuple(names) == attacks:
+            raise error
+        return evaluate(model, images, names, **keywords)
+
+    monkeypatch.setattr("nuat.campaign.runner.evaluate", broken)
+
+
+def page_remarks(folder: Path) -> list[str]:
+    """Return the remarks of the report on the runs in a folder."""
+    tables = [tabulate(one) for one in group(find_runs([folder]).runs)]
+    return [remark for table in tables for row in table.rows for remark in row.remarks]

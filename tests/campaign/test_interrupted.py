@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from campaign.campaign_runs import MAIN, NAMES, NORMAL, STEPS, At, plan, record, run, runner, snapshot, statuses, toml
 
-from nuat.campaign import Ledger, Status
+from nuat.campaign import Ledger, RowStatus
 from nuat.evaluation.job_runner import JobRunner
 from nuat.training.signals import Interrupted
 
@@ -114,7 +114,7 @@ def test_evaluations_without_their_training_are_not_removed(finished: Path) -> N
     before = snapshot(finished / NAMES[0])
     found = run(plan())
     assert found == {**dict.fromkeys(NAMES, "done"), NAMES[0]: "failed"}
-    assert "holds evaluations, but no whole training" in record(NAMES[0])["reason"]
+    assert "holds evaluations, but no finished training" in record(NAMES[0])["reason"]
     after = snapshot(finished / NAMES[0])
     assert {name: after[name] for name in before} == before
 
@@ -195,9 +195,9 @@ def test_how_far_a_row_is_rests_on_its_checkpoint() -> None:
     folder = ledger.folder(row)
     folder.path.mkdir(parents=True)
     for epoch, part in ((1, 0.0), (2, 0.5), (3, 0.5), (4, 1.0)):
-        folder.append({"kind": "epoch", "epoch": epoch})
+        folder.append({"kind": "epoch", "epoch": epoch, "lr": 0.1, "train": {}, "validation": {}})
         assert ledger.progress(row) == 0.0
         folder.checkpoint.touch()
         assert ledger.progress(row) == part
-        assert ledger.status(row) is Status.PARTIAL
+        assert ledger.status(row) is RowStatus.PARTIAL
         folder.checkpoint.unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from campaign.campaign_runs import FOUR, NAMES, NORMAL, SMALL, plan, record, run, runner, snapshot, statuses, toml
 
-from nuat.campaign import Entry, Ledger, Status
+from nuat.campaign import Ledger, QueueEntry, RowStatus
 
 CAMPAIGN = (sys.executable, "-m", "nuat", "campaign", "small.toml", "--out", "out")
 LONG = toml({"recipe": NORMAL}, {"recipe": NORMAL, "set": {"epochs": 3}}, common={**SMALL, "epochs": 100_000})
@@ -93,8 +93,8 @@ def test_what_a_killed_process_held_is_free() -> None:
         process.stdout.readline()
         held = ledger.status(row)
         process.kill()
-    assert held is Status.RUNNING
-    assert ledger.status(row) is Status.WAITING
+    assert held is RowStatus.RUNNING
+    assert ledger.status(row) is RowStatus.WAITING
     assert ledger.try_lock(ledger.lock(row))
 
 
@@ -105,7 +105,7 @@ def test_a_look_at_the_queue_is_no_worker() -> None:
     row = campaign.rows[0]
     lock = ledger.lock(row)
     assert ledger.try_lock(lock)
-    assert ledger.status(row) is Status.RUNNING
+    assert ledger.status(row) is RowStatus.RUNNING
     waited: list[float] = []
     whole = Ledger.try_lock
 
@@ -116,7 +116,7 @@ def test_a_look_at_the_queue_is_no_worker() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "try_lock", staticmethod(let_go))
-        assert ledger.status(row) is Status.WAITING
+        assert ledger.status(row) is RowStatus.WAITING
     assert waited
     assert waited[0] > 0.0
 
@@ -139,7 +139,7 @@ def test_a_row_that_another_process_ended_while_this_one_chose_it_is_not_done_ag
     ours = runner(plan())
     monkeypatch.setattr(Ledger, "try_lock", staticmethod(taken))
     monkeypatch.setattr(ours, "_do", lambda row: pytest.fail("done already"))
-    ended: list[Entry] = []
+    ended: list[QueueEntry] = []
     assert set(statuses(ours.run(None, ended.append)).values()) == {"done"}
     assert [entry.row.name for entry in ended] == NAMES[:1]
     after = snapshot(finished)

@@ -185,3 +185,30 @@ def test_a_file_that_is_not_there() -> None:
     Path("folder.toml").mkdir()
     with pytest.raises(InputError, match=r"no campaign 'folder\.toml' and no such file"):
         load("folder.toml")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
+    plan()
+    Path("marked.toml").write_text("\ufeff" + Path("small.toml").read_text(), encoding="utf-8")
+    assert [row.name for row in load("marked.toml").rows] == [row.name for row in load("small.toml").rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"a = {'[' * 5000}{']' * 5000}", "deep.toml: nested too deeply for a campaign"),
+        (f"seeds = [{'9' * 5000}]", "deep.toml: not TOML: Exceeds the limit"),
+    ],
+)
+def test_a_file_that_no_reader_takes_is_one_line(text: str, told: str) -> None:
+    Path("deep.toml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        load("deep.toml")
+    assert str(caught.value).startswith(told)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_row_whose_folder_no_file_system_takes_is_refused() -> None:
+    names = {"data.path": "images.npz", "model.weights": "w" * 250 + ".safetensors"}
+    with pytest.raises(InputError, match=r"row 1: its settings make a folder name of \d+ characters, .* allow 255\."):
+        plan(toml({"recipe": NORMAL, "set": names}))

@@ -11,11 +11,12 @@ from campaign.campaign_runs import FEW, MAIN, NAMES, NORMAL, NUAT, plan, record,
 from rich.console import Console
 
 from nuat import paper
-from nuat.campaign import Campaign, Entry, Ledger, Status, load
-from nuat.campaign.record import failed
+from nuat.campaign import Campaign, Ledger, QueueEntry, RowStatus, load
+from nuat.campaign.row_record import failed
 from nuat.errors import InputError
 from nuat.evaluation.results import wilson_interval
 from nuat.report.campaigns import campaign_markdown, duration, queue_table
+from nuat.report.escaping import escape_markdown
 
 
 def table(text: str) -> dict[str, dict[str, str]]:
@@ -40,6 +41,10 @@ def write(campaign: Campaign, ledger: Ledger, index: int, **values: Any) -> None
     }
     record = {
         "status": "done",
+        "recipe": row.recipe,
+        "eps": 0.1,
+        "epochs": 1,
+        "best_epoch": 1,
         "hardware": "an abacus",
         "nuat": "1.2.3",
         "packages": {"torch": "9.9"},
@@ -144,7 +149,7 @@ def test_rows_that_are_not_done_are_left_out_and_counted() -> None:
     assert list(table(text)) == ["NuAT"]
     assert table(text)["NuAT"]["seeds"] == "0"
     assert "1 of 4 rows are done" in text
-    assert text.endswith(f"Failed:\n\n- {NAMES[3]}: too hot\n")
+    assert text.endswith(f"Failed:\n\n- {escape_markdown(NAMES[3])}: too hot\n")
 
 
 def test_each_row_says_what_it_was_measured_on_once() -> None:
@@ -155,7 +160,7 @@ def test_each_row_says_what_it_was_measured_on_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "shown"), [("a|b", r"a\|b"), ("a\nb", "a b"), ("||", r"\|\|"), ("Größe *x*", "Größe *x*")]
+    ("label", "shown"), [("a|b", r"a\|b"), ("a\nb", "a b"), ("||", r"\|\|"), ("Größe *x*", "Größe \\*x\\*")]
 )
 def test_a_label_cannot_break_the_table(label: str, shown: str) -> None:
     campaign = plan(toml({"recipe": NORMAL, "label": label}, suites=(MAIN,)))
@@ -241,10 +246,10 @@ def test_durations_as_people_write_them(seconds: float, text: str) -> None:
 def test_the_queue_as_a_table() -> None:
     rows = plan().rows
     entries = [
-        Entry(rows[0], Status.DONE, 61.0),
-        Entry(rows[1], Status.FAILED, None, "too hot"),
-        Entry(rows[2], Status.PARTIAL, 7200.0),
-        Entry(rows[3], Status.WAITING, None),
+        QueueEntry(rows[0], RowStatus.DONE, 61.0),
+        QueueEntry(rows[1], RowStatus.FAILED, None, "too hot"),
+        QueueEntry(rows[2], RowStatus.PARTIAL, 7200.0),
+        QueueEntry(rows[3], RowStatus.WAITING, None),
     ]
     console = Console(width=100, record=True, color_system=None)
     with console.capture() as captured:

@@ -27,7 +27,7 @@ from campaign.campaign_runs import (
 )
 
 import nuat
-from nuat.campaign import Entry, Ledger, Status
+from nuat.campaign import Ledger, QueueEntry, RowStatus
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
 from nuat.progress import Reporter
@@ -125,7 +125,7 @@ def test_a_suite_on_validation_images_attacks_those() -> None:
 def test_a_second_call_does_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(finished)
     forbid(monkeypatch)
-    ended: list[Entry] = []
+    ended: list[QueueEntry] = []
     again = runner(plan())
     assert statuses(again.queue()) == DONE
     assert statuses(again.run(None, ended.append)) == DONE
@@ -134,9 +134,9 @@ def test_a_second_call_does_nothing(finished: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_row_that_ends_is_told_once() -> None:
-    ended: list[Entry] = []
+    ended: list[QueueEntry] = []
     runner(plan()).run(None, ended.append)
-    assert [(entry.row.name, entry.status) for entry in ended] == [(name, Status.DONE) for name in NAMES]
+    assert [(entry.row.name, entry.status) for entry in ended] == [(name, RowStatus.DONE) for name in NAMES]
     for entry in ended:
         assert entry.seconds == sum(record(entry.row.name)["seconds"].values())
 
@@ -208,10 +208,10 @@ def test_the_data_and_the_suites_are_checked_before_anything_is_trained(monkeypa
 def test_a_folder_that_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     forbid(monkeypatch)
     for out in ("images.npz", "images.npz/deep/er"):
-        with pytest.raises(InputError, match=rf"^{out}: images\.npz is a file, not a folder; choose another --out\.$"):
+        with pytest.raises(InputError, match=rf"^--out {out}: images\.npz is a file, not a folder; choose another"):
             runner(plan(), out)
-    monkeypatch.setattr("nuat.campaign.ledger.os.access", lambda path, mode: False)
-    with pytest.raises(InputError, match=r"^out: nothing can be written there; choose another --out\.$"):
+    monkeypatch.setattr("nuat.files.os.access", lambda path, mode: False)
+    with pytest.raises(InputError, match=r"^--out out: nothing can be written in .*; choose another --out\.$"):
         runner(plan())
 
 
@@ -266,6 +266,6 @@ def test_the_ledger_of_a_folder_that_is_not_there() -> None:
     campaign, ledger = plan(), Ledger(Path("nowhere"))
     ledger.check(campaign)
     row = campaign.rows[0]
-    assert (ledger.status(row), ledger.record(row), ledger.trained(row)) == (Status.WAITING, None, False)
+    assert (ledger.status(row), ledger.record(row), ledger.trained(row)) == (RowStatus.WAITING, None, False)
     assert ledger.missing(row) == row.suites
     assert not Path("nowhere").exists()

@@ -219,7 +219,7 @@ def test_what_a_cost_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> N
         (("confusion", "theirs.py:bars", *COMMON, "--alpha", "0.2"), "alpha=0.2 is more than eps=0.1"),
         (("loss-surface", "theirs.py:bars", *COMMON, "--index", "20"), "--index 20: expected 0 to 19"),
         (("loss-surface", "theirs.py:bars", *COMMON, "--images", "21"), "--images 21: expected 1 to 20"),
-        (("loss-surface", "theirs.py:bars", *COMMON[:-1], "images.npz"), "no file can be written there"),
+        (("loss-surface", "theirs.py:bars", *COMMON[:-1], "images.npz"), "images.npz is a file, not a folder"),
         (("redraw", "images.npz"), "images.npz: not"),
         (("redraw", "none.json"), "none.json: no such file"),
         (("redraw", "none.json", "--suffix", "a"), "--suffix has no effect"),

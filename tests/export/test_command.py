@@ -79,7 +79,7 @@ def test_an_empty_folder_is_taken_for_robustbench(run: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("file").write_text("")
-    assert "nothing can be written in" in refused(run, "--format", "safetensors", "--out", "file/x.safetensors")
+    assert "file is a file, not a folder" in refused(run, "--format", "safetensors", "--out", "file/x.safetensors")
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: False)
         assert "nothing can be written in" in refused(run, "--format", "safetensors", "--out", "x.safetensors")

@@ -17,12 +17,13 @@ from nuat.errors import InputError
 from nuat.figures.catalogue import FIGURES
 from nuat.figures.training_curves import TrainingCurves, curves_of
 from nuat.records.search import find_runs
+from nuat.report.escaping import escape_latex
 from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.summary import lead
 from nuat.report.page.table import tabulate
-from nuat.report.page.text import csv_text, escape_latex, latex, markdown
+from nuat.report.page.text import csv_text, latex, markdown
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}|$x_1$ \\input{a}%\n[b](javascript:c)"
 LOADS = ("src", "href", "xlink:href", "srcset", "data", "action", "poster", "background")
@@ -388,7 +389,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatc
     run(tmp_path / "a")
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file" / "x.html", tmp_path / f"{'x' * 300}.html"):
-        with pytest.raises(InputError, match=r"--out .*(no file can be written in|cannot be written)"):
+        with pytest.raises(InputError, match=r"--out .*(is a file, not a folder|cannot be written)"):
             report([str(tmp_path / "a"), "--out", str(out)])
     for number, refused in ((errno.EACCES, InputError), (errno.ENOSPC, OSError)):
         monkeypatch.setattr("tempfile.mkstemp", failing(OSError(number, "no")))

@@ -1,11 +1,10 @@
-"""Campaigns: many recipes and seeds under one evaluation, in one command that can be cut off and given again.
+"""Campaigns: many recipes and seeds under one evaluation, run by one command that can be interrupted and repeated.
 
-``load`` reads a campaign, ``Runner`` runs it in the folder that a ``Ledger`` reads.
+``load`` reads a campaign, ``Runner`` runs it, and a ``Ledger`` reads its folder.
 """
 
-from nuat.campaign.ledger import Ledger, Status
-from nuat.campaign.plan import Campaign, Row, Suite, built_in, load
-from nuat.campaign.queue import Entry
+from nuat.campaign.definition import Campaign, CampaignRow, Suite, built_in, load
+from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
 from nuat.campaign.runner import Runner
 
-__all__ = ["Campaign", "Entry", "Ledger", "Row", "Runner", "Status", "Suite", "built_in", "load"]
+__all__ = ["Campaign", "CampaignRow", "Ledger", "QueueEntry", "RowStatus", "Runner", "Suite", "built_in", "load"]

@@ -1,4 +1,4 @@
-"""The fields of a campaign's TOML file, checked one by one; every refusal says where the field stands."""
+"""Check the fields of a campaign's TOML file, one by one; every error names the place of the field."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ Settings = tuple[tuple[str, str], ...]
 
 
 def seeds(values: Any, where: str) -> tuple[int, ...]:
-    """Return different whole numbers from 0."""
+    """Return ``values`` if they are different whole numbers from 0."""
     good = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values)
     if not good or not values or len(set(values)) < len(values):
         raise InputError(f"{where}: seeds={values!r}: expected different whole numbers of at least 0, such as [0, 1].")
@@ -19,7 +19,7 @@ def seeds(values: Any, where: str) -> tuple[int, ...]:
 
 
 def settings(values: Any, where: str) -> Settings:
-    """Return the settings of a ``set``, with dotted names, as text."""
+    """Return the settings in a ``set`` table, as text by dotted name."""
     if not isinstance(values, dict):
         raise InputError(f'{where}: set={values!r}: expected settings such as {{ "defense.lam.peak" = 3 }}.')
     # TOML reads data.path = 1 without quotes as a table
@@ -32,12 +32,12 @@ def settings(values: Any, where: str) -> Settings:
 
 
 def same_name(name: str) -> str:
-    """Return the one form of a setting's name: the command line takes train_limit for train-limit."""
+    """Return the common form of a setting's name; the command line takes train_limit and train-limit."""
     return name.replace("_", "-")
 
 
 def tables(values: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
-    """Return the tables under ``[[name]]``, at least one."""
+    """Return the tables ``[[name]]``, of which there must be one at least."""
     entries = values.get(name)
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{where}: needs one or more [[{name}]] tables.")
@@ -45,7 +45,7 @@ def tables(values: Mapping[str, Any], name: str, where: str) -> list[Mapping[str
 
 
 def check_names(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    """Refuse a key that is not ``known``, with the nearest that is."""
+    """Refuse a key that is not ``known``; the error suggests the nearest."""
     for name in values:
         if name not in known:
             raise InputError(f"{where}: unknown key {name!r}.{did_you_mean(name, known)} Keys: {', '.join(known)}.")

@@ -1,50 +1,61 @@
-"""What a campaign has done so far, read off its folder.
+"""Progress of a campaign, read from its folder.
 
 | file | content |
 |---|---|
-| <method>/seed-<s>/ | the run, as ``nuat train`` leaves it |
-| <method>/seed-<s>/evaluation-<suite>.json | what its best weights withstand |
-| <method>/seed-<s>/row.json | the row's record: done with its figures, or failed with the reason |
-| rates.json | what a step and a pass cost here, for the forecast |
-| table.md | the rows that are done |
+| <method>/seed-<s>/ | the run, as ``nuat train`` writes it |
+| <method>/seed-<s>/evaluation-<suite>.json | a suite's results on its best weights |
+| <method>/seed-<s>/row.json | the row's record: its figures if it is done, the reason if it failed |
+| rates.json | cost of a step and of a pass on this machine, for the forecast |
+| table.md | table of the rows that are done |
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from nuat.campaign.plan import Campaign, Row, Suite
+from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.config import DataConfig
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
-from nuat.files import write_text
+from nuat.files import check_writable, write_text
 from nuat.records.evaluations import read_evaluation
 from nuat.records.folder import RunFolder
+from nuat.records.runs import ROW, read_metrics, read_row
 from nuat.records.settings import check_same_config, to_json
 
 Counts = Mapping[DataConfig, Mapping[str, int]]
-"""Images in the parts ``test`` and ``validation`` of what each data setting reads."""
-_RECORD = {"done": {"seconds", "suites", "hardware", "forwards", "backwards", "nuat", "packages"}, "failed": {"reason"}}
-"""What a record of each status holds at least."""
+"""Numbers of ``test`` and ``validation`` images under each data configuration."""
 
 
-class Status(StrEnum):
-    """Where a row stands."""
+class RowStatus(StrEnum):
+    """State of a row."""
 
     DONE = "done"
     FAILED = "failed"
-    RUNNING = "running"  # another process works on it
+    RUNNING = "running"  # in another process
     PARTIAL = "half done"
     WAITING = "waiting"
 
 
-def settings_digest(row: Row) -> str:
+@dataclass(frozen=True)
+class QueueEntry:
+    """A row as the queue shows it."""
+
+    row: CampaignRow
+    status: RowStatus
+    seconds: float | None
+    """Seconds that it took, or that are left; None: not known."""
+    note: str = ""
+    """Reason of its failure."""
+
+
+def settings_digest(row: CampaignRow) -> str:
     """Return a digest of all settings of a row."""
     settings: dict[str, Any] = to_json(row.config)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -59,17 +70,13 @@ class Ledger:
         self.table = path / "table.md"
 
     def check(self, campaign: Campaign) -> None:
-        """Refuse a folder that holds results of other settings under the names of this campaign's rows.
+        """Refuse a folder that cannot be written, or that holds results of other settings under the rows' names.
 
         Raises:
-            InputError: no such folder can be written, or a row's run or evaluation has other settings; the first is
-                named.
+            InputError: the folder cannot be written, or the run or evaluation of a row has other settings; the first
+                is named.
         """
-        there = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise InputError(f"{self.path}: {there.name} is a file, not a folder; choose another --out.")
-        if not os.access(there, os.W_OK):
-            raise InputError(f"{self.path}: nothing can be written there; choose another --out.")
+        check_writable(self.path, "--out")
         for row in campaign.rows:
             folder = self.folder(row)
             if not folder.config.is_file():
@@ -85,10 +92,10 @@ class Ledger:
                     self._check_suite(row, suite)
 
     def check_images(self, campaign: Campaign, counts: Counts) -> None:
-        """Refuse a suite that asks for more images than there are, or whose results are of fewer than all.
+        """Refuse a suite that asks for more images than there are, or for all, but whose results cover fewer.
 
         Raises:
-            InputError: the first such suite.
+            InputError: such a suite; the first is named.
         """
         for row in campaign.rows:
             for suite in row.suites:
@@ -101,74 +108,83 @@ class Ledger:
                 if path.is_file() and suite.n is None and (n := self.evaluation(row, suite).n) != there:
                     raise _other(path, "n", n, f"all {there}")
 
-    def folder(self, row: Row) -> RunFolder:
+    def folder(self, row: CampaignRow) -> RunFolder:
         """Return the files of a row's run."""
         return RunFolder(self.path / row.name)
 
-    def evaluation_file(self, row: Row, suite: Suite) -> Path:
-        """Return where a suite's results on a row lie."""
+    def evaluation_file(self, row: CampaignRow, suite: Suite) -> Path:
+        """Return the file of a suite's results on a row."""
         return self.path / row.name / f"evaluation-{suite.name}.json"
 
-    def evaluation(self, row: Row, suite: Suite) -> Evaluation:
-        """Return a suite's results on a row."""
+    def evaluation(self, row: CampaignRow, suite: Suite) -> Evaluation:
+        """Return a suite's results on a row. Raises InputError if the file is damaged."""
         return read_evaluation(self.evaluation_file(row, suite))
 
-    def missing(self, row: Row) -> tuple[Suite, ...]:
-        """Return the suites that a row's weights have not been attacked with."""
+    def missing(self, row: CampaignRow) -> tuple[Suite, ...]:
+        """Return the suites without results on a row."""
         return tuple(suite for suite in row.suites if not self.evaluation_file(row, suite).is_file())
 
-    def record(self, row: Row) -> dict[str, Any] | None:
-        """Return the row's record, or none."""
-        path = self._record_file(row)
+    def record(self, row: CampaignRow) -> dict[str, Any] | None:
+        """Return the row's record; None: there is none that can be read, or it is of other settings."""
         try:
-            values = json.loads(path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-            return None  # a row without a readable record is looked at again; its run and evaluations are kept
-        needed = _RECORD.get(str(values.get("status"))) if isinstance(values, dict) else None
-        if needed is None or not needed <= values.keys():
+            values = read_row(self._record_file(row))
+        except InputError:
+            return None  # the row is done again from its run and evaluations, which are kept
+        if "status" not in values:
             return None
         # a run of other settings is refused by its config.json; a row may fail before there is one
         stale = values["status"] == "failed" and values.get("settings_sha256") != settings_digest(row)
         return None if stale else values
 
-    def write(self, row: Row, values: dict[str, Any]) -> None:
+    def failure(self, row: CampaignRow) -> str | None:
+        """Return why a row failed, or why every suite that it lacks, added after it was done, did; None: neither."""
+        record = self.record(row)
+        if record is None or record["status"] == "failed":
+            return None if record is None else str(record["reason"])
+        failed: Mapping[str, str] = record.get("failed_suites", {})
+        missing = [suite.name for suite in self.missing(row)]
+        if not missing or not failed.keys() >= set(missing):
+            return None
+        return "; ".join(f"{name}: {failed[name]}" for name in missing)
+
+    def write(self, row: CampaignRow, values: dict[str, Any]) -> None:
         """Write the row's record, whole."""
         write_text(self._record_file(row), json.dumps(values, indent=1) + "\n")
 
-    def trained(self, row: Row) -> bool:
+    def trained(self, row: CampaignRow) -> bool:
         """Return whether the row's training has ended."""
         lines = self.metrics(row)
         return bool(lines) and lines[-1].get("kind") == "end"
 
-    def progress(self, row: Row) -> float:
-        """Return the fraction of the row's training from which it would go on at least, in [0, 1]."""
+    def progress(self, row: CampaignRow) -> float:
+        """Return the fraction of the row's training that its last checkpoint holds at least, in [0, 1]."""
         if not self.folder(row).checkpoint.is_file():
             return 0.0
         every = row.config.checkpoint_every
         finished = [line["epoch"] for line in self.metrics(row) if line.get("kind") == "epoch"]
         return max(finished, default=0) // every * every / row.config.epochs
 
-    def status(self, row: Row) -> Status:
-        """Return where a row stands."""
+    def status(self, row: CampaignRow) -> RowStatus:
+        """Return the state of a row."""
         lock = self.lock(row)
         if Path(lock.lock_file).is_file():
-            if not self.try_lock(lock, seconds=0.1):  # another look holds it for an instant, a worker for long
-                return Status.RUNNING
+            if not self.try_lock(lock, seconds=0.1):  # reading the queue holds it for an instant, a worker for long
+                return RowStatus.RUNNING
             lock.release()
         record = self.record(row)
-        if record is not None and record["status"] == "failed":
-            return Status.FAILED
+        if self.failure(row) is not None:
+            return RowStatus.FAILED
         if record is not None and not self.missing(row):
-            return Status.DONE
-        return Status.PARTIAL if self.folder(row).checkpoint.is_file() else Status.WAITING
+            return RowStatus.DONE
+        return RowStatus.PARTIAL if self.folder(row).checkpoint.is_file() else RowStatus.WAITING
 
-    def lock(self, row: Row) -> FileLock:
-        """Return the lock that a process holds while it works on a row, so that several share a campaign."""
+    def lock(self, row: CampaignRow) -> FileLock:
+        """Return the lock that a process holds while it works on a row, so that several can share a campaign."""
         return FileLock(self.path / f"{row.name}.lock")
 
     @staticmethod
     def try_lock(lock: FileLock, seconds: float = 0.0) -> bool:
-        """Take a lock if it is free within ``seconds``, and return whether it was."""
+        """Take a lock if it becomes free within ``seconds``, and return whether it did."""
         try:
             Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=seconds, poll_interval=0.05)
@@ -176,7 +192,7 @@ class Ledger:
             return False
         return True
 
-    def _check_suite(self, row: Row, suite: Suite) -> None:
+    def _check_suite(self, row: CampaignRow, suite: Suite) -> None:
         found = self.evaluation(row, suite)
         ours = {"attacks": suite.attacks, "eps": row.config.threat.eps, "seed": row.seed}
         theirs = {"attacks": tuple(r.name for r in found.results), "eps": found.eps, "seed": found.seed}
@@ -189,16 +205,15 @@ class Ledger:
             if theirs[name] != value:
                 raise _other(self.evaluation_file(row, suite), name, theirs[name], value)
 
-    def metrics(self, row: Row) -> list[dict[str, Any]]:
-        """Return the lines of the row's metrics; none where they cannot be read."""
-        folder = self.folder(row)
+    def metrics(self, row: CampaignRow) -> list[dict[str, Any]]:
+        """Return the lines of the row's metrics; empty if they cannot be read."""
         try:
-            return folder.read_metrics() if folder.metrics.is_file() else []
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return []  # half a line: the run was cut off, and resuming drops it
+            return read_metrics(self.folder(row).metrics)
+        except InputError:
+            return []
 
-    def _record_file(self, row: Row) -> Path:
-        return self.path / row.name / "row.json"
+    def _record_file(self, row: CampaignRow) -> Path:
+        return self.path / row.name / ROW
 
 
 def _other(path: Path, name: str, theirs: object, ours: object) -> InputError:

@@ -1,4 +1,4 @@
-"""Running a campaign: row by row, what is finished skipped, what is half done resumed, what fails recorded."""
+"""Run a campaign row by row: finished rows are skipped, half-done ones resumed, failures recorded."""
 
 import contextlib
 import shutil
@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 import torch
 
 from nuat import data, hardware
-from nuat.campaign import record
-from nuat.campaign.forecast import Forecaster
-from nuat.campaign.ledger import Ledger, Status
-from nuat.campaign.plan import Campaign, Row, Suite
-from nuat.campaign.queue import Entry
+from nuat.campaign import row_record
+from nuat.campaign.definition import Campaign, CampaignRow, Suite
+from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
+from nuat.campaign.remaining_time import Forecaster
 from nuat.errors import InputError, TransientError
 from nuat.evaluation.evaluate import evaluate
 from nuat.files import no_space_left
@@ -31,9 +30,15 @@ class Runner:
     ) -> None:
         """Check everything that can be checked before hours pass.
 
+        Args:
+            campaign: what to run.
+            ledger: the folder to run it in.
+            retry_failed: whether rows that failed before are tried again.
+            reporter: hears what happens.
+
         Raises:
-            InputError: results of other settings lie in the folder, data that a row needs cannot be read, or a suite
-                asks for more images than they have.
+            InputError: the folder holds results of other settings, the data of a row cannot be read, or a suite asks
+                for more images than there are.
         """
         ledger.check(campaign)
         for row in campaign.rows:
@@ -49,36 +54,39 @@ class Runner:
         self._reporter = reporter or Reporter()
         self._tried: set[str] = set()
 
-    def queue(self) -> list[Entry]:
-        """Return every row with where it stands."""
+    def queue(self) -> list[QueueEntry]:
+        """Return every row with its state."""
         return [self._entry(row) for row in self.campaign.rows]
 
-    def _entry(self, row: Row) -> Entry:
+    def _entry(self, row: CampaignRow) -> QueueEntry:
         status, found = self.ledger.status(row), self.ledger.record(row) or {}
-        if status is Status.DONE:
-            return Entry(row, status, sum(found["seconds"].values()))
-        if status is Status.FAILED:
-            return Entry(row, status, None, found["reason"])
-        return Entry(row, status, self.forecaster.needed(row))
+        if status is RowStatus.DONE:
+            return QueueEntry(row, status, sum(found["seconds"].values()))
+        if status is RowStatus.FAILED:
+            return QueueEntry(row, status, None, self.ledger.failure(row) or "")
+        return QueueEntry(row, status, self.forecaster.needed(row))
 
     def learn(self) -> None:
-        """Time the first steps of every method that has rows left and is not known yet."""
+        """Time the first steps of every method that has rows left and no known rate."""
         for row in self.campaign.rows:
             if self._is_open(row) and not self.forecaster.knows(row):
                 self._reporter.message(f"timing the first steps of {row.method}")
                 with self._failing(row):
                     self.forecaster.learn(row)
 
-    def run(self, budget: float | None = None, tell: Callable[[Entry], None] = lambda entry: None) -> list[Entry]:
-        """Do the rows that are left, in order, and return the queue at the end.
+    def run(
+        self, budget: float | None = None, tell: Callable[[QueueEntry], None] = lambda entry: None
+    ) -> list[QueueEntry]:
+        """Run the rows that are left, in order, and return the queue at the end.
 
         Args:
-            budget: seconds from now; a row whose forecast exceeds what is left of it is not started. None: no limit.
+            budget: seconds from now; a row that is forecast to take longer than what is left is not started. None: no
+                limit.
             tell: called with each row that ended here.
 
         Raises:
             InputError: the budget is too small for any row that is left, or the disk is full.
-            Interrupted: SIGINT or SIGTERM; the state is saved.
+            Interrupted: SIGINT or SIGTERM arrived; the state is saved.
         """
         began = time.monotonic()
         if budget is not None:
@@ -91,30 +99,29 @@ class Runner:
                 return self.queue()
             self._tried.add(row.name)
             lock = self.ledger.lock(row)
-            if not self.ledger.try_lock(lock, seconds=1.0):  # a look at the queue holds a lock for an instant
+            if not self.ledger.try_lock(lock, seconds=1.0):  # reading the queue holds a lock for an instant
                 continue
             try:
-                if not self._is_settled(row):  # another process may have ended it since
+                if not self._is_settled(row):  # another process may have finished it since
                     self._do(row)
             finally:
                 lock.release()
             tell(self._entry(row))
 
-    def _is_open(self, row: Row) -> bool:
-        """Return whether a row is to be done here."""
+    def _is_open(self, row: CampaignRow) -> bool:
+        """Return whether a row is still to be run here."""
         if row.name in self._tried:
             return False
         status = self.ledger.status(row)
-        return status in (Status.PARTIAL, Status.WAITING) or (status is Status.FAILED and self._retry)
+        return status in (RowStatus.PARTIAL, RowStatus.WAITING) or (status is RowStatus.FAILED and self._retry)
 
-    def _is_settled(self, row: Row) -> bool:
-        """Return whether a row has a record that stands."""
-        found = self.ledger.record(row)
-        if found is None:
-            return False
-        return not self._retry if found["status"] == "failed" else not self.ledger.missing(row)
+    def _is_settled(self, row: CampaignRow) -> bool:
+        """Return whether nothing is left to do for a row."""
+        if self.ledger.failure(row) is not None:
+            return not self._retry
+        return self.ledger.record(row) is not None and not self.ledger.missing(row)
 
-    def _fits(self, row: Row, left: float | None) -> bool:
+    def _fits(self, row: CampaignRow, left: float | None) -> bool:
         if left is None:
             return True
         needed = self.forecaster.needed(row)
@@ -133,15 +140,29 @@ class Runner:
                 f"{needed:.0f} s and {max(left, 0):.0f} s are left. Give a larger --budget, or none."
             )
 
-    def _do(self, row: Row) -> None:
-        """Train and attack a row, and record what came of it."""
+    def _do(self, row: CampaignRow) -> None:
+        """Train and attack a row, and record the outcome.
+
+        A row that was done keeps its figures whatever becomes of suites that were added to it later.
+        """
+        before = self.ledger.record(row) or {}
+        was_done = before.get("status") == "done"
+        failed: dict[str, str] = {} if self._retry else dict(before.get("failed_suites", {}))
         self._reporter.message(f"{row.name}: {row.config.epochs} epochs, then {', '.join(s.name for s in row.suites)}")
         try:
             with self._failing(row):
                 self._train(row)
                 for suite in self.ledger.missing(row):
-                    self._evaluate(row, suite)
-                self.ledger.write(row, record.done(self.campaign, self.ledger, row))
+                    if suite.name in failed:
+                        continue
+                    try:
+                        self._evaluate(row, suite)
+                    except Exception as error:
+                        if not was_done or _may_pass(error):
+                            raise
+                        failed[suite.name] = row_record.reason_of(error)
+                        self._tell_failure(f"{row.name}, suite {suite.name}", failed[suite.name])
+                self.ledger.write(row, row_record.done(self.campaign, self.ledger, row, failed))
         except KeyboardInterrupt as error:
             raise Interrupted(
                 getattr(error, "signal_number", signal.SIGINT),
@@ -149,38 +170,45 @@ class Runner:
             ) from None
 
     @contextlib.contextmanager
-    def _failing(self, row: Row) -> Iterator[None]:
-        """Record an error in the block as the row's failure, but one that may pass; the rest goes on.
+    def _failing(self, row: CampaignRow) -> Iterator[None]:
+        """Record an error in the block as the row's failure, unless it may pass; the campaign goes on.
 
-        A full disk ends it all.
+        A full disk ends the campaign. A row that was done keeps its figures.
         """
         try:
             yield
         except Exception as error:
-            if (isinstance(error, OSError) and no_space_left(error)) or "no space left" in str(error):
+            if _is_full_disk(error):
                 raise
             self._tried.add(row.name)
             if isinstance(error, TransientError):
                 text = f"{row.name} is left as it is, and the same command tries it again: {error}"
                 self._reporter.message(text, style="bold red")
                 return
-            values = record.failed(self.campaign, self.ledger, row, error)
+            values, reason = self.ledger.record(row), row_record.reason_of(error)
+            if values is not None and values["status"] == "done":
+                values["failed_suites"] = {suite.name: reason for suite in self.ledger.missing(row)}
+            else:
+                values = row_record.failed(self.campaign, self.ledger, row, error)
             self.ledger.write(row, values)
-            self._reporter.message(f"{row.name} failed: {values['reason']}", style="bold red")
+            self._tell_failure(row.name, reason)
 
-    def _train(self, row: Row) -> None:
+    def _tell_failure(self, name: str, reason: str) -> None:
+        self._reporter.message(f"{name} failed: {reason}", style="bold red")
+
+    def _train(self, row: CampaignRow) -> None:
         folder = self.ledger.folder(row)
         if self.ledger.trained(row):
             return
         resume = folder.checkpoint.is_file()
         if folder.path.exists() and not resume:
-            # cut off before its first checkpoint: nothing of it can be gone on with
+            # cut off before its first checkpoint, so there is nothing to resume from
             if any(folder.path.glob("evaluation-*.json")):
-                raise InputError(f"{folder.path}: holds evaluations, but no whole training; move it away.")
+                raise InputError(f"{folder.path}: holds evaluations, but no finished training; move it away.")
             shutil.rmtree(folder.path)
         run(row.config, out=folder.path, recipe=row.recipe, resume=resume, reporter=self._reporter)
 
-    def _evaluate(self, row: Row, suite: Suite) -> None:
+    def _evaluate(self, row: CampaignRow, suite: Suite) -> None:
         folder, config, dataset = self.ledger.folder(row), row.config, data.load(row.config.data)
         model = checkpoints.load(folder.best, device=hardware.resolve(config.device))
         model.to(memory_format=torch.channels_last)
@@ -200,3 +228,12 @@ class Runner:
                 progress=progress,
             )
         found.save(self.ledger.evaluation_file(row, suite))
+
+
+def _is_full_disk(error: Exception) -> bool:
+    return (isinstance(error, OSError) and no_space_left(error)) or "no space left" in str(error)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a failure says nothing of the row: the disk is full, or a file could not be read just now."""
+    return _is_full_disk(error) or isinstance(error, TransientError)

@@ -1,7 +1,6 @@
 """``nuat analyse FIGURE ...``: measure, write the record, draw the figure, print the table."""
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from nuat.figures.common_options import ModelOptions, OutputOptions
 from nuat.figures.figure_record import FigureRecord, ModelIdentity
 from nuat.figures.kind import FigureKind, ModelFigure
 from nuat.figures.measuring import NamedModel
+from nuat.files import check_writable
 from nuat.progress import TerminalReporter, terminal
 from nuat.records import checkpoints
 from nuat.records.finished_runs import finished_runs
@@ -234,9 +234,7 @@ def _read_dataset(config: DataConfig) -> Dataset:
 def _folder(asked: OutputOptions, default: Path) -> Path:
     """Return the folder of the files. Refuse one that cannot be written, before anything runs."""
     folder = asked.out or default
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"{folder}: no file can be written there; choose another --out.")
+    check_writable(folder, "--out")
     if Path(asked.suffix).name != asked.suffix:
         raise InputError(f"--suffix {asked.suffix}: expected the end of a file name, without folders.")
     return folder

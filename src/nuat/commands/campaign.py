@@ -9,10 +9,9 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from nuat.campaign.definition import built_in, load
 from nuat.campaign.fields import Settings, same_name
-from nuat.campaign.ledger import Ledger, Status
-from nuat.campaign.plan import built_in, load
-from nuat.campaign.queue import Entry
+from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
 from nuat.campaign.runner import Runner
 from nuat.config import TrainConfig
 from nuat.config.arguments import parse
@@ -65,17 +64,17 @@ def campaign(arguments: list[str]) -> int:
         budget -= time.monotonic() - began
     _show(console, runner.queue(), ledger)
 
-    def tell(entry: Entry) -> None:
+    def tell(entry: QueueEntry) -> None:
         write_text(ledger.table, campaign_markdown(planned, ledger))
         took = "" if entry.seconds is None else f" in {duration(entry.seconds)}"
         console.print(f"{entry.row.name}: {entry.status.value}{took} {entry.note}")
 
     entries = runner.run(budget, tell)
     _show(console, entries, ledger)
-    if any(entry.status in (Status.DONE, Status.FAILED) for entry in entries):
+    if any(entry.status in (RowStatus.DONE, RowStatus.FAILED) for entry in entries):
         write_text(ledger.table, campaign_markdown(planned, ledger))
         console.print(f"results: {ledger.table}")
-    return 1 if any(entry.status is Status.FAILED for entry in entries) else 0
+    return 1 if any(entry.status is RowStatus.FAILED for entry in entries) else 0
 
 
 def parse_duration(text: str) -> float:
@@ -119,14 +118,14 @@ def _split(arguments: list[str]) -> tuple[list[str], Settings]:
     return own, tuple(settings)
 
 
-def _show(console: Console, entries: list[Entry], ledger: Ledger) -> None:
+def _show(console: Console, entries: list[QueueEntry], ledger: Ledger) -> None:
     """Print the queue, and what is left of it."""
     console.print(queue_table(entries))
     for entry in entries:
         if entry.note:
             console.print(f"{entry.row.name}: {entry.note}", style="red")
-    counts = {status: sum(entry.status is status for entry in entries) for status in Status}
-    left = [e.seconds for e in entries if e.status in (Status.PARTIAL, Status.WAITING)]
+    counts = {status: sum(entry.status is status for entry in entries) for status in RowStatus}
+    left = [e.seconds for e in entries if e.status in (RowStatus.PARTIAL, RowStatus.WAITING)]
     known = [seconds for seconds in left if seconds is not None]
     need = f"; the {'rest needs' if len(known) == len(left) else 'known ones need'} about {duration(sum(known))}"
     console.print(

@@ -1,7 +1,6 @@
 """``nuat report``."""
 
 import errno
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ import tyro
 
 from nuat.config.arguments import parse
 from nuat.errors import InputError
-from nuat.files import write_text
+from nuat.files import check_writable, write_text
 from nuat.progress import terminal
 from nuat.records.search import FoundRuns, find_runs
 from nuat.report.page.card import model_card
@@ -99,9 +98,7 @@ def _check_target(out: Path, *, force: bool) -> None:
     try:
         if out.is_dir():
             raise InputError(f"--out {out}: is a folder; name a file in it.")
-        above = next(parent for parent in out.absolute().parents if parent.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise InputError(f"--out {out}: no file can be written in {above}; choose another --out.")
+        check_writable(out.parent, "--out")
         if out.exists() and not force and not _is_ours(out):
             raise InputError(f"--out {out}: exists; choose another --out, or replace it with --force true.")
     except OSError as error:  # a name too long, a folder that may not be looked into

@@ -15,6 +15,7 @@ from nuat.config import DataConfig, ThreatConfig
 from nuat.core import digest
 from nuat.errors import InputError
 from nuat.evaluation.class_order import order_by_name
+from nuat.files import check_writable
 from nuat.models import external
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
@@ -125,9 +126,7 @@ def check_target(path: Path, keys: frozenset[str] | None = None) -> None:
         raise InputError(f"--json {path}: is no regular file; give the name of a file.")
     if keys is not None and path.is_file() and not _holds(path, keys):
         raise InputError(f"--json {path}: exists and holds no such results of nuat; give another name.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"--json {path}: no file can be written in {folder}; choose another --json.")
+    check_writable(path.parent, "--json")
 
 
 def _holds(path: Path, keys: frozenset[str]) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nuat.errors import InputError
-from nuat.evaluation.results import Evaluation
+from nuat.evaluation.results import Z_95, Evaluation
 
 LEVEL = 0.05
 """Probability of calling equal models different."""
@@ -90,7 +90,7 @@ def paired_interval(only_a: float, only_b: float, n: int) -> tuple[float, float]
     """
     b, c, total = only_a + 0.5, only_b + 0.5, n + 2.0
     centre = (b - c) / total
-    spread = 1.959963984540054 * math.sqrt((b + c) - (b - c) ** 2 / total) / total
+    spread = Z_95 * math.sqrt((b + c) - (b - c) ** 2 / total) / total
     return max(-1.0, centre - spread), min(1.0, centre + spread)
 
 

@@ -1,12 +1,12 @@
 """Target of an export: free, writable, and written whole or not at all."""
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from nuat.errors import InputError
+from nuat.files import check_writable
 
 
 def check_free(target: Path, *, folder: bool) -> None:
@@ -33,9 +33,7 @@ def _check_free(target: Path, *, folder: bool) -> None:
         raise InputError(f"--out {target}: is a folder; give the name of a file.")
     elif target.exists() or target.is_symlink():
         raise InputError(f"--out {target}: exists; remove it or choose another --out.")
-    above = next(parent for parent in target.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"--out {target}: nothing can be written in {above}; choose another --out.")
+    check_writable(target.parent, "--out")
 
 
 @contextlib.contextmanager

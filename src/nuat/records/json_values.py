@@ -19,7 +19,7 @@ from typing import (
     is_typeddict,
 )
 
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 
 T = TypeVar("T")
 
@@ -35,7 +35,8 @@ Amount = Annotated[float, (0.0, math.inf)]
 """A number >= 0, such as seconds."""
 _DEEPEST = 50
 """Levels of lists and objects that a record may have."""
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff\\ufffe\\uffff]")
+"""Control characters, marks that reverse the direction of text, lone surrogates, and what is no character."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -73,14 +74,6 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     except ValueError:
         raise InputError(f"{where}: not JSON, or cut off.") from None
     raise InputError(f"{where}: expected a JSON object; it holds {_short(values)}.")
-
-
-def printable(text: str) -> str:
-    r"""Return text with its control characters made visible, such as \x1b; line ends and tabs stay.
-
-    So are lone surrogates, which UTF-8 does not have, and the marks that reverse the direction of text.
-    """
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def check(hint: Any, value: Any, where: str) -> Any:
@@ -169,14 +162,14 @@ def _moderate(text: str) -> int:
 def _visible(value: Any, deep: int) -> Any:
     """Return a JSON value with its texts printable; it may hold ``deep`` levels of lists and objects."""
     if isinstance(value, str):
-        return printable(value)
+        return _line(value)
     if not isinstance(value, (list, dict)):
         return value
     if not deep:
         raise RecursionError
     if isinstance(value, list):
         return [_visible(item, deep - 1) for item in value]
-    return {printable(name): _visible(item, deep - 1) for name, item in value.items()}
+    return {_line(name): _visible(item, deep - 1) for name, item in value.items()}
 
 
 def settings_object(kind: type[T], values: Any, where: str, **more: Any) -> T:
@@ -205,3 +198,8 @@ def _as_json(hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         return Union[tuple(_as_json(inner) for inner in get_args(hint))]  # noqa: UP007
     return hint
+
+
+def _line(text: str) -> str:
+    """Return text with what no page, table or terminal may meet as escapes; line ends and tabs stay."""
+    return _HIDDEN.sub(lambda found: printable(found[0]), text)

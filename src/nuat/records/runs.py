@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from nuat.core.threat import Norm
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.hardware import hardware_text
 from nuat.recipes import RECIPES
 from nuat.records.checkpoints import WeightsInfo, read_info
 from nuat.records.evaluations import EvaluationFile, Measurement, read_evaluations, row_measurements
 from nuat.records.folder import RunFolder
-from nuat.records.json_values import check, parse_object, printable, read_object
+from nuat.records.json_values import check, parse_object, read_object
 from nuat.records.settings import to_json
 from nuat.records.shapes import (
     METRICS_LINES,
@@ -104,6 +104,8 @@ class RunRecord:
     """Number of times that it went on after it was cut off."""
     failure: str | None
     """Reason for which its campaign gave it up, if it did."""
+    failed_suites: Mapping[str, str]
+    """Suites of its campaign that were added after it was done and failed on it, each with the reason."""
     evaluations: tuple[EvaluationFile, ...]
     measurements: tuple[Measurement, ...]
     """Accuracies of every evaluation."""
@@ -208,6 +210,7 @@ def read_run(folder: Path) -> RunRecord:
         damaged=(*broken.values(), *undiagnosed, *unloaded),
         resumed=sum(line["kind"] == "resume" for line in lines),
         failure=row["reason"] if row.get("status") == "failed" else None,
+        failed_suites=row.get("failed_suites", {}),
         evaluations=evaluations,
         measurements=tuple(measured),
         diagnosis=diagnosis,

@@ -28,8 +28,11 @@ class RowShape(TypedDict):
     seed: NotRequired[Count | None]
     settings: NotRequired[dict[str, str]]
     suites: NotRequired[dict[str, _SuiteShape]]
+    failed_suites: NotRequired[dict[str, str]]
     alarms: NotRequired[list[_AlarmShape]]
     hardware: NotRequired[str]
+    nuat: NotRequired[str]
+    git: NotRequired[str | None]
     packages: NotRequired[dict[str, str | None]]
 
 

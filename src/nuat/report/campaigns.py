@@ -1,4 +1,4 @@
-"""A campaign's rows as tables: the queue on the terminal, the results in Markdown, the paper's numbers beside them."""
+"""Tables of a campaign: the queue for the terminal, and the results in Markdown with the paper's numbers."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,49 +7,54 @@ from typing import Any
 from rich.table import Table
 
 from nuat import paper
-from nuat.campaign.ledger import Ledger, Status
-from nuat.campaign.plan import Campaign, Row, Suite
-from nuat.campaign.queue import Entry
+from nuat.campaign.definition import Campaign, CampaignRow, Suite
+from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
 from nuat.evaluation.results import wilson_interval
+from nuat.report.escaping import escape_markdown
 
-_STYLES = {Status.DONE: "green", Status.FAILED: "bold red", Status.RUNNING: "cyan", Status.PARTIAL: "yellow"}
+_STYLES = {
+    RowStatus.DONE: "green",
+    RowStatus.FAILED: "bold red",
+    RowStatus.RUNNING: "cyan",
+    RowStatus.PARTIAL: "yellow",
+}
 
 
-def queue_table(entries: Iterable[Entry]) -> Table:
-    """Return the rows with where they stand and the time that they took or need."""
+def queue_table(entries: Iterable[QueueEntry]) -> Table:
+    """Return the rows with their state and the time that they took or need."""
     table = Table(box=None, pad_edge=False)
     for name in ("row", "seed", "status", "time"):
         table.add_column(name, justify="right" if name in ("seed", "time") else "left", overflow="fold")
     for entry in entries:
-        about = "" if entry.status is Status.DONE else "~"
+        about = "" if entry.status is RowStatus.DONE else "~"
         time = "?" if entry.seconds is None else about + duration(entry.seconds)
         style = _STYLES.get(entry.status, "")
-        told = "" if entry.status is Status.FAILED else time
+        told = "" if entry.status is RowStatus.FAILED else time
         table.add_row(entry.row.method, str(entry.row.seed), entry.status.value, told, style=style)
     return table
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people write them: 45 s, 12 min, 3.4 h."""
+    """Return a time in seconds as people write it: 45 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
-    """Return the rows that are done as a Markdown table, seeds of a method together, in the campaign's order.
+    """Return the rows that are done as a Markdown table: a line a method, in the campaign's order.
 
     Several seeds: mean and standard deviation over them. One seed: the accuracy with its 95 % interval over images.
-    A measurement that is missing shows as a dash.
+    A missing measurement is a dash.
     """
-    methods: dict[str, list[tuple[Row, dict[str, Any]]]] = {}
+    methods: dict[str, list[tuple[CampaignRow, dict[str, Any]]]] = {}
     failed: list[str] = []
     for row in campaign.rows:
         record = ledger.record(row)
         if record is not None and record["status"] == "done":
             methods.setdefault(row.method, []).append((row, record))
-        elif record is not None:
-            failed.append(f"- {row.name}: {record['reason']}")
+        if (reason := ledger.failure(row)) is not None:
+            failed.append(f"- {escape_markdown(f'{row.name}: {reason}')}")
     suites = {suite.name: suite for row in campaign.rows for suite in row.suites}
     columns = [(name, attack) for name, suite in suites.items() for attack in _columns(suite)]
     theirs = {} if campaign.table is None else {row.recipe: row.values for row in paper.table(campaign.table)}
@@ -84,24 +89,26 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
             )
         )
     hardware = sorted({record["hardware"] for rows in methods.values() for _, record in rows})
-    versions = sorted(
-        {f"nuat {r['nuat']}, torch {r['packages']['torch']}" for rows in methods.values() for _, r in rows}
-    )
+    versions = sorted({_versions(record) for rows in methods.values() for _, record in rows})
     done = sum(len(rows) for rows in methods.values())
     eps = sorted({f"{row.config.threat.eps:.4g}" for row in campaign.rows})
     notes = [
         f"Accuracy in %, Linf eps {', '.join(eps)}; {done} of {len(campaign.rows)} rows are done. Several seeds: mean "
         "+- standard deviation over seeds; one seed: 95 % interval over images. Forward and backward count images in "
         "training.",
-        f"Measured on: {'; '.join(hardware) or '-'}. {'; '.join(versions)}",
+        escape_markdown(f"Measured on: {'; '.join(hardware) or '-'}. {'; '.join(versions)}"),
     ]
     if failed:
         notes += ["Failed:", "\n".join(failed)]
-    return f"# {campaign.name}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
+    return f"# {escape_markdown(campaign.name)}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
+
+
+def _versions(record: Mapping[str, Any]) -> str:
+    return f"nuat {record.get('nuat', 'unknown')}, torch {record.get('packages', {}).get('torch', 'unknown')}"
 
 
 def _columns(suite: Suite) -> tuple[str, ...]:
-    """Return the accuracies that a suite gives; the worst case where several attacks make one."""
+    """Return the names of a suite's accuracies, with the worst case if there are several attacks."""
     several = len([attack for attack in suite.attacks if attack != "clean"]) > 1
     return (*suite.attacks, "worst-case") if several else suite.attacks
 
@@ -112,7 +119,7 @@ def _head(attack: str, n: int | None, images: str) -> str:
 
 
 def _accuracy(records: Sequence[Mapping[str, Any]], suite: str, attack: str) -> str:
-    """Return an accuracy over the records that have it."""
+    """Return the mean of an accuracy over the records that have it, with its deviation or interval."""
     found = [r["suites"][suite] for r in records if attack in r["suites"].get(suite, {}).get("accuracies", {})]
     values = [100 * entry["accuracies"][attack] for entry in found]
     if not values:
@@ -129,5 +136,4 @@ def _paper(values: Mapping[str, float], quantity: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    escaped = (" ".join(cell.replace("|", "\\|").split()) for cell in cells)
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(map(escape_markdown, cells))} |"

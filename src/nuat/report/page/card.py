@@ -8,9 +8,9 @@ from nuat.data import SETS
 from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
 from nuat.report.campaigns import duration
+from nuat.report.escaping import escape_markdown as plain
 from nuat.report.page.changes import changes, commands
 from nuat.report.page.table import interval_text
-from nuat.report.page.text import escape_markdown as plain
 
 
 def model_card(run: RunRecord) -> str:

@@ -16,7 +16,7 @@ from nuat.records.runs import RunRecord
 
 _SHORTER = {"nuat-mnist": "nuat-wa-mnist-mnist-cnn"}
 """Recipes that train as a row of the paper does, with other settings, to the recipe of that row."""
-Column = tuple[str, str]
+AccuracyKey = tuple[str, str]
 """Part (test or validation) and attack."""
 
 
@@ -47,7 +47,7 @@ class Method:
     label: str
     runs: tuple[RunRecord, ...]
 
-    def measured(self, column: Column) -> tuple[Measurement, ...]:
+    def measured(self, column: AccuracyKey) -> tuple[Measurement, ...]:
         """Return the accuracies of that column: of each run that has one, that over the most images."""
         return tuple(found for run in self.runs if (found := best(run, column)) is not None)
 
@@ -67,7 +67,7 @@ class Group:
         return tuple(run for method in self.methods for run in method.runs)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[AccuracyKey, ...]:
         """What was measured at the eps of the group, the paper's columns first."""
         there = {
             (found.part, found.attack)
@@ -103,13 +103,13 @@ def row_recipe(run: RunRecord) -> str:
     return _SHORTER.get(run.recipe, run.recipe)
 
 
-def _order(column: Column) -> tuple[bool, int, int, str]:
+def _order(column: AccuracyKey) -> tuple[bool, int, int, str]:
     """Return the place of a column: test images first, then from no attack to the strongest."""
     part, attack = column
     return part != "test", *attack_strength(attack), attack
 
 
-def best(run: RunRecord, column: Column) -> Measurement | None:
+def best(run: RunRecord, column: AccuracyKey) -> Measurement | None:
     """Return a run's accuracy under an attack at its own eps: that over the most images; none where there is none."""
     found = [m for m in run.measurements if (m.part, m.attack) == column and (m.norm, m.eps) == run.threat]
     return max(found, key=lambda m: m.n, default=None)

@@ -10,7 +10,7 @@ from nuat.figures.common_attack import STRONGEST_FIRST
 from nuat.records.evaluations import Measurement
 from nuat.records.runs import RunRecord
 from nuat.report.page.changes import beside
-from nuat.report.page.groups import Column, Group, Method, best, mean_and_deviation, row_recipe
+from nuat.report.page.groups import AccuracyKey, Group, Method, best, mean_and_deviation, row_recipe
 from nuat.report.page.table import interval_text
 
 _STANDARD = tuple(name for name in STRONGEST_FIRST if name.startswith("autoattack"))
@@ -23,7 +23,7 @@ _ALARMS = {
 }
 
 
-def strongest(group: Group) -> Column | None:
+def strongest(group: Group) -> AccuracyKey | None:
     """Return the attack that methods are ranked by: the strongest that all runs have, else all methods, else any.
 
     An attack on one of several seeds alone would rank a method by that seed. Runs that nothing attacked do not count.
@@ -44,7 +44,7 @@ def strongest(group: Group) -> Column | None:
     return None
 
 
-def _alike(runs: Sequence[RunRecord], column: Column) -> bool:
+def _alike(runs: Sequence[RunRecord], column: AccuracyKey) -> bool:
     """Return whether the runs mean the same by an accuracy: a worst case over other attacks is another one."""
     return len({frozenset(found.attacks) for run in runs if (found := best(run, column))}) == 1
 
@@ -54,7 +54,7 @@ def under(attack: str) -> str:
     return "In the worst case of all attacks" if attack == WORST_CASE else f"Under {attack_name(attack)}"
 
 
-def ranking(group: Group, column: Column) -> list[tuple[Method, float]]:
+def ranking(group: Group, column: AccuracyKey) -> list[tuple[Method, float]]:
     """Return the methods that have this accuracy, in %, the best first."""
     means = [
         (method, mean_and_deviation([m.percent for m in found])[0])
@@ -112,7 +112,7 @@ def _of(group: Group) -> str:
     return "" if group.setting.campaign is None else f" (campaign {group.setting.campaign})"
 
 
-def _first(group: Group, column: Column) -> str:
+def _first(group: Group, column: AccuracyKey) -> str:
     """Return the sentence on the method that withstands most."""
     method = ranking(group, column)[0][0]
     found, clean = method.measured(column), method.measured((column[0], "clean"))
@@ -126,7 +126,7 @@ def _first(group: Group, column: Column) -> str:
     return said + "."
 
 
-def _others(group: Group, column: Column) -> list[str]:
+def _others(group: Group, column: AccuracyKey) -> list[str]:
     """Return the sentences on the other methods: whom the images tell from the first, and at what cost."""
     order = [method for method, _ in ranking(group, column)]
     if len(order) == 1:
@@ -169,7 +169,7 @@ def _figure(found: Sequence[Measurement], *, interval: bool = True) -> str:
     return f"{mean:.2f} %" + (f" (95 % interval {interval_text(found[0])})" if interval else "")
 
 
-def _apart(a: Method, b: Method, column: Column) -> bool | None:
+def _apart(a: Method, b: Method, column: AccuracyKey) -> bool | None:
     """Return whether the images tell two methods apart; None where they have several seeds, whose spread counts."""
     ours, theirs = a.measured(column), b.measured(column)
     if len(ours) != 1 or len(theirs) != 1:

@@ -10,8 +10,7 @@ from nuat import paper
 from nuat.attacks.catalogue import attack_name
 from nuat.records.evaluations import Measurement
 from nuat.report.page.changes import beside, changes
-from nuat.report.page.groups import Column as Measured
-from nuat.report.page.groups import Group, Method, mean_and_deviation, row_recipe
+from nuat.report.page.groups import AccuracyKey, Group, Method, mean_and_deviation, row_recipe
 
 DASH = "\u2013"
 """Between the ends of an interval; alone: not measured."""
@@ -58,7 +57,7 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """A method's row."""
 
     method: Method
@@ -73,7 +72,7 @@ class Table:
 
     group: Group
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     """Sentences that stand under it."""
 
@@ -113,7 +112,7 @@ def tabulate(group: Group) -> Table:
     if any(changes(method.runs[0]) for method in group.methods):
         made.append((Column(head="Changes", name="recipe changes", parts=("list",), note="to the recipe"), _changes))
     rows = tuple(
-        Row(method=method, cells=tuple(make(method) for _, make in made), remarks=remarks(method))
+        TableRow(method=method, cells=tuple(make(method) for _, make in made), remarks=remarks(method))
         for method in group.methods
     )
     return Table(group=group, columns=tuple(column for column, _ in made), rows=rows, notes=_notes(group))
@@ -132,6 +131,7 @@ def remarks(method: Method) -> tuple[str, ...]:
     for run in method.runs:
         seed = f", seed {run.seed}" if several else ""
         found += [f"left out{seed}: {reason}" for reason in run.damaged]
+        found += [f"suite {name} failed{seed}: {reason}" for name, reason in run.failed_suites.items()]
         if run.failure is not None:
             found.append(f"failed{seed}: {run.failure}")
         elif run.state != "done":
@@ -178,7 +178,7 @@ def _schedule(group: Group) -> list[tuple[Column, _Make]]:
     return made
 
 
-def _accuracies(group: Group, measured: Measured) -> list[tuple[Column, _Make]]:
+def _accuracies(group: Group, measured: AccuracyKey) -> list[tuple[Column, _Make]]:
     part, attack = measured
     counts = {found.n for method in group.methods for found in method.measured(measured)}
     same = len(counts) == 1
@@ -201,7 +201,7 @@ def _accuracies(group: Group, measured: Measured) -> list[tuple[Column, _Make]]:
     return made
 
 
-def _accuracy(method: Method, measured: Measured, *, say_n: bool) -> Cell:
+def _accuracy(method: Method, measured: AccuracyKey, *, say_n: bool) -> Cell:
     found = method.measured(measured)
     if not found:
         return Cell(title="not measured")

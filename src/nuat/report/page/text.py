@@ -1,34 +1,13 @@
-"""The tables as Markdown, CSV and LaTeX: the same cells as the page's."""
+"""Write the tables as Markdown, CSV and LaTeX, with the same cells as on the page."""
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from nuat.report.page.table import DASH, Cell, Column, Table
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "[": "{[}",  # after a line's end it would begin an argument
-    "±": r"$\pm$",
-    DASH: "--",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-}
+from nuat.report.escaping import csv_cell, escape_latex
+from nuat.report.escaping import escape_markdown as plain
+from nuat.report.page.table import Cell, Column, Table
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -38,23 +17,27 @@ def markdown(tables: Sequence[Table]) -> str:
 
 def _markdown_table(table: Table) -> str:
     heads = [
-        _plain(" ".join(filter(None, (c.sub if c.sub == "paper" else "", c.head, _unit(c))))) for c in table.columns
+        plain(" ".join(filter(None, (c.sub if c.sub == "paper" else "", c.head, _unit(c))))) for c in table.columns
     ]
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     lines = [_pipes(heads), _pipes(rules)]
     for row in table.rows:
         cells = [_both(cell, "({})") for cell in row.cells]
-        lines.append(_pipes([_plain(cell) for cell in cells]))
-    said = [f"- {_plain(row.method.label)}: {_plain(remark)}" for row in table.rows for remark in row.remarks]
-    said += [f"- {_plain(label)} differs from its recipe in {_plain(text)}" for label, text in table.changes]
-    parts = [f"## {_plain(heading(table))}", "\n".join(lines), *(_plain(note) for note in table.notes)]
+        lines.append(_pipes([plain(cell) for cell in cells]))
+    said = [f"- {plain(row.method.label)}: {plain(remark)}" for row in table.rows for remark in row.remarks]
+    said += [f"- {plain(label)} differs from its recipe in {plain(text)}" for label, text in table.changes]
+    parts = [
+        f"## {plain(heading(table))}",
+        "\n".join(lines),
+        *(plain(note) for note in table.notes),
+    ]
     return "\n\n".join([*parts, *(["\n".join(said)] if said else [])]) + "\n"
 
 
 def csv_text(tables: Sequence[Table]) -> str:
-    """Return all tables as one CSV: a line a method, one number a cell, empty where nothing was measured.
+    """Return all tables as one CSV: a line a method, one number a cell, empty if nothing was measured.
 
-    Accuracies and their intervals are in %, seconds and images are whole numbers or fractions of no other unit.
+    The heads of the columns name the units.
     """
     names = ["campaign", "dataset", "network", "norm", "eps", "remarks"]
     lines: list[dict[str, object]] = []
@@ -70,16 +53,16 @@ def csv_text(tables: Sequence[Table]) -> str:
                 "remarks": "; ".join(row.remarks),
             }
             for column, cell in zip(table.columns, row.cells, strict=True):
-                line[column.name] = _number(cell.value)
+                line[column.name] = cell.value
                 stem = column.name.partition(" [")[0]
                 for part in column.parts:
-                    line[f"{stem} {part}"] = _number(cell.parts.get(part))
+                    line[f"{stem} {part}"] = cell.parts.get(part)
             names += [name for name in line if name not in names]
             lines.append(line)
     out = io.StringIO()
-    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(csv_cell, names))
+    writer.writerows([csv_cell(line.get(name)) for name in names] for line in lines)
     return out.getvalue()
 
 
@@ -123,24 +106,10 @@ def _latex_table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def escape_latex(text: str) -> str:
-    """Return text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
-
-
-def escape_markdown(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|#~$&])", r"\\\1", " ".join(text.split()))
-
-
 def heading(table: Table) -> str:
     """Return the title of a table."""
     setting = table.group.setting
     return setting.title + ("" if setting.campaign is None else f" (campaign {setting.campaign})")
-
-
-def _plain(text: str) -> str:
-    return escape_markdown(text)
 
 
 def _pipes(cells: Sequence[str]) -> str:
@@ -153,10 +122,3 @@ def _unit(column: Column) -> str:
 
 def _both(cell: Cell, frame: str) -> str:
     return cell.text + (f" {frame.format(cell.note)}" if cell.note else "")
-
-
-def _number(value: object) -> object:
-    # 100 * 842 / 1000 is 84.2, and not 84.19999999999999
-    if isinstance(value, float):
-        return round(value, 9)
-    return "" if value is None else value

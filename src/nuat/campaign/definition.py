@@ -1,10 +1,10 @@
-"""What a campaign is: rows (a recipe with changed settings, seed by seed) and the suites of attacks on each.
+"""Definition of a campaign: rows (a recipe with changed settings, seed by seed) and suites of attacks on each.
 
-A campaign is a TOML file; those that come with nuat lie beside this module and are read in the same way.
+A campaign is a TOML file. Those that come with nuat lie in this package and are read in the same way.
 
 ```toml
-seeds = [0]                      # of rows that name none
-table = "2-mnist"                # the paper's table whose numbers stand beside ours (optional)
+seeds = [0]                      # seeds of rows that name none
+table = "2-mnist"                # the paper's table to compare with (optional)
 
 [set]                            # settings of every row, named as on the command line of nuat train
 "data.name" = "mnist"
@@ -14,11 +14,11 @@ name = "main"
 attacks = ["clean", "pgd-100", "gama-100"]
 n = "all"                        # or a number of images, class-balanced
 images = "test"                  # or "validation", for tuning
-seeds = [0, 1, 2]                # rows of other seeds leave it out (optional; default: every seed)
+seeds = [0, 1, 2]                # rows of these seeds alone (optional; default: every seed)
 
 [[row]]
 recipe = "nuat-mnist-small-cnn"
-label = "NuAT"                   # optional; the recipe's name otherwise
+label = "NuAT"                   # optional; default: the recipe's name
 seeds = [0, 1, 2]                # optional
 set = { "defense.lam.peak" = 3 } # optional
 ```
@@ -43,25 +43,28 @@ from nuat.config.arguments import parse
 from nuat.errors import InputError, did_you_mean
 from nuat.recipes import find
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name; the names of rows are ASCII."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
     """Attacks on the best weights of a row."""
 
     name: str
-    """Its results are in ``evaluation-<name>.json``."""
+    """Name; the results are in ``evaluation-<name>.json``."""
     attacks: tuple[str, ...]
-    """As for ``nuat evaluate``."""
+    """Names of the attacks, as for ``nuat evaluate``."""
     n: int | None = None
-    """Images, class-balanced; none: all."""
+    """Images, class-balanced. None: all images."""
     images: Literal["test", "validation"] = "test"
-    """Which images are attacked."""
+    """Part of the data whose images are attacked."""
     seeds: tuple[int, ...] | None = None
-    """Rows of these seeds only; none: of every seed."""
+    """Seeds of the rows that it is run on. None: every row."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class CampaignRow:
     """One training run of a campaign."""
 
     label: str
@@ -69,11 +72,11 @@ class Row:
     recipe: str
     """Name of the recipe."""
     config: TrainConfig
-    """The recipe with the campaign's and the row's settings, and the seed."""
+    """Settings: the recipe's, changed by the campaign and the row, and the seed."""
     suites: tuple[Suite, ...]
-    """What its weights are attacked with."""
+    """Suites that its weights are attacked with."""
     settings: Settings = ()
-    """What the row alone changes in its recipe."""
+    """Settings that this row changes in its recipe."""
 
     @property
     def seed(self) -> int:
@@ -82,7 +85,7 @@ class Row:
 
     @property
     def method(self) -> str:
-        """Name of the folder that the row's seeds share: of the recipe and what the row changes in it."""
+        """Name of the folder of the row's seeds: the recipe and the settings that the row changes."""
         changed = [f"{name}-{value}" for name, value in self.settings]
         return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join([self.recipe, *changed]))
 
@@ -97,27 +100,27 @@ class Campaign:
     """Rows in the order in which they run."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[CampaignRow, ...]
     table: str | None = None
-    """The paper's table, as for ``nuat recipes --table``, or none."""
+    """Name of a table of the paper, as for ``nuat recipes --table``. None: no comparison."""
 
 
 def built_in() -> dict[str, str]:
-    """Return the campaigns that come with nuat: name to TOML text."""
+    """Return the campaigns that come with nuat, as TOML texts by name."""
     files = (file for file in resources.files("nuat.campaign").iterdir() if file.name.endswith(".toml"))
     return {file.name.removesuffix(".toml"): file.read_text() for file in sorted(files, key=lambda file: file.name)}
 
 
 def load(name: str, *, seeds: Sequence[int] | None = None, settings: Settings = ()) -> Campaign:
-    """Return the campaign called ``name``, or in the TOML file of that name.
+    """Return the campaign of a name or in a TOML file.
 
     Args:
-        name: one of ``built_in``, or a path.
-        seeds: run every row with these instead of its own.
-        settings: changed in every row, over those of the file and of its rows.
+        name: one of ``built_in``, or the path of a TOML file.
+        seeds: seeds of every row. None: those in the file.
+        settings: settings of every row; they override the file's.
 
     Raises:
-        InputError: no such campaign, a file that is not one, an unknown recipe, setting or attack, a row twice.
+        InputError: there is no such campaign, or it has an unknown key, recipe, setting or attack, or a row twice.
     """
     known = built_in()
     if name in known:
@@ -129,16 +132,20 @@ def load(name: str, *, seeds: Sequence[int] | None = None, settings: Settings = 
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}).") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read as text (not UTF-8).") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     return _campaign(text, path.stem, str(path), seeds, settings)
 
 
 def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, settings: Settings) -> Campaign:
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where}: not TOML: {error}.") from None
+    except ValueError as error:  # a number of thousands of digits is one, too
+        raise InputError(f"{where}: not TOML: {str(error).partition(';')[0]}.") from None
+    except RecursionError:
+        raise InputError(f"{where}: nested too deeply for a campaign.") from None
     fields.check_names(values, ("seeds", "table", "set", "suite", "row"), where)
     table = values.get("table")
     if table is not None and not isinstance(table, str):
@@ -153,7 +160,7 @@ def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, set
     if len({suite.name for suite in suites}) < len(suites):
         raise InputError(f"{where}: two suites have one name; give each its own.")
     common = fields.settings(values.get("set", {}), where)
-    rows: list[Row] = []
+    rows: list[CampaignRow] = []
     for i, entry in enumerate(fields.tables(values, "row", where)):
         here = f"{where}: row {i + 1}"
         fields.check_names(entry, ("recipe", "label", "seeds", "set"), here)
@@ -175,8 +182,8 @@ def _rows(
     common: Settings,
     over: Settings,
     suites: tuple[Suite, ...],
-) -> list[Row]:
-    """Return a row of the file, seed by seed; ``common`` holds under its own settings, ``over`` over them."""
+) -> list[CampaignRow]:
+    """Return a row of the file, seed by seed. Its own settings override ``common``, and ``over`` overrides both."""
     recipe, label = entry.get("recipe"), entry.get("label", entry.get("recipe"))
     if not isinstance(recipe, str) or not isinstance(label, str):
         raise InputError(f"{where}: needs a recipe, and a label that is text if it has one.")
@@ -201,8 +208,8 @@ def _rows(
         raise InputError(f"{where}: a suite attacks validation images, but data.validation is 0.")
     if "label" not in entry and own:
         label += f" ({', '.join(f'{name} {value}' for name, value in own)})"
-    return [
-        Row(
+    rows = [
+        CampaignRow(
             label=label,
             recipe=recipe,
             config=replace(config, seed=seed),
@@ -211,15 +218,24 @@ def _rows(
         )
         for seed in seeds
     ]
+    if rows and len(rows[0].method) > _LONGEST_NAME:
+        raise InputError(
+            f"{where}: its settings make a folder name of {len(rows[0].method)} characters, and file systems allow "
+            f"{_LONGEST_NAME}. Move settings that all rows share to the table [set]."
+        )
+    return rows
 
 
 def _suite(entry: Mapping[str, Any], where: str) -> Suite:
     fields.check_names(entry, ("name", "attacks", "n", "images", "seeds"), where)
     name, attacks, n = entry.get("name"), entry.get("attacks"), entry.get("n", "all")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"{where}: name={name!r}: expected letters, digits, dots and hyphens; it names a file.")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{,199}", name):
+        raise InputError(
+            f"{where}: name={name!r}: expected at most 200 letters, digits, dots, underscores and hyphens, since it "
+            "names a file."
+        )
     if name.endswith(".partial"):
-        raise InputError(f"{where}: name={name!r}: .partial names what a suite has finished so far; choose another.")
+        raise InputError(f"{where}: name={name!r}: the ending .partial is for unfinished results; choose another name.")
     if not isinstance(attacks, list) or not all(isinstance(attack, str) for attack in attacks):
         raise InputError(f'{where}: attacks={attacks!r}: expected a list such as ["clean", "pgd-100"].')
     if n != "all" and not (isinstance(n, int) and not isinstance(n, bool) and n >= 1):

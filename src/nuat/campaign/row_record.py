@@ -1,23 +1,32 @@
-"""What a row's record says: whose it is, and its figures or why it failed. JSON values all."""
+"""The record of a row, as JSON values: its identity, and its figures or the reason of its failure."""
 
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from nuat import hardware
+from nuat.campaign.definition import Campaign, CampaignRow
 from nuat.campaign.ledger import Ledger, settings_digest
-from nuat.campaign.plan import Campaign, Row
 from nuat.errors import InputError
 from nuat.hardware import versions
 from nuat.records.environment import git_revision
 from nuat.training.monitors import RunStopped
 
 
-def done(campaign: Campaign, ledger: Ledger, row: Row) -> dict[str, Any]:
-    """Return the record of a row that is trained and attacked."""
+def done(campaign: Campaign, ledger: Ledger, row: CampaignRow, failed_suites: Mapping[str, str]) -> dict[str, Any]:
+    """Return the record of a row that is trained and attacked.
+
+    Args:
+        campaign: the campaign.
+        ledger: its folder.
+        row: the row.
+        failed_suites: suites that were added after the row was done and failed on it, each with the reason.
+    """
     end = ledger.metrics(row)[-1]
     suites = {}
     seconds = {"training": end["seconds"]}
-    for suite in row.suites:
+    missing = ledger.missing(row)
+    for suite in (suite for suite in row.suites if suite not in missing):
         found = ledger.evaluation(row, suite)
         accuracies = {result.name: result.accuracy for result in found.results}
         suites[suite.name] = {
@@ -36,17 +45,17 @@ def done(campaign: Campaign, ledger: Ledger, row: Row) -> dict[str, Any]:
         "backwards": end["backwards"],
         "seconds": seconds,
         "suites": suites,
+        **({"failed_suites": dict(failed_suites)} if failed_suites else {}),
         "alarms": _alarms(ledger, row),
     }
 
 
-def failed(campaign: Campaign, ledger: Ledger, row: Row, error: Exception) -> dict[str, Any]:
-    """Return the record of a row that ended with ``error``: its reason in one line, and an unforeseen one's trace."""
+def failed(campaign: Campaign, ledger: Ledger, row: CampaignRow, error: Exception) -> dict[str, Any]:
+    """Return the record of a row that ended with ``error``; an unforeseen one comes with its traceback."""
     expected = isinstance(error, (InputError, RunStopped))
-    reason = str(error) if expected else "".join(traceback.format_exception_only(error))
     return {
         "status": "failed",
-        "reason": " ".join(reason.split()),
+        "reason": reason_of(error),
         "settings_sha256": settings_digest(row),
         **_identity(campaign, row),
         "alarms": _alarms(ledger, row),
@@ -54,7 +63,13 @@ def failed(campaign: Campaign, ledger: Ledger, row: Row, error: Exception) -> di
     }
 
 
-def _identity(campaign: Campaign, row: Row) -> dict[str, Any]:
+def reason_of(error: Exception) -> str:
+    """Return the reason of a failure in one line."""
+    expected = isinstance(error, (InputError, RunStopped))
+    return " ".join((str(error) if expected else "".join(traceback.format_exception_only(error))).split())
+
+
+def _identity(campaign: Campaign, row: CampaignRow) -> dict[str, Any]:
     return {
         "campaign": campaign.name,
         "label": row.label,
@@ -68,7 +83,7 @@ def _identity(campaign: Campaign, row: Row) -> dict[str, Any]:
     }
 
 
-def _alarms(ledger: Ledger, row: Row) -> list[dict[str, Any]]:
+def _alarms(ledger: Ledger, row: CampaignRow) -> list[dict[str, Any]]:
     """Return the alarms of a row's training, with their epochs (from 1)."""
     alarms = [line for line in ledger.metrics(row) if line.get("kind") == "alarm"]
     return [{name: line[name] for name in ("monitor", "epoch", "message")} for line in alarms]

@@ -18,8 +18,8 @@ import torch
 from nuat import hardware
 from nuat.attacks import PGD, eval_mode
 from nuat.attacks.catalogue import attack_passes
+from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Counts, Ledger
-from nuat.campaign.plan import Campaign, Row, Suite
 from nuat.data import to_float
 from nuat.files import write_text
 from nuat.records.settings import to_json
@@ -50,18 +50,18 @@ class Forecaster:
         self._hardware = hardware.describe(hardware.resolve(campaign.rows[0].config.device))
         self._rates = self._read()
 
-    def knows(self, row: Row) -> bool:
+    def knows(self, row: CampaignRow) -> bool:
         """Return whether the rate of a row's method, with its settings, is known."""
         return _key(row) in self._rates
 
-    def learn(self, row: Row) -> None:
+    def learn(self, row: CampaignRow) -> None:
         """Time the first steps of a row's method, unless that is known."""
         if not self.knows(row):
             self._rates = {**self._read(), **self._rates, _key(row): measure(row)}
             ours = {self._hardware: {name: asdict(rates) for name, rates in self._rates.items()}}
             write_text(self._ledger.rates, json.dumps({**self._everything(), **ours}, indent=1) + "\n")
 
-    def needed(self, row: Row) -> float | None:
+    def needed(self, row: CampaignRow) -> float | None:
         """Return the seconds that are left of a row; none where its rate is not known yet."""
         rates = self._rates.get(_key(row))
         parts: list[float | None] = []
@@ -91,7 +91,7 @@ class Forecaster:
         ]
         return max(found, default=None)
 
-    def _validation(self, row: Row) -> int:
+    def _validation(self, row: CampaignRow) -> int:
         """Return the passes of a row's validation, over all epochs."""
         models = 1 if row.config.averaging.tau is None else 2
         return row.config.epochs * (PGD_STEPS + 5) * models * self._counts[row.config.data]["validation"]
@@ -115,7 +115,7 @@ class Forecaster:
         return values if isinstance(values, dict) else {}
 
 
-def _key(row: Row) -> str:
+def _key(row: CampaignRow) -> str:
     """Return a name for what the rates of a row depend on: all its settings but the seed."""
     settings = json.dumps(to_json(replace(row.config, seed=0)))
     return f"{row.method} {hashlib.sha256(settings.encode()).hexdigest()[:12]}"
@@ -126,7 +126,7 @@ def _adapts(suite: Suite) -> bool:
     return any(name.startswith("autoattack") for name in suite.attacks)
 
 
-def measure(row: Row) -> Rates:
+def measure(row: CampaignRow) -> Rates:
     """Time a few steps of a row's training and of an attack on its network, and leave nothing behind.
 
     The steps are those of the last epoch, where ramps have ended and warm-ups are over.
@@ -151,7 +151,7 @@ def measure(row: Row) -> Rates:
         return Rates(training=row.config.epochs * seconds * loop.batches, passes=passes)
 
 
-def _attack_pass(loop: Loop, row: Row) -> float:
+def _attack_pass(loop: Loop, row: CampaignRow) -> float:
     """Return the seconds that an image's forward and backward pass takes in an attack."""
     images = loop.dataset.test.select(torch.arange(min(row.config.evaluation.batch_size, len(loop.dataset.test))))
     x, y = to_float(images.images), images.labels
