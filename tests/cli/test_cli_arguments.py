@@ -196,6 +196,8 @@ def test_what_is_typed_reaches_the_run(nuat: CommandLine, images: Path) -> None:
         *(
             "--model.name",
             "small-cnn",
+            "--model.variant",
+            "plain",
             "--threat.eps",
             "8/255",
             "--threat.pgd-alpha",

@@ -108,16 +108,22 @@ def letters(text: str) -> str:
     return re.sub(r"[^\w,.:;()'<>=/+-]", "", text)
 
 
+def says(shown: str, documentation: str) -> bool:
+    """Return whether a help text has all of a field's documentation; the meaning of none may stand as the default."""
+    parts = re.split(r"None: (.+?)\.(?= [A-Z]|$)", " ".join(documentation.split()))
+    return all(letters(part.strip()) in shown for part in parts)
+
+
 @pytest.mark.parametrize("recipe", RECIPES_BY_KIND)
 def test_the_help_of_a_recipe_shows_every_field_with_its_help(recipe: str, nuat: CommandLine) -> None:
-    out = nuat.done("train", recipe, "--help").out
+    out = nuat.done("train", recipe, "--help-all").out
     assert "Traceback" not in out
     shown = letters(out)
     options = dict(fields(RECIPES[recipe]()))
     assert len(options) > 40
     for option, documentation in options.items():
-        assert re.search(rf"^\W*{re.escape(option)} ", out, re.MULTILINE), option
-        assert letters(documentation) in shown, option
+        assert re.search(rf"^\W*{re.escape(option)},? ", out, re.MULTILINE), option
+        assert says(shown, documentation), option
 
 
 def test_train_help_is_the_quickstarts(nuat: CommandLine) -> None:
@@ -125,7 +131,7 @@ def test_train_help_is_the_quickstarts(nuat: CommandLine) -> None:
 
 
 def test_the_help_shows_the_defaults_in_a_form_that_can_be_typed(nuat: CommandLine) -> None:
-    shown = letters(nuat.done("train", "nuat-cifar10-resnet18", "--help").out)
+    shown = letters(nuat.done("train", "nuat-cifar10-resnet18", "--help-all").out)
     for default in ("0.86,0.91", "clean,pgd-20,pgd-100,pgd-500,gama-100", "true", "none", "0.0313725"):
         assert f"(default:{default})" in shown
     assert "<function" not in shown
@@ -139,7 +145,7 @@ def test_evaluate_help_shows_every_option(nuat: CommandLine, run: Path) -> None:
     shown = letters(out)
     for option, documentation in fields(DataConfig(), "--data."):
         assert f"{option} " in out
-        assert letters(documentation) in shown
+        assert says(shown, documentation)
     assert nuat.done("evaluate").out == out
     assert "0.1)" in nuat.done("evaluate", run, "--help").out  # the run's own eps
 
@@ -283,20 +289,21 @@ def test_an_interrupted_evaluation_goes_on_when_the_command_is_given_again(
     nuat: CommandLine, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("evaluate", run, "--attacks", "clean,pgd-2,gama-2", "--batch-size", 10, "--json")
-    nuat.done(*command, "undisturbed.json")
     before = set(files(run))
     from nuat.models import SmallCNN
 
-    forward, calls = SmallCNN.forward, 0
+    forward, calls, last = SmallCNN.forward, 0, 10**9
 
     def interrupted(self: SmallCNN, x: torch.Tensor) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        if calls == 12:
+        if calls == last:
             raise KeyboardInterrupt
         return forward(self, x)
 
     monkeypatch.setattr(SmallCNN, "forward", interrupted)
+    nuat.done(*command, "undisturbed.json")
+    whole, calls, last = calls, 0, calls - 6
     ended = nuat(*command, "result.json")
     assert ended.code == 130
     assert "Traceback" not in ended.err
@@ -304,10 +311,9 @@ def test_an_interrupted_evaluation_goes_on_when_the_command_is_given_again(
     (state,) = set(files(run)) - before
     assert state in ended.err
     assert not Path("result.json").exists()
-    done, calls = 11, 100
+    calls, last = 0, 10**9
     nuat.done(*command, "result.json")
-    assert 0 < calls - 100 < done + 15  # 1 + 3 * 1 + 3 * 3 + 3 * 4 = 25 in all, of which at least 7 were finished
-    assert calls - 100 <= 25 - 7 + 1
+    assert 6 < calls < whole - 10  # the model is inspected once more; of the attacks only the rest is done
     assert set(files(run)) == before
     results = [json.loads(Path(f"{name}.json").read_text())["results"] for name in ("undisturbed", "result")]
     for row in (row for rows in results for row in rows):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nuat.config.arguments import as_word
 from nuat.errors import InputError, did_you_mean
 from nuat.records.settings import flat_items
 
@@ -23,7 +24,7 @@ def settings(values: Any, where: str) -> Settings:
     if not isinstance(values, dict):
         raise InputError(f'{where}: set={values!r}: expected settings such as {{ "defense.lam.peak" = 3 }}.')
     # TOML reads data.path = 1 without quotes as a table
-    pairs = tuple((name, _text(value)) for name, value in flat_items(values))
+    pairs = tuple((name, as_word(value)) for name, value in flat_items(values))
     names = [same_name(name) for name, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -49,9 +50,3 @@ def check_names(values: Mapping[str, Any], known: Sequence[str], where: str) -> 
     for name in values:
         if name not in known:
             raise InputError(f"{where}: unknown key {name!r}.{did_you_mean(name, known)} Keys: {', '.join(known)}.")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(str(item) for item in value) if isinstance(value, list) else str(value)

@@ -28,6 +28,13 @@ _MACHINE = 8
 """Devices of a machine, assumed: that many are connected by NVLink."""
 
 
+_EVERYDAY = (
+    *("--devices", "--per-device", "--images", "--classes", "--image-size", "--epochs", "--batch-size"),
+    *("--rate", "--network", "--steps", "--json"),
+)
+"""Options that ``--help`` shows."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
     """Estimate what a training would cost, from a few steps of it on made-up images. No data is needed.
@@ -66,11 +73,13 @@ class _Plan:
 def plan(arguments: list[str]) -> int:
     """``nuat plan RECIPE --devices N [--images M] [--any.field VALUE] [--json FILE]``."""
     named = bool(arguments) and not arguments[0].startswith("-")
-    if not named and arguments[:1] not in (["-h"], ["--help"]):
+    if not named and arguments[:1] not in (["-h"], ["--help"], ["--help-all"]):
         raise InputError("give the recipe first: nuat plan RECIPE --devices N; 'nuat recipes' lists them.")
     recipe = arguments[0] if named else ""
     ours = find(recipe or "quickstart")()
-    asked = parse(_Plan, arguments[named:], prog=f"nuat plan {recipe}".strip(), default=_Plan(config=ours))
+    asked = parse(
+        _Plan, arguments[named:], prog=f"nuat plan {recipe}".strip(), default=_Plan(config=ours), everyday=_EVERYDAY
+    )
     batches = dict(zip(asked.devices, _batches(asked, arguments), strict=True))
     if asked.json is not None:
         check_target(asked.json)

@@ -1,13 +1,14 @@
 """``nuat train``."""
 
 import contextlib
-import dataclasses
-import re
+import json
 import shlex
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -18,21 +19,37 @@ from nuat import data, hardware
 from nuat.attacks.catalogue import jobs
 from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.config import TrainConfig
-from nuat.config.arguments import parse, without
+from nuat.config.arguments import as_word, parse, without
 from nuat.data import Dataset
+from nuat.defenses import DEFENSES, Defense
 from nuat.distributed import launch
 from nuat.distributed.threads import threads_for_training
 from nuat.distributed.world import World, joined, restarted
-from nuat.errors import InputError
+from nuat.errors import InputError, did_you_mean
 from nuat.figures import adversarial_examples, training_curves
 from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import checkpoints, environment
 from nuat.records.folder import RunFolder
-from nuat.records.settings import read_config
+from nuat.records.settings import flat_items, read_config
 from nuat.report.tables import evaluation_table
 from nuat.training.monitors import RunStopped
 from nuat.training.run import Run, run
+
+_SHORT = {
+    "--lr": "--optimizer.lr.peak",
+    "--eps": "--threat.eps",
+    "--lam": "--defense.lam.peak",
+    "--model": "--model.name",
+}
+"""Short names of options."""
+_EVERYDAY = (
+    *("--out", "--epochs", "--batch-size", "--optimizer.lr.peak", "--threat.eps", "--defense.lam.peak"),
+    *("--data.path", "--data.name", "--data.image-size", "--data.validation", "--model.name", "--model.weights"),
+    *("--averaging.tau", "--evaluation.attacks", "--evaluation.n"),
+    *("--seed", "--device", "--devices", "--precision"),
+)
+"""Options that ``--help`` shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +64,11 @@ class _Devices:
 
 @dataclass(frozen=True, kw_only=True)
 class _Train(_Devices):
-    """Train, evaluate and record a model."""
+    """Train, evaluate and record a model.
+
+    'nuat train --resume RUN' continues an interrupted run. '--defense NAME' takes another defense; settings that both
+    have stay. '--config FILE' takes settings from a TOML or JSON file, or from a run's config.json.
+    """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     out: Path | None = None
@@ -66,8 +87,7 @@ class _Resume(_Devices):
 
 
 def train(arguments: list[str]) -> int:
-    """``nuat train [RECIPE] [--any.field VALUE]`` or ``nuat train --resume RUN``; --model is short for --model.name."""
-    arguments = [re.sub(r"^--model(?==|$)", "--model.name", word) for word in arguments]
+    """``nuat train [RECIPE] [--config FILE] [--any.field VALUE]`` or ``nuat train --resume RUN``."""
     resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
     again = False
     asked: _Devices
@@ -77,9 +97,7 @@ def train(arguments: list[str]) -> int:
         folder = RunFolder(asked.resume)
         recipe, config = read_config(folder.config, RECIPES)
     else:
-        named = bool(arguments) and not arguments[0].startswith("-")
-        recipe = arguments[0] if named else DEFAULT
-        new = parse(_Train, arguments[named:], prog=f"nuat train {recipe}", default=_Train(config=find(recipe)()))
+        recipe, new = _new(arguments)
         asked, folder, config, again = new, RunFolder(new.out or _new_folder(recipe)), new.config, new.auto_resume
         if again and new.out is None:
             raise InputError("--auto-resume needs the run's folder; give --out.")
@@ -129,7 +147,7 @@ def _choose_threads(recorded: int | None, reporter: TerminalReporter) -> None:
 
 def _check_resume(arguments: list[str]) -> None:
     """Refuse settings and recipes beside --resume, which would have no effect."""
-    known = {"--resume", *(f"--{field.name}" for field in dataclasses.fields(_Devices)), "--help"}
+    known = {"--resume", *(f"--{field.name}" for field in fields(_Devices)), "--help", "--help-all"}
     options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
     odd = [option for option in options if option not in known]
     if odd or not arguments[0].startswith("-"):
@@ -137,6 +155,83 @@ def _check_resume(arguments: list[str]) -> None:
             f"{(odd or arguments)[0]}: a resumed run keeps its own settings; leave it out, or start a new run without "
             "--resume."
         )
+
+
+def _new(arguments: list[str]) -> tuple[str, _Train]:
+    """Return the recipe and the options of a new run: the recipe's, then the file's, then those that are given."""
+    named = bool(arguments) and not arguments[0].startswith("-")
+    recipe: str | None = arguments[0] if named else None
+    words = arguments[named:]
+    file, defense = _value(words, "config"), _value(words, "defense")
+    from_file: Sequence[str] = ()
+    if file is not None:
+        recipe, config, from_file = _read_settings(Path(file), recipe)
+    else:
+        config = find(recipe or DEFAULT)()
+    recipe = recipe or DEFAULT
+    if defense is not None:
+        config = replace(config, defense=_other_defense(config.defense, defense))
+    options: dict[str, Any] = {"prog": f"nuat train {recipe}", "everyday": _EVERYDAY, "short": _SHORT}
+    try:
+        default = parse(_Train, from_file, default=_Train(config=config), **options)
+    except InputError as error:
+        raise InputError(f"{file}: {error}" if from_file else str(error)) from None
+    return recipe, parse(_Train, without(words, "config", "defense"), default=default, **options)
+
+
+def _value(words: Sequence[str], option: str) -> str | None:
+    """Return the value of an option, ``--name value`` or ``--name=value``. None: it is not given."""
+    for i, word in enumerate(words):
+        if word.startswith(f"--{option}="):
+            return word.partition("=")[2]
+        if word == f"--{option}":
+            if i + 1 == len(words):
+                raise InputError(f"--{option}: needs a value.")
+            return words[i + 1]
+    return None
+
+
+def _read_settings(file: Path, recipe: str | None) -> tuple[str | None, TrainConfig, list[str]]:
+    """Return the recipe, its settings, and the file's settings as options; of a run's config.json the first two.
+
+    Raises:
+        InputError: no such file, not TOML or JSON, or it names another recipe than the command line.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        values: Any = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise InputError(f"--config {file}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and TOMLDecodeError are ValueErrors
+        reason = str(error) or type(error).__name__
+        raise InputError(f"--config {file}: not {'TOML' if file.suffix == '.toml' else 'JSON'} ({reason}).") from None
+    if not isinstance(values, dict):
+        raise InputError(f'--config {file}: expected settings such as epochs = 10 or "optimizer.lr.peak" = 0.1.')
+    theirs = values.pop("recipe", None)
+    if theirs is not None and recipe is not None and theirs != recipe:
+        raise InputError(f"--config {file}: is of the recipe {theirs!r}, not {recipe!r}; leave one of them out.")
+    if "config" in values:  # what a run wrote
+        recipe, config = read_config(file, RECIPES)
+        return recipe, config, []
+    recipe = recipe if theirs is None else str(theirs)
+    defense = values.pop("defense", None) if isinstance(values.get("defense"), str) else None
+    config = find(recipe or DEFAULT)()
+    if defense is not None:
+        config = replace(config, defense=_other_defense(config.defense, defense))
+    names = [(f"--{name.replace('_', '-')}", value) for name, value in flat_items(values)]
+    return recipe, config, [f"{name}={as_word(value)}" for name, value in names]
+
+
+def _other_defense(before: Defense, name: str) -> Defense:
+    """Return the defense of that name, with the settings of ``before`` that both have."""
+    if name not in DEFENSES:
+        raise InputError(
+            f"--defense {name}: no such defense.{did_you_mean(name, DEFENSES)} Known: {', '.join(DEFENSES)}."
+        )
+    kind = DEFENSES[name]
+    ours = {field.name: field.type for field in fields(before)}
+    shared = [field.name for field in fields(kind) if field.init and ours.get(field.name) == field.type]
+    return kind(**{name: getattr(before, name) for name in shared})
 
 
 def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World) -> None:

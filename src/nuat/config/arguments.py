@@ -4,9 +4,10 @@ import contextlib
 import io
 import math
 import re
+import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -15,6 +16,31 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from nuat.errors import InputError
 
 T = TypeVar("T")
+
+_ELSEWHERE = {
+    "--learning-rate": "--lr",
+    "--lr0": "--lr",
+    "--epsilon": "--eps",
+    "--lambda": "--lam",
+    "--bs": "--batch-size",
+    "--batch": "--batch-size",
+    "--wd": "--optimizer.weight-decay",
+    "--weight-decay": "--optimizer.weight-decay",
+    "--opt": "--optimizer.name",
+    "--optimizer": "--optimizer.name",
+    "--arch": "--model",
+    "--dataset": "--data.name",
+    "--data": "--data.path",
+    "--data-dir": "--data.path",
+    "--imgsz": "--data.image-size",
+    "--img-size": "--data.image-size",
+    "--gpus": "--devices",
+    "--output": "--out",
+    "--output-dir": "--out",
+    "--pretrained": "--model.weights",
+    "--amp": "--precision",
+}
+"""Usual names of other tools to ours, for a hint."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
@@ -32,22 +58,46 @@ def parse_number(text: str) -> float:
     return number
 
 
-def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T:
+def parse(
+    kind: Callable[..., T],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    default: T | None = None,
+    everyday: Sequence[str] = (),
+    short: Mapping[str, str] | None = None,
+) -> T:
     """Return a ``kind`` (a dataclass) from ``arguments``. When asked for help, print it and raise SystemExit(0).
+
+    Args:
+        kind: dataclass of the options.
+        arguments: words of the command line.
+        prog: the command, for messages.
+        default: values of the options that are not given.
+        everyday: options that ``--help`` shows, in this order; ``--help-all`` shows the rest, too. Empty: all.
+        short: short name of an option to its full name, such as ``--lr``.
 
     Raises:
         InputError: a field is unknown, a value cannot be read, or the check of a setting refuses it.
     """
     given: Any = {} if default is None else {"default": default}
+    given |= {"registry": _registry(), "config": (tyro.conf.FlagConversionOff,)}
+    arguments = [_full(word, short or {}) for word in arguments]
+    wanted = {"-h", "--help", "--help-all"} & set(arguments)
+    if wanted:
+        from nuat.config.help_text import help_text  # only for those who ask
+
+        sys.stdout.write(
+            help_text(kind, prog, everyday=() if "--help-all" in wanted else everyday, short=short, **given)
+        )
+        raise SystemExit(0)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(  # type: ignore[no-any-return]
                 kind,
-                args=list(arguments),
+                args=arguments,
                 prog=prog,
-                registry=_registry(),
-                config=(tyro.conf.FlagConversionOff,),
                 **given,
             )
     except SystemExit as end:
@@ -55,8 +105,21 @@ def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, defaul
         if refused is not None:
             raise refused from None
         if end.code:
-            raise InputError(_one_line(complaint.getvalue(), prog)) from None
+            raise InputError(_one_line(complaint.getvalue(), f"{prog} --help{'-all' if everyday else ''}")) from None
         raise
+
+
+def as_word(value: Any) -> str:
+    """Return a value of a TOML or JSON file as the command line takes it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return ",".join(map(as_word, value)) if isinstance(value, list) else str(value)
+
+
+def _full(word: str, short: Mapping[str, str]) -> str:
+    """Return an argument with the full name of its option."""
+    name, equals, value = word.partition("=")
+    return short.get(name, name) + equals + value
 
 
 def without(arguments: list[str], *options: str) -> list[str]:
@@ -78,7 +141,7 @@ def _refusal(error: BaseException | None) -> InputError | None:
     return error
 
 
-def _one_line(box: str, prog: str) -> str:
+def _one_line(box: str, show: str) -> str:
     """Return the parser's framed message as one line: the fault, and the nearest option that it names."""
     lines = [line.strip("│╭╰╮╯ ") for line in box.splitlines()[1:]]  # the first is the title
     sections: list[list[str]] = [[]]
@@ -90,9 +153,11 @@ def _one_line(box: str, prog: str) -> str:
     sections = [section for section in sections if section]
     message = " ".join(sections[0])
     nearest = [line for section in sections[1:] for line in section if line.startswith("--")]
-    if nearest and message.startswith("Unrecognized"):
-        message += f". Did you mean {nearest[0].split()[0]}?"
-    return f"{message} ('{prog} --help' shows every setting)"
+    if message.startswith("Unrecognized"):
+        elsewhere = [_ELSEWHERE[word] for word in re.findall(r"--[\w-]+", message) if word in _ELSEWHERE]
+        meant = [*elsewhere, *(line.split()[0] for line in nearest)]
+        message += f". Did you mean {meant[0]}?" if meant else ""
+    return f"{message} ('{show}' shows every setting)"
 
 
 def _registry() -> ConstructorRegistry:

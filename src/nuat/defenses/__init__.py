@@ -18,8 +18,29 @@ from nuat.defenses.rfgsm_at import RFGSMAT
 from nuat.defenses.standard import Standard
 from nuat.defenses.trades import TRADES
 
+DEFENSES: dict[str, type[Defense]] = {
+    "standard": Standard,
+    "fgsm-at": FGSMAT,
+    "rfgsm-at": RFGSMAT,
+    "n-fgsm": NFGSM,
+    "fbf": FBF,
+    "free-at": FreeAT,
+    "fgsm-pgi": FGSMPGI,
+    "r-mgm": RMGM,
+    "gat": GAT,
+    "nuat": NuAT,
+    "nuat-h": NuATHybrid,
+    "nuat2": NuAT2,
+    "pgd-at": PGDAT,
+    "trades": TRADES,
+    "awp": AWP,
+    "trades-awp": TRADESAWP,
+}
+"""Name on the command line to defense."""
+
 __all__ = [
     "AWP",
+    "DEFENSES",
     "FBF",
     "FGSMAT",
     "FGSMPGI",

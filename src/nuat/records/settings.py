@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from nuat import hardware
 from nuat.config import DataConfig, TrainConfig
 from nuat.core.schedules import Schedule
-from nuat.defenses import Defense
+from nuat.defenses import DEFENSES, Defense
 from nuat.errors import InputError
 from nuat.files import write_text
 
@@ -42,7 +42,7 @@ def write_config(path: Path, config: TrainConfig, recipe: str) -> None:
 def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], TrainConfig]]) -> tuple[str, TrainConfig]:
     """Return the recipe and the settings that ``write_config`` wrote.
 
-    The recipe gives the classes (of the defense and the schedules), the file their fields.
+    The recipe gives the classes of the schedules, the file that of the defense and all fields.
 
     Raises:
         InputError: no such file, damaged, of an unknown recipe, or with fields that this version does not have.
@@ -133,7 +133,7 @@ def _complete(like: Any, values: Any) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    full = dict(values)
+    like, full = _of_class(like, values), dict(values)
     for field in dataclasses.fields(like):
         inner = getattr(like, field.name)
         if field.name not in full and field.default is not dataclasses.MISSING:
@@ -143,11 +143,21 @@ def _complete(like: Any, values: Any) -> Any:
     return full
 
 
+def _of_class(default: T, values: Any) -> T:
+    """Return ``default``, or a defense of the class that ``values`` name: a run may take another than its recipe's."""
+    kinds = {kind.__name__: kind for kind in DEFENSES.values()}
+    name = values.get("class") if isinstance(values, dict) else None
+    if not isinstance(default, Defense) or name == type(default).__name__ or name not in kinds:
+        return default
+    return typing.cast(T, kinds[name]())
+
+
 def from_json(default: T, values: dict[str, Any], where: str) -> T:
     """Return ``default`` (a settings object) with its fields set to ``values``, recursively.
 
     Fields that ``values`` lacks take their class's default: a file of an older version means just that.
     """
+    default = _of_class(default, values)
     values = _complete(default, values)
     names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
     if isinstance(values, dict) and "class" in values:

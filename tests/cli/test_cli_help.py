@@ -1,0 +1,52 @@
+"""Help: everyday options first, everything on request, defaults that say what happens."""
+
+import re
+
+import pytest
+from cli.cli_runs import CommandLine
+
+
+def options(text: str) -> list[str]:
+    return re.findall(r"^  (--[\w.-]+)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [("train", "quickstart"), ("plan", "quickstart")])
+def test_help_shows_everyday_options_and_help_all_the_rest(words: tuple[str, ...], nuat: CommandLine) -> None:
+    few, everything = nuat.done(*words, "--help").out, nuat.done(*words, "--help-all").out
+    assert 8 < len(options(few)) < 25 < len(options(everything))
+    assert set(options(few)) <= set(options(everything))
+    assert len(options(everything)) == len(set(options(everything)))
+    assert f"'nuat {' '.join(words)} --help-all' shows all {len(options(everything))} options." in few
+    assert options(few)[0] in ("--out", "--devices")
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "300"])
+def test_help_fits_the_terminal(columns: str, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for words in (("train", "--help-all"), ("evaluate", "--help"), ("predict", "--help"), ("campaign", "--help")):
+        assert max(map(len, nuat.done(*words).out.splitlines())) <= min(int(columns), 100)
+
+
+def test_a_default_of_none_says_what_it_means(nuat: CommandLine) -> None:
+    out = " ".join(nuat.done("train", "--help").out.split())
+    assert "(default: runs/<recipe>-<time> in the current folder)" in out
+    assert "(default: no average)" in out
+    predict = " ".join(nuat.done("predict", "--help").out.split())
+    assert "Radius of that attack, such as 8/255. (default: the one that the model was trained for)" in predict
+
+
+def test_short_names_stand_beside_the_full_ones(nuat: CommandLine) -> None:
+    out = nuat.done("train", "--help").out
+    for short, full in (("lr", "optimizer.lr.peak"), ("eps", "threat.eps"), ("lam", "defense.lam.peak")):
+        assert f"  --{full}, --{short} NUMBER" in out
+    assert "usage: nuat predict MODEL IMAGES... [OPTIONS]" in nuat.done("predict", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [("--learning-rate", "--lr"), ("--epsilon", "--eps"), ("--imgsz", "--data.image-size"), ("--gpus", "--devices")],
+)
+def test_the_usual_names_of_other_tools_get_a_hint(option: str, meant: str, nuat: CommandLine) -> None:
+    message = nuat.refused("train", option, "1")
+    assert f"Did you mean {meant}?" in message
+    assert "'nuat train quickstart --help-all' shows every setting" in message
