@@ -1,4 +1,4 @@
-"""NuAT in a training loop of your own: a defense turns a batch into a loss, the rest stays yours."""
+"""Use NuAT in a training loop of your own: the defense turns a batch into a loss, and the rest is yours."""
 
 import torch
 

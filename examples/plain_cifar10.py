@@ -1,10 +1,10 @@
-"""A stranger's model for nuat: the plain CIFAR-10 ResNet-18 that the AutoAttack package carries among its examples.
+"""Evaluate somebody else's model: the plain CIFAR-10 ResNet-18 among the examples of the AutoAttack package.
 
     nuat evaluate examples/plain_cifar10.py:make --data.path cifar10.npz --eps 8/255
     nuat analyse confusion examples/plain_cifar10.py:make --data.path cifar10.npz --eps 8/255
 
-It needs the package's examples, which ``pip install 'nuat[autoattack]'`` brings. It is the kind of model that section
-5.1 of the paper looks at: trained without a defense.
+``pip install 'nuat[autoattack]'`` brings the examples. Section 5.1 of the paper examines such a model: it was trained
+without a defense.
 """
 
 import importlib.util
