@@ -274,7 +274,7 @@ def shaped(*changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "shape", [shaped(5, 1, 4, 9, 2), shaped(7, 3, 5, 4, 2), shaped(7, 1, 6, 6, 1000), shaped(5, 3, 8, 5, 1000)]
 )
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
 def test_channels_classes_and_label_types(shape: dict[str, int], dtype: torch.dtype) -> None:
     """Batches of three divide neither 5 nor 7; labels of any type give what int64 gives."""
     model = network(shape["channels"], shape["classes"], "ours")
