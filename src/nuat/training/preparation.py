@@ -19,7 +19,7 @@ from nuat.training import compiling, initial_weights
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What a run trains on and what it trains, both on its device."""
+    """Images and network of a run, both on its device."""
 
     dataset: Dataset
     """Images and their split."""
