@@ -147,3 +147,26 @@ def test_a_module_of_ones_own_stays_what_it_is(tmp_path: Path) -> None:
     own = torch.nn.Linear(2, 3)
     torch.save(own.state_dict(), tmp_path / "own.pt")
     assert nuat.load(tmp_path / "own.pt", model=own) is own
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "PA", "RGBa", "La"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_pixels_are_shown_on_white(mode: str, channels: int) -> None:
+    clear = Image.new(mode, (8, 8))
+    assert bool((model(channels=channels).transform(clear) == 1.0).all())
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_without_a_range_are_refused(mode: str) -> None:
+    with pytest.raises(InputError, match=f"Pillow's mode {mode}, which has no fixed range"):
+        model().transform(Image.new(mode, (8, 8)))
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_16_bits_are_scaled_and_12_bits_in_16_are_said(dtype: str) -> None:
+    values = np.full((8, 8), 60_000)
+    bright = Image.frombytes("I;16B" if dtype == ">u2" else "I;16", (8, 8), values.astype(dtype).tobytes())
+    assert bool((model(channels=1).transform(bright) == np.float32(233 / 255)).all())
+    dark = Image.fromarray(np.full((8, 8), 4000, np.uint16))
+    with pytest.warns(RuntimeWarning, match="no value above 4000: if it holds 12 bits"):
+        model(channels=1).transform(dark)

@@ -41,6 +41,8 @@ _UNREADABLE = (
 )
 _GREY = ("1", "L", "LA")
 _MAX_16_BIT = 65535
+TOO_DARK = 2**14 - 1
+"""Images of 16 bits per pixel without a larger value probably hold 14 bits or fewer, not scaled up."""
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # its values for a camera turned by 90 degrees
 _SHRINKABLE = ("JPEG", "MPO")

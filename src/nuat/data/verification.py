@@ -27,8 +27,6 @@ OnBad = Literal["refuse", "skip"]
 _CHUNK = 256  # images read ahead, which bounds memory and the wait after an error
 _MANY = 1000  # images that take long enough for a bar
 _NAMED = 3
-_TOO_DARK = 2**14 - 1
-"""Images of 16 bits per pixel of which none holds a larger value are taken for 14 bits or fewer, not scaled up."""
 KEPT_NAMES = 20
 """Largest number of left-out files that a record names."""
 
@@ -163,7 +161,7 @@ def conversion_notes(parts: Parts, largest: NDArray[np.int32], transparent: NDAr
     if len(deep):
         most = int(largest.max())
         names = first_names(parts.names(deep[:_NAMED].tolist()), len(deep))
-        if most <= _TOO_DARK:
+        if most <= decoding.TOO_DARK:
             raise InputError(
                 f"{parts.description}: {len(deep)} images have 16 bits per pixel, but no value above {most}, so they "
                 f"hold about {most.bit_length()} bits and would be nearly black ({names}); scale their values to "

@@ -1,7 +1,7 @@
-"""A stranger's model: ``file.py:function``, where the function returns a ``torch.nn.Module``.
+"""Models from elsewhere: ``file.py:function``, where the function returns a ``torch.nn.Module``.
 
-The file runs as a program of its own would, with its folder importable while it loads. Code is run only when a user
-names it so; loading weights runs none.
+The file runs as a program would, with its folder importable while it loads. Code runs only if the user names a function
+in this way; loading weights runs none.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ def load(text: str, device: torch.device) -> nn.Module:
     """Return the module that ``file.py:function`` makes, in evaluation mode, on ``device``.
 
     Raises:
-        InputError: no such file or function, an error while it runs, or something else than a module.
+        InputError: there is no such file or function, it fails, or returns something other than a module.
     """
     file, _, function = text.rpartition(":")
     path = Path(file)
@@ -37,8 +37,8 @@ def load(text: str, device: torch.device) -> nn.Module:
         raise InputError(f"{path}: has no function {function!r}.{did_you_mean(function, known)}")
     try:
         model = make()
-    except (Exception, SystemExit) as error:  # a file may end the program for a package that it misses
-        raise InputError(f"{text} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # a file may call sys.exit, such as for a missing package
+        raise InputError(f"{text} failed: {_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{text} returned a {type(model).__name__}; expected a torch.nn.Module that returns logits.")
     return model.to(device).eval()
@@ -57,7 +57,12 @@ def _run(path: Path) -> dict[str, object]:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise InputError(f"{path} failed while it was imported: {type(error).__name__}: {error}") from error
+        raise InputError(f"{path} failed while it was imported: {_line(error)}") from error
     finally:
         sys.path.remove(folder)
     return vars(module)
+
+
+def _line(error: BaseException) -> str:
+    """Return an error's type and message in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

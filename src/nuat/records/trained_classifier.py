@@ -1,6 +1,7 @@
 """A trained model with what its use needs: the names of its classes, its preprocessing, its predictions."""
 
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nuat.attacks import eval_mode
-from nuat.data.decoding import decode
-from nuat.errors import InputError
+from nuat.data.decoding import TOO_DARK, decode, decode_and_tell
+from nuat.errors import InputError, printable
 from nuat.models import Classifier
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class TrainedClassifier(Classifier):
     def transform(self, image: Picture) -> Tensor:
         """Prepare an image as the evaluation after training did.
 
-        The shorter side is resized (bicubic, antialiased) and the centre cut out; the camera's orientation is applied.
+        The shorter side is resized (bicubic, antialiased) and the centre cut out. The camera's orientation is applied,
+        and transparent pixels are shown on white.
 
         Args:
             image: image of any size.
@@ -86,7 +88,16 @@ class TrainedClassifier(Classifier):
         if self.info.channels == 1:
             content = _grey(content, name)
         height, width = self.info.image_size
-        pixels = decode(content, name, height if height == width else None, self.info.resize)
+        pixels, conversion = decode_and_tell(content, name, height if height == width else None, self.info.resize)
+        if 0 < conversion.largest <= TOO_DARK:
+            warnings.warn(
+                printable(
+                    f"{name} has 16 bits per pixel, but no value above {conversion.largest}: if it holds "
+                    f"{conversion.largest.bit_length()} bits, scale its values to 0..65535"
+                ),
+                RuntimeWarning,
+                stacklevel=2,
+            )
         if pixels.shape[1:] != (height, width):
             raise InputError(
                 f"{name} has {pixels.shape[1]} x {pixels.shape[2]} pixels (height, width); the model takes {height} x "
@@ -169,8 +180,12 @@ def _encoded(image: Picture) -> tuple[bytes, str]:
 def _png(image: Image.Image) -> bytes:
     """Return an image as the bytes of a file without loss, the right way up."""
     image = ImageOps.exif_transpose(image)
-    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        image = image.convert("RGB")
+    if image.mode in ("I", "F"):  # a conversion would clip them at 255
+        raise InputError(f"an image has Pillow's mode {image.mode}, which has no fixed range; give 8 or 16 bits.")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
+    elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        image = image.convert({"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}.get(image.mode, "RGB"))
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=0)
     return file.getvalue()

@@ -21,7 +21,7 @@ def data_uri(path: Path, most: int) -> tuple[str, int, int] | None:
     if most < _LEAST:
         return None
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=["PNG"]) as file:
             picture = file.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
         return None
