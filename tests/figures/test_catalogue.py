@@ -52,6 +52,7 @@ def test_no_text_leaves_the_figure(kind: str) -> None:
             assert box.y1 <= edge.height + 1, text
 
 
+@pytest.mark.slow
 def test_matplotlib_is_not_imported_before_a_figure_is_drawn() -> None:
     code = "import nuat.commands.analyse, sys; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -93,6 +93,7 @@ def hold(path: Path, ready: Event) -> None:
         time.sleep(600)
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_process_keeps_nobody_out(images: Path, tmp_path: Path) -> None:
     config, out = small_config(images), tmp_path / "run"
     with pytest.raises(PowerCut):
