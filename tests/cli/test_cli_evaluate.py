@@ -346,7 +346,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     return found
 
 
-LOOK = 8  # passes of the inspection: two alike, four parts, a gradient; and whether there is one
+LOOK = 9  # passes of the inspection: two alike, one between pixels, four parts, a gradient; and whether there is one
 WHOLE = 1 + LOOK + 3 * (1 + 3 + 4)  # the check of the logits; in three batches clean, pgd-2 and gama-2
 
 
