@@ -56,6 +56,8 @@ _SYSTEM_ERRORS = {
     errno.ENOENT: "no such file or folder; if it was there before, it was removed while nuat ran.",
     errno.EISDIR: "is a folder; give a file.",
     errno.ENOTDIR: "is not a folder, or lies below a file; give another path.",
+    errno.ENAMETOOLONG: "the name is too long; give a shorter path.",
+    errno.ELOOP: "links lead in a circle; give another path.",
     errno.EMFILE: "too many open files; raise the limit with ulimit -n.",
     errno.EIO: "the disk could not be read or written; check it and repeat the command.",
 }

@@ -135,6 +135,8 @@ def test_files_that_are_no_images_are_named_and_the_rest_is_answered(
         (("quickstrt", "photos"), "quickstrt: no such run or weights file. Did you mean 'quickstart'?"),
         (("quickstart",), "give the images, too: nuat predict RUN IMAGES...."),
         (("quickstart", "nowhere"), "nowhere: no such file or folder"),
+        (("quickstart", "/dev/null"), "/dev/null: no such file or folder"),
+        (("quickstart", "x" * 300), "the name is too long"),
         (("quickstart", "empty"), "empty: no files in this folder"),
         (("quickstart", "empty/.hidden"), "none of the images can be read"),
         (("quickstart", "photos", "--top", "0"), "--top 0: expected at least 1."),

@@ -145,7 +145,8 @@ def _files(named: Sequence[Path]) -> Iterator[Path]:
                 raise InputError(f"{path}: no files in this folder.")
             yield from seen
         else:
-            matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute, too
+            names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - patterns of absolute paths, too
+            matches = [match for match in sorted(map(Path, names)) if match.is_file() or match.is_dir()]
             if not matches:
                 raise InputError(f"{path}: no such file or folder, and no file matches it as a pattern.")
             yield from _files(matches)

@@ -31,6 +31,7 @@ from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import checkpoints, environment
 from nuat.records.folder import RunFolder
+from nuat.records.runs import read_metrics
 from nuat.records.settings import flat_items, read_config
 from nuat.report.tables import evaluation_table
 from nuat.training.monitors import RunStopped
@@ -273,7 +274,7 @@ def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: C
         return
     found.save(folder.evaluation)
     console.print(evaluation_table(found))
-    training_curves.save(folder.read_metrics(), folder.curves)
+    training_curves.save(read_metrics(folder.metrics), folder.curves)
     model = checkpoints.load(folder.best, device=hardware.resolve(config.device, world.gpu))
     adversarial_examples.save(model, dataset.test, dataset.classes, config.threat, folder.examples)
     reporter.message(f"weights: {folder.best}")

@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         values = json.loads(path.read_text())
         recipe, fields = values["recipe"], values["config"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):  # not UTF-8 and not JSON are ValueErrors
         raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
     if not isinstance(recipe, str) or not isinstance(fields, dict):
         raise InputError(f"{path}: damaged; it does not hold the settings of a run.")
