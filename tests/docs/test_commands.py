@@ -30,10 +30,12 @@ SHOWN = [(str(page.relative_to(ROOT)), " ".join(words), words) for page in PAGES
 
 @functools.cache
 def help_of(*words: str) -> str:
-    """Return what ``nuat WORDS --help`` prints."""
+    """Return what ``nuat WORDS --help`` prints, or ``--help-all`` where that shows more."""
     text = io.StringIO()
     with redirect_stdout(text):
         assert cli.main([*words, "--help"]) == 0, words
+        if "--help-all" in text.getvalue():
+            assert cli.main([*words, "--help-all"]) == 0, words
     return text.getvalue()
 
 
@@ -59,7 +61,7 @@ def test_a_command_and_its_options_exist(page: str, line: str, words: list[str])
     assert f"\n  {words[0]} " in help_of()
     known = options_of(words)
     for word in words[1:]:
-        if word.startswith("--") and word not in ("--help", "--model"):
+        if word.startswith("--") and word != "--help":
             option = word.partition("=")[0]
             assert re.search(rf"{re.escape(option)}(?![\w.-])", known), f"nuat {words[0]} has no {option}"
 

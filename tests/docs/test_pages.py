@@ -8,6 +8,7 @@ from test_architecture import FLOORS
 
 from nuat.attacks.catalogue import SUITES
 from nuat.campaign import built_in, load
+from nuat.defenses import DEFENSES
 from nuat.figures.catalogue import FIGURES
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,8 @@ def test_the_architecture_lists_every_room_in_the_order_of_the_floors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "names"), [("compare.md", built_in()), ("evaluate.md", SUITES), ("reports.md", FIGURES)]
+    ("page", "names"),
+    [("compare.md", {**built_in(), **DEFENSES}), ("evaluate.md", SUITES), ("reports.md", FIGURES)],
 )
 def test_a_table_has_a_row_for_every_name(page: str, names: dict[str, object]) -> None:
     rows = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
