@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nuat import campaign
 from nuat.config import DataConfig
 from nuat.data import SETS, ImageSet, check_name, load
 from nuat.data.images import UnsplitData
@@ -42,11 +43,25 @@ def test_a_new_row_is_read_planned_and_called_by_its_title(monkeypatch):
     ("name", "words"),
     [("cifra10", ("Did you mean 'cifar10'?", "mnist-sample")), ("imagenet", ("ImageNet", "--data.path"))],
 )
-def test_a_name_without_a_reader_is_refused_everywhere(name, words):
-    for call in (check_name, lambda name: load(DataConfig(name=name)), plan_for):
+def test_a_name_without_a_reader_is_refused_everywhere(name, words, tmp_path):
+    def campaign_of(name: str) -> None:
+        (tmp_path / "c.toml").write_text(f'[set]\n"data.name" = "{name}"\n{CAMPAIGN}')
+        campaign.load(str(tmp_path / "c.toml"))
+
+    for call in (check_name, lambda name: load(DataConfig(name=name)), plan_for, campaign_of):
         with pytest.raises(InputError) as caught:
             call(name)
         assert all(word in str(caught.value) for word in ("data.name=", *words))
+
+
+CAMPAIGN = """
+[[suite]]
+name = "main"
+attacks = ["clean"]
+
+[[row]]
+recipe = "quickstart"
+"""
 
 
 def plan_for(name: str) -> None:

@@ -186,7 +186,10 @@ def test_a_shard_with_a_huge_number_is_refused_at_once(number):
     assert f"is missing (and {number - 1} more) of {number + 1}" in message
 
 
-@pytest.mark.parametrize("header", [{"size": str(10**30)}, {"size": "1" * 5000}, {"size": "x"}, {"mtime": "nan"}])
+HEADERS = [{"size": size} for size in (str(10**30), "1" * 5000, "x", "-5", "-1024", "-1536")]
+
+
+@pytest.mark.parametrize("header", [*HEADERS, {"mtime": "nan"}])
 def test_pax_headers_that_cannot_be_are_one_line(tree, cache, header):
     bad = tree / "train" / "set-000003.tar"
     with tarfile.open(bad, "w", format=tarfile.PAX_FORMAT) as tar:

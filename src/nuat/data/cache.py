@@ -29,7 +29,7 @@ def cache_key(kind: str, settings: str, parts: Sequence[Samples]) -> str:
 
 
 def read_cache(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Return the arrays that ``write_cache`` kept, or None where there is no whole file of them."""
+    """Return the arrays that ``write_cache`` kept, or None if there is no whole file of them."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -51,7 +51,7 @@ _PHOTOMETRIC, _MAX_SAMPLE = 262, 281  # TIFF tags
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a file lost on its way to 8 bits without transparency."""
+    """Loss of a file on its way to 8 bits without transparency."""
 
     largest: int = -1
     """Largest value of a file of 16 bits per pixel, in 0..65535; -1: the file has another depth."""
@@ -112,7 +112,7 @@ def check(content: bytes, name: str) -> tuple[bool, Conversion]:
 
 @contextlib.contextmanager
 def opened(content: bytes, name: str) -> Iterator[Image.Image]:
-    """Open an image for the block, without decoding it; what may fail on a damaged file belongs into the block.
+    """Open an image for the block, without decoding it; calls that may fail on a damaged file belong in the block.
 
     Raises:
         InputError: the file is not an image, or is damaged.

@@ -145,7 +145,7 @@ class UnsplitData:
     classes: tuple[str, ...]
     """Name of each class, in the order of the labels."""
     description: str
-    """Where the images come from, for people."""
+    """Source of the images, for messages."""
     validation: Images | None = None
     """The set's own validation part. None: it has none."""
     held_out: Callable[[Tensor], ImageSet] | None = None
@@ -180,7 +180,7 @@ class Dataset:
     classes: tuple[str, ...]
     """Name of each class, in the order of the labels."""
     source: str
-    """Where the images come from, for people."""
+    """Source of the images, for messages."""
     validation_indices: Tensor
     """int64 [len(validation)], sorted, on the CPU: positions of the validation images in the set's own validation part,
     or, if it has none, in its training part."""

@@ -184,7 +184,7 @@ class Parts:
     classes: tuple[str, ...]
     """Name of each class, in the order of the labels."""
     description: str
-    """Where the images come from, for people."""
+    """Source of the images, for messages."""
     kind: str
     """Kind of source, with the version of its reader; part of every cache key."""
     notes: tuple[str, ...] = ()

@@ -189,7 +189,7 @@ def _part(root: Path, shards: tuple[str, ...], cache: Path, passed: PassedOver) 
 
 
 def _known_index(path: Path, shards: int) -> dict[str, NDArray[Any]] | None:
-    """Return the index made before, or None where there is no whole file of it (it is then made again)."""
+    """Return the index that the cache holds, or None if it has no whole file of it."""
     found = read_cache(path)
     others = {f"other_{name}" for name in ("kinds", "counts", "first")}
     if found is None or found.keys() != _arrays([], []).keys() | others:
@@ -237,6 +237,8 @@ def _samples(path: Path, shard: str, passed: PassedOver) -> list[_Sample]:
                 folder, base = os.path.split(member.name)
                 stem, dot, suffix = base.partition(".")
                 suffix = (dot + suffix).lower()
+                if member.size < 0:  # the next member would be looked for before this one, for ever
+                    raise InputError(f"{path}: {member.name} has a negative size; write the shard again.")
                 if member.isdir() or base.startswith("."):
                     continue
                 if not member.isreg() or member.issparse() or suffix not in (*SUFFIXES, ".cls"):
@@ -251,15 +253,11 @@ def _samples(path: Path, shard: str, passed: PassedOver) -> list[_Sample]:
                     if label is not None:
                         raise InputError(f"{path}: sample {stem} has two classes; remove one.")
                     file.seek(member.offset_data)
-                    label = _label(path, member.name, file.read(max(0, min(member.size, 64))))
+                    label = _label(path, member.name, file.read(min(member.size, 64)))
                 else:
                     if image is not None:
                         raise InputError(f"{path}: sample {stem} has two images; remove one.")
                     image = (member.name, member.offset_data, member.size)
-            size = path.stat().st_size
-            beyond = next((name for name, start, length, _ in found if length < 0 or start + length > size), None)
-            if beyond is not None:
-                raise InputError(f"{path}: {beyond} does not lie within the file; write the shard again.")
             _check_end(path, file, tar.offset)
         _finish(path, key, image, label, found)
     except InputError:

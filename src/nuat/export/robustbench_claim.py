@@ -89,7 +89,7 @@ def make_claim(trained: TrainedModel, dataset: str, chosen: Path | None) -> Clai
     if not usable:
         held = ", ".join(sorted({r.name for e in found.values() for r in e.results})) or "no evaluation"
         raise InputError(
-            "RobustBench ranks by AutoAttack v2 beside clean accuracy, both of one Linf evaluation; "
+            "RobustBench ranks by AutoAttack v2 and clean accuracy, both of one Linf evaluation; "
             f"{chosen or folder} holds {held}. Run: {_command(trained.weights)}"
         )
     eps, whole = LEADERBOARDS.get(dataset, (trained.info.threat.eps, None))
@@ -131,7 +131,7 @@ def _with_clean(
 
 
 def _of_one_set(a: Evaluation, b: Evaluation, test: Images | None) -> bool:
-    """Return whether two evaluations are of one test set, as far as their digests tell."""
+    """Return whether two evaluations are of one test set, judging by their digests."""
     if a.images is None or b.images is None:
         return False  # format 1 has no digest
     if torch.equal(a.indices, b.indices):

@@ -1,4 +1,4 @@
-"""Per-channel normalisation as a layer, so that attacks and eps stay in pixels of [0, 1]."""
+"""Normalisation per channel as a layer: attacks and eps stay in pixels of [0, 1]."""
 
 import math
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ from nuat.models.resnet import BLOCKS
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net")
 _AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
-"""Keys of a weight average beside the weights as trained."""
+"""Keys of a weight average in a checkpoint."""
 _UNKNOWN = "no network of nuat.models"
 _WRAPPER = re.compile(r"(^|\.)(?:(?:module|_orig_mod)\.)+")
 """Names that DataParallel and torch.compile put before those of the module that they wrap, anywhere."""
@@ -34,7 +34,7 @@ class _SameNameError(InputError):
     """Two names that become one in a spelling."""
 
     of_weights = False
-    """Whether they are the weights', not the model's."""
+    """Whether the names are those of the weights, not of the model."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Match:
     kept: tuple[str, ...]
     """Names of the model that keep their values."""
     faults: str
-    """What does not fit, for the error; empty: nothing."""
+    """Names that do not fit, for the error. Empty: everything fits."""
 
 
 def load_usual_names(
@@ -112,7 +112,7 @@ def load_usual_names(
         found.append((state, match))
     if clash is not None:
         raise clash
-    # the most rewritten spelling of all names is that of the fewest faults
+    # the last spelling of all names has the fewest faults
     state, match = next(one for one in reversed(found) if one[0] is given)
     raise InputError(f"the weights do not fit the model; {match.faults} {_advice(own, given)}")
 

@@ -206,14 +206,16 @@ def _build(info: WeightsInfo, path: Path) -> TrainedClassifier:
 
 
 def weights_file(path: Path) -> Path:
-    """Return the file of weights that ``path`` means: itself, the best weights of a run's folder, or named weights."""
+    """Return the weights file that ``path`` means: itself, the best weights of a run's folder, or named weights."""
     if is_named(str(path)):
         path = fetch(str(path))
     try:
         if path.is_dir():
             file = path / "best.safetensors"
             if not file.is_file():
-                raise InputError(f"{path}: no best.safetensors in this folder, so it is no run that got past an epoch.")
+                raise InputError(
+                    f"{path}: no best.safetensors in this folder, so it is not a run that finished an epoch."
+                )
             return file
         if path.is_file():
             return path
@@ -245,7 +247,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         try:
             torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
         except RuntimeError as error:
-            # where the file fails (a full disk), torch fails once more on closing its archive and hides the cause
+            # if the file fails (a full disk), torch fails again on closing its archive and hides the cause
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -255,7 +257,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a full state on the CPU.
 
     Raises:
-        InputError: no such file, a truncated or hostile file, one of another format.
+        InputError: there is no such file, it is damaged or hostile, or of another format.
     """
     state = read_torch(path)
     if state.get("format") != CHECKPOINT_FORMAT:
@@ -264,7 +266,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_checkpoint(values: Mapping[str, Any]) -> bool:
-    """Return whether these are the values of a ``save_checkpoint``."""
+    """Return whether these are the values of a file of ``save_checkpoint``."""
     return {"format", "model", "optimizer", "defense", "metrics_bytes"} <= values.keys()
 
 
