@@ -58,6 +58,13 @@ def test_classes_in_another_order_are_found_and_the_map_that_is_named_mends_it(o
     assert mended.verdicts == plain(classes).verdicts
 
 
+def test_the_inspection_looks_at_every_class() -> None:
+    """Images that come sorted by class, as from folders."""
+    images = bars(400)
+    order = images.labels.argsort(stable=True)
+    assert "--class-map 2,0,3,1" in library(Reordered((2, 0, 3, 1)), images.select(order), ("clean",)).said
+
+
 def test_every_way_takes_the_map(three_ways: ThreeWays) -> None:
     order, images = (2, 0, 3, 1), bars(80)
     for outcome in three_ways(Reordered(order), images):

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from evaluation_models import tiny_case
+from evaluation_models import THREAT, tiny_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strangers.three_ways import Theirs, ThreeWays, alike, broken, case, library
 from torch import Tensor, nn
 
+import nuat
 from nuat.data import ImageSet
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float64]
@@ -189,10 +190,6 @@ def test_models_that_refuse_hooks_are_evaluated_and_their_passes_counted(make: A
     alike(three_ways(model), broken())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from evaluation_models import THREAT
-
-        import nuat
-
         counts = [
             [(r.forwards, r.backwards) for r in nuat.evaluate(m, case(), ("clean", "pgd-3"), threat=THREAT).results]
             for m in (make(), network())
