@@ -293,6 +293,20 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         AutoAttack(Linear(), eps=EPS)
 
 
+def test_pixels_that_the_package_leaves_as_nan_are_those_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Package:
+        def run_standard_evaluation(self, x: Tensor, y: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+            moved = (x + 0.05).clamp(max=1.0)
+            moved[0, :, 0] = float("nan")
+            return moved, y
+
+    monkeypatch.setattr(AutoAttack, "_configured", lambda *arguments: Package())
+    model, x = TinyConv(3, 4), images(2)
+    x_adv = AutoAttack(model, eps=0.1)(x, torch.tensor([0, 1]))
+    assert torch.equal(x_adv[0, :, 0], x[0, :, 0])
+    assert torch.equal(x_adv[1], (x[1] + 0.05).clamp(max=1.0))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -13,7 +13,10 @@ from strangers.three_ways import ThreeWays, library
 from torch import Tensor, nn
 
 from nuat.cli import main
+from nuat.config import ModelConfig
 from nuat.data import ImageSet
+from nuat.models import build
+from nuat.models.folding import folded
 
 ORDER = "labels and predictions match nearly one to one, but in another order"
 
@@ -56,6 +59,21 @@ def test_classes_in_another_order_are_found_and_the_map_that_is_named_mends_it(o
     mended = library(Reordered(order), images, class_map=order)
     assert mended.said == ""
     assert mended.verdicts == plain(classes).verdicts
+
+
+def test_the_map_also_holds_for_the_folded_copy_that_attacks_search_on() -> None:
+    torch.manual_seed(1)
+    model = build(ModelConfig(name="resnet18", width=4), channels=1, classes=4, image_size=(8, 8)).eval()
+    images = bars(40)
+    with torch.no_grad():
+        labels = model(images.images / 255).argmax(dim=1)
+    order = torch.tensor([2, 0, 3, 1])
+    renamed = order.argsort()[labels]  # the class whose logit is the label
+    attacks, most = ("clean", "pgd-5", "gama-5"), {"inspected": True}
+    plain = library(model, ImageSet(images.images, labels), attacks, **most)
+    mapped = library(model, ImageSet(images.images, renamed), attacks, class_map=order.tolist(), **most)
+    assert folded(model, images.images / 255, labels) is not model
+    assert mapped.verdicts == plain.verdicts
 
 
 def test_the_inspection_looks_at_every_class() -> None:

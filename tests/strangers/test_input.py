@@ -73,6 +73,14 @@ def test_a_model_that_writes_into_its_input_gets_the_verdicts_of_its_cloning_twi
     assert found.accuracy("pgd-5") < 0.5 < 0.6 < found.accuracy("clean")
 
 
+@pytest.mark.parametrize("run", [rounds, shifts_data, blanks_afterwards])
+def test_a_surrogate_that_writes_into_its_input_is_its_cloning_twin(run: Run) -> None:
+    attacked = Theirs(lambda model, x: model(x))
+    found, twin = (library(attacked, attacks=("clean", "transfer"), surrogate=Theirs(r)) for r in (run, cloning(run)))
+    assert found.verdicts == twin.verdicts
+    assert found.accuracy("transfer") < found.accuracy("clean")
+
+
 @settings(max_examples=10)
 @given(st.lists(st.sampled_from(WRITERS), min_size=1, max_size=3), st.integers(5, 60))
 def test_so_do_models_that_write_in_several_ways(runs: list[Run], batch_size: int) -> None:

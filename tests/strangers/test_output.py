@@ -111,6 +111,11 @@ def test_a_gradient_that_is_not_finite_is_0_and_the_attack_goes_on(three_ways: T
     assert "infinite or NaN" not in expected.said
 
 
+def test_it_is_said_of_a_model_that_the_caller_vouches_for_too() -> None:
+    found = library(Theirs(lambda m, x: m(x**0.5)), dark_case(), inspected=True)
+    assert "the gradient in the image was infinite or NaN in" in found.said
+
+
 class Graphless(nn.Module):
     """Computes without a graph, as models in other frameworks do."""
 
