@@ -14,10 +14,10 @@ from nuat.config import ThreatConfig
 from nuat.core.threat import Norm, threat
 from nuat.data import to_float
 from nuat.diagnostics import Gap, Status, Verdict, strength
-from nuat.diagnostics.curve import judge_curve, judge_unbounded, unbounded
+from nuat.diagnostics.accuracy_by_eps import judge_curve, judge_unbounded, unbounded
+from nuat.diagnostics.applicable_checks import stand_ins
 from nuat.diagnostics.gradients import judge_gradients, judge_linearity
 from nuat.diagnostics.modes import changed_by_draws, judge_modes, judge_randomness
-from nuat.diagnostics.plan import stand_ins
 
 N = 3000
 

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from diagnostics.masked_models import Bars, bars
 from hypothesis import given
 from hypothesis import strategies as st
 from strangers.three_ways import Theirs, ThreeWays, case, library
 from torch import Tensor, nn
 from torch.nn import functional
+
+from nuat.evaluation.inspection import inspect
 
 RANDOM = "the model is random in evaluation mode"
 BATCH = "change with the other images of their batch"
@@ -68,8 +71,17 @@ def test_little_randomness_is_seen_too(size: float, kind: str) -> None:
 
 def test_the_inspection_leaves_the_generator_as_it_was() -> None:
     before = torch.random.get_rng_state()
-    library(Theirs(lambda model, x: model(x)), attacks=("clean",))
+    assert RANDOM in " ".join(inspect(Theirs(noisy), case()))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_noise_that_larger_pixels_would_drown_is_no_reason_to_scale_them() -> None:
+    noisy_bars = Theirs(lambda model, x: model(x + 2.0 * torch.randn_like(x)), Bars())
+    said = library(noisy_bars, bars(80), ("clean",)).said
+    assert RANDOM in said
+    assert "adapt" not in said
+    exact = Theirs(lambda model, x: model(255 * x + 2.0 * torch.randn_like(x)), Bars())
+    assert library(exact, bars(80), ("clean",)).accuracy("clean") == 1.0
 
 
 @pytest.mark.parametrize("batch_size", [7, 60])

@@ -12,10 +12,10 @@ from nuat.attacks import eval_mode
 from nuat.config import ThreatConfig
 from nuat.core.threat import threat as ball_of
 from nuat.data import Images, to_float
-from nuat.diagnostics import curve, gradients, modes, strength, substitute
-from nuat.diagnostics.plan import plan
+from nuat.diagnostics import accuracy_by_eps, gradients, modes, strength, substitute
+from nuat.diagnostics.applicable_checks import applicable_checks
 from nuat.diagnostics.ranking import Comparison
-from nuat.diagnostics.transfer import Surrogate, Transferred, check_surrogate, transferred
+from nuat.diagnostics.surrogate import Surrogate, Transferred, check_surrogate, transferred
 from nuat.diagnostics.verdict import Status, Verdict
 from nuat.evaluation.evaluate import check_arguments, evaluate
 from nuat.evaluation.guarded_model import ClimbableModel, GuardedModel, guarded
@@ -89,7 +89,7 @@ def examine(
     """
     check_arguments(model, images)
     guard = guarded(model, class_map)
-    largest = curve.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))
+    largest = accuracy_by_eps.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))
 
     def attack(names: tuple[str, ...], radius: float, start: int) -> Evaluation:
         # PGD must be able to cross the ball several times, whatever its radius
@@ -121,7 +121,7 @@ def examine(
         if surrogate is not None:
             check_surrogate(surrogate, x[:2], classes)
         # a missing extra is reported before hours pass
-        asked = plan(guard, threat, classes=classes, image_size=(x.shape[2], x.shape[3]))
+        asked = applicable_checks(guard, threat, classes=classes, image_size=(x.shape[2], x.shape[3]))
         local, changes = _local(guard, x, y, threat, seed)
         if surrogate is None:
             surrogate = substitute.learn(guard, training, threat=threat, classes=classes, seed=seed, progress=progress)
@@ -132,7 +132,7 @@ def examine(
             )
     radii = {
         factor * threat.eps: attack(pgd, factor * threat.eps, seed).worst_case
-        for factor in curve.FACTORS
+        for factor in accuracy_by_eps.FACTORS
         if factor != 1.0 and factor * threat.eps < largest
     }
     starts = [attack(pgd, threat.eps, seed + 1 + i).worst_case for i in range(_STARTS - 1)]
@@ -146,8 +146,8 @@ def examine(
     verdicts = (
         *local,
         *(_judge(comparison, flags, carried, changes) for comparison in asked.comparisons),
-        curve.judge_curve(radii),
-        curve.judge_unbounded(unbounded.worst_case, largest),
+        accuracy_by_eps.judge_curve(radii),
+        accuracy_by_eps.judge_unbounded(unbounded.worst_case, largest),
     )
     return Examination(verdicts, found, asked.left_out)
 

@@ -23,7 +23,7 @@ from nuat.core.losses import cross_entropy, cross_entropy_sum
 from nuat.core.threat import Threat
 from nuat.core.threat import threat as ball_of
 from nuat.data import Images, class_balanced, to_float
-from nuat.diagnostics.transfer import Surrogate
+from nuat.diagnostics.surrogate import Surrogate
 from nuat.evaluation.job_runner import Progress
 from nuat.models import build
 

@@ -11,7 +11,7 @@ from nuat.attacks import MIFGSM, PGD
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, to_float
 from nuat.diagnostics import Status, Surrogate, Verdict, substitute
-from nuat.diagnostics.transfer import Transferred, check_surrogate, transferred
+from nuat.diagnostics.surrogate import Transferred, check_surrogate, transferred
 from nuat.errors import InputError
 
 IMAGES = bars(120)

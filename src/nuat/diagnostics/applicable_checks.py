@@ -1,4 +1,4 @@
-"""Plan of an examination: the attacks and checks that are defined for a norm and a number of classes."""
+"""Attacks and checks of an examination that are defined for a norm and a number of classes."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from nuat.errors import InputError
 
 
 @dataclass(frozen=True)
-class Plan:
+class ApplicableChecks:
     """Attacks to run, and checks to judge."""
 
     attacks: tuple[str, ...]
@@ -25,7 +25,9 @@ class Plan:
     """One sentence for each attack and check that is missing, with the reason."""
 
 
-def plan(model: nn.Module, threat: ThreatConfig, *, classes: int, image_size: tuple[int, int]) -> Plan:
+def applicable_checks(
+    model: nn.Module, threat: ThreatConfig, *, classes: int, image_size: tuple[int, int]
+) -> ApplicableChecks:
     """Return the attacks and checks that are defined for a model of ``classes`` logits within ``threat``.
 
     Raises:
@@ -44,7 +46,7 @@ def plan(model: nn.Module, threat: ThreatConfig, *, classes: int, image_size: tu
             left_out.append(f"{comparison.check}: not judged, as one side has no attack left")
         else:
             comparisons.append(found)
-    return Plan(attacks, tuple(comparisons), tuple(left_out))
+    return ApplicableChecks(attacks, tuple(comparisons), tuple(left_out))
 
 
 def stand_ins(classes: int) -> dict[str, str]:

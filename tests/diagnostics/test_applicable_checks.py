@@ -8,7 +8,7 @@ from nuat.attacks.base import NormError
 from nuat.attacks.catalogue import jobs
 from nuat.config import ThreatConfig
 from nuat.diagnostics import strength
-from nuat.diagnostics.plan import plan, stand_ins
+from nuat.diagnostics.applicable_checks import applicable_checks, stand_ins
 from nuat.errors import InputError
 
 pytest.importorskip("pyautoattack")
@@ -17,7 +17,7 @@ L2 = ThreatConfig(norm="L2", eps=2.0, pgd_alpha=0.1)
 
 
 def test_nothing_is_left_out_within_linf() -> None:
-    found = plan(nn.Identity(), THREAT, classes=10, image_size=(28, 28))
+    found = applicable_checks(nn.Identity(), THREAT, classes=10, image_size=(28, 28))
     assert found.attacks == strength.ATTACKS
     assert found.comparisons == strength.COMPARISONS
     assert found.left_out == ()
@@ -26,7 +26,7 @@ def test_nothing_is_left_out_within_linf() -> None:
 @pytest.mark.parametrize(("classes", "stand_in"), [(2, "apgd-ce"), (3, "apgd-dlr"), (4, "apgd-t")])
 def test_few_classes_have_stand_ins(classes: int, stand_in: str) -> None:
     assert stand_ins(classes) == ({} if classes > 3 else {"apgd-t": stand_in})
-    found = plan(nn.Identity(), THREAT, classes=classes, image_size=(8, 8))
+    found = applicable_checks(nn.Identity(), THREAT, classes=classes, image_size=(8, 8))
     assert stand_in in found.attacks
     assert ("apgd-t" in found.attacks) == (classes > 3)
     jobs(found.attacks, nn.Identity(), THREAT, classes)
@@ -39,7 +39,7 @@ def test_few_classes_have_stand_ins(classes: int, stand_in: str) -> None:
 
 
 def test_in_l2_attacks_of_linf_and_checks_that_rest_on_them_alone_are_absent() -> None:
-    found = plan(nn.Identity(), L2, classes=10, image_size=(28, 28))
+    found = applicable_checks(nn.Identity(), L2, classes=10, image_size=(28, 28))
     jobs(found.attacks, nn.Identity(), L2, 10)
     missing = set(strength.ATTACKS) - set(found.attacks)
     assert {"fgsm", "gama-100"} == missing
@@ -56,13 +56,13 @@ def test_in_l2_attacks_of_linf_and_checks_that_rest_on_them_alone_are_absent() -
 
 
 def test_square_in_l2_needs_images_that_its_tiles_cover() -> None:
-    found = plan(nn.Identity(), L2, classes=10, image_size=(12, 12))
+    found = applicable_checks(nn.Identity(), L2, classes=10, image_size=(12, 12))
     checks = {c.check for c in found.comparisons}
     assert "square" not in found.attacks
     assert "a black-box attack is weaker than white-box ones" not in checks
     assert "Square adds nothing to the white-box attacks" not in checks
     assert "transfer adds nothing to the white-box attacks" in checks
-    assert "square" in plan(nn.Identity(), THREAT, classes=10, image_size=(12, 12)).attacks
+    assert "square" in applicable_checks(nn.Identity(), THREAT, classes=10, image_size=(12, 12)).attacks
 
 
 @pytest.mark.parametrize("threat", [THREAT, L2], ids=lambda threat: threat.norm)
@@ -72,4 +72,4 @@ def test_a_missing_extra_is_no_missing_attack(threat: ThreatConfig, monkeypatch:
 
     monkeypatch.setattr("nuat.attacks.autoattack._official", gone)
     with pytest.raises(InputError, match="official package"):
-        plan(nn.Identity(), threat, classes=10, image_size=(28, 28))
+        applicable_checks(nn.Identity(), threat, classes=10, image_size=(28, 28))
