@@ -1,5 +1,7 @@
 """nuat: train image classifiers that withstand adversarial perturbations at single-step cost, and prove it.
 
+For example::
+
     import nuat
 
     model = nuat.load("quickstart")          # a run's folder, a weights file, or a name that `nuat models` lists
