@@ -37,7 +37,8 @@ commands:
   models                               list the trained models that have a name
 
 options:
-  -h, --help      show this help; 'nuat train RECIPE --help' shows every setting of a recipe
+  -h, --help      show this help; 'nuat COMMAND --help' shows a command's options, 'nuat train RECIPE --help-all' every
+                  setting of a recipe
   --version       show the version
 """
 
@@ -163,6 +164,8 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int], list[str
     command, rest = arguments[0], arguments[1:]
     if command == "--version":
         return _version, rest
+    if command not in ("train", "plan"):  # the help of all others shows everything
+        rest = ["--help" if word == "--help-all" else word for word in rest]
     several = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
     if several and command in _COMMANDS and command not in ("train", "evaluate"):
         raise InputError(f"'nuat {command}' runs in one process; start it without torchrun.")
