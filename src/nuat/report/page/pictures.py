@@ -1,4 +1,4 @@
-"""A run's picture of adversarial examples as part of the page, small enough that many fit."""
+"""Picture of the adversarial examples of a run inside a page, small enough that many fit."""
 
 import base64
 import io
@@ -7,16 +7,16 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 _WIDTH = 1200
-"""Pixels; wider pictures are made smaller."""
+"""Largest width of a picture [pixels]. Wider ones are made smaller."""
 
 _LEAST = 4_000
-"""Bytes that no picture goes below."""
+"""Smallest size of a picture [bytes]: less room is not tried."""
 
 
 def data_uri(path: Path, most: int) -> tuple[str, int, int] | None:
-    """Return a picture as a data URI of at most ``most`` bytes, with its width and height; none if it does not fit.
+    """Return a picture as a data URI of at most ``most`` bytes, with its width and height.
 
-    A file that is not a picture gives none as well: the page says that there is none to show.
+    None: it does not fit, or the file is not a picture. The page then says that there is none to show.
     """
     if most < _LEAST:
         return None
