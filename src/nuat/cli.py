@@ -62,7 +62,7 @@ _SYSTEM_ERRORS = {
     errno.EMFILE: "too many open files; raise the limit with ulimit -n.",
     errno.EIO: "the disk could not be read or written; check it and repeat the command.",
 }
-"""What the user can do about a failure of the system that no command foresaw."""
+"""Failures of the system that no command foresaw, with the remedy."""
 
 _python_format = warnings.formatwarning
 

@@ -3,8 +3,6 @@
 import json
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from nuat.config.arguments import parse
 from nuat.core.eps import eps_text
 from nuat.evaluation.results import Evaluation
@@ -22,25 +20,22 @@ class _Models:
 def models(arguments: list[str]) -> int:
     """``nuat models``."""
     parse(_Models, arguments, prog="nuat models")
-    table = Table(box=None, pad_edge=False)
-    for name in ("name", "network", "images", "withstands", "accuracy", ""):
-        table.add_column(name)
+    console = terminal()
     for name, row in NAMED.items():
+        console.print(f"{name}: {row.summary}")
         if row.address is not None:
-            table.add_row(name, "", "", "", "", f"{row.summary} (downloaded on first use)")
+            console.print("  downloaded on first use")
             continue
         folder = RunFolder(fetch(name))
         info = checkpoints.read_info(folder.best)
         found = Evaluation.from_json(json.loads(folder.evaluation.read_text(encoding="utf-8")))
-        table.add_row(
-            name,
-            info.model.name,
-            f"{info.channels} x {info.image_size[0]} x {info.image_size[1]}, {len(info.classes)} classes",
-            f"{info.threat.norm} eps {eps_text(info.threat.eps, info.threat.norm)}",
-            f"{found.accuracy('clean'):.1%} clean, {found.accuracy('worst-case'):.1%} attacked ({found.n} images)",
-            row.summary,
+        size = f"{info.channels} x {info.image_size[0]} x {info.image_size[1]}"
+        eps = eps_text(info.threat.eps, info.threat.norm)
+        console.print(f"  {info.model.name} for images of {size}, {len(info.classes)} classes; {info.data}")
+        console.print(
+            f"  {found.accuracy('clean'):.1%} right on clean images, {found.accuracy('worst-case'):.1%} under attack "
+            f"({info.threat.norm} eps {eps}, {found.n} images)"
         )
-    console = terminal()
-    console.print(table)
+    console.print()
     console.print("Use one by its name: nuat predict NAME IMAGES..., nuat evaluate NAME, nuat.load('NAME').")
     return 0
