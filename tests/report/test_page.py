@@ -1,5 +1,6 @@
 """The page as a whole: nothing hostile gets through, nothing outside is asked for, broken folders are named."""
 
+import csv
 import errno
 import io
 import json
@@ -433,3 +434,37 @@ def test_what_the_command_refuses(
     with pytest.raises(InputError, match=re.escape(says)):
         report(arguments)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("label", ["a\x01\x1b[31m b", "\ud800 half", "\u202eback", "line\nbreak", "\x0c"])
+def test_a_control_character_in_a_label_kills_no_page(label: str, tmp_path: Path) -> None:
+    campaign_row(tmp_path, "nuat-mnist-small-cnn", label=label)
+    campaign_row(tmp_path, "gat-mnist-small-cnn", label="GAT")
+    found = find_runs([tmp_path])
+    text = render(found)
+    assert "<figure>" in text  # the label is in a drawing, too
+    for written in (text, markdown([tabulate(one) for one in group(found.runs)]), model_card(found.runs[0])):
+        written.encode()
+        assert not set(written) & set("\x01\x0c\x1b\u202e\ud800")
+
+
+def test_a_cell_of_the_csv_is_no_formula(tmp_path: Path) -> None:
+    for i, label in enumerate(("=1+1", "+a", "-b", "@SUM(A1)", "\t=2", "plain - label")):
+        campaign_row(tmp_path, "nuat-mnist-small-cnn", label=label, seed=i)
+    folder = campaign_row(tmp_path / "x", "nuat-mnist-small-cnn", label="x")
+    path = folder / "evaluation-main.json"
+    path.write_text(path.read_text().replace('"pgd-100"', '"=pgd"'))
+    rows = list(csv.reader(io.StringIO(csv_text([tabulate(one) for one in group(find_runs([tmp_path]).runs)]))))
+    cells = [cell for row in rows for cell in row]
+    assert {"'=1+1", "'+a", "'-b", "'@SUM(A1)", "plain - label", "'=pgd [%]"} <= set(cells)
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t"))]
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), OSError(errno.EIO, "I/O error")])
+def test_a_record_that_may_not_be_read_is_one_line(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(tmp_path / "a")
+    monkeypatch.setattr("pathlib.Path.read_text", failing(error))
+    with pytest.raises(InputError, match=r"config\.json: cannot be read"):
+        find_runs([folder])

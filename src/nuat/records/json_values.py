@@ -179,7 +179,7 @@ def settings_object(kind: type[T], values: Any, where: str, **more: Any) -> T:
     for name, value in values.items():
         if name not in hints or name in more:
             raise InputError(f"{where}: {name!r} is unknown to this version of nuat; update nuat.")
-        check(_as_json(hints[name]), value, f"{where}: {name}")
+        check(json_type(hints[name]), value, f"{where}: {name}")
         length = len(get_args(hints[name]))
         if get_origin(hints[name]) is tuple and Ellipsis not in get_args(hints[name]) and len(value) != length:
             raise InputError(f"{where}: {name}: expected {length} values; it is {_short(value)}.")
@@ -191,12 +191,14 @@ def settings_object(kind: type[T], values: Any, where: str, **more: Any) -> T:
         raise InputError(f"{where}: {str(error).partition('() ')[2]}.") from None
 
 
-def _as_json(hint: Any) -> Any:
-    """Return the type that JSON has for the type of a field: a list for a tuple."""
+def json_type(hint: Any) -> Any:
+    """Return the type that JSON has for the type of a field: a list for a tuple, text for a path."""
+    if hint is Path:
+        return str
     if get_origin(hint) is tuple:
         return list[get_args(hint)[0]]  # type: ignore[misc]
     if get_origin(hint) in (Union, types.UnionType):
-        return Union[tuple(_as_json(inner) for inner in get_args(hint))]  # noqa: UP007
+        return Union[tuple(json_type(inner) for inner in get_args(hint))]  # noqa: UP007
     return hint
 
 

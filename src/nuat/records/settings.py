@@ -13,6 +13,7 @@ from nuat.core.schedules import Schedule
 from nuat.defenses import DEFENSES, Defense
 from nuat.errors import InputError
 from nuat.files import write_text
+from nuat.records.json_values import check, json_type, read_object
 
 T = TypeVar("T")
 
@@ -107,12 +108,12 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file, so {path.parent} is not the folder of a run.")
     try:
-        values = json.loads(path.read_text())
-        recipe, fields = values["recipe"], values["config"]
-    except (ValueError, RecursionError, KeyError, TypeError):  # not UTF-8 and not JSON are ValueErrors
-        raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
-    if not isinstance(recipe, str) or not isinstance(fields, dict):
-        raise InputError(f"{path}: damaged; it does not hold the settings of a run.")
+        values = read_object(path)
+        recipe = check(str, values.get("recipe"), f"{path}: recipe")
+        fields = check(dict, values.get("config"), f"{path}: config")
+    except InputError as error:
+        told = str(error).removeprefix(f"{path}: ").rstrip(".")
+        raise InputError(f"{path}: damaged; it does not hold the settings of a run ({told}).") from None
     return recipe, fields
 
 
@@ -147,7 +148,9 @@ def _of_class(default: T, values: Any) -> T:
     """Return ``default``, or a defense of the class that ``values`` name: a run may take another than its recipe's."""
     kinds = {kind.__name__: kind for kind in DEFENSES.values()}
     name = values.get("class") if isinstance(values, dict) else None
-    if not isinstance(default, Defense) or name == type(default).__name__ or name not in kinds:
+    if not isinstance(default, Defense) or not isinstance(name, str) or name not in kinds:
+        return default
+    if name == type(default).__name__:
         return default
     return typing.cast(T, kinds[name]())
 
@@ -165,16 +168,22 @@ def from_json(default: T, values: dict[str, Any], where: str) -> T:
             raise InputError(f"{where}: holds a {values['class']}, but its recipe makes a {type(default).__name__}.")
         values = {name: value for name, value in values.items() if name != "class"}
     if not isinstance(values, dict) or set(values) != names:
-        odd = sorted(names ^ set(values)) if isinstance(values, dict) else values
+        odd = sorted(names ^ set(values)) if isinstance(values, dict) else type(values).__name__
         raise InputError(f"{where}: written by another version of nuat; fields that differ: {odd}.")
     hints = typing.get_type_hints(type(default))
-    restored = {name: _restore(getattr(default, name), hints[name], value, where) for name, value in values.items()}
-    return dataclasses.replace(default, **restored)  # type: ignore[type-var]
+    restored = {
+        name: _restore(getattr(default, name), hints[name], value, where, name) for name, value in values.items()
+    }
+    try:
+        return dataclasses.replace(default, **restored)  # type: ignore[type-var]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
-def _restore(default: Any, hint: Any, value: Any, where: str) -> Any:
+def _restore(default: Any, hint: Any, value: Any, where: str, name: str) -> Any:
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
         return from_json(default, value, where)
+    check(json_type(hint), value, f"{where}: {name}")
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, str) and (hint is Path or Path in typing.get_args(hint)):
