@@ -203,6 +203,15 @@ def test_pax_headers_that_cannot_be_are_one_line(tree, cache, header):
         assert str(bad) in failure(tree, cache)
 
 
+def test_a_member_that_leads_back_to_itself_is_refused(tree, cache):
+    bad = tree / "train" / "set-000003.tar"
+    with tarfile.open(bad, "w", format=tarfile.PAX_FORMAT) as tar:
+        entry = tarfile.TarInfo("a.json")
+        entry.pax_headers = {"size": "-1536"}  # its two headers and the content of the first
+        tar.addfile(entry)
+    assert f"{bad}: a.json has a negative size" in failure(tree, cache)
+
+
 def test_a_byte_order_mark_is_no_part_of_a_class(tree, cache):
     (tree / "classes.txt").write_text("\ufeffcat\ndog\nfox\n", encoding="utf-8")
     assert scan(tree, cache).classes == ("cat", "dog", "fox")

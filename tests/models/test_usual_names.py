@@ -245,3 +245,17 @@ def test_an_extra_state_that_the_model_lacks_is_left_out_and_said() -> None:
     with pytest.warns(RuntimeWarning, match=r"hold fc\._extra_state, which the model does not have"):
         load_usual_names(target, {**source.state_dict(), "fc._extra_state": {"a": 1}})
     assert same(target, source.state_dict())
+
+
+class Wrapping(nn.Linear):
+    """A module whose own names hold module., and the same without."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 3)
+        self.module = nn.Linear(2, 3)
+
+
+def test_names_that_become_one_without_a_wrapper_fit_as_they_are() -> None:
+    source, target = Wrapping(), Wrapping()
+    silently(target, source.state_dict())
+    assert same(target, source.state_dict())

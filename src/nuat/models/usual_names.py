@@ -87,11 +87,11 @@ def load_usual_names(
         >>> bool((net.weight == other.weight).all())
         True
     """
-    own, raw = model.state_dict(), unwrapped(state_dict)
+    own = model.state_dict()
     notes: list[str] = []
-    given = _without_doubles(raw, own, notes)
-    tries: list[tuple[Mapping[str, Any], _Spelling]] = [(raw, _exact), (given, _exact), (given, _unwrapped_name)]
-    tries.append((given, _usual_name))
+    given = _without_doubles(unwrapped(state_dict), own, notes)
+    spellings = (_exact, _unwrapped_name, _usual_name)
+    tries: list[tuple[Mapping[str, Any], _Spelling]] = [(given, spelling) for spelling in spellings]
     shared = given
     while (shorter := _without_shared_prefix(shared)) is not None:
         shared = shorter
@@ -105,7 +105,7 @@ def load_usual_names(
             clash = clash or (error if error.of_weights else None)
             continue
         if not match.faults:
-            for note in notes if state is not raw else ():
+            for note in notes:
                 warnings.warn(printable(note), RuntimeWarning, stacklevel=2)
             model.load_state_dict(match.values)
             return match.kept
