@@ -10,6 +10,7 @@ from evaluation_models import THREAT, tiny_case
 from strangers.three_ways import Outcome, Theirs, ThreeWays, case
 
 import nuat
+from nuat.commands.subject import settle_threat
 from nuat.config import ThreatConfig
 from nuat.errors import InputError
 
@@ -70,6 +71,16 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_end(
 @pytest.mark.parametrize("name", ["evaluate", "diagnose"])
 def test_an_l2_radius_in_levels_of_255_gets_its_hint(name: str, eps: str, plain: Theirs, three_ways: ThreeWays) -> None:
     assert f"Did you mean {eps}/255?" in refused(three_ways, name, plain, "--norm", "L2", "--eps", eps)
+
+
+def test_large_images_get_the_hint_too() -> None:
+    """The library cannot know: in images of 224 x 224 pixels an L2 radius of 128 is possible."""
+    for eps in (16.0, 128.0):
+        asked = ThreatConfig(norm="L2", eps=eps, pgd_alpha=1.0)
+        with pytest.raises(InputError, match=rf"--eps {eps:g}: .* Did you mean {eps:g}/255\?"):
+            settle_threat(asked, ThreatConfig(), ["--norm", "L2", "--eps", f"{eps:g}"])
+    fine = ThreatConfig(norm="L2", eps=3.0, pgd_alpha=1.0)
+    assert settle_threat(fine, ThreatConfig(), ["--norm", "L2", "--eps", "3"]).eps == 3.0
 
 
 def test_the_library_hints_at_an_l2_radius_beyond_every_image() -> None:

@@ -28,15 +28,10 @@ def check_eps(name: str, value: float) -> None:
 def check_radius(name: str, value: float, norm: "Norm") -> None:
     """Refuse a radius or step out of range: Linf as in ``check_eps``, L2 > 0.
 
-    Whole numbers from 32 to 255 are refused in L2, too: they cover whole images, and are meant in 1/255.
+    An L2 radius that is larger than the images is refused where these are known (``nuat.evaluation.evaluate``).
     """
     if norm == "Linf":
         check_eps(name, value)
-    elif 32.0 <= value <= 255.0 and float(value).is_integer():
-        raise InputError(
-            f"{name}={value:g}: pixels are in [0, 1], so an L2 ball of this size holds most images. Did you mean "
-            f"{value:g}/255? If not, write {value:g}.5."
-        )
     elif not (math.isfinite(value) and value > 0.0):
         raise InputError(f"{name}={value:g}: expected an L2 size > 0 in pixels of [0, 1], such as 128/255 or 2.")
 
