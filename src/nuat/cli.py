@@ -59,6 +59,7 @@ _SYSTEM_ERRORS = {
     errno.ENOTDIR: "is not a folder, or lies below a file; give another path.",
     errno.ENAMETOOLONG: "the name is too long; give a shorter path.",
     errno.ELOOP: "links lead in a circle; give another path.",
+    errno.ENXIO: "is neither a file nor a folder; give another path.",
     errno.EMFILE: "too many open files; raise the limit with ulimit -n.",
     errno.EIO: "the disk could not be read or written; check it and repeat the command.",
 }

@@ -1,6 +1,7 @@
 """Every command on files that are not what it needs: one line, exit code 2, no trace."""
 
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,11 @@ def test_a_wrong_file_is_refused(content: str, command: tuple[str, ...], run: Pa
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("path", ["nowhere", "x" * 300, "/dev/null"])
+@pytest.mark.parametrize("path", ["nowhere", "x" * 300, "a-socket"])
 def test_a_wrong_path_is_refused(path: str, command: tuple[str, ...], run: Path, nuat: CommandLine) -> None:
-    assert nuat.refused(*command, path)
+    with socket.socket(socket.AF_UNIX) as neither_file_nor_folder:
+        neither_file_nor_folder.bind("a-socket")
+        assert nuat.refused(*command, path)
 
 
 @pytest.mark.parametrize("content", CONTENTS)

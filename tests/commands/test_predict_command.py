@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,6 @@ def test_files_that_are_no_images_are_named_and_the_rest_is_answered(
         (("quickstrt", "photos"), "quickstrt: no such run or weights file. Did you mean 'quickstart'?"),
         (("quickstart",), "give the images, too: nuat predict RUN IMAGES...."),
         (("quickstart", "nowhere"), "nowhere: no such file or folder"),
-        (("quickstart", "/dev/null"), "/dev/null: no such file or folder"),
         (("quickstart", "x" * 300), "the name is too long"),
         (("quickstart", "empty"), "empty: no files in this folder"),
         (("quickstart", "empty/.hidden"), "none of the images can be read"),
@@ -159,6 +159,14 @@ def test_mistakes_are_one_line(
     assert err.count("\n") == 1
     assert told in err
     assert "probability" not in out
+
+
+def test_what_is_neither_file_nor_folder_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_UNIX) as neither:
+        neither.bind("a-socket")
+        code, _, err = run(capsys, "quickstart", "a-socket")
+    assert code == 2
+    assert "a-socket: no such file or folder" in err
 
 
 def test_help_and_models_name_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
