@@ -1,6 +1,7 @@
 """Decoding of one image file to one array of pixels."""
 
 import contextlib
+import functools
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -118,8 +119,7 @@ def opened(content: bytes, name: str) -> Iterator[Image.Image]:
         InputError: the file is not an image, or is damaged.
     """
     try:
-        Image.init()
-        with Image.open(BytesIO(content), formats=[known for known in _FORMATS if known in Image.OPEN]) as file:
+        with Image.open(BytesIO(content), formats=_formats()) as file:
             yield file
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -167,6 +167,13 @@ def to_array(image: Image.Image) -> NDArray[np.uint8]:
     """Return the pixels, uint8 [C, H, W]."""
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats that may be opened and that this Pillow reads."""
+    Image.init()
+    return tuple(known for known in _FORMATS if known in Image.OPEN)
 
 
 def _centre(image: Image.Image, size: int, resize: int) -> Image.Image:
