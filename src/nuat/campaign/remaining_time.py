@@ -34,10 +34,10 @@ _PROBE_SECONDS = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What one row's parts cost on this machine."""
+    """Measured speed of one row on this machine."""
 
     training: float
-    """Seconds of its training, without validation."""
+    """Seconds of the whole training, without validation."""
     passes: float
     """Seconds of a forward and backward pass of an attack, per image."""
 

@@ -31,11 +31,11 @@ class _Campaign:
     campaign: tyro.conf.Positional[str]
     """Name of a campaign, or a TOML file of one."""
     seeds: tuple[int, ...] = ()
-    """Seeds of every row; none: those that the campaign names."""
+    """Seeds of every row. None: those that the campaign names."""
     budget: str = "none"
     """Time from now, such as 90s, 25m or 1h30m: no row is started that would not end within it."""
     out: Path | None = None
-    """Folder of the results; none: campaigns/<name> under the current folder."""
+    """Folder of the results. None: campaigns/<name> under the current folder."""
     retry_failed: bool = False
     """Whether rows that failed before are tried again."""
     dry_run: bool = False

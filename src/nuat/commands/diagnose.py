@@ -34,15 +34,15 @@ class _Diagnose:
     model: tyro.conf.Positional[str]
     """Folder of a run, a .safetensors file, or file.py:function, as for nuat evaluate."""
     n: int | None = 300
-    """Test images, class-balanced. none: all. With fewer than about 300, checks stay inconclusive."""
+    """Test images, class-balanced. None: all. With fewer than about 300, checks stay inconclusive."""
     json: Path | None = None
-    """File of the verdicts; only a file of verdicts is replaced. none: diagnosis.json in the folder of the weights, or
+    """File of the verdicts; only a file of verdicts is replaced. None: diagnosis.json in the folder of the weights, or
     in the current folder."""
     class_map: tuple[str, ...] = ()
     """Order of the classes of the model, as for nuat evaluate."""
     surrogate: str | None = None
     """Another model for the same images, named like the first, whose adversarial examples are tried on this one.
-    none: a small network that is trained on at most 51,200 answers of this one to training images and their
+    None: a small network that is trained on at most 51,200 answers of this one to training images and their
     neighbours."""
     seed: int = 0
     """Seed of the random starts, and of that network."""

@@ -70,9 +70,9 @@ class Evaluate:
     attacks: Annotated[tuple[str, ...], tyro.conf.arg(help=_ATTACKS_HELP)] = ()
     """Attacks instead of a suite."""
     n: int | None = 1000
-    """Test images, class-balanced. none: all."""
+    """Test images, class-balanced. None: all."""
     json: Path | None = None
-    """File of the results; only a file of results is replaced. none: evaluation-<time>.json in the folder of the
+    """File of the results; only a file of results is replaced. None: evaluation-<time>.json in the folder of the
     weights, or in the current folder."""
     class_map: tuple[str, ...] = ()
     """Order of the classes of the model, if it differs from the images': the logit of each class of the images, such as
@@ -80,7 +80,7 @@ class Evaluate:
     black_box: bool = False
     """For a model without a gradient: run only Square, transfer, and the attacks asked for that need no gradient."""
     surrogate: str | None = None
-    """Model whose examples transfer uses, named like the first. none: a small network that is trained on the answers of
+    """Model whose examples transfer uses, named like the first. None: a small network that is trained on the answers of
     the model."""
     seed: int = 0
     """Seed of the random starts."""

@@ -20,11 +20,11 @@ from nuat.report.page.text import csv_text, latex, markdown
 
 _BY_SUFFIX = {".html": "html", ".htm": "html", ".md": "markdown", ".csv": "csv", ".tex": "latex"}
 _MADE_BY = b'<meta name="generator" content="nuat '
-"""What a page of ours holds in its head."""
+"""Mark in the head of every page that this command writes."""
 _HEAD = 2000
-"""Bytes in which that stands."""
+"""Bytes at the start of a page that hold the mark."""
 _RECORDS = (".json", ".jsonl", ".safetensors", ".pt", ".toml", ".png")
-"""Endings of what lies in the folders of runs: a report never takes its place."""
+"""Endings of the files in folders of runs. A report never replaces such a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,12 @@ class _Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of runs or of campaigns, or folders that hold several of these."""
     out: Path | None = None
-    """File to write; none: report.html for the page, the screen for the others."""
+    """File to write. None: report.html for the page, the screen for the others."""
     format: Literal["auto", "html", "markdown", "csv", "latex", "model-card"] = "auto"
     """html: one page with everything in it, which needs no network. markdown, csv, latex: the tables. model-card: what
     a user of one run's weights must know, in Markdown. auto: as the ending of --out says (.html, .md, .csv, .tex)."""
     force: bool = False
-    """Replace a file that is there. A page that this command wrote is replaced without it."""
+    """Replace an existing file. A page that this command wrote is replaced even without it."""
 
 
 def report(arguments: list[str]) -> int:

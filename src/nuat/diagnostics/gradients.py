@@ -10,6 +10,7 @@ from nuat.core.losses import cross_entropy_sum
 from nuat.core.threat import Threat
 from nuat.diagnostics.share import Share
 from nuat.diagnostics.verdict import Status, Verdict, excluding, in_parts
+from nuat.evaluation.results import Z_95
 
 _ZERO_SHARE, _TOO_MANY = 0.01, 0.05
 _ALIGNED = 0.2
@@ -63,7 +64,7 @@ def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, ball: Threat, gen
     cosines = _cosines(here, _gradient(model, moved, y))
     unmoved = 1.0 if torch.equal(here.nan_to_num(), again.nan_to_num()) else float(_cosines(here, again).mean())
     mean, n = float(cosines.mean()), len(x)
-    error = 1.96 * float(cosines.std()) / n**0.5 if n > 1 else 2.0  # one image says nothing of others
+    error = Z_95 * float(cosines.std()) / n**0.5 if n > 1 else 2.0  # one image gives no interval
     low, high = max(-1.0, mean - error), min(1.0, mean + error)
     if high < _ALIGNED and unmoved < 2 * _ALIGNED:
         status = Status.INCONCLUSIVE

@@ -1,4 +1,4 @@
-"""What a run writes: its folder with the settings, the environment, the metrics and the artifacts.
+"""Folder of a run: settings, environment, metrics and artifacts.
 
 | file | content |
 |---|---|
@@ -8,7 +8,7 @@
 | metrics.jsonl | one JSON object a line: epochs, alarms, switches, starts, the end |
 | checkpoint.pt | full state, to resume from |
 | best.safetensors, last.safetensors | weights to ship |
-| evaluation.json | what the best weights withstand |
+| evaluation.json | verdicts of the attacks on the best weights |
 | curves.png, examples.png | losses, accuracies and schedules over the epochs; images before and after an attack |
 | tensorboard/ | the same curves as events |
 """

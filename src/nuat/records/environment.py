@@ -1,4 +1,4 @@
-"""What a repetition of a run needs to know besides its settings."""
+"""Versions, hardware, git revision and command of a run, so that it can be repeated."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from nuat import hardware
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what a repetition needs to know besides the settings, as JSON values."""
+    """Return the versions, the hardware, the git revision and the command, as JSON values."""
     return {
         "started": now(),
         "command": [Path(sys.argv[0]).name.replace("__main__.py", "nuat"), *sys.argv[1:]],

@@ -15,14 +15,14 @@ from nuat.records.methods import differences, method_key
 from nuat.records.runs import RunRecord
 
 _SHORTER = {"nuat-mnist": "nuat-wa-mnist-mnist-cnn"}
-"""Recipes that train as a row of the paper does, with other settings, to the recipe of that row."""
+"""Recipes that train a row of the paper with other settings, mapped to the recipe of that row."""
 AccuracyKey = tuple[str, str]
 """Part (test or validation) and attack."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What the runs of a group share."""
+    """Data set, network and ball that the runs of a group share."""
 
     campaign: str | None
     dataset: str
@@ -48,7 +48,7 @@ class Method:
     runs: tuple[RunRecord, ...]
 
     def measured(self, column: AccuracyKey) -> tuple[Measurement, ...]:
-        """Return the accuracies of that column: of each run that has one, that over the most images."""
+        """Return each run's accuracy in a column, the one over the most images; runs without one are left out."""
         return tuple(found for run in self.runs if (found := best(run, column)) is not None)
 
 
@@ -59,7 +59,7 @@ class Group:
     setting: Setting
     methods: tuple[Method, ...]
     table: str | None
-    """The paper's table that they belong to, if one."""
+    """The paper's table that the runs belong to, if any."""
 
     @property
     def runs(self) -> tuple[RunRecord, ...]:
@@ -68,7 +68,7 @@ class Group:
 
     @property
     def columns(self) -> tuple[AccuracyKey, ...]:
-        """What was measured at the eps of the group, the paper's columns first."""
+        """The accuracies measured at the eps of the group, the paper's columns first."""
         there = {
             (found.part, found.attack)
             for run in self.runs
@@ -87,11 +87,11 @@ class Group:
 
     @property
     def tuning(self) -> bool:
-        """Whether its runs were scored on validation images alone: trials that chose settings, and no results."""
+        """Whether the runs were scored on validation images only. They chose settings and are no results."""
         return {found.part for run in self.runs for found in run.measurements} == {"validation"}
 
     def theirs(self, method: Method) -> paper.PaperRow | None:
-        """Return the paper's row for a method; none where it has none."""
+        """Return the paper's row for a method, or None."""
         if self.table is None:
             return None
         recipe = row_recipe(method.runs[0])
@@ -99,7 +99,7 @@ class Group:
 
 
 def row_recipe(run: RunRecord) -> str:
-    """Return the recipe of the paper's row that a run is to be held beside: its own, or the one it is shorter than."""
+    """Return the recipe of the paper's row to compare a run with: its own, or the full-length version of it."""
     return _SHORTER.get(run.recipe, run.recipe)
 
 

@@ -43,7 +43,7 @@ class RunView:
     remarks: tuple[str, ...]
     lines: tuple[sparkline.Line, ...]
     curves: Markup | None
-    """Its training curves; none: not recorded, or the page has too many runs."""
+    """Training curves. None: not recorded, or the page has too many runs."""
     picture: tuple[str, int, int] | None
     """Its examples as a data URI, with width and height."""
     picture_left_out: bool

@@ -1,4 +1,4 @@
-"""What was found, in sentences, from the records alone."""
+"""Summary of the results in sentences, from the records alone."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""A group's runs as a table of numbers, from which every format is written: a row a method, "–" where none is.
+"""Table of a group's results, one row per method, from which every format is written. "–": not measured.
 
 Several seeds: mean and standard deviation (n - 1) over them. One seed: the accuracy with its 95 % interval over images.
 """
@@ -13,7 +13,7 @@ from nuat.report.page.changes import beside, changes
 from nuat.report.page.groups import AccuracyKey, Group, Method, mean_and_deviation, row_recipe
 
 DASH = "\u2013"
-"""Between the ends of an interval; alone: not measured."""
+"""Joins the ends of an interval. On its own: not measured."""
 MISSING = DASH
 Value = float | int | str | None
 
@@ -23,15 +23,15 @@ class Cell:
     """One place in the table."""
 
     value: Value = None
-    """What it is sorted by and what a machine reads; none: not measured."""
+    """Value for sorting and for machine-readable formats. None: not measured."""
     text: str = MISSING
-    """What people read."""
+    """Text on the page."""
     note: str = ""
     """A second, smaller line: the interval, or the deviation over seeds."""
     title: str = ""
-    """What is said of it when it is pointed at."""
+    """Tooltip."""
     parts: Mapping[str, Value] = field(default_factory=dict)
-    """Further numbers for a machine, by the end of their column's name."""
+    """Further numbers for machine-readable formats, keyed by the suffix of the column's name."""
 
     @property
     def missing(self) -> bool:
@@ -44,15 +44,15 @@ class Column:
     """A column's head."""
 
     head: str
-    """Its name; neighbours of one name stand under one head."""
+    """Name. Neighbouring columns of the same name share one head."""
     sub: str = ""
-    """What tells it from those: ours or paper."""
+    """Second line of the head: ours or paper."""
     name: str
-    """Its name for a machine, with the unit."""
+    """Name in machine-readable formats, with the unit."""
     parts: tuple[str, ...] = ()
-    """Names of the further columns that a machine gets."""
+    """Further columns in machine-readable formats."""
     note: str = ""
-    """What is said under the head: the number of images."""
+    """Line under the head: the number of images."""
     numeric: bool = True
 
 
@@ -63,7 +63,7 @@ class TableRow:
     method: Method
     cells: tuple[Cell, ...]
     remarks: tuple[str, ...]
-    """What a reader must know before the numbers: it failed, has not ended, raised an alarm."""
+    """Warnings about the method: a run failed, has not ended, or raised an alarm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
-    """Sentences that stand under it."""
+    """Sentences below the table."""
 
     @property
     def changes(self) -> tuple[tuple[str, str], ...]:
