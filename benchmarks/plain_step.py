@@ -106,8 +106,8 @@ class Plain:
         adv = torch.min(torch.max(adv, x - eps), x + eps).clamp(0.0, 1.0)
         model.train()
         self.optimizer.zero_grad()
-        out = model(x)
-        loss = F.cross_entropy(out, y) + lam * torch.linalg.matrix_norm(model(adv) - out, "nuc") / m
+        adv_out, out = model(adv), model(x)
+        loss = F.cross_entropy(out, y) + lam * torch.linalg.matrix_norm(adv_out - out, "nuc") / m
         loss.backward()
         self.optimizer.step()
         self.batch += 1
