@@ -6,6 +6,7 @@ A new attack is its own file and one row of ``CATALOGUE``.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -36,7 +37,7 @@ _WORST_CASE_RANK = 7
 """Below every attack but AutoAttack v2, which is what a table is to be ranked by."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NamedAttack:
     """One row of the catalogue."""
 
@@ -48,9 +49,9 @@ class NamedAttack:
     """Class of the attack; None: no attack."""
     job: Callable[[JobRequest], Job]
     """Factory of what an evaluation runs."""
-    passes: int
-    """Forward and backward passes per image, at most, without those of the steps."""
-    passes_per_step: int = 0
+    passes: int = 1
+    """Forward and backward passes per image, at most, without those of the steps; the verdict is one."""
+    passes_per_step: int = 1
     """Forward and backward passes per image for each of the number in the name."""
     rank: int = 4
     """Place in the order of strength, weakest first."""
@@ -73,41 +74,9 @@ class NamedAttack:
         return self.passes + self.passes_per_step * number
 
 
-def _ours(
-    name: str, label: str, kind: type[Attack], job: Callable[[JobRequest], Job], *, passes: int = 1, per_step: int = 1,
-    rank: int = 4, gradients: bool = True, stops_early: bool = False,
-) -> NamedAttack:  # fmt: skip
-    """Return the row of one of our attacks: by default a pass for each step and one for the verdict."""
-    return NamedAttack(
-        name=name,
-        label=label,
-        kind=kind,
-        job=job,
-        passes=passes,
-        passes_per_step=per_step,
-        rank=rank,
-        gradients=gradients,
-        stops_early=stops_early,
-    )
-
-
-def _official(
-    name: str, label: str, job: Callable[[JobRequest], Job], passes: int, *, per_step: int = 0, rank: int = 4,
-    takes: Takes = Takes.CORRECT, gradients: bool = True,
-) -> NamedAttack:  # fmt: skip
+def _official(name: str, label: str, job: Callable[[JobRequest], Job], passes: int, **more: Any) -> NamedAttack:
     """Return the row of attacks of the AutoAttack package."""
-    return NamedAttack(
-        name=name,
-        label=label,
-        kind=AutoAttack,
-        job=job,
-        passes=passes,
-        passes_per_step=per_step,
-        rank=rank,
-        takes=takes,
-        gradients=gradients,
-        leaves_unbroken=True,
-    )
+    return NamedAttack(name, label, AutoAttack, job, passes, leaves_unbroken=True, **more)
 
 
 _GROUP = 64
@@ -127,47 +96,47 @@ _ROWS: tuple[NamedAttack, ...] = (
         gradients=False,
     ),
     # few steps
-    _ours("fgsm", "FGSM", FGSM, lambda r: r.attack(FGSM), passes=2, rank=1),
-    _ours("rfgsm", "R-FGSM", RFGSM, lambda r: r.attack(RFGSM), passes=2, rank=2),
+    NamedAttack("fgsm", "FGSM", FGSM, lambda r: r.attack(FGSM), passes=2, rank=1),
+    NamedAttack("rfgsm", "R-FGSM", RFGSM, lambda r: r.attack(RFGSM), passes=2, rank=2),
     # many steps along gradients
-    _ours("pgd-<steps>", "PGD-{}", PGD, lambda r: r.pgd(), rank=3),
-    _ours(
+    NamedAttack("pgd-<steps>", "PGD-{}", PGD, lambda r: r.pgd(), rank=3),
+    NamedAttack(
         "margin-pgd-<steps>",
         "Margin PGD-{}",
         PGD,
         lambda r: r.attack(PGD, alpha=r.alpha, steps=r.number, objective=margin_sum),
     ),
-    _ours(
+    NamedAttack(
         "targeted-<steps>",
         "Targeted PGD-{}",
         TargetedPGD,
         lambda r: r.attack(TargetedPGD, alpha=r.alpha, steps=r.number, target="least-likely"),
     ),
-    _ours(
+    NamedAttack(
         "targeted-random-<steps>",
         "Targeted PGD-{} (random class)",
         TargetedPGD,
         lambda r: r.attack(TargetedPGD, alpha=r.alpha, steps=r.number, target="random"),
     ),
-    _ours(
+    NamedAttack(
         "multi-targeted-<steps>",
         "MultiTargeted PGD-{}",
         MultiTargetedPGD,
         lambda r: r.attack(MultiTargetedPGD, alpha=r.alpha, steps=r.number, targets=r.targets),
         passes=10,
-        per_step=10,
+        passes_per_step=10,
         stops_early=True,
     ),
-    _ours("mi-fgsm-<steps>", "MI-FGSM-{}", MIFGSM, lambda r: r.attack(MIFGSM, steps=r.number, mu=1.0)),
-    _ours("gama-<steps>", "GAMA-PGD-{}", GAMAPGD, lambda r: r.attack(GAMAPGD, steps=r.number), rank=5),
-    _ours("gama-fw-<steps>", "GAMA-FW-{}", GAMAFW, lambda r: r.attack(GAMAFW, steps=r.number)),
-    _ours(
+    NamedAttack("mi-fgsm-<steps>", "MI-FGSM-{}", MIFGSM, lambda r: r.attack(MIFGSM, steps=r.number, mu=1.0)),
+    NamedAttack("gama-<steps>", "GAMA-PGD-{}", GAMAPGD, lambda r: r.attack(GAMAPGD, steps=r.number), rank=5),
+    NamedAttack("gama-fw-<steps>", "GAMA-FW-{}", GAMAFW, lambda r: r.attack(GAMAFW, steps=r.number)),
+    NamedAttack(
         "gama-mt-<steps>",
         "GAMA-MT-{}",
         GAMAMT,
         lambda r: r.attack(GAMAMT, steps=r.number, targets=r.targets),
         passes=10,
-        per_step=10,
+        passes_per_step=10,
         stops_early=True,
     ),
     # three targets, 206 forward and 150 backward passes each, and up to five restarts
@@ -181,7 +150,7 @@ _ROWS: tuple[NamedAttack, ...] = (
         leaves_unbroken=True,
     ),
     # no gradients
-    _ours(
+    NamedAttack(
         "noise-<draws>",
         "Random noise ({} draws)",
         RandomNoise,
@@ -189,47 +158,49 @@ _ROWS: tuple[NamedAttack, ...] = (
         gradients=False,
         stops_early=True,
     ),
-    _ours("transfer", "Transfer", Transfer, lambda r: r.transfer(), passes=42, per_step=0, gradients=False),
+    NamedAttack(
+        "transfer", "Transfer", Transfer, lambda r: r.transfer(), passes=42, passes_per_step=0, gradients=False
+    ),
     # attacks that know NuAT
-    _ours(
+    NamedAttack(
         "nuclear", "Nuclear norm", NuclearNormAttack, lambda r: r.attack(NuclearNormAttack, lam=1.0, steps=1), passes=3
     ),
-    _ours(
+    NamedAttack(
         "nuclear-2",
         "Nuclear norm (two steps)",
         NuclearNormAttack,
         lambda r: r.attack(NuclearNormAttack, lam=1.0, steps=2),
         passes=4,
     ),
-    _ours(
+    NamedAttack(
         "adaptive-<steps>",
         "Adaptive PGD-{}",
         AdaptivePGD,
         lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP),
         passes=2,
     ),
-    _ours(
+    NamedAttack(
         "adaptive-same-class-<steps>",
         "Adaptive PGD-{} (groups of one class)",
         AdaptivePGD,
         lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP, same_class=True),
         passes=2,
     ),
-    _ours(
+    NamedAttack(
         "adaptive-eot-<steps>",
         "Adaptive PGD-{} (random groups)",
         AdaptivePGD,
         lambda r: r.adaptive("ce+nuclear", lam=4.5, group_size=_GROUP, regroupings=_REGROUPINGS),
         passes=2,
     ),
-    _ours(
+    NamedAttack(
         "adaptive-nuclear-<steps>",
         "Adaptive PGD-{} (nuclear norm)",
         AdaptivePGD,
         lambda r: r.adaptive("nuclear", group_size=_GROUP),
         passes=2,
     ),
-    _ours(
+    NamedAttack(
         "adaptive-logit-<steps>",
         "Adaptive PGD-{} (logits)",
         AdaptivePGD,
@@ -254,7 +225,6 @@ _ROWS: tuple[NamedAttack, ...] = (
         "Square ({} queries)",
         lambda r: r.official(attacks=("square",), queries=r.number),
         1,
-        per_step=1,
         gradients=False,
     ),
 )
