@@ -1,4 +1,4 @@
-"""How long a row takes: from its first steps on this machine, or from rows that are done.
+"""Forecast the time of a row from its first steps on this machine, or from rows that are done.
 
 Costs are kept in the campaign's ``rates.json`` under the hardware that they were measured on. A forecast that rests on
 counted passes takes the most that an attack can cost (AutoAttack when every image withstands it), so that a budget is
@@ -62,7 +62,7 @@ class Forecaster:
             write_text(self._ledger.rates, json.dumps({**self._everything(), **ours}, indent=1) + "\n")
 
     def needed(self, row: CampaignRow) -> float | None:
-        """Return the seconds that are left of a row; none where its rate is not known yet."""
+        """Return the seconds that are left of a row. None: its rate is not known yet."""
         rates = self._rates.get(_key(row))
         parts: list[float | None] = []
         if not self._ledger.trained(row):
@@ -122,7 +122,7 @@ def _key(row: CampaignRow) -> str:
 
 
 def _adapts(suite: Suite) -> bool:
-    """Return whether a suite costs less on a weaker model: AutoAttack leaves out what is broken already."""
+    """Return whether a suite costs less on a weaker model, as AutoAttack skips images that are broken already."""
     return any(name.startswith("autoattack") for name in suite.attacks)
 
 
@@ -169,5 +169,5 @@ def _attack_pass(loop: Loop, row: CampaignRow) -> float:
 
 
 def _passes(suite: Suite, images: int) -> int:
-    """Return the passes of a suite, at most, where there are so many images."""
+    """Return the largest number of passes of a suite over ``images`` images."""
     return attack_passes(suite.attacks) * (suite.n or images)

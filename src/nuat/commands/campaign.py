@@ -119,7 +119,7 @@ def _split(arguments: list[str]) -> tuple[list[str], Settings]:
 
 
 def _show(console: Console, entries: list[QueueEntry], ledger: Ledger) -> None:
-    """Print the queue, and what is left of it."""
+    """Print the queue and its remaining time."""
     console.print(queue_table(entries))
     for entry in entries:
         if entry.note:

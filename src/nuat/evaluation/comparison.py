@@ -1,7 +1,7 @@
-"""Whether two models differ: the same images, attack by attack, with a paired test.
+"""Compare two models on the same images, attack by attack, with a paired test.
 
-An image that both models withstand, or neither, says nothing of their difference; the test is on the others. The
-intervals of two accuracies may overlap although the models differ, because they do not see the pairing.
+Images that both models withstand, or neither, say nothing about the difference; the test rests on the others. The
+intervals of two accuracies may overlap although the models differ, because they ignore the pairing.
 """
 
 import math
@@ -14,7 +14,7 @@ from nuat.errors import InputError
 from nuat.evaluation.results import Z_95, Evaluation
 
 LEVEL = 0.05
-"""Probability of calling equal models different."""
+"""Probability of calling equal models different, at most."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 |---|---|
 | config.json | recipe and every setting |
 | environment.json | versions, hardware, git revision, command |
-| split.json | the validation images' positions in the source's training part; files left out |
+| split.json | positions of the validation images in the source's training part; files left out |
 | metrics.jsonl | one JSON object a line: epochs, alarms, switches, starts, the end |
 | checkpoint.pt | full state, to resume from |
 | best.safetensors, last.safetensors | weights to ship |

@@ -36,7 +36,7 @@ Amount = Annotated[float, (0.0, math.inf)]
 _DEEPEST = 50
 """Levels of lists and objects that a record may have."""
 _HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff\\ufffe\\uffff]")
-"""Control characters, marks that reverse the direction of text, lone surrogates, and what is no character."""
+"""Control characters, marks that reverse the direction of text, lone surrogates, and noncharacters."""
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class RunRecord:
 
     @property
     def state(self) -> str:
-        """State of its training, in words: "done", "failed", or what is missing."""
+        """State of its training, in words: "done", "failed", or the part that is missing."""
         if self.failure is not None:
             return "failed"
         if self.end:

@@ -1,4 +1,4 @@
-"""The paper's tables on the terminal, with our recipes beside them; torch is not needed."""
+"""Print the paper's tables with our recipes; torch is not needed."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ _STEPS, _SUBSCRIPT = "# AT steps", "two-step epochs"
 
 
 def paper_table(name: str) -> Table:
-    """Return one of the paper's tables with our recipe beside each row; "-" where the paper has no number.
+    """Return a table of the paper with our recipe for each row; "-" is a number that the paper lacks.
 
     Raises:
         InputError: there is no such table.

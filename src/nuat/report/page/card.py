@@ -1,4 +1,4 @@
-"""A model card: what somebody who uses a run's weights must know, from its records."""
+"""Write a model card from a run's records: facts for the user of its weights."""
 
 from pathlib import PurePath
 
@@ -14,11 +14,11 @@ from nuat.report.page.table import interval_text
 
 
 def model_card(run: RunRecord) -> str:
-    """Return a run's model card in Markdown; what was not recorded is said to be so."""
+    """Return a run's model card in Markdown; it names the facts that were not recorded."""
     parts = [
         f"# Model card: {plain(run.label or run.recipe)}",
         _what(run),
-        "## What it is for",
+        "## Intended use",
         _purpose(run),
         "## Data",
         _data(run),
@@ -32,7 +32,7 @@ def model_card(run: RunRecord) -> str:
         _limits(run),
         "## How to load it",
         _loading(run),
-        "## How to make it again",
+        "## How to reproduce it",
         _again(run),
     ]
     return "\n\n".join(parts) + "\n"
@@ -43,7 +43,7 @@ def _what(run: RunRecord) -> str:
     defense = (run.config.get("defense") or {}).get("class")
     said = f"An image classifier ({network}), trained with the recipe `{_code(run.recipe)}`"
     said += f" (defense {plain(str(defense))})" if defense else ""
-    said += " to keep its predictions under small changes of the image."
+    said += " to keep its predictions when an image changes a little."
     if run.weights is not None:
         info = run.weights
         height, width = info.image_size
@@ -58,7 +58,7 @@ def _what(run: RunRecord) -> str:
 
 
 def _purpose(run: RunRecord) -> str:
-    """Return the use that the records speak for, and how little they say beyond it."""
+    """Return the intended use, as far as the records support it."""
     threat = "" if run.eps is None else f" under changes within {run.norm} eps {eps_text(run.eps)}"
     return (
         f"To classify images like those of its data{threat}, to compare defenses, and to try attacks on. Where a wrong "
@@ -181,7 +181,7 @@ def _limits(run: RunRecord) -> str:
 
 def _loading(run: RunRecord) -> str:
     if run.weights is None:
-        return "The weights are not in this folder; train it again as below."
+        return "The weights are not in this folder; to train it again, see below."
     return (
         "```python\nimport nuat\n\n# a torch.nn.Module in evaluation mode; no pickle is read\n"
         f'model = nuat.load("{PurePath(run.called) / "best.safetensors"}")\n'

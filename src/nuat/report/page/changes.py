@@ -1,4 +1,4 @@
-"""The settings in which a run differs from its recipe or from other runs, and the commands that make it again."""
+"""The settings in which a run differs from its recipe or from other runs, and the commands to reproduce it."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -13,26 +13,26 @@ from nuat.records.settings import flat, has_effect, to_json
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A setting that a run has otherwise than its recipe."""
+    """A setting in which a run differs from its recipe."""
 
     name: str
-    """Such as defense.lam.peak."""
+    """Dotted name, such as defense.lam.peak."""
     value: str
-    """The run's."""
+    """Value in the run."""
     default: str
-    """The recipe's."""
+    """Value in the recipe."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.value} (recipe: {self.default})"
 
 
 def changes(run: RunRecord) -> tuple[Change, ...]:
-    """Return what changes the training against the recipe, but for the seed; fields of other versions are left out."""
+    """Return the settings of a run that change the training against its recipe, but for the seed."""
     return beside(run, run.recipe)
 
 
 def beside(run: RunRecord, recipe: str) -> tuple[Change, ...]:
-    """Return what changes the training of a run against another recipe, but for the seed."""
+    """Return the settings of a run that change the training against any recipe, but for the seed."""
     found = _against(run, recipe)
     return tuple(change for change in found if change.name != "seed" and has_effect(change.name, "method"))
 
@@ -49,24 +49,24 @@ def common(runs: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def own(run: RunRecord, shared: Iterable[str]) -> dict[str, str]:
-    """Return a run's settings but for those whose names are ``shared``."""
+    """Return a run's settings except those whose names are ``shared``."""
     left = set(shared)
     return {name: setting_text(value) for name, value in flat(run.config).items() if name not in left}
 
 
 def commands(run: RunRecord) -> tuple[tuple[str, str], ...]:
-    """Return the commands that make a run again, each after what it is."""
+    """Return the commands that repeat a run, each with its description."""
     found = []
     recorded = run.environment.get("command")
     if isinstance(recorded, list) and recorded:
-        found.append(("As it was started", _joined([_program(str(recorded[0])), *map(str, recorded[1:])])))
+        found.append(("Original command", _joined([_program(str(recorded[0])), *map(str, recorded[1:])])))
     if run.recipe in RECIPES and run.config:
         words = ["nuat", "train", run.recipe]
         for change in _against(run, run.recipe):
             if change.name.endswith(".class"):  # another defense than the recipe's: no setting says that
                 return tuple(found)
             words += [f"--{change.name.replace('_', '-')}", change.value]
-        found.append(("This run alone", _joined(words)))
+        found.append(("This run", _joined(words)))
     for file in run.evaluations:
         if file.file == "evaluation.json" or file.part != "test":
             continue  # the training's own; and the validation images are attacked by campaigns alone
@@ -84,7 +84,7 @@ def _joined(words: Sequence[str]) -> str:
 
 
 def _program(word: str) -> str:
-    """Return ``nuat`` for whatever file started it."""
+    """Return ``nuat`` for any of the files that start it."""
     return "nuat" if PurePath(word).name in ("nuat", "__main__.py") else word
 
 

@@ -1,4 +1,4 @@
-"""Runs that can be compared: of one campaign, data set, network and eps; in a group the seeds of a method together."""
+"""Group the runs that can be compared, by campaign, data set, network and ball, and the seeds of each method."""
 
 import statistics
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ class Setting:
 
     campaign: str | None
     dataset: str
-    """Name of the data set, or of the user's file or folder."""
+    """Name of the data set, file or folder."""
     network: str
-    """As in the settings."""
+    """Name and width, as in the settings."""
     norm: str
     eps: float | None
 
     @property
     def title(self) -> str:
-        """The heading of the group."""
+        """Heading of the group."""
         eps = "" if self.eps is None else f", {self.norm} eps {eps_text(self.eps)}"
         title = SETS[self.dataset].title if self.dataset in SETS else self.dataset
         return f"{title}, {self.network}{eps}"
@@ -42,7 +42,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """The runs of one method in a group: they differ in their seeds."""
+    """The runs of one method in a group; they differ in their seeds alone."""
 
     label: str
     runs: tuple[RunRecord, ...]
@@ -63,7 +63,7 @@ class Group:
 
     @property
     def runs(self) -> tuple[RunRecord, ...]:
-        """Every run."""
+        """All runs of the group."""
         return tuple(run for method in self.methods for run in method.runs)
 
     @property
@@ -80,7 +80,7 @@ class Group:
 
     @property
     def paper_quantities(self) -> tuple[str, ...]:
-        """The accuracies in the paper's table, in its order."""
+        """Accuracies in the paper's table, in its order."""
         rows = () if self.table is None else paper.table(self.table)
         names = dict.fromkeys(quantity for row in rows for quantity in row.values)
         return tuple(name for name in names if not name.startswith("#") and not name.endswith("epochs"))
@@ -104,24 +104,24 @@ def row_recipe(run: RunRecord) -> str:
 
 
 def _order(column: AccuracyKey) -> tuple[bool, int, int, str]:
-    """Return the place of a column: test images first, then from no attack to the strongest."""
+    """Return the sort key of a column: test images first, then from no attack to the strongest."""
     part, attack = column
     return part != "test", *attack_strength(attack), attack
 
 
 def best(run: RunRecord, column: AccuracyKey) -> Measurement | None:
-    """Return a run's accuracy under an attack at its own eps: that over the most images; none where there is none."""
+    """Return a run's accuracy under an attack in its own ball, over the most images. None: not measured."""
     found = [m for m in run.measurements if (m.part, m.attack) == column and (m.norm, m.eps) == run.threat]
     return max(found, key=lambda m: m.n, default=None)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean, and the standard deviation (n - 1) of more than one value."""
+    """Return the mean and the standard deviation (n - 1). None for the latter: a single value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def group(runs: Sequence[RunRecord]) -> tuple[Group, ...]:
-    """Return the runs in groups: the largest first, those of tuning last; methods in the order of the recipes."""
+    """Return the groups, the largest first and tuning last; methods are in the order of the recipes."""
     groups: dict[Setting, list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(_setting(run), []).append(run)
@@ -156,7 +156,7 @@ def _distinct(methods: Sequence[Method]) -> tuple[Method, ...]:
 
 
 def _by_identity(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Return the runs of equal recipe, label and settings together."""
+    """Return the runs, those of equal recipe, label and settings in one list."""
     together: dict[object, list[RunRecord]] = {}
     for run in runs:
         together.setdefault((run.recipe, run.label, method_key(run.config)), []).append(run)

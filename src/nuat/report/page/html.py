@@ -1,4 +1,4 @@
-"""The page: everything in one file, nothing fetched from anywhere."""
+"""Render the page: one file that fetches nothing."""
 
 import base64
 import hashlib
@@ -45,13 +45,13 @@ class RunView:
     curves: Markup | None
     """Training curves. None: not recorded, or the page has too many runs."""
     picture: tuple[str, int, int] | None
-    """Its examples as a data URI, with width and height."""
+    """Picture of examples as a data URI, with width and height."""
     picture_left_out: bool
     commands: Facts
     settings: Facts
-    """Those that it does not share with every other run."""
+    """Settings that not every run shares."""
     key: str
-    """Its accuracy under the attack that its group is ranked by."""
+    """Accuracy under the attack that its group is ranked by."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,7 +171,7 @@ def _key(one: Group, run: RunRecord) -> str:
 
 
 def _facts(run: RunRecord) -> Facts:
-    """Return what was trained and how, in words; what is not recorded is left out."""
+    """Return the facts of a run's training, as far as they were recorded."""
     config, environment, end = run.config, run.environment, run.end
     facts: list[tuple[str, object]] = [("Recipe", run.recipe)]
     if config:

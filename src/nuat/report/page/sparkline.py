@@ -25,7 +25,7 @@ class Line:
 
 
 def lines(run: RunRecord) -> tuple[Line, ...]:
-    """Return the lines of a run; none where fewer than two epochs were validated."""
+    """Return the lines of a run; empty if fewer than two epochs were validated."""
     found = []
     for name in ("clean", "pgd"):
         values = [(epoch.number, getattr(epoch, name)) for epoch in run.epochs]

@@ -15,7 +15,7 @@ from nuat.report.page.table import interval_text
 
 _STANDARD = tuple(name for name in STRONGEST_FIRST if name.startswith("autoattack"))
 _RANKED_BY = tuple(dict.fromkeys((*_STANDARD, WORST_CASE, *STRONGEST_FIRST)))
-"""The strongest first: after AutoAttack the worst case, which is below each attack in it."""
+"""Attacks that methods are ranked by, the strongest first. The worst case follows AutoAttack."""
 _ALARMS = {
     "overfitting": "catastrophic overfitting",
     "collapse": "a collapse to a constant",
@@ -26,7 +26,7 @@ _ALARMS = {
 def strongest(group: Group) -> AccuracyKey | None:
     """Return the attack that methods are ranked by: the strongest that all runs have, else all methods, else any.
 
-    An attack on one of several seeds alone would rank a method by that seed. Runs that nothing attacked do not count.
+    An attack on one of several seeds would rank a method by that seed. Runs without attacks are ignored.
     """
     robust = [column for column in group.columns if column[1] != "clean"]
     order = {name: place for place, name in enumerate(_RANKED_BY)}
@@ -45,17 +45,17 @@ def strongest(group: Group) -> AccuracyKey | None:
 
 
 def _alike(runs: Sequence[RunRecord], column: AccuracyKey) -> bool:
-    """Return whether the runs mean the same by an accuracy: a worst case over other attacks is another one."""
+    """Return whether an accuracy is over the same attacks in all runs, as worst cases may not be."""
     return len({frozenset(found.attacks) for run in runs if (found := best(run, column))}) == 1
 
 
 def under(attack: str) -> str:
-    """Return an attack as the beginning of a sentence."""
+    """Return the beginning of a sentence on an attack."""
     return "In the worst case of all attacks" if attack == WORST_CASE else f"Under {attack_name(attack)}"
 
 
 def ranking(group: Group, column: AccuracyKey) -> list[tuple[Method, float]]:
-    """Return the methods that have this accuracy, in %, the best first."""
+    """Return the methods that have this accuracy, each with its mean in %, the best first."""
     means = [
         (method, mean_and_deviation([m.percent for m in found])[0])
         for method in group.methods
@@ -65,7 +65,7 @@ def ranking(group: Group, column: AccuracyKey) -> list[tuple[Method, float]]:
 
 
 def lead(groups: Sequence[Group], unreadable: int) -> str:
-    """Return the paragraph at the head of the page."""
+    """Return the first paragraph of the page."""
     runs = [run for group in groups for run in group.runs]
     if len(groups) == 1:
         said = group_sentences(groups[0])
@@ -86,13 +86,13 @@ def lead(groups: Sequence[Group], unreadable: int) -> str:
 
 
 def finding(group: Group) -> str:
-    """Return the one sentence on a group."""
+    """Return one sentence on a group."""
     column = strongest(group)
     return "Nothing was attacked yet." if column is None else _first(group, column)
 
 
 def group_sentences(group: Group) -> list[str]:
-    """Return what a group's runs show."""
+    """Return the sentences on a group."""
     runs, methods = group.runs, group.methods
     if len(runs) == 1:
         said = [f"One run, {methods[0].label}, on {group.setting.title}."]
@@ -113,7 +113,7 @@ def _of(group: Group) -> str:
 
 
 def _first(group: Group, column: AccuracyKey) -> str:
-    """Return the sentence on the method that withstands most."""
+    """Return the sentence on the most robust method."""
     method = ranking(group, column)[0][0]
     found, clean = method.measured(column), method.measured((column[0], "clean"))
     said = f"{under(column[1])} on {_images(found)} {method.label} is right on {_figure(found)}"
@@ -127,7 +127,7 @@ def _first(group: Group, column: AccuracyKey) -> str:
 
 
 def _others(group: Group, column: AccuracyKey) -> list[str]:
-    """Return the sentences on the other methods: whom the images tell from the first, and at what cost."""
+    """Return the sentences on the other methods: which differ from the first beyond chance, and the costs."""
     order = [method for method, _ in ranking(group, column)]
     if len(order) == 1:
         return []
@@ -170,7 +170,7 @@ def _figure(found: Sequence[Measurement], *, interval: bool = True) -> str:
 
 
 def _apart(a: Method, b: Method, column: AccuracyKey) -> bool | None:
-    """Return whether the images tell two methods apart; None where they have several seeds, whose spread counts."""
+    """Return whether two methods differ beyond chance on these images. None: they have several seeds."""
     ours, theirs = a.measured(column), b.measured(column)
     if len(ours) != 1 or len(theirs) != 1:
         return None
@@ -186,7 +186,7 @@ def _apart(a: Method, b: Method, column: AccuracyKey) -> bool | None:
 
 
 def _events(groups: Sequence[Group], *, names: bool) -> list[str]:
-    """Return the sentences on what went wrong, with the names of the methods if asked for."""
+    """Return the sentences on failures and alarms, with the names of the methods if asked for."""
     pairs = [(method.label, run, one.tuning) for one in groups for method in one.methods for run in method.runs]
     hits: list[tuple[str, Callable[[RunRecord], bool]]] = [
         ("failed", lambda run: run.failure is not None),
@@ -228,6 +228,6 @@ def _count(n: int, noun: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them, the first five of many."""
+    """Return names as a list in a sentence, at most five of them."""
     shown = [*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -125,7 +125,7 @@ def interval_text(measured: Measurement) -> str:
 
 
 def remarks(method: Method) -> tuple[str, ...]:
-    """Return what a reader must know of a method's runs before their numbers."""
+    """Return the warnings on a method's runs."""
     several = len(method.runs) > 1
     found = []
     for run in method.runs:
@@ -157,7 +157,7 @@ def _seeds(method: Method) -> Cell:
 
 
 def _schedule(group: Group) -> list[tuple[Column, _Make]]:
-    """Return the columns that some of the paper's tables have before the accuracies."""
+    """Return the columns that some tables of the paper have before the accuracies."""
     quantities = {quantity for row in paper.table(str(group.table)) for quantity in row.values}
     made: list[tuple[Column, _Make]] = []
     if "# AT steps" in quantities:
@@ -272,15 +272,15 @@ def _notes(group: Group) -> tuple[str, ...]:
     ]
     if group.table is not None:
         notes.append(
-            f"Columns as in Table {group.table} of the paper (Sriramanan et al., NeurIPS 2021), whose numbers stand "
-            "beside ours; they are of its own training runs."
+            f"Columns as in Table {group.table} of the paper (Sriramanan et al., NeurIPS 2021). Its numbers come "
+            "from its own training runs."
         )
         for run in (method.runs[0] for method in group.methods if group.theirs(method)):
             if row_recipe(run) != run.recipe:
                 count = len(beside(run, row_recipe(run)))
                 notes.append(
-                    f"{run.recipe} is not the paper's row but a shorter training of it: its settings differ in {count} "
-                    f"from those of {row_recipe(run)}, the recipe of the row beside which it stands."
+                    f"{run.recipe} is a shorter training than the paper's row: its settings differ in {count} "
+                    f"from those of {row_recipe(run)}, the recipe of that row."
                 )
     machines = _listed([str(run.environment.get("hardware", "")) for run in runs])
     if machines:
