@@ -11,14 +11,17 @@ from nuat.config import TrainConfig
 from nuat.distributed.world import ALONE, World
 from nuat.progress import Reporter
 from nuat.records.folder import RunFolder
+from nuat.records.settings import write_config
 from nuat.training.run import Loop
 
 
 @contextlib.contextmanager
 def rehearsal(config: TrainConfig, recipe: str, device: torch.device, world: World = ALONE) -> Iterator[Loop]:
     """Yield a run that can take steps; its folder is deleted afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Loop(config, RunFolder(Path(folder)), recipe, device, Reporter(), world)
+    with tempfile.TemporaryDirectory() as path:
+        folder = RunFolder(Path(path))
+        write_config(folder.config, config, recipe)  # a run that diverges writes to its folder, which must be a run's
+        yield Loop(config, folder, recipe, device, Reporter(), world)
 
 
 def go_to(loop: Loop, epoch: int) -> None:
