@@ -1,6 +1,7 @@
-"""The catalogue of attacks: one row an attack, with everything that the package knows of it by name.
+"""Catalogue of attacks: one row per attack, with everything that the package knows about it by name.
 
-A new attack is its own file and one row of ``CATALOGUE``.
+A new attack is its own file and one row of ``CATALOGUE``. The file is long because all rows stay together: most of it
+is the table.
 """
 
 import re
@@ -48,7 +49,7 @@ class NamedAttack:
     kind: type[Attack] | None
     """Class of the attack; None: no attack."""
     job: Callable[[JobRequest], Job]
-    """Factory of what an evaluation runs."""
+    """Factory of the job that an evaluation runs."""
     passes: int = 1
     """Forward and backward passes per image, at most, without those of the steps; the verdict is one."""
     passes_per_step: int = 1
@@ -293,7 +294,7 @@ def attack_passes(names: Sequence[str]) -> int:
 
 
 def defined(names: Sequence[str], norm: Norm) -> tuple[str, ...]:
-    """Return those of the ``names`` whose attacks are defined for a norm."""
+    """Return the names whose attacks are defined for a norm."""
     return tuple(name for name in names if norm in look_up(name)[0].norms)
 
 
@@ -305,17 +306,17 @@ def jobs(
     *,
     surrogate: nn.Module | None = None,
 ) -> list[Job]:
-    """Return what to run for ``names``, in their order; all step counts of PGD are one job.
+    """Return the jobs for ``names``, in their order; all step counts of PGD are one job.
 
     Args:
         names: names as in ``CATALOGUE``, each once.
         model: images [B, C, H, W] in [0, 1] to logits [B, N].
         threat: norm, radius and step size.
         classes: N, which decides the line-up of AutoAttack and the targets of multi-targeted attacks.
-        surrogate: model that ``transfer`` follows the gradients of.
+        surrogate: model whose gradients ``transfer`` follows.
 
     Returns:
-        The jobs. One that takes what stands records the attacks before it, since their successes are also its own.
+        The jobs. A job that takes only unbroken images records the attacks before it, since its result depends on them.
 
     Raises:
         InputError: no name, a name twice, an unknown name, a missing extra, an attack that is not defined for the norm

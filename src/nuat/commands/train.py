@@ -147,7 +147,7 @@ def _choose_threads(recorded: int | None, reporter: TerminalReporter) -> None:
 
 
 def _check_resume(arguments: list[str]) -> None:
-    """Refuse settings and recipes beside --resume, which would have no effect."""
+    """Refuse settings and recipes given with --resume, since they would have no effect."""
     known = {"--resume", *(f"--{field.name}" for field in fields(_Devices)), "--help", "--help-all"}
     options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
     odd = [option for option in options if option not in known]

@@ -47,7 +47,7 @@ def order_by_name(model: Sequence[str], images: Sequence[str], *, owner: str, so
 
 
 def _unnamed(names: Sequence[str]) -> bool:
-    """Return whether the names are those of classes without one: 0, 1, 2, ..."""
+    """Return whether the names are only numbers: 0, 1, 2, ..."""
     return list(names) == [str(i) for i in range(len(names))]
 
 

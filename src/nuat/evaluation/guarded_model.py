@@ -100,7 +100,7 @@ class GuardedModel(nn.Module):
         self._logits = logits.shape[1]
 
     def _columns(self, logits: int) -> list[int]:
-        """Return the logits in the order of the classes of the images, those of no class last."""
+        """Return the logits in the order of the images' classes, followed by the logits of no class."""
         assert self.order is not None
         if max(self.order) >= logits:
             raise InputError(

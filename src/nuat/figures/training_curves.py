@@ -13,6 +13,7 @@ from nuat.figures.figure_record import FigureRecord, require
 from nuat.figures.kind import RunFigure
 from nuat.progress import TerminalReporter
 from nuat.records.finished_runs import FinishedRun
+from nuat.records.settings import flat
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,8 +96,8 @@ def training_curves(runs: Sequence[FinishedRun]) -> TrainingCurves:
 def curves_of(metrics: Sequence[Mapping[str, Any]], name: str, seed: int | None) -> RunCurves:
     """Return the curves in the metrics (lines of metrics.jsonl) of a run."""
     epochs = [line for line in metrics if line["kind"] == "epoch"]
-    flat = [_flat({key: line[key] for key in ("lr", "train", "validation")}) for line in epochs]
-    names = dict.fromkeys(key for line in flat for key in line)
+    numbers = [_numbers({key: line[key] for key in ("lr", "train", "validation")}) for line in epochs]
+    names = dict.fromkeys(key for line in numbers for key in line)
     end: Mapping[str, Any] = next((line for line in reversed(metrics) if line["kind"] == "end"), {})
     counted = tuple(line["epoch"] for line in epochs)
     # a switch is recorded during an epoch, which counts from 0 there
@@ -105,7 +106,7 @@ def curves_of(metrics: Sequence[Mapping[str, Any]], name: str, seed: int | None)
         name=name,
         seed=seed,
         epochs=counted,
-        series={key: tuple(line.get(key) for line in flat) for key in names},
+        series={key: tuple(line.get(key) for line in numbers) for key in names},
         best_epoch=end.get("best_epoch"),
         alarms=tuple(
             AlarmMark(epoch=line["epoch"], monitor=line["monitor"], message=line["message"])
@@ -116,14 +117,12 @@ def curves_of(metrics: Sequence[Mapping[str, Any]], name: str, seed: int | None)
     )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
-        elif value is None or isinstance(value, (int, float)):
-            found[prefix + name] = float(value) if value is not None and math.isfinite(value) else None
-    return found
+def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        name: float(value) if value is not None and math.isfinite(value) else None
+        for name, value in flat(values).items()
+        if value is None or isinstance(value, (int, float))
+    }
 
 
 def save(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -13,7 +13,7 @@ from nuat.hardware import hardware_text
 from nuat.records.json_values import Amount, Count, Fraction, Positive, check, read_object
 
 _SAME = 1e-6
-"""Difference up to which an accuracy that is written is that of its verdicts."""
+"""Largest difference between a written accuracy and the accuracy of its verdicts."""
 
 
 class _Result(TypedDict):

@@ -258,7 +258,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _settings(path: Path, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return recipe and settings; without a file those of the row's recipe, if it is one of ours."""
+    """Return the recipe and its settings; without a file, the settings of the row's recipe if nuat knows it."""
     if path.is_file():
         values = read_object(path)
         check(ConfigFileShape, values, str(path))
@@ -288,7 +288,7 @@ def _optional(path: Path, shape: type) -> dict[str, Any]:
 
 
 def _row_environment(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a row's record holds of the environment, for a run whose own record of it was not kept."""
+    """Return the environment from a row's record, for a run that kept no record of its own."""
     return {name: row[name] for name in ("hardware", "nuat", "git", "packages") if row.get(name) is not None}
 
 

@@ -57,7 +57,7 @@ def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], Tra
 
 
 def read_data_config(path: Path) -> DataConfig:
-    """Return the data settings in a file of ``write_config``, of whatever recipe and version.
+    """Return the data settings in a file of ``write_config``, whatever its recipe and version.
 
     Fields that this version does not know are left out, those that the file lacks take their defaults.
     """

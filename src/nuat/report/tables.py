@@ -76,7 +76,7 @@ def _interval(interval: tuple[float, float]) -> str:
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """Return verdicts as a table: what was checked, how it came out, what was measured and what it means."""
+    """Return verdicts as a table: check, status, measurement and meaning."""
     table = Table(title="Is this robustness to be believed?", title_justify="left", show_lines=True)
     for name in ("check", "verdict", "measured", "what it means"):
         table.add_column(name)

@@ -1,11 +1,11 @@
-"""The report of finished runs: records in, one page or plain tables out.
+"""Report of finished runs: records in, one page or plain tables out.
 
-| module | what |
+| module | holds |
 |---|---|
-| runs, measurements, search | a folder's records, read and checked |
-| groups, settings | runs that can be compared; seeds of a method together |
+| groups | runs that can be compared; the seeds of a method together |
+| changes | settings that differ from the recipe, and the commands that repeat a run |
 | table, text | the tables; as Markdown, CSV and LaTeX |
-| summary | what was found, in sentences |
-| html, drawing, pictures, sparkline | the page |
+| summary | the results in sentences |
+| html, figure_selection, drawing, sparkline | the page |
 | card | a model card |
 """

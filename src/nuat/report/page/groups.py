@@ -145,7 +145,7 @@ def _group(setting: Setting, runs: Sequence[RunRecord]) -> Group:
 
 
 def _distinct(methods: Sequence[Method]) -> tuple[Method, ...]:
-    """Return the methods; those of one label get the settings in which they differ, or else their folders."""
+    """Return the methods. Equal labels are extended by the settings that differ, or else by the folders."""
     labels = [method.label for method in methods]
     for label in {label for label in labels if labels.count(label) > 1}:
         places = [i for i, method in enumerate(methods) if method.label == label]

@@ -2,14 +2,17 @@
 
 import base64
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image, UnidentifiedImageError
 
 from nuat import hardware
 from nuat.attacks.catalogue import attack_name
@@ -18,7 +21,7 @@ from nuat.records.methods import without_folder
 from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns
 from nuat.report.campaigns import duration
-from nuat.report.page import figure_selection, pictures, sparkline
+from nuat.report.page import figure_selection, sparkline
 from nuat.report.page.changes import Change, changes, commands, common, own
 from nuat.report.page.groups import Group, Method, best, group
 from nuat.report.page.summary import finding, group_sentences, lead, strongest
@@ -26,8 +29,12 @@ from nuat.report.page.table import MISSING, Column, Table, interval_text, remark
 
 _PICTURES = 1_500_000
 """Bytes of all pictures of a page together."""
+_LEAST_PICTURE = 4_000
+"""Smallest size of a picture [bytes]: less room is not tried."""
+_PICTURE_WIDTH = 1200
+"""Largest width of a picture [pixels]. Wider ones are made smaller."""
 _OPEN = 4
-"""A page of at most this many runs shows them unfolded."""
+"""Largest number of runs that a page shows unfolded."""
 Facts = tuple[tuple[str, str], ...]
 
 
@@ -139,7 +146,7 @@ def _run_views(groups: Sequence[Group], numbers: dict[int, str], shared: dict[st
         for method in one.methods:
             for run in method.runs:
                 anchor = numbers[id(run)]
-                picture = None if run.examples is None else pictures.data_uri(run.examples, left)
+                picture = None if run.examples is None else _data_uri(run.examples, left)
                 # after the first that does not fit no other is tried: making them small takes most of the time
                 left = left - len(picture[0]) if picture else 0 if run.examples is not None else left
                 views.append(
@@ -235,7 +242,7 @@ def _days(runs: Sequence[RunRecord]) -> str:
 
 
 def _machines(runs: Sequence[RunRecord]) -> tuple[tuple[str, ...], tuple[tuple[tuple[str, ...], int], ...]]:
-    """Return the names of what was recorded of the environments, and each environment with its number of runs."""
+    """Return the fields recorded of the environments, and each environment with its number of runs."""
     found = []
     for run in runs:
         whole = run.environment
@@ -245,3 +252,25 @@ def _machines(runs: Sequence[RunRecord]) -> tuple[tuple[str, ...], tuple[tuple[t
     names = tuple(dict.fromkeys(name for facts in found for name in facts))
     counts = Counter(tuple(facts.get(name, MISSING) for name in names) for facts in found)
     return names, tuple(counts.most_common())
+
+
+def _data_uri(path: Path, most: int) -> tuple[str, int, int] | None:
+    """Return a picture as a data URI of at most ``most`` bytes, with its width and height.
+
+    None: it does not fit, or the file is not a picture. The page then says that there is none to show.
+    """
+    if most < _LEAST_PICTURE:
+        return None
+    try:
+        with Image.open(path, formats=["PNG"]) as file:
+            picture = file.convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        return None
+    if picture.width > _PICTURE_WIDTH:
+        picture = picture.resize(
+            (_PICTURE_WIDTH, max(1, round(picture.height * _PICTURE_WIDTH / picture.width))), Image.Resampling.LANCZOS
+        )
+    out = io.BytesIO()
+    picture.save(out, "WEBP", quality=80, method=2)
+    text = "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+    return (text, picture.width, picture.height) if len(text) <= most else None
