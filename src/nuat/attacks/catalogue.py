@@ -1,7 +1,6 @@
 """Catalogue of attacks: one row per attack, with everything that the package knows about it by name.
 
-A new attack is its own file and one row of ``CATALOGUE``. The file is long because all rows stay together: most of it
-is the table.
+A new attack is its own file and one row of ``CATALOGUE``.
 """
 
 import re

@@ -87,7 +87,7 @@ def check_curves(curves: Sequence[AccuracyCurve], points: int, n: int) -> None:
 
 
 def accuracy_table(head: str, places: Sequence[str], curves: Sequence[AccuracyCurve]) -> Table:
-    """Return the accuracies in %, one row a point and one column a model; ``head`` names the points."""
+    """Return the accuracies in %, one row per point and one column per model; ``head`` names the points."""
     table = Table(title="Accuracy in % under PGD, with 95 % intervals", title_justify="left")
     table.add_column(head, justify="right")
     for curve in curves:

@@ -208,7 +208,7 @@ def confusion(
 
 
 def _counted(norm: str, matrix: Tensor, softmax: Tensor) -> AttackConfusion:
-    """Return the result of an attack from counts [N, N] and sums of softmax vectors [N, N], one row a class."""
+    """Return the result of an attack from counts [N, N] and sums of softmax vectors [N, N], one row per class."""
     images = matrix.sum(dim=1)
     entropies = entropy(softmax / images[:, None])
     return AttackConfusion(

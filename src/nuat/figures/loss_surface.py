@@ -216,7 +216,7 @@ def _positions(asked: LossSurfaceOptions, test: Images) -> Tensor:
     there = len(test)
     if asked.index is not None:
         if asked.images is not None:
-            raise InputError("--images has no effect beside --index; give one of them.")
+            raise InputError("--images has no effect together with --index; give one of them.")
         if not 0 <= asked.index < there:
             raise InputError(f"--index {asked.index}: expected 0 to {there - 1}, a position in the test images.")
         return torch.tensor([asked.index])

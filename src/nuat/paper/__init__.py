@@ -1,4 +1,4 @@
-"""Numbers of the paper as data, for comparison: ``numbers.csv`` has one a line, with its place in the paper.
+"""Numbers of the paper as data, for comparison: ``numbers.csv`` has one per line, with its place in the paper.
 
 They are kept as printed. Tables 1a and 2 report the same ResNet-18 models and differ in one number: AutoAttack v1 on
 FBF is 43.12 in one and 42.37 in the other.

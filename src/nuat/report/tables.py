@@ -13,7 +13,7 @@ from nuat.evaluation.results import AttackResult, Evaluation, wilson_interval
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Return an evaluation as a table: a row an attack, the worst case over all of them last."""
+    """Return an evaluation as a table: one row per attack, the worst case last."""
     table = Table(
         title=f"{evaluation.n} test images, {evaluation.norm} eps "
         f"{eps_text(evaluation.eps, evaluation.norm)}, seed {evaluation.seed}, "
@@ -50,7 +50,7 @@ def _takes_survivors(result: AttackResult) -> bool:
 
 
 def comparison_table(differences: Sequence[Difference], a: str, b: str) -> Table:
-    """Return the differences of two models, a row an attack; accuracies in %, the difference in points."""
+    """Return the differences of two models, one row per attack: accuracies in %, the difference in points."""
     table = Table(title=f"A: {printable(a)}\nB: {printable(b)}", title_justify="left")
     table.add_column("attack")
     for name in ("n", "A %", "B %", "A - B", "95 % interval", "only A", "only B", "p"):
