@@ -197,10 +197,16 @@ def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
         read_config(path, RECIPES)
 
 
-def test_a_defense_of_another_class_is_not_taken_for_the_recipes(tmp_path: Path) -> None:
-    config = dataclasses.replace(RECIPES["quickstart"](), defense=NuATHybrid(lam=Ramp(peak=3.0)))
-    with pytest.raises(InputError, match="holds a NuATHybrid, but its recipe makes a NuAT"):
-        from_json(RECIPES["quickstart"](), to_json(config), "here")
+def test_a_run_with_another_defense_than_its_recipes_is_read_as_it_was() -> None:
+    config = dataclasses.replace(RECIPES["quickstart"](), defense=NuATHybrid(lam=Ramp(peak=3.0), drop=0.4))
+    assert from_json(RECIPES["quickstart"](), to_json(config), "here") == config
+
+
+def test_a_defense_that_nuat_does_not_have_is_refused() -> None:
+    values = to_json(RECIPES["quickstart"]())
+    values["defense"]["class"] = "Stranger"
+    with pytest.raises(InputError, match="holds a Stranger, but its recipe makes a NuAT"):
+        from_json(RECIPES["quickstart"](), values, "here")
 
 
 # the folder
