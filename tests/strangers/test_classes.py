@@ -178,3 +178,10 @@ def test_a_map_of_another_length_is_refused(three_ways: ThreeWays) -> None:
     (outcome, _) = named(three_ways, Bars(), NAMES, "--class-map", "0,1,2")
     assert "--class-map names 3 logits" in outcome.error
     assert main(["evaluate", "--help"]) == 0
+
+
+@pytest.mark.parametrize("given_map", ["0,1,2,x", "no-such-file.txt", "ant,bee,cat,doge"])
+def test_a_map_that_is_neither_logits_nor_names_is_refused(given_map: str, three_ways: ThreeWays) -> None:
+    """It would be ignored otherwise, and the classes taken as they come."""
+    for outcome in named(three_ways, Reordered((2, 0, 3, 1)), NAMES, "--class-map", given_map):
+        assert f"--class-map {given_map}: it is neither" in outcome.error

@@ -195,6 +195,12 @@ def load_model(
         return LoadedModel(model, order)
     if class_map:
         names = _names(class_map)
+        missing = [name for name in dataset.classes if name not in names]
+        if missing:
+            raise InputError(
+                f"--class-map {','.join(class_map)}: it is neither the logits of the classes nor names that include "
+                f"{missing[0]!r}; {dataset.source} has {', '.join(map(repr, dataset.classes))}."
+            )
     order = order_by_name(names, dataset.classes, owner=named, source=dataset.source) if names else None
     note = "" if order is None else f"{named}: classes matched by name, as their order differs from the images'"
     return LoadedModel(model, order, note)
