@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oracles import assert_inside, images
 from torch import Tensor
 
+from nuat.config import ThreatConfig
 from nuat.core.threat import L2, Linf, Norm, bernoulli, check_eps, check_radius, threat
 from nuat.errors import InputError
 
@@ -218,3 +219,8 @@ def test_a_size_without_meaning_is_refused(value: float) -> None:
 def test_l2_sizes_pass_up_to_those_that_hold_large_images(value: float) -> None:
     """A diagnosis attacks grey images of 32 x 32 pixels within 32, and others within multiples of their radius."""
     check_radius("threat.eps", value, "L2")
+
+
+def test_a_norm_that_nuat_does_not_have_is_refused() -> None:
+    with pytest.raises(InputError, match="norm='L7': expected one of Linf, L2"):
+        ThreatConfig(norm="L7", eps=0.1)  # type: ignore[arg-type]

@@ -68,6 +68,7 @@ def test_val_alone_is_the_test_part(tree, cache):
     source = read(tree, None, cache)
     assert source.test.images[:, 0, 0, 0].tolist() == [30, 31]
     assert source.validation is None
+    assert "there is no test/, so val/ holds the test images" in source.notes
 
 
 def test_val_beside_test_is_the_validation_part(tree, cache):

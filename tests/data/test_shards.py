@@ -51,6 +51,7 @@ def test_samples_come_in_the_order_of_the_shards_with_their_bytes_and_labels(tre
     assert parts.train.name(16).startswith(f"{tree}/train/set-000003.tar: 000016.")
     assert len(parts.test) == 6
     assert parts.validation is None
+    assert parts.notes == ("there is no test/, so val/ holds the test images",)
     assert parts.description == f"shards {tree}"
 
 
@@ -137,7 +138,7 @@ def test_members_that_do_not_parse_are_counted_and_named(tree, cache):
     for _ in range(2):  # the second time from the kept index
         parts = scan(tree, cache)
         assert len(parts.test) == 7
-        files, members = parts.notes
+        files, members, _ = parts.notes
         assert files == "1 files are passed over: 1 .txt (train/notes.txt)"
         assert members.startswith("6 members of shards are passed over: 2 .jpg with more dots in its name (val/set-0")
         for said in ("1 .cls with more dots in its name", "2 .json (val/set-000002.tar: c.json)", "1 without a suffix"):

@@ -125,7 +125,9 @@ def test_what_is_passed_over_is_said(shell: Shell) -> None:
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_a_part_alone_is_evaluated_and_not_trained_on(shell: Shell, part: str) -> None:
     root = folder(shell.folder / "images", parts=(part,))
-    assert shell.accuracy(root) == (1.0, "")
+    accuracy, said = shell.accuracy(root)
+    assert accuracy == 1.0
+    assert ("there is no test/, so val/ holds the test images" in said) == (part == "val")
     assert f"to evaluate only, {part}/ is enough" in shell.refused("train", "quickstart", "--data.path", root)
 
 

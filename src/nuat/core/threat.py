@@ -6,7 +6,7 @@ an adversarial example. Projecting is then one clamp, and the result lies inside
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ def check_radius(name: str, value: float, norm: "Norm") -> None:
 
     An L2 radius that is larger than the images is refused where these are known (``nuat.evaluation.evaluate``).
     """
+    if norm not in get_args(Norm):
+        raise InputError(f"norm={norm!r}: expected one of {', '.join(get_args(Norm))}.")
     if norm == "Linf":
         check_eps(name, value)
     elif not (math.isfinite(value) and value > 0.0):

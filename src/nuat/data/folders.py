@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nuat.data.decoding import SUFFIXES
-from nuat.data.samples import FileSamples, Names, Parts, PassedOver, reading
+from nuat.data.samples import FileSamples, Names, Parts, PassedOver, reading, val_for_test
 from nuat.errors import InputError, printable
 
 _KIND = "nuat-folder-2"  # part of every cache key: raise it when decoding changes
@@ -54,6 +54,7 @@ def scan(path: Path, subset: str | None = None, *, needs_train: bool = True) -> 
             for name in (*(["train"] if trains else []), *evaluation)
         }
         test = parts[evaluation[-1]]
+        notes += val_for_test(evaluation)
         strangers = [entry.name for entry in sorted(path.iterdir()) if entry.is_dir() and entry.name not in _PARTS]
         strangers = [name for name in strangers if not name.startswith(".")]
         if strangers:

@@ -7,7 +7,7 @@ an array; counting the references to an object copies its page into every proces
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -247,3 +247,8 @@ def unreadable(name: str, error: OSError) -> TransientError:
     """Return the error for a file that was there and cannot be read."""
     reason = error.strerror or str(error)
     return TransientError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")
+
+
+def val_for_test(evaluation: Sequence[str]) -> list[str]:
+    """Return the note that ``val/`` holds the test images, or nothing where there is a ``test/``."""
+    return [] if "test" in evaluation else ["there is no test/, so val/ holds the test images"]

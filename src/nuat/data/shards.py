@@ -22,7 +22,7 @@ from rich.progress import track
 
 from nuat.data.cache import cache_key, read_cache, uncompressed, write_cache
 from nuat.data.decoding import SUFFIXES
-from nuat.data.samples import Names, Parts, PassedOver, ShardSamples, reading
+from nuat.data.samples import Names, Parts, PassedOver, ShardSamples, reading, val_for_test
 from nuat.errors import InputError, printable
 
 _KIND = "nuat-shards-2"  # part of every cache key: raise it when the index or decoding changes
@@ -93,7 +93,7 @@ def scan(path: Path, cache: Path, *, needs_train: bool = True) -> Parts:
             classes=classes,
             description=printable(f"shards {path}"),
             kind=_KIND,
-            notes=(*passed.note("files"), *members.note("members of shards")),
+            notes=(*passed.note("files"), *members.note("members of shards"), *val_for_test(evaluation)),
         )
 
 
