@@ -1,5 +1,9 @@
 """Every test starts from the same global seed on one thread; hypothesis draws the same few examples each time."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, and for the processes that tests start
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
