@@ -46,7 +46,7 @@ class FigureKind:
     @property
     def takes(self) -> str:
         """Positional arguments, as help shows them."""
-        raise NotImplementedError
+        raise AssertionError("takes is abstract")
 
 
 @dataclass(frozen=True, kw_only=True)
