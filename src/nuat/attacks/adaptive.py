@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
+from nuat.attacks.pgd import STEPS, usual_step
 from nuat.core.losses import cross_entropy, wide
 from nuat.core.nuclear import nuclear_norm
 from nuat.core.random import shared
@@ -42,16 +43,16 @@ class AdaptivePGD(Attack):
         >>> from nuat.attacks import AdaptivePGD
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
         >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
-        >>> x_adv = AdaptivePGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)
+        >>> x_adv = AdaptivePGD(model, eps=8/255)(x, y)
         >>> x_adv.shape
         torch.Size([2, 1, 4, 4])
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
-    alpha: float
-    """Step size, in the units of eps."""
-    steps: int
+    alpha: float | None = None
+    """Step size, in the units of eps. None: that of PGD, 2.5 * eps / steps."""
+    steps: int = STEPS
     """Steps, >= 1."""
     objective: Objective = "ce+nuclear"
     """Objective to maximise."""
@@ -66,7 +67,8 @@ class AdaptivePGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_radius("alpha", self.alpha, self.norm)
+        if self.alpha is not None:
+            check_radius("alpha", self.alpha, self.norm)
         if self.steps < 1:
             raise InputError(f"steps={self.steps}: expected at least 1.")
         if self.objective not in ("ce+nuclear", "nuclear", "logit"):
@@ -89,10 +91,11 @@ class AdaptivePGD(Attack):
         bounds = self.threat.bounds(x)
         with torch.no_grad():
             reference = wide(self.model(x))
+        alpha = usual_step(self.eps, self.steps) if self.alpha is None else self.alpha
         x_adv = bounds.project(x + self.threat.uniform(x, self.generator))
         for _ in range(self.steps):
             gradient = input_gradient(lambda z: self._objective(wide(self.model(z)), reference, y), x_adv)
-            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, self.alpha))
+            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha))
         return x_adv
 
     def groups(self, y: Tensor) -> list[Tensor]:

@@ -24,7 +24,7 @@ class MultiTargetedPGD(TowardsClasses):
         >>> from nuat.attacks import MultiTargetedPGD
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
         >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
-        >>> x_adv = MultiTargetedPGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)
+        >>> x_adv = MultiTargetedPGD(model, eps=8/255)(x, y)
         >>> x_adv.shape
         torch.Size([2, 1, 4, 4])
     """

@@ -12,6 +12,20 @@ from nuat.core.losses import cross_entropy_sum, wide
 from nuat.core.threat import Norm, check_radius
 from nuat.errors import InputError
 
+STEPS = 40
+"""Steps of PGD and its relatives, unless given."""
+
+
+def usual_step(eps: float, steps: int) -> float:
+    """Return Madry et al.'s step size, 2.5 * eps / steps, but at most eps: from any start PGD reaches the whole ball.
+
+    Example:
+        >>> from nuat.attacks import usual_step
+        >>> usual_step(0.3, 100)
+        0.0075
+    """
+    return min(2.5 * eps / steps, eps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
@@ -26,16 +40,16 @@ class PGD(Attack):
         >>> from nuat.attacks import PGD
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
         >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
-        >>> x_adv = PGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)
+        >>> x_adv = PGD(model, eps=8/255)(x, y)  # 40 steps of 2.5 * eps / 40
         >>> x_adv.shape
         torch.Size([2, 1, 4, 4])
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
-    alpha: float
-    """Step size, in the units of eps."""
-    steps: int
+    alpha: float | None = None
+    """Step size, in the units of eps. None: 2.5 * eps / steps, at most eps (Madry et al. 2018)."""
+    steps: int = STEPS
     """Steps of a restart, >= 1."""
     random_start: bool = True
     """Start at uniform noise in the ball instead of at the image."""
@@ -46,7 +60,8 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_radius("alpha", self.alpha, self.norm)
+        if self.alpha is not None:
+            check_radius("alpha", self.alpha, self.norm)
         for name, value in (("steps", self.steps), ("restarts", self.restarts)):
             if value < 1:
                 raise InputError(f"{name}={value}: expected at least 1.")
@@ -60,8 +75,8 @@ class PGD(Attack):
     def trajectory(self, x: Tensor, y: Tensor, steps: Iterable[int]) -> dict[int, Tensor]:
         """Return the examples [B, C, H, W] after each of several numbers of steps, read off one trajectory.
 
-        Each value is the result of the attack with that many ``steps`` and the same random draws. Together they cost
-        as much as the longest. With restarts, the best images are kept for each number of steps.
+        Each value is the result of the attack with that many ``steps``, the same step size and the same random draws.
+        Together they cost as much as the longest. With restarts, the best images are kept for each number of steps.
         """
         wanted = sorted(set(steps))
         if not wanted or wanted[0] < 1:
@@ -89,10 +104,11 @@ class PGD(Attack):
 
     def _ascend(self, x: Tensor, y: Tensor, wanted: Iterable[int]) -> Iterable[tuple[int, Tensor]]:
         bounds = self.threat.bounds(x)
+        alpha = usual_step(self.eps, self.steps) if self.alpha is None else self.alpha
         x_adv = bounds.project(x + self.threat.uniform(x, self.generator)) if self.random_start else x
         for step in range(1, max(wanted) + 1):
             gradient = input_gradient(lambda z: self.objective(self.model(z), y), x_adv)
-            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, self.alpha))
+            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha))
             if step in wanted:
                 yield step, x_adv
 

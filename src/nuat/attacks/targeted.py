@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack
-from nuat.attacks.pgd import PGD
+from nuat.attacks.pgd import PGD, STEPS
 from nuat.core.losses import cross_entropy_sum, wide
 from nuat.core.random import shared
 from nuat.core.threat import Norm
@@ -47,9 +47,9 @@ class TowardsClasses(Attack):
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
 
-    alpha: float
-    """Step size, in the units of eps."""
-    steps: int
+    alpha: float | None = None
+    """Step size, in the units of eps. None: that of PGD, 2.5 * eps / steps."""
+    steps: int = STEPS
     """Steps of a run, >= 1."""
     random_start: bool = True
     """Start at uniform noise in the ball instead of at the image."""
@@ -81,7 +81,7 @@ class TargetedPGD(TowardsClasses):
         >>> from nuat.attacks import TargetedPGD
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
         >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
-        >>> x_adv = TargetedPGD(model, eps=8/255, alpha=2/255, steps=20)(x, y)
+        >>> x_adv = TargetedPGD(model, eps=8/255)(x, y)
         >>> x_adv.shape
         torch.Size([2, 1, 4, 4])
     """

@@ -27,7 +27,7 @@ class Transfer(Attack):
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
         >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
         >>> other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
-        >>> x_adv = Transfer(model, surrogate=other, make=lambda m: PGD(m, eps=8/255, alpha=2/255, steps=20))(x, y)
+        >>> x_adv = Transfer(model, surrogate=other, make=lambda m: PGD(m, eps=8/255))(x, y)
         >>> x_adv.shape
         torch.Size([2, 1, 4, 4])
     """
