@@ -16,8 +16,8 @@ from rich.console import Console
 
 from nuat.errors import InputError
 from nuat.evaluation.evaluate import evaluate
+from nuat.evaluation.result_table import evaluation_table
 from nuat.evaluation.results import AttackResult, Evaluation, wilson_interval
-from nuat.report.tables import evaluation_table
 
 
 @pytest.mark.parametrize(

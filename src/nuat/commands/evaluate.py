@@ -37,10 +37,10 @@ from nuat.errors import InputError
 from nuat.evaluation.evaluate import evaluate as evaluate_model
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import check_logits
+from nuat.evaluation.result_table import evaluation_table
 from nuat.evaluation.results import EVALUATION_KEYS, Evaluation
 from nuat.progress import TerminalReporter, progress_bars, terminal
 from nuat.records import checkpoints
-from nuat.report.tables import evaluation_table
 from nuat.training.signals import Interrupted
 
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone"}

@@ -26,6 +26,7 @@ from nuat.distributed import launch
 from nuat.distributed.threads import threads_for_training
 from nuat.distributed.world import World, joined, restarted
 from nuat.errors import InputError, did_you_mean
+from nuat.evaluation.result_table import evaluation_table
 from nuat.figures import adversarial_examples, training_curves
 from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, RECIPES, find
@@ -33,7 +34,6 @@ from nuat.records import checkpoints, environment
 from nuat.records.folder import RunFolder
 from nuat.records.runs import read_metrics
 from nuat.records.settings import flat_items, read_config
-from nuat.report.tables import evaluation_table
 from nuat.training.monitors import RunStopped
 from nuat.training.run import Run, run
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from nuat.attacks.catalogue import WORST_CASE
 from nuat.core.threat import Norm
 from nuat.errors import InputError
+from nuat.evaluation.result_table import as_html, as_text
 from nuat.files import write_text
 
 EVALUATION_KEYS = frozenset({"format", "results", "indices"})
@@ -47,7 +48,7 @@ class AttackResult:
     seconds: float | None
     """Wall time. None: the result was read off the trajectory of ``shared_with``."""
     forwards: int | None
-    """Images passed forward. None: as above."""
+    """Images passed forward. None: as above, or not known, of a function that calls the model itself."""
     backwards: int | None
     """Images passed backward. None: as above."""
     shared_with: str | None = None
@@ -66,7 +67,7 @@ class AttackResult:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """All attacks on the same n images."""
+    """All attacks on the same n images. It prints as a table, on a terminal and in a notebook."""
 
     results: tuple[AttackResult, ...]
     """In the order asked for."""
@@ -109,10 +110,42 @@ class Evaluation:
                 return result.accuracy
         raise InputError(f"no result {name!r}; there are: {', '.join(r.name for r in self.results)}, {WORST_CASE}.")
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the worst case."""
+        return wilson_interval(int(self.worst_case.sum()), self.n)
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_pandas(self) -> Any:
+        """Return a ``pandas.DataFrame`` with one row per attack, the worst case last.
+
+        Its columns are attack, accuracy, low and high (the 95 % interval), correct, n, seconds, forwards and backwards.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            import pandas  # type: ignore[import-not-found, import-untyped, unused-ignore]  # not among our requirements
+        except ImportError:
+            raise InputError("to_pandas needs pandas; install it with: pip install pandas") from None
+        rows = [
+            (one.name, one.accuracy, *one.interval, int(one.correct.sum()), one.seconds, one.forwards, one.backwards)
+            for one in self.results
+        ]
+        worst = self.worst_case
+        rows.append((WORST_CASE, self.accuracy(WORST_CASE), *self.interval, int(worst.sum()), None, None, None))
+        columns = ["attack", "accuracy", "low", "high", "correct", "seconds", "forwards", "backwards"]
+        frame = pandas.DataFrame(rows, columns=columns)
+        frame.insert(5, "n", self.n)
+        return frame
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; ``correct`` as a string of 0 and 1, one per image, and all test images as "0-9999"."""
-        worst = self.worst_case
-        low, high = wilson_interval(int(worst.sum()), self.n)
         rows = [
             {
                 **{k: v for k, v in asdict(result).items() if k != "correct"},
@@ -133,7 +166,7 @@ class Evaluation:
             "hardware": self.hardware,
             "versions": self.versions,
             **({"warnings": list(self.warnings)} if self.warnings else {}),
-            "worst_case": {"accuracy": float(worst.double().mean()), "interval": [low, high]},
+            "worst_case": {"accuracy": self.accuracy(WORST_CASE), "interval": list(self.interval)},
             "results": rows,
             "indices": _ranges(self.indices),
         }

@@ -1,0 +1,95 @@
+"""Table of an evaluation: on a terminal, as text, and as HTML in a notebook."""
+
+import html
+import io
+import shutil
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nuat.core.eps import eps_text
+from nuat.errors import printable
+
+if TYPE_CHECKING:
+    from nuat.evaluation.results import AttackResult, Evaluation
+
+_COLUMNS = ("attack", "accuracy %", "95 % interval", "seconds", "forward", "backward")
+
+
+def evaluation_table(evaluation: "Evaluation") -> Table:
+    """Return an evaluation as a table for the terminal: one row per attack, the worst case last."""
+    table = Table(title=Text(_title(evaluation)), title_justify="left")
+    for name in _COLUMNS:
+        first = name == _COLUMNS[0]
+        table.add_column(name, justify="left" if first else "right", overflow="fold" if first else "ellipsis")
+    *rows, worst = _rows(evaluation)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    table.add_section()
+    table.add_row(*map(Text, worst))
+    if notes := _notes(evaluation):
+        table.caption, table.caption_justify = Text("\n".join(notes)), "left"
+    return table
+
+
+def as_text(evaluation: "Evaluation") -> str:
+    """Return the table as plain text, as wide as the terminal."""
+    file = io.StringIO()
+    width = shutil.get_terminal_size().columns
+    Console(file=file, width=width, color_system=None, legacy_windows=False).print(evaluation_table(evaluation))
+    return file.getvalue().rstrip("\n")
+
+
+def as_html(evaluation: "Evaluation") -> str:
+    """Return the table as HTML, every text of it escaped."""
+
+    def line(cells: tuple[str, ...], kind: str) -> str:
+        return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
+
+    rows = "".join(line(row, "td") for row in _rows(evaluation))
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in _notes(evaluation))
+    head = f"<caption>{html.escape(_title(evaluation))}</caption><thead>{line(_COLUMNS, 'th')}</thead>"
+    return f"<table>{head}<tbody>{rows}</tbody></table>{notes}"
+
+
+def _title(evaluation: "Evaluation") -> str:
+    eps = eps_text(evaluation.eps, evaluation.norm)
+    told = f"{evaluation.n} test images, {evaluation.norm} eps {eps}, seed {evaluation.seed}, {evaluation.hardware}"
+    return printable(told)
+
+
+def _rows(evaluation: "Evaluation") -> list[tuple[str, ...]]:
+    """Return the cells of each attack, and of the worst case."""
+    rows = []
+    for result in evaluation.results:
+        if result.shared_with is None:
+            seconds = "" if result.seconds is None else f"{result.seconds:.1f}"
+            cost = (seconds, *("" if count is None else f"{count:,}" for count in (result.forwards, result.backwards)))
+        else:
+            cost = (f"in {result.shared_with}", "", "")
+        name = f"{result.name} *" if _takes_survivors(result) else result.name
+        rows.append((name, f"{100 * result.accuracy:.2f}", _interval(result.interval), *cost))
+    rows.append(
+        ("worst case", f"{100 * evaluation.accuracy('worst-case'):.2f}", _interval(evaluation.interval), *[""] * 3)
+    )
+    return [tuple(map(printable, row)) for row in rows]
+
+
+def _notes(evaluation: "Evaluation") -> list[str]:
+    notes = []
+    if any(map(_takes_survivors, evaluation.results)):
+        notes.append("* on what the attacks above it left standing: its accuracy is that of all of them together")
+    if any(result.settings.get("version") == "fast" for result in evaluation.results):
+        notes.append("autoattack-fast stops early: an upper bound of AutoAttack's accuracy, not AutoAttack's")
+    return notes
+
+
+def _takes_survivors(result: "AttackResult") -> bool:
+    """Return whether an attack took what others left standing: they are in its accuracy, too."""
+    return any(name != "clean" for name in result.settings.get("after", ()))
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"
