@@ -7,7 +7,9 @@ For example::
     model = nuat.load("quickstart")          # a run's folder, a weights file, or a name that `nuat models` lists
     model.predict("photo.jpg")               # classes with probabilities; model.transform prepares one image
     run = nuat.run(nuat.recipes.find("quickstart")(), out=Path("runs/mine"))
-    nuat.evaluate(run.model(), dataset.test, ["clean", "pgd-100"], threat=ThreatConfig(eps=0.3))
+    found = nuat.evaluate(run.model(), "mnist-sample", eps=0.3, attacks=["clean", "pgd-100"])
+    print(found)                             # the table; found.accuracy("pgd-100") is a number
+    x_adv = nuat.attacks.PGD(model, eps=0.3)(x, y)
 
 Packages: ``attacks``, ``config`` (settings), ``data``, ``defenses``, ``models``, ``recipes``. On the command line:
 ``nuat --help``.

@@ -38,7 +38,13 @@ def test_select_takes_the_images_in_the_order_of_the_indices():
 @pytest.mark.parametrize(
     ("pixels", "labels", "words"),
     [
-        (torch.zeros(2, 1, 3, 3), torch.zeros(2, dtype=torch.int64), ("images", "float32", "uint8")),
+        (
+            torch.zeros(2, 1, 3, 3).double(),
+            torch.zeros(2, dtype=torch.int64),
+            ("images", "float64", "uint8", "float32"),
+        ),
+        (torch.full((2, 1, 3, 3), 2.0), torch.zeros(2, dtype=torch.int64), ("float32", "outside [0, 1]", "adapt")),
+        (torch.full((2, 1, 3, 3), torch.nan), torch.zeros(2, dtype=torch.int64), ("float32", "outside [0, 1]")),
         (torch.zeros(2, 3, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), ("images", "[2, 3, 3]", "[N, C")),
         (torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(2), ("labels", "float32", "int64")),
         (torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(2, 1, dtype=torch.int64), ("labels", "[2, 1]")),

@@ -95,7 +95,9 @@ def test_the_library_hints_at_an_l2_radius_beyond_every_image() -> None:
 def test_arguments_that_are_no_images_or_no_model_say_what_is_expected() -> None:
     model, images = tiny_case(12)
     for pair in ((images.images, images.labels), images.images, None):
-        with pytest.raises(InputError, match=r"images: expected a set of images with labels; got a .*ImageSet"):
+        with pytest.raises(
+            InputError, match=r"x: expected images with labels; got a|y: a Tensor of images needs its labels"
+        ):
             nuat.evaluate(model, pair, threat=THREAT)
     with pytest.raises(InputError, match=r"model: expected a torch\.nn\.Module; got a function"):
         nuat.evaluate(lambda x: torch.zeros(len(x), 4), images, threat=THREAT)

@@ -1,9 +1,10 @@
 """Base of the attacks: evaluation mode, the gradient in the input, the checks of the arguments."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -141,6 +142,10 @@ class Attack:
             return x
         with torch.inference_mode(False), eval_mode(self.model):
             return self.perturb(x.clone() if x.is_inference() else x, y)
+
+    def on(self, model: nn.Module) -> Self:
+        """Return this attack on another model, with the same settings."""
+        return dataclasses.replace(self, model=model)
 
     def perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """Return adversarial examples for checked ``x`` [B, C, H, W], ``y`` int64 [B]; the model is in eval mode."""

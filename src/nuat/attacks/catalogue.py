@@ -4,7 +4,7 @@ A new attack is its own file and one row of ``CATALOGUE``.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -304,6 +304,7 @@ def jobs(
     classes: int = 10,
     *,
     surrogate: nn.Module | None = None,
+    given: Mapping[str, NamedAttack] | None = None,
 ) -> list[Job]:
     """Return the jobs for ``names``, in their order; all step counts of PGD are one job.
 
@@ -313,6 +314,7 @@ def jobs(
         threat: norm, radius and step size.
         classes: N, which decides the line-up of AutoAttack and the targets of multi-targeted attacks.
         surrogate: model whose gradients ``transfer`` follows.
+        given: rows of attacks that the catalogue does not have, by name.
 
     Returns:
         The jobs. A job that takes only unbroken images records the attacks before it, since its result depends on them.
@@ -323,7 +325,8 @@ def jobs(
     """
     if not names or len(set(names)) < len(names):
         raise InputError(f"attacks={','.join(names)!r}: give at least one attack, and each once.")
-    known = [look_up(name) for name in names]
+    given = given or {}
+    known = [(given[name], 0) if name in given else look_up(name) for name in names]
     trajectory = tuple(sorted(number for row, number in known if row.name == "pgd-<steps>"))
     planned: list[Job] = []
     for name, (row, number) in zip(names, known, strict=True):

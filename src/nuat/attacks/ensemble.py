@@ -1,10 +1,10 @@
 """Ensemble: several attacks in turn, of which each image keeps its worst case."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nuat.attacks.base import Attack
 from nuat.attacks.worst_case import keep_worst
@@ -26,8 +26,7 @@ class Ensemble(Attack):
         >>> from nuat.attacks import FGSM, PGD, Ensemble
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
         >>> x, y = torch.rand(2, 1, 4, 4), torch.tensor([0, 2])
-        >>> pgd = PGD(model, eps=8/255, alpha=2/255, steps=20)
-        >>> x_adv = Ensemble(model, attacks=[FGSM(model, eps=8/255), pgd])(x, y)
+        >>> x_adv = Ensemble(model, attacks=[FGSM(model, eps=8/255), PGD(model, eps=8/255)])(x, y)
         >>> x_adv.shape
         torch.Size([2, 1, 4, 4])
     """
@@ -54,6 +53,10 @@ class Ensemble(Attack):
         for name in ("norm", "eps"):
             object.__setattr__(self, name, getattr(self.attacks[0], name))  # frozen for users, derived here
         super().__post_init__()
+
+    def on(self, model: nn.Module) -> Self:
+        """Return this ensemble, and each of its attacks, on another model."""
+        return replace(self, model=model, attacks=[attack.on(model) for attack in self.attacks])
 
     def perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the worst example of each image, [B, C, H, W]."""

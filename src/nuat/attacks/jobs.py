@@ -62,6 +62,8 @@ class Job:
     """Whether it stops at an image's first success and returns an image that it did not break unchanged."""
     stops_early: bool = False
     """Whether it stops at an image's first success and returns the worst example found otherwise."""
+    counted: bool = True
+    """Whether its passes go through the model that counts them."""
 
     @property
     def key(self) -> str:

@@ -62,7 +62,7 @@ class ImageSet:
     """Labelled images on one device.
 
     Attributes:
-        images: uint8 [N, C, H, W], pixels in 0..255.
+        images: [N, C, H, W], uint8 in 0..255, or float32 in [0, 1]. Training takes uint8 alone.
         labels: [N] of any integer type, kept as int64; classes from 0.
 
     Raises:
@@ -80,10 +80,15 @@ class ImageSet:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+        if self.images.dtype not in (torch.uint8, torch.float32) or self.images.ndim != 4:
             raise InputError(
-                f"images are {self.images.dtype} {list(self.images.shape)}: expected torch.uint8 [N, C, H, W]; "
-                "scale to 0..255 and convert with .to(torch.uint8)."
+                f"images are {self.images.dtype} {list(self.images.shape)}: expected torch.uint8 [N, C, H, W] in "
+                "0..255, or torch.float32 in [0, 1]."
+            )
+        if self.images.dtype == torch.float32 and not bool(((self.images >= 0.0) & (self.images <= 1.0)).all()):
+            raise InputError(
+                "images are torch.float32 with values outside [0, 1]: divide by 255 or undo the normalisation, which "
+                "belongs into the model (nuat.models.adapt)."
             )
         if self.labels.dtype in _NO_LABELS or self.labels.is_floating_point() or self.labels.ndim != 1:
             raise InputError(
@@ -211,12 +216,16 @@ class Dataset:
 def to_float(images: Tensor) -> Tensor:
     """Convert uint8 images of any shape to float32 in [0, 1], bit for bit as torchvision's ``ToTensor`` does.
 
+    Images that are float32 already are returned as they are.
+
     Example:
         >>> import torch
         >>> from nuat.data import to_float
         >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
         tensor([0.0000, 0.2000, 1.0000])
     """
+    if images.dtype == torch.float32:
+        return images
     # The divisor is a tensor: CUDA divides by a Python number by multiplying with its rounded reciprocal, and some
     # pixels would differ from the CPU's in the last bit.
     return images.float() / torch.full((), 255.0, dtype=torch.float32, device=images.device)

@@ -120,7 +120,7 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> Tensor:
     if np.issubdtype(x.dtype, np.floating):
         x = np.concatenate([_from_float(path, name, x, i) for i in range(0, len(x), _CHUNK)])
     elif x.dtype != np.uint8:
-        raise InputError(f"{path}: {name} is {x.dtype}; expected uint8 in 0..255. {_remedy(x)}")
+        raise InputError(f"{path}: {name} is {x.dtype}; expected uint8 in 0..255. {remedy(x)}")
     elif int(x.max()) == 1:
         raise InputError(
             f"{path}: {name} is uint8, but its values are 0 and 1 only, which are two nearly black greys of 0..255. "
@@ -129,7 +129,7 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
-def _remedy(x: NDArray[Any]) -> str:
+def remedy(x: NDArray[Any]) -> str:
     """Return how to convert images of another type than uint8 without changing them."""
     if x.dtype.kind not in "biu":
         return "Convert it to uint8."

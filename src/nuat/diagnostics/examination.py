@@ -17,7 +17,8 @@ from nuat.diagnostics.applicable_checks import applicable_checks
 from nuat.diagnostics.ranking import Comparison
 from nuat.diagnostics.surrogate import Surrogate, Transferred, check_surrogate, transferred
 from nuat.diagnostics.verdict import Status, Verdict
-from nuat.evaluation.evaluate import check_arguments, evaluate
+from nuat.evaluation.arguments import check_arguments
+from nuat.evaluation.evaluate import evaluate
 from nuat.evaluation.guarded_model import ClimbableModel, GuardedModel, guarded
 from nuat.evaluation.job_runner import Progress
 from nuat.evaluation.results import Evaluation

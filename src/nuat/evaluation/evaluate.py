@@ -13,23 +13,29 @@ Nothing of the model is trusted: every pass goes through ``nuat.evaluation.guard
 """
 
 import json
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
 from nuat.attacks.catalogue import jobs, look_up
+from nuat.attacks.given_attacks import given_rows
 from nuat.attacks.jobs import Takes
 from nuat.config import ThreatConfig
 from nuat.core import digest
+from nuat.core.threat import Norm
 from nuat.core.threat import threat as ball
-from nuat.data import Images, ImageSet, class_balanced, to_float
+from nuat.data import ImageSet, class_balanced, to_float
+from nuat.data.given_images import Array, ImageSource, given_images
 from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError
+from nuat.evaluation.arguments import Attacks, check_l2_radius, check_model, classes_of, line_up, settled_threat
+from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
 from nuat.evaluation.inspection import check_logits, inspect, no_gradient
 from nuat.evaluation.job_runner import JobRunner, Progress
@@ -44,10 +50,14 @@ Warn = Callable[[str], None]
 
 def evaluate(
     model: nn.Module,
-    images: Images,
-    attacks: Sequence[str] = ("clean", "pgd-100", "gama-100"),
+    x: ImageSource,
+    y: Array | Sequence[int] | Attacks | None = None,
+    attacks: Attacks | None = None,
     *,
-    threat: ThreatConfig,
+    eps: float | None = None,
+    norm: Norm = "Linf",
+    path: Path | str | None = None,
+    threat: ThreatConfig | None = None,
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 250,
@@ -60,19 +70,28 @@ def evaluate(
     progress: Progress | None = None,
     world: World = ALONE,
 ) -> Evaluation:
-    """Attack a class-balanced part of ``images`` and return what the model withstands.
+    """Attack images and return what the model withstands.
 
     Args:
         model: images [B, C, H, W] in [0, 1] to logits [B, N]. It may be anybody's: it gets copies of the images, its
             output is checked on every batch, and the mode of every module is restored.
-        images: images with labels, such as a ``nuat.data.ImageSet``. Of a ``StreamedSet`` only the images that are
-            attacked are decoded.
-        attacks: names as in ``nuat.attacks.catalogue.CATALOGUE``.
-        threat: norm and radius of the ball, and step size of PGD.
+        x: images: a tensor or array, float in [0, 1] or uint8, [n, C, H, W], [n, H, W, C] or [n, H, W]; or, with their
+            labels, a DataLoader or torch Dataset of (image, label), an ``ImageSet``, or the name of a data set
+            ("cifar10"), whose test images are read. Of a ``StreamedSet`` only the images that are attacked are decoded.
+        y: integer labels [n] of a tensor or array. After images that bring their labels, ``attacks`` may stand here.
+        attacks: a suite ("quick", "paper", "standard", "full"), or a list of names as in
+            ``nuat.attacks.catalogue.CATALOGUE``, of attacks on the model such as ``PGD(model, eps=8/255)``, and of
+            functions of (x, y) that return attacked images. None: quick, which is clean, PGD-100 and GAMA-PGD-100.
+        eps: radius of the ball. None: 8/255 in Linf.
+        norm: norm of the ball, Linf or L2.
+        path: .npz file or folder of the images of a named data set. None: they are read from the cache, or downloaded.
+        threat: norm, radius and step size of PGD, instead of ``eps`` and ``norm``. None: the step is eps / 4 in Linf,
+            which is 2/255 at 8/255, and eps / 10 in L2.
         n: images, class-balanced and the same in every call. None: all images.
         seed: seed of the random starts.
         batch_size: images attacked at once.
-        class_map: the logit of the model for each class of the images. None: logit i is class i.
+        class_map: the logit of the model for each class of the images. None: the classes are matched by name where both
+            sides have names; else logit i is class i.
         black_box: whether to run only attacks that need no gradient: those among ``attacks``, Square, and transfer from
             ``surrogate``.
         surrogate: model that the attack ``transfer`` follows the gradients of.
@@ -85,36 +104,52 @@ def evaluate(
         world: processes that each make this call and share the batches; all return the result of one process.
 
     Returns:
-        The verdict on each image for each attack, with the warnings.
+        The verdict on each image for each attack, with the warnings. It prints as a table.
 
     Raises:
-        InputError: an unknown or repeated attack, more images than there are, a model that fails or whose logits do
-            not fit the labels, attacks by gradients on a model without one, a missing extra.
+        InputError: images or labels that have no meaning, or more than one; an unknown or repeated attack, more images
+            than there are, a model that fails or whose logits do not fit the labels, attacks by gradients on a model
+            without one, a missing extra.
 
     Example:
         >>> import torch
         >>> import nuat
-        >>> from nuat.config import ThreatConfig
-        >>> from nuat.data import ImageSet
+        >>> from nuat.attacks import PGD
         >>> _ = torch.manual_seed(0)
         >>> x = torch.randint(0, 256, (20, 1, 4, 4), dtype=torch.uint8)
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
-        >>> labels = model(x / 255).argmax(1)
-        >>> found = nuat.evaluate(model, ImageSet(x, labels), ("clean", "pgd-5"), threat=ThreatConfig(eps=0.1))
+        >>> y = model(x / 255).argmax(1)
+        >>> found = nuat.evaluate(model, x, y, eps=0.1, attacks=["clean", "pgd-5", PGD(model, eps=0.1)])
         >>> found.accuracy("clean")
         1.0
-        >>> found.accuracy("pgd-5") < 1.0
+        >>> found.accuracy("PGD") <= found.accuracy("pgd-5") < 1.0
         True
     """
-    check_arguments(model, images)
-    jobs(attacks, model, threat, surrogate=surrogate)  # refuse what cannot be run before anything runs
+    check_model(model)
+    if y is not None and attacks is None and not isinstance(x, Tensor | np.ndarray):
+        y, attacks = None, cast("Attacks", y)  # the set brings its labels
+    threat = settled_threat(threat, eps, norm)
+    asked, left_out = line_up(attacks, threat.norm)
+    rows = given_rows(asked, model, threat)
+    of_given = iter(rows)
+    names = tuple(attack if isinstance(attack, str) else next(of_given) for attack in asked)
+    jobs(names, model, threat, surrogate=surrogate, given=rows)  # refuse what cannot be run before anything runs
+    if rows and (black_box or state_path is not None):
+        setting = "black_box" if black_box else "state_path"
+        raise InputError(f"{setting} takes attacks by name; leave out {', '.join(rows)}.")
+    given = given_images(x, cast("Array | Sequence[int] | None", y), path=path)
+    images = given.images
     if len(images) == 0:
         raise InputError("there are no images to evaluate on.")
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
     if n is not None and not 1 <= n <= len(images):
         raise InputError(f"n={n}: expected 1 to {len(images)}, the number of test images, or None for all.")
-    _check_l2_radius(threat, images)
+    check_l2_radius(threat, images)
+    matched: tuple[int, ...] | None = None
+    if class_map is None and given.classes:
+        matched = order_by_name(classes_of(model), given.classes, owner="the model", source=given.source)
+        class_map = matched
     device = next((p.device for p in model.parameters()), images.device)
     indices = torch.arange(len(images)) if n is None else class_balanced(images.labels.cpu(), n, seed=0)
     chosen = images.select(indices).to(device)
@@ -125,12 +160,17 @@ def evaluate(
     with eval_mode(target), full_precision():
         logits = _first_logits(target, chosen, batch_size)
         told = _Warnings(warn, world)
+        told.add(*given.notes)
+        if matched is not None:
+            told.add("the classes are matched by name, as their order differs from the images'.")
+        if left_out:
+            told.add(f"not defined for {threat.norm}, so left out: {', '.join(left_out)}.")
         if black_box:
-            attacks = _without_gradients(attacks, surrogate)
-            told.add(_black_box(attacks))
+            names = _without_gradients(names, surrogate)
+            told.add(_black_box(names))
         if not inspected:
             told.add(*inspect(guard, chosen))
-            _check_gradient(guard, chosen, attacks)
+            _check_gradient(guard, chosen, [name for name in names if name not in rows])
         first_x, first_y = to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]
         copy = folded(model, first_x, first_y)
         search = target if copy is model else ClimbableModel(guarded(copy, class_map))
@@ -154,7 +194,8 @@ def evaluate(
             (clean,) = run.attack(first, first, torch.ones(len(chosen), dtype=torch.bool))
             found["clean"], standing = clean, clean.correct
             planned = (
-                jobs(attacks, searched, threat, logits.shape[1], surrogate=surrogate) for searched in (search, target)
+                jobs(names, searched, threat, logits.shape[1], surrogate=surrogate, given=rows)
+                for searched in (search, target)
             )
             for job, exact in zip(*planned, strict=True):
                 if job.takes is not Takes.ALL:
@@ -167,7 +208,7 @@ def evaluate(
             told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
         told.add(*_nonfinite_gradients(target, search))
     return Evaluation(
-        results=tuple(found[name] for name in attacks),
+        results=tuple(found[name] for name in names),
         indices=indices,
         norm=threat.norm,
         eps=threat.eps,
@@ -196,32 +237,6 @@ class _Warnings:
                 self._warn(text)
             elif self._leads:
                 warnings.warn(text, stacklevel=3)  # the line that called evaluate()
-
-
-def check_arguments(model: object, images: object) -> None:
-    """Refuse a model that is no module and images that are no set of images.
-
-    Raises:
-        InputError: with what was expected.
-    """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected a torch.nn.Module; got a {type(model).__name__}.")
-    if not (hasattr(images, "labels") and hasattr(images, "select")):
-        raise InputError(
-            f"images: expected a set of images with labels; got a {type(images).__name__}. Give "
-            "nuat.data.ImageSet(images, labels) with uint8 images [N, C, H, W]; of floats in [0, 1], "
-            "(255 * x).round().byte()."
-        )
-
-
-def _check_l2_radius(threat: ThreatConfig, images: Images) -> None:
-    """Refuse an L2 radius that is larger than any image, and name its likely meaning."""
-    largest = math.sqrt(images.channels * math.prod(images.image_size))
-    if threat.norm == "L2" and threat.eps > largest * (1 + 1e-9):
-        raise InputError(
-            f"eps={threat.eps:g}: images of this size with pixels in [0, 1] are at most {largest:.4g} apart in L2. "
-            f"Did you mean {threat.eps:g}/255?"
-        )
 
 
 def _without_gradients(attacks: Sequence[str], surrogate: nn.Module | None) -> tuple[str, ...]:

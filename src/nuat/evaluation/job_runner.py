@@ -148,7 +148,8 @@ class JobRunner:
         taken, seconds, forwards, backwards = self.partial.collect(job.key, name)
         correct[positions] = taken
         if name == job.names[-1]:
-            return AttackResult(name, job.settings, correct, seconds, forwards, backwards)
+            passes = (forwards, backwards) if job.counted else (None, None)
+            return AttackResult(name, job.settings, correct, seconds, *passes)
         return AttackResult(name, job.settings, correct, None, None, None, shared_with=job.names[-1])
 
 

@@ -1,0 +1,101 @@
+"""Arguments of ``nuat.evaluate``: the perturbations, the attacks and the model that the caller gives."""
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from torch import nn
+
+from nuat.attacks.catalogue import CATALOGUE, SUITES, defined, look_up
+from nuat.attacks.given_attacks import GivenAttack
+from nuat.config import ThreatConfig
+from nuat.core.threat import Norm, check_radius
+from nuat.data import Images
+from nuat.errors import InputError, did_you_mean
+
+Attacks: TypeAlias = str | Sequence[str | GivenAttack]
+"""A suite or an attack by its name, or several attacks."""
+
+
+def settled_threat(threat: ThreatConfig | None, eps: float | None, norm: Norm) -> ThreatConfig:
+    """Return the perturbations that the caller of ``nuat.evaluate`` asks for.
+
+    Raises:
+        InputError: a radius that is missing, given twice, or out of range.
+    """
+    if threat is not None:
+        if eps is not None or norm != "Linf":
+            raise InputError("threat has a norm and a radius; leave eps and norm out, or give them without threat.")
+        return threat
+    if eps is None and norm == "L2":
+        raise InputError("eps: an L2 evaluation needs its radius, such as eps=0.5.")
+    eps = 8 / 255 if eps is None else eps
+    check_radius("eps", eps, norm)
+    return ThreatConfig(norm=norm, eps=eps, pgd_alpha=eps / (4 if norm == "Linf" else 10))
+
+
+def line_up(attacks: Attacks | None, norm: Norm) -> tuple[tuple[str | GivenAttack, ...], tuple[str, ...]]:
+    """Return the attacks, and the names of those of a suite that are left out, as they are not defined for the norm.
+
+    Raises:
+        InputError: no such suite or attack.
+    """
+    if attacks is not None and not isinstance(attacks, str):
+        return tuple(attacks), ()
+    if attacks is not None and attacks not in SUITES:
+        try:
+            look_up(attacks)
+        except InputError:
+            raise InputError(
+                f"attacks={attacks!r}: no such suite or attack.{did_you_mean(attacks, [*SUITES, *CATALOGUE])} Suites: "
+                f"{', '.join(SUITES)}; or give a list of attacks."
+            ) from None
+        return (attacks,), ()
+    suite = SUITES[attacks or "quick"]
+    there = defined(suite, norm)
+    return there, tuple(name for name in suite if name not in there)
+
+
+def classes_of(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the classes that a model brings as its ``classes``. Empty: it brings none."""
+    named = getattr(model, "classes", ())
+    return tuple(named) if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named) else ()
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no module.
+
+    Raises:
+        InputError: with what was expected.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected a torch.nn.Module; got a {type(model).__name__}.")
+
+
+def check_arguments(model: object, images: object) -> None:
+    """Refuse a model that is no module and images that are no set of images.
+
+    Raises:
+        InputError: with what was expected.
+    """
+    check_model(model)
+    if not (hasattr(images, "labels") and hasattr(images, "select")):
+        raise InputError(
+            f"images: expected a set of images with labels; got a {type(images).__name__}. Give "
+            "nuat.data.ImageSet(images, labels) with uint8 images [N, C, H, W]; of floats in [0, 1], "
+            "(255 * x).round().byte()."
+        )
+
+
+def check_l2_radius(threat: ThreatConfig, images: Images) -> None:
+    """Refuse an L2 radius that is larger than any image, and name its likely meaning.
+
+    Raises:
+        InputError: it is.
+    """
+    largest = math.sqrt(images.channels * math.prod(images.image_size))
+    if threat.norm == "L2" and threat.eps > largest * (1 + 1e-9):
+        raise InputError(
+            f"eps={threat.eps:g}: images of this size with pixels in [0, 1] are at most {largest:.4g} apart in L2. "
+            f"Did you mean {threat.eps:g}/255?"
+        )

@@ -1,0 +1,140 @@
+"""Attacks given as objects and functions: their names, their verdicts, and what is refused."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from evaluation_models import THREAT, evaluate, linear_case, tiny_case
+from torch import Tensor
+
+import nuat
+from nuat.attacks import FGSM, PGD, AutoAttack, Ensemble, Transfer
+from nuat.config import ThreatConfig
+from nuat.errors import InputError
+
+EPS = THREAT.eps
+
+
+def darker(x: Tensor, y: Tensor) -> Tensor:
+    return (x - EPS).clamp(0, 1)
+
+
+def noisy(x: Tensor, y: Tensor) -> Tensor:
+    return (x + EPS * torch.rand_like(x)).clamp(0, 1)
+
+
+def fgsm(x: Tensor, y: Tensor) -> Tensor:
+    return x
+
+
+class Brighter:
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        x.add_(EPS).clamp_(0, 1)  # in place, as attacks of strangers may
+        return x
+
+
+def test_an_attack_object_has_the_verdicts_of_its_name() -> None:
+    model, images = tiny_case()
+    pgd = PGD(model, eps=EPS, alpha=THREAT.pgd_alpha, steps=3, random_start=False)
+    found = evaluate(model, images, ("fgsm", FGSM(model, eps=EPS), pgd), threat=THREAT, batch_size=25)
+    by_name, as_object, other = found.results
+    assert torch.equal(by_name.correct, as_object.correct)
+    assert (by_name.forwards, by_name.backwards) == (as_object.forwards, as_object.backwards)
+    assert [result.name for result in found.results] == ["fgsm", "FGSM", "PGD"]
+    assert other.settings == {
+        "own": "nuat.attacks.pgd.PGD",
+        "eps": EPS,
+        "norm": "Linf",
+        "generator": None,
+        "alpha": THREAT.pgd_alpha,
+        "steps": 3,
+        "random_start": False,
+        "restarts": 1,
+    }
+
+
+def test_a_function_gets_copies_and_its_examples_decide() -> None:
+    model, images = tiny_case()
+    found = nuat.evaluate(model, images, [darker, Brighter(), lambda x, y: x], threat=THREAT, batch_size=25)
+    x = images.images.float() / 255
+    with torch.no_grad():
+        for result, x_adv in zip(found.results, (darker(x, x), (x + EPS).clamp(0, 1), x), strict=True):
+            assert torch.equal(
+                result.correct, (model(x).argmax(1) == images.labels) & (model(x_adv).argmax(1) == images.labels)
+            )
+    assert [result.name for result in found.results] == ["darker", "Brighter", "lambda"]
+    assert [result.forwards for result in found.results] == [None] * 3
+    assert all(result.seconds is not None for result in found.results)
+    assert "darker" in str(found)
+
+
+def test_own_attacks_are_seeded_batch_by_batch() -> None:
+    model, images, _ = linear_case(200)
+    wide = ThreatConfig(eps=EPS, pgd_alpha=EPS / 4)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = evaluate(model, images, [noisy, PGD(model, eps=EPS, steps=1)], threat=wide, batch_size=50)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    again = evaluate(model, images, [noisy, PGD(model, eps=EPS, steps=1)], threat=wide, batch_size=50)
+    for one, other in zip(first.results, again.results, strict=True):
+        assert torch.equal(one.correct, other.correct)
+
+
+def test_names_are_told_apart_from_the_catalogue_and_from_each_other() -> None:
+    model, images = tiny_case(12)
+    found = evaluate(model, images, [fgsm, fgsm, "fgsm", partial(darker), partial(darker)], threat=THREAT)
+    assert [one.name for one in found.results] == ["fgsm (2)", "fgsm (3)", "fgsm", "partial", "partial (2)"]
+
+
+def test_attacks_of_attacks_are_run_on_the_guarded_model() -> None:
+    model, images = tiny_case()
+    other, _ = tiny_case(seed=1)
+    both = Ensemble(model, attacks=[FGSM(model, eps=EPS), PGD(model, eps=EPS, steps=3)])
+    moved = Transfer(model, surrogate=other, make=lambda m: FGSM(m, eps=EPS))
+    official = AutoAttack(model, eps=EPS, attacks=("apgd-ce",))
+    found = evaluate(model, images, [both, moved, official], threat=THREAT)
+    ensemble, transfer, apgd = found.results
+    assert ensemble.backwards
+    assert apgd.accuracy <= ensemble.accuracy
+    with torch.no_grad():
+        x = images.images.float() / 255
+        clean = model(x).argmax(1) == images.labels
+        x_adv = moved(x, images.labels)
+        assert torch.equal(transfer.correct, clean & (model(x_adv).argmax(1) == images.labels))
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (lambda model: PGD, r"attacks: PGD maps no images and labels to attacked images; give PGD\(model, \.\.\.\)"),
+        (lambda model: 5, r"attacks: int maps no images"),
+        (lambda model: PGD(tiny_case(seed=1)[0], eps=EPS), r"PGD attacks another model .*nuat.attacks.Transfer\(model"),
+        (lambda model: PGD(model, eps=0.2), r"PGD has Linf eps=0.2, the evaluation Linf eps=0.03; give both the same"),
+        (lambda model: PGD(model, eps=EPS, norm="L2"), r"PGD has L2 eps=0.03"),
+        (lambda model: lambda x, y: x + 2 * EPS, r"lambda returned an example outside the Linf ball of eps=0.03"),
+        (lambda model: lambda x, y: x - EPS, r"lambda returned an example outside"),
+        (lambda model: lambda x, y: x * float("nan"), r"lambda returned an example outside"),
+        (lambda model: lambda x, y: (x, y), r"lambda returned tuple; expected attacked images as one tensor \[60, 3"),
+        (lambda model: lambda x, y: x[:2], r"lambda returned \[2, 3, 6, 6\]; expected"),
+    ],
+)
+def test_attacks_that_cannot_be_judged_are_refused(attack: Any, message: str) -> None:
+    model, images = tiny_case(66)
+    with pytest.raises(InputError, match=message.replace("[60", r"[\d+")):
+        evaluate(model, images, ["clean", attack(model)], threat=THREAT)
+
+
+def test_an_overstep_by_a_rounding_is_moved_inside() -> None:
+    model, images = tiny_case(12)
+    found = evaluate(model, images, [lambda x, y: x + (1 + 1e-6) * EPS * torch.sign(0.5 - x)], threat=THREAT)
+    assert found.n == 12
+
+
+@pytest.mark.parametrize("setting", ["state_path", "black_box"])
+def test_settings_that_take_names_alone(setting: str, tmp_path: Any) -> None:
+    model, images = tiny_case(12)
+    value = tmp_path / "state.json" if setting == "state_path" else True
+    with pytest.raises(InputError, match=f"{setting} takes attacks by name; leave out darker"):
+        evaluate(model, images, [darker], threat=THREAT, **{setting: value})
