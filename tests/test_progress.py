@@ -1,13 +1,16 @@
 """Text that reaches the terminal as it is, whatever names are in it."""
 
 import io
+import re
+import time
 from typing import Any
 
 import pytest
 from rich.table import Table
 
+import nuat.progress as progress_module
 from nuat.errors import printable
-from nuat.progress import TerminalReporter, progress_bars, terminal
+from nuat.progress import TerminalReporter, duration, progress_bars, terminal
 
 NAMES = ["exp[lr=0.1]", "exp [/x] a", "[bold red]x[/]", ":smile:", "a\\[b"]
 ESCAPED = {
@@ -63,3 +66,49 @@ def test_a_string_is_one_line_and_a_cell_may_have_several() -> None:
 
 def test_letters_of_all_scripts_stay() -> None:
     assert printable("Füchse 狐 🦊") == "Füchse 狐 🦊"
+
+
+def drawn(width: int) -> tuple[TerminalReporter, io.StringIO]:
+    """A reporter on a terminal of so many columns, and what it writes."""
+    console = terminal()
+    console.file = written_to = io.StringIO()
+    console._force_terminal = console.is_interactive = True
+    console.size = (width, 25)  # type: ignore[assignment]
+    return TerminalReporter(console), written_to
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_bar_shows_what_runs_its_step_and_the_time_left_in_one_line(width: int) -> None:
+    reporter, out = drawn(width)
+    with progress_bars(reporter) as progress:
+        for done in range(4):
+            progress("adaptive-same-class-100", 200 + done / 4, 1000, f"step {25 * done}/100")
+            time.sleep(0.01)
+        progress("adaptive-same-class-100", 205, 1000, "step 99/100")
+        assert reporter._bar is not None
+        reporter._bar.refresh()
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", out.getvalue())
+    shown = [line.strip() for line in re.split(r"[\r\n]", text) if "step 99/100" in line]
+    assert shown
+    assert all(re.search(r"adaptive-same-class-100 .*205/1000 .*step 99/100 .*left", line) for line in shown)
+    assert all(len(line) <= width for line in shown)
+
+
+def test_elsewhere_it_is_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "_SECONDS_BETWEEN_LINES", -1.0)
+    console = terminal()
+    console.file = out = io.StringIO()
+    with progress_bars(TerminalReporter(console)) as progress:
+        progress("pgd-100", 62.5, 250, "step 25/100")
+    (line,) = out.getvalue().splitlines()
+    assert re.fullmatch(r"pgd-100  62/250  step 25/100  [\d.]+/s  [\d.]+ min left", line)
+    assert not set(line) & set("\r\x1b")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0 s"), (45.4, "45 s"), (89.0, "89 s"), (90.0, "2 min"), (720.0, "12 min"), (5399.0, "90 min"),
+     (5400.0, "1.5 h"), (12240.0, "3.4 h")],
+)  # fmt: skip
+def test_a_time_as_people_write_it(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

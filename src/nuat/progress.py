@@ -2,16 +2,33 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
+import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from nuat.errors import printable
 
 _SECONDS_BETWEEN_LINES = 30.0
+_WIDE = 100
+"""Columns of a terminal from which a bar also shows its rate and the time so far."""
+
+
+class Progress(Protocol):
+    """Function that hears how far something is."""
+
+    def __call__(self, name: str, done: float, total: int, step: str = "", /) -> None:
+        """Hear that ``done`` of ``total`` units are done.
+
+        Args:
+            name: name of what runs, such as an attack.
+            done: units, such as images; a fraction while a batch is under way.
+            total: units in all.
+            step: place within the batch, such as "step 37/100". Empty: between batches.
+        """
 
 
 class _LiteralConsole(Console):
@@ -47,7 +64,7 @@ class Reporter:
     def begin(self, title: str, total: int, done: int = 0) -> None:
         """Begin a task of ``total`` units, of which ``done`` are done."""
 
-    def advance(self, done: int, note: str = "") -> None:
+    def advance(self, done: float, note: str = "") -> None:
         """Report that ``done`` units are done in all."""
 
     def end(self) -> None:
@@ -63,7 +80,7 @@ class TerminalReporter(Reporter):
     def __init__(self, console: Console) -> None:
         """Take the console, as ``terminal`` returns it."""
         self.console = console
-        self._progress: Progress | None = None
+        self._bar: rich.progress.Progress | None = None
         self._task: Any = None
         self._title, self._total, self._first = "", 0, 0
         self._began = self._told = time.monotonic()
@@ -77,59 +94,65 @@ class TerminalReporter(Reporter):
         self._title, self._total = printable(title.strip()), total
         self._began = self._told = time.monotonic()
         self._first = done
-        if not self.console.is_terminal:
+        if not self.console.is_terminal or self.console.is_dumb_terminal:
             return
-        self._progress = Progress(
+        wide = self.console.width >= _WIDE
+        self._bar = rich.progress.Progress(
             TextColumn("{task.description}", markup=False),  # a model may have any name
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if wide else None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            *([TextColumn("{task.fields[rate]}"), TimeElapsedColumn()] if wide else []),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             console=self.console,
             transient=True,
+            expand=not wide,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task(printable(title), total=total, completed=done, rate="", note="")
-        self._progress.start()
+        self._task = self._bar.add_task(printable(title), total=total, completed=done, rate="", note="")
+        self._bar.start()
 
-    def advance(self, done: int, note: str = "") -> None:
+    def advance(self, done: float, note: str = "") -> None:
         """Move the bar, or print a line if the last one is a while ago."""
         now = time.monotonic()
         rate = (done - self._first) / max(now - self._began, 1e-9)
-        if self._progress is None:
-            if now - self._told > _SECONDS_BETWEEN_LINES:
-                self._told = now
-                left = (self._total - done) / max(rate, 1e-9)
-                self.message(
-                    f"{self._title} {done}/{self._total}  {rate:.1f}/s  ETA {left / 60:.1f} min  {note}".rstrip()
-                )
-        else:
-            self._progress.update(self._task, completed=done, rate=f"{rate:.1f}/s", note=note)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, rate=f"{rate:.1f}/s", note=note)
+        elif now - self._told > _SECONDS_BETWEEN_LINES:
+            self._told = now
+            left = (self._total - done) / max(rate, 1e-9)
+            where = f"{self._title}  {int(done)}/{self._total}  {note}".rstrip()
+            self.message(f"{where}  {rate:.1f}/s  {left / 60:.1f} min left")
 
     def end(self) -> None:
         """Remove the bar."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 @contextlib.contextmanager
-def progress_bars(reporter: Reporter) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function of (name, done, total) that draws a bar for each name in turn, and remove the last one."""
+def progress_bars(reporter: Reporter) -> Iterator[Progress]:
+    """Yield a function that draws a bar for each name in turn, and remove the last bar."""
     current = ""
 
-    def advance(name: str, done: int, total: int) -> None:
+    def advance(name: str, done: float, total: int, step: str = "", /) -> None:
         nonlocal current
         if name != current:
             reporter.end()
             reporter.begin(f"{name:<12}", total)
             current = name
-        reporter.advance(done)
+        reporter.advance(done, step)
 
     try:
         yield advance
     finally:
         reporter.end()
+
+
+def duration(seconds: float) -> str:
+    """Return a time in seconds as people write it: 45 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

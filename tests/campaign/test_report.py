@@ -15,7 +15,7 @@ from nuat.campaign import Campaign, Ledger, QueueEntry, RowStatus, load
 from nuat.campaign.row_record import failed
 from nuat.errors import InputError
 from nuat.evaluation.results import wilson_interval
-from nuat.report.campaigns import campaign_markdown, duration, queue_table
+from nuat.report.campaigns import campaign_markdown, queue_table
 from nuat.report.escaping import escape_markdown
 
 
@@ -232,15 +232,6 @@ def test_a_number_of_table_1a() -> None:
 
 def test_a_campaign_of_no_table_has_no_numbers_of_the_paper(finished: Path) -> None:
     assert "paper" not in campaign_markdown(plan(), Ledger(finished))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0 s"), (45.4, "45 s"), (89.0, "89 s"), (90.0, "2 min"), (720.0, "12 min"), (5399.0, "90 min"),
-     (5400.0, "1.5 h"), (12240.0, "3.4 h")],
-)  # fmt: skip
-def test_durations_as_people_write_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_the_queue_as_a_table() -> None:

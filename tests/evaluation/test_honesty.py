@@ -315,7 +315,7 @@ def test_what_autoattack_had_finished_after_other_attacks_is_not_taken_for_these
     model, data = tiny_case(40)
     state = tmp_path / "partial.json"
 
-    def cut(name: str, done: int, of: int) -> None:
+    def cut(name: str, done: float, of: int, step: str = "", /) -> None:
         if name == "autoattack":
             raise KeyboardInterrupt
 

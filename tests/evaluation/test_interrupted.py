@@ -10,7 +10,7 @@ from evaluation_models import THREAT, Watched, correct, evaluate, timeless, tiny
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet
 from nuat.errors import InputError
-from nuat.evaluation import partial_results
+from nuat.evaluation import job_runner, partial_results
 from nuat.evaluation.results import Evaluation
 
 ATTACKS = ("clean", "pgd-2", "pgd-5", "gama-3")
@@ -91,6 +91,7 @@ def test_it_is_kept_on_the_way_for_those_who_are_not_interrupted_politely(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partial_results, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(job_runner, "_SECONDS_BETWEEN_STEPS", float("inf"))
     model, images = tiny_case(N)
     watched = Watched(model)
     kept: list[bytes] = []

@@ -1,6 +1,7 @@
 """evaluate() against what is known in closed form, and against what its attacks return."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from nuat.attacks import catalogue
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, class_balanced, to_float
+from nuat.evaluation import job_runner
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -228,7 +230,7 @@ def test_autoattack_takes_what_the_attacks_before_it_left_standing(monkeypatch: 
     model, images = tiny_case(40)
     taken: dict[str, int] = {}
 
-    def tell(name: str, done: int, of: int) -> None:
+    def tell(name: str, done: float, of: int, step: str = "", /) -> None:
         taken[name] = of
 
     attacks = ("clean", "pgd-3", "autoattack", "autoattack-fast", "autoattack-alone")
@@ -343,9 +345,10 @@ def test_a_model_without_parameters_is_evaluated_where_the_images_are() -> None:
     assert verdicts(found) == {"clean": [True] * 4, "fgsm": [True, False, False, True]}
 
 
-def test_progress_is_told_after_each_batch() -> None:
+def test_progress_is_told_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_runner, "_SECONDS_BETWEEN_STEPS", float("inf"))
     model, images = tiny_case(10)
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Any, ...]] = []
     evaluate(
         model,
         images,

@@ -111,7 +111,7 @@ def test_the_last_model_is_checked_before_the_first_is_measured() -> None:
     models = [named(Linear()), named(nn.Flatten(0), "odd one")]
     with pytest.raises(InputError, match="odd one"):
         loss_surface(
-            models, images(3), torch.tensor([0]), eps=0.1, resolution=3, progress=lambda name, _, __: told.append(name)
+            models, images(3), torch.tensor([0]), eps=0.1, resolution=3, progress=lambda name, *_: told.append(name)
         )
     assert told == []
 

@@ -17,8 +17,8 @@ from nuat.config import TrainConfig
 from nuat.config.arguments import parse
 from nuat.errors import InputError, did_you_mean
 from nuat.files import write_text
-from nuat.progress import TerminalReporter, terminal
-from nuat.report.campaigns import campaign_markdown, duration, queue_table
+from nuat.progress import TerminalReporter, duration, terminal
+from nuat.report.campaigns import campaign_markdown, queue_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,8 @@ def parse_duration(text: str) -> float:
 
 def _split(arguments: list[str]) -> tuple[list[str], Settings]:
     """Return the campaign's own arguments, and the settings of nuat train among the rest."""
-    ours = {same_name(field.name): field.default is False for field in dataclasses.fields(_Campaign)} | {"help": False}
+    ours = {same_name(field.name): field.default is False for field in dataclasses.fields(_Campaign)}
+    ours |= {"help": False, "help-all": False}
     theirs = {same_name(field.name) for field in dataclasses.fields(TrainConfig)}
     own: list[str] = []
     settings: list[tuple[str, str]] = []

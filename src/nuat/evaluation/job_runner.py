@@ -2,13 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nuat.attacks.catalogue import look_up
 from nuat.attacks.jobs import Job
 from nuat.core.pass_counter import PassCounter
 from nuat.core.random import seed_from
@@ -18,9 +19,9 @@ from nuat.distributed.world import World
 from nuat.errors import InputError
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult
+from nuat.progress import Progress
 
-Progress = Callable[[str, int, int], None]
-"""Function called with the name of the attack, the images finished, and the images in all."""
+_SECONDS_BETWEEN_STEPS = 0.2
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,41 @@ class JobRunner:
             together = starts[first : first + self.world.size]
             left = [start for start in together if not self.partial.has(job.key, start)]
             if left:
-                self._round(job, exact, positions, left)
+                end = min(together[-1] + self.batch_size, len(positions))
+                with self._telling(longest, range(together[0], end), len(positions)):
+                    self._round(job, exact, positions, left)
             if self.progress is not None:
                 self.progress(longest, min(together[-1] + self.batch_size, len(positions)), len(positions))
         return tuple(self._result(job, name, positions) for name in job.names)
+
+    @contextlib.contextmanager
+    def _telling(self, attack: str, images: range, total: int) -> Iterator[None]:
+        """Tell the step of ``attack`` while it runs on ``images``, of ``total`` in all.
+
+        The passes of the attacked model are counted, so an attack knows nothing of it. They are compared with the most
+        that the attack takes; one that stops early jumps ahead at its end.
+        """
+        row, number = look_up(attack)
+        passes = row.cost(number)
+        if self.progress is None or passes == 1:
+            yield
+            return
+        tell, steps = self.progress, number or passes
+        seen, told = 0, time.monotonic()
+
+        def passed(*_: object) -> None:
+            nonlocal seen, told
+            seen += 1
+            now = time.monotonic()
+            if now - told >= _SECONDS_BETWEEN_STEPS:
+                told, share = now, min(1.0, seen / passes)
+                done = images.start + share * len(images)
+                tell(attack, done, total, f"step {int(share * steps):,}/{steps:,}")
+
+        with contextlib.ExitStack() as hooks:
+            for model in {id(m): m for m in (self.model, self.search)}.values():
+                hooks.callback(model.register_forward_hook(passed).remove)
+            yield
 
     def _round(self, job: Job, exact: Job, positions: Tensor, starts: list[int]) -> None:
         """Let every process attack one of the batches that begin at ``starts``, and keep the results of all.

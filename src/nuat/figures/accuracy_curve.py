@@ -11,12 +11,12 @@ from torch import Tensor
 from nuat.attacks import eval_mode
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError, printable
-from nuat.evaluation.job_runner import Progress
 from nuat.evaluation.results import flags_to_text, wilson_interval
 from nuat.figures import style
 from nuat.figures.figure_record import ModelIdentity, require
 from nuat.figures.measuring import NamedModel, check_all
 from nuat.hardware import full_precision
+from nuat.progress import Progress
 
 Attacked = Callable[[NamedModel, Tensor, Tensor, int], list[Tensor]]
 """(model, x [B, C, H, W], y [B], position of the batch) to the images [B, C, H, W] at each point of the curve."""

@@ -29,14 +29,13 @@ from nuat.core.threat import Linf, bernoulli, check_eps
 from nuat.data import Dataset, Images, to_float
 from nuat.errors import InputError
 from nuat.evaluation.inspection import check_logits
-from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.common_options import ModelOptions
 from nuat.figures.figure_record import ModelIdentity, ModelRecord, require
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, generator, provenance, rounded
 from nuat.hardware import full_precision
-from nuat.progress import TerminalReporter, progress_bars
+from nuat.progress import Progress, TerminalReporter, progress_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -28,7 +28,6 @@ from nuat.core.losses import cross_entropy_sum, wide
 from nuat.core.threat import check_eps
 from nuat.data import Dataset, Images, class_balanced, to_float
 from nuat.errors import InputError, printable
-from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.common_options import ModelOptions
 from nuat.figures.figure_record import ModelIdentity, ModelRecord, require
@@ -36,7 +35,7 @@ from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded
 from nuat.figures.roughness import WITHIN, grid_axis, orthogonal_signs, roughness
 from nuat.hardware import full_precision
-from nuat.progress import TerminalReporter, progress_bars
+from nuat.progress import Progress, TerminalReporter, progress_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,14 +22,13 @@ from nuat.core.eps import eps_text
 from nuat.core.nuclear import nuclear_term
 from nuat.data import Dataset, ImageSet, to_float
 from nuat.errors import InputError, printable
-from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.common_options import SampleOptions
 from nuat.figures.figure_record import ModelIdentity, ModelRecord, require
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, check_all, generator, provenance, rounded
 from nuat.hardware import full_precision
-from nuat.progress import TerminalReporter, progress_bars
+from nuat.progress import Progress, TerminalReporter, progress_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

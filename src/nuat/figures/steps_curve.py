@@ -11,14 +11,13 @@ from nuat.attacks import PGD
 from nuat.core.eps import eps_text
 from nuat.data import Dataset, ImageSet
 from nuat.errors import InputError
-from nuat.evaluation.job_runner import Progress
 from nuat.figures import style
 from nuat.figures.accuracy_curve import AccuracyCurve, accuracy_curves, accuracy_table, check_curves, draw_curves
 from nuat.figures.common_options import SampleOptions
 from nuat.figures.figure_record import ModelRecord
 from nuat.figures.kind import ModelFigure
 from nuat.figures.measuring import NamedModel, generator, provenance
-from nuat.progress import TerminalReporter, progress_bars
+from nuat.progress import Progress, TerminalReporter, progress_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

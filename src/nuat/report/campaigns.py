@@ -10,6 +10,7 @@ from nuat import paper
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
 from nuat.evaluation.results import wilson_interval
+from nuat.progress import duration
 from nuat.report.escaping import escape_markdown
 
 _STYLES = {
@@ -32,13 +33,6 @@ def queue_table(entries: Iterable[QueueEntry]) -> Table:
         told = "" if entry.status is RowStatus.FAILED else time
         table.add_row(entry.row.method, str(entry.row.seed), entry.status.value, told, style=style)
     return table
-
-
-def duration(seconds: float) -> str:
-    """Return a time in seconds as people write it: 45 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:

@@ -30,6 +30,9 @@ from nuat.training.state import TrainingState
 from nuat.training.tensorboard import Curves
 from nuat.training.validation import validate
 
+_HEAD = "    epoch       lr     loss   clean    fgsm   pgd-7      time"
+"""Head of the lines of epochs."""
+
 
 class Bookkeeper:
     """Keep the record and the files of a run up to date with its state."""
@@ -49,6 +52,7 @@ class Bookkeeper:
         # validation and shipping need the average as a module
         self._averaged: nn.Module | None = None if state.average is None else copy.deepcopy(state.model)
         self._recipe = recipe
+        self._told = False
         self.status = ""
         """Last validation, for the progress bar."""
 
@@ -145,11 +149,12 @@ class Bookkeeper:
         self.record(record)
         if curves is not None:
             curves.add(record)
-        self._tell(record)
-        self._check(train, validation or {})
         # the shipped weights come last; of equals the later epoch is kept, which has trained longer
         accuracy = list(validation.values())[-1][self._config.defense.judged_by] if validation else -1.0
-        if validation is not None and accuracy >= state.best_accuracy:
+        best = validation is not None and accuracy >= state.best_accuracy
+        self._tell(record, best=best and bool(validation))
+        self._check(train, validation or {})
+        if best:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
             if self._world.leads:
                 save_weights(self._folder.best, shipped, self._info())
@@ -273,10 +278,24 @@ class Bookkeeper:
             nuat_version=hardware.NUAT_VERSION,
         )
 
-    def _tell(self, record: Mapping[str, Any]) -> None:
-        """Print an epoch in one line."""
-        parts = [f"epoch {record['epoch']:>3}/{self._config.epochs}", f"lr {record['lr']:.4f}"]
-        parts += [f"{name.replace('_', '-')} {value:.3f}" for name, value in record["train"].items()]
-        for which, found in record["validation"].items():
-            parts.append(f"{which}: clean {found['clean']:.1%} fgsm {found['fgsm']:.1%} pgd-7 {found['pgd']:.1%}")
-        self._reporter.message("  ".join([*parts, f"{record['seconds']:.0f} s"]))
+    def _tell(self, record: Mapping[str, Any], *, best: bool) -> None:
+        """Print an epoch in one line of at most 80 columns, the first under a head; the record has every figure."""
+        if not self._told:
+            self._told = True
+            if record["validation"]:
+                which = "averaged" if self._averaged is not None else "live"
+                count = len(self._dataset.validation)
+                self._reporter.message(
+                    f"clean, fgsm, pgd-7: accuracy of the {which} weights on {count:,} validation images"
+                )
+            self._reporter.message(_HEAD)
+        loss = record["train"].get("loss")
+        figures = list(record["validation"].values())[-1] if record["validation"] else {}
+        cells = [
+            f"{record['epoch']}/{self._config.epochs}".rjust(9),
+            f"{record['lr']:8.4f}",
+            "       -" if loss is None else f"{loss:8.3f}" if loss < 1000 else f"{loss:8.2g}",
+            *(f"{figures[name]:7.1%}" if name in figures else "      -" for name in ("clean", "fgsm", "pgd")),
+            f"{record['seconds']:7.0f} s",
+        ]
+        self._reporter.message(" ".join(cells) + "  best" * best, style="bold" if best else "")

@@ -5,9 +5,9 @@ from pathlib import PurePath
 from nuat.attacks.catalogue import WORST_CASE, attack_name
 from nuat.core.eps import eps_text
 from nuat.data import SETS
+from nuat.progress import duration
 from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
-from nuat.report.campaigns import duration
 from nuat.report.escaping import escape_markdown as plain
 from nuat.report.page.changes import changes, commands
 from nuat.report.page.table import interval_text

@@ -17,10 +17,10 @@ from PIL import Image, UnidentifiedImageError
 from nuat import hardware
 from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
+from nuat.progress import duration
 from nuat.records.methods import without_folder
 from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns
-from nuat.report.campaigns import duration
 from nuat.report.page import figure_selection, sparkline
 from nuat.report.page.changes import Change, changes, commands, common, own
 from nuat.report.page.groups import Group, Method, best, group

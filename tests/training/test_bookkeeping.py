@@ -1,0 +1,73 @@
+"""The lines of the epochs: a head once, 80 columns, the best marked, and everything else in the record."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from training.small_runs import PowerCut, Watcher, averaged, cut, small_config, write_images
+
+import nuat
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+def table(messages: list[str]) -> list[str]:
+    """Return the lines of the epochs with their head."""
+    first = next(i for i, text in enumerate(messages) if text.split()[:1] == ["epoch"])
+    return [text for text in messages[first:] if not text.startswith("warning")]
+
+
+@pytest.mark.parametrize("tau", [None, 0.8])
+def test_a_head_once_and_a_line_of_80_columns_an_epoch(tau: float | None, images: Path, tmp_path: Path) -> None:
+    watcher = Watcher()
+    config = small_config(images, epochs=3, **({} if tau is None else {"averaging": averaged(tau)}))
+    found = nuat.run(config, out=tmp_path / "run", reporter=watcher)
+    head, *lines = table(watcher.messages)
+    assert head.split() == ["epoch", "lr", "loss", "clean", "fgsm", "pgd-7", "time"]
+    assert [line.split()[0] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert all(len(line) <= 80 for line in (head, *lines))
+    which = "live" if tau is None else "averaged"
+    said = f"clean, fgsm, pgd-7: accuracy of the {which} weights on 20 validation images"
+    assert watcher.messages.count(said) == 1
+    records = [json.loads(line) for line in (found.folder / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in records if line["kind"] == "epoch"]
+    best, marked = -1.0, []
+    for line, record in zip(lines, epochs, strict=True):
+        shown = record["validation"][which]
+        words = line.split()
+        assert words[2:6] == [
+            f"{record['train']['loss']:.3f}", *(f"{shown[name]:.1%}" for name in ("clean", "fgsm", "pgd"))
+        ]  # fmt: skip
+        if shown["pgd"] >= best:
+            best = shown["pgd"]
+            marked.append(record["epoch"])
+        assert (words[-1] == "best") == (record["epoch"] in marked)
+        assert set(record["validation"]) == ({"live"} if tau is None else {"live", "averaged"})
+        assert {"nuclear", "clean_loss", "lam"} <= set(record["train"])
+    assert marked[-1] == found.summary["best_epoch"]
+
+
+def test_a_resumed_run_says_the_head_once_more(images: Path, tmp_path: Path) -> None:
+    config = small_config(images, epochs=3)
+    with pytest.raises(PowerCut):
+        nuat.run(config, out=tmp_path / "run", reporter=Watcher({6: cut}))
+    watcher = Watcher()
+    nuat.run(config, out=tmp_path / "run", resume=True, reporter=watcher)
+    head, *lines = table(watcher.messages)
+    assert head.startswith("    epoch")
+    assert [line.split()[0] for line in lines] == ["2/3", "3/3"]
+
+
+def test_without_validation_images_the_accuracies_are_dashes_and_no_epoch_is_best(images: Path, tmp_path: Path) -> None:
+    watcher = Watcher()
+    config = small_config(images, epochs=1)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, validation=0))
+    nuat.run(config, out=tmp_path / "run", reporter=watcher)
+    _, line = table(watcher.messages)
+    assert line.split()[3:6] == ["-", "-", "-"]
+    assert not line.endswith("best")
+    assert not any("validation images" in text for text in watcher.messages)
