@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from nuat.cli import main
+from nuat.evaluation.comparison import compare
 from nuat.evaluation.results import AttackResult, Evaluation
+from nuat.records.evaluations import read_evaluation
 
 
 def write(path: Path, correct: list[int]) -> Path:
@@ -94,3 +96,43 @@ def test_a_folder_of_several_evaluations_lists_them(tmp_path: Path, capsys: pyte
     assert f"holds several evaluations; name one: {row / 'evaluation-few.json'}, {row / 'evaluation-main.json'}" in told
     write(row / "evaluation.json", [1, 0])
     assert main(["compare", str(a), str(row)]) == 0
+
+
+LONG = ("clean", "pgd-100", "adaptive-same-class-100", "multi-targeted-100")
+
+
+def many_attacks(path: Path, broken: int) -> Path:
+    flags = torch.arange(10_000) >= broken
+    found = Evaluation(
+        results=tuple(AttackResult(name, {}, flags.roll(7 * i), 1.0, 1, 1) for i, name in enumerate(LONG)),
+        indices=torch.arange(len(flags)),
+        eps=0.3,
+        seed=0,
+        batch_size=10,
+        hardware="here",
+        images="digest",
+    )
+    found.save(path)
+    return path
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_comparison_fits_the_terminal_and_loses_no_number(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    a, b = many_attacks(tmp_path / "a.json", 1234), many_attacks(tmp_path / "b.json", 4567)
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", a.name, b.name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["A: a.json", "B: b.json"]
+    assert max(map(len, lines)) <= columns
+    for difference in compare(read_evaluation(a), read_evaluation(b)):
+        low, high = (f"{100 * end:+.1f}" for end in difference.interval)
+        numbers = [
+            *("10,000", f"{100 * difference.accuracy_a:.2f}", f"{100 * difference.accuracy_b:.2f}"),
+            *("+33.33", low, "to", high, str(difference.only_a), str(difference.only_b), f"{difference.p_value:.2g}"),
+        ]
+        assert any(line.split()[1:] == numbers for line in lines), difference.attack
+    names = [line.split()[0] for line in lines if " +33.33 " in line]
+    assert names[: len(LONG)] == list(LONG)

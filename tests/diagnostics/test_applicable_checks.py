@@ -5,7 +5,7 @@ from diagnostics.masked_models import THREAT
 from torch import nn
 
 from nuat.attacks.base import NormError
-from nuat.attacks.catalogue import jobs
+from nuat.attacks.catalogue import attack_passes, jobs
 from nuat.config import ThreatConfig
 from nuat.diagnostics import strength
 from nuat.diagnostics.applicable_checks import applicable_checks, stand_ins
@@ -47,7 +47,7 @@ def test_in_l2_attacks_of_linf_and_checks_that_rest_on_them_alone_are_absent() -
         with pytest.raises(NormError):
             jobs((name,), nn.Identity(), L2, 10)
         assert sum(line.startswith(f"without {name}, which is not defined for L2") for line in found.left_out) == 1
-    single = "iterative attacks are at least as strong as single-step ones"
+    single = "iterative attacks beat single-step ones"
     assert {c.check for c in strength.COMPARISONS} - {c.check for c in found.comparisons} == {single}
     assert found.left_out[-1] == f"{single}: not judged, as one side has no attack left"
     assert len(found.left_out) == len(missing) + 1
@@ -59,9 +59,9 @@ def test_square_in_l2_needs_images_that_its_tiles_cover() -> None:
     found = applicable_checks(nn.Identity(), L2, classes=10, image_size=(12, 12))
     checks = {c.check for c in found.comparisons}
     assert "square" not in found.attacks
-    assert "a black-box attack is weaker than white-box ones" not in checks
-    assert "Square adds nothing to the white-box attacks" not in checks
-    assert "transfer adds nothing to the white-box attacks" in checks
+    assert "Square is weaker than white-box attacks" not in checks
+    assert "Square finds nothing new" not in checks
+    assert "transfer finds nothing new" in checks
     assert "square" in applicable_checks(nn.Identity(), THREAT, classes=10, image_size=(12, 12)).attacks
 
 
@@ -73,3 +73,26 @@ def test_a_missing_extra_is_no_missing_attack(threat: ThreatConfig, monkeypatch:
     monkeypatch.setattr("nuat.attacks.autoattack._official", gone)
     with pytest.raises(InputError, match="official package"):
         applicable_checks(nn.Identity(), threat, classes=10, image_size=(28, 28))
+
+
+def test_a_quick_examination_takes_the_quick_checks_with_attacks_of_few_passes() -> None:
+    found = applicable_checks(nn.Identity(), THREAT, classes=10, image_size=(28, 28), quick=True)
+    assert found.attacks == ("clean", "fgsm", "pgd-100", "pgd-500", "gama-100")
+    assert [comparison.check for comparison in found.comparisons] == [
+        "iterative attacks beat single-step ones",
+        "more steps do not help",
+        "more restarts do not help",
+        "transfer is weaker than white-box attacks",
+    ]
+    assert set(found.skipped) == {c.check for c in strength.COMPARISONS if not c.quick}
+    assert found.left_out == ()
+    assert attack_passes(found.attacks) < attack_passes(strength.ATTACKS) / 20
+    assert applicable_checks(nn.Identity(), THREAT, classes=10, image_size=(28, 28)).skipped == ()
+
+
+def test_a_quick_examination_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise InputError("AutoAttack needs the official package")
+
+    monkeypatch.setattr("nuat.attacks.autoattack._official", gone)
+    assert applicable_checks(nn.Identity(), THREAT, classes=10, image_size=(28, 28), quick=True).attacks

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,11 @@ def test_an_honest_model_is_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(values["verdicts"]) == 7
     assert values["evaluation"]["n"] == 40  # fewer than the default: all that there are
     counts = values["counts"]
-    assert f"{counts['PASS']} PASS, 0 FAIL, {counts['INCONCLUSIVE']} INCONCLUSIVE; written to diagnosis.json" in out
+    told = f"({counts['PASS']} pass, 0 FAIL, {counts['INCONCLUSIVE']} cannot judge; 40 images)"
+    assert told in out
+    assert "measurements and meanings: diagnosis.json" in out
+    assert re.search(r"examining 40 images: about [\d.]+ (s|min) at most; --quick takes about a tenth", out)
+    assert out.index("examining 40 images") < out.index("Verdict: ") < out.index("check measured verdict")
     assert "warning" not in out
     assert {path.name for path in Path().iterdir()} - before <= {"diagnosis.json", "cache", "__pycache__"}
 
@@ -102,7 +107,7 @@ def test_a_masked_model_is_1_and_warned_of(capsys: pytest.CaptureFixture[str]) -
 
 def carried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command ask about transfer alone."""
-    fewer = tuple(c for c in ALL if c.check == "transfer adds nothing to the white-box attacks")
+    fewer = tuple(c for c in ALL if c.check == "transfer finds nothing new")
     assert len(fewer) == 1
     monkeypatch.setattr(strength, "COMPARISONS", (dataclasses.replace(fewer[0], stronger=("pgd-10",)),))
 
@@ -115,7 +120,7 @@ def test_a_masked_model_falls_to_a_surrogate(
     carried(monkeypatch)
     assert call(capsys, "theirs.py:rounded", *COMMON, *words)[0] == 1
     verdicts = {v["check"]: v for v in json.loads(Path("diagnosis.json").read_text())["verdicts"]}
-    transfer = verdicts["transfer adds nothing to the white-box attacks"]
+    transfer = verdicts["transfer finds nothing new"]
     assert transfer["status"] == "FAIL"
     assert source in transfer["measured"]["surrogate"]
     assert transfer["measured"]["agreement"] > 0.9
@@ -190,7 +195,7 @@ def test_an_interruption_says_what_is_kept_and_the_same_command_goes_on(
     real = command.examine
 
     def cut(*arguments: Any, **keywords: Any) -> None:
-        def stop(name: str, done: int, total: int) -> None:
+        def stop(name: str, done: float, total: int, step: str = "", /) -> None:
             if name == "fgsm" and done == 30:
                 raise KeyboardInterrupt
 
@@ -199,9 +204,10 @@ def test_an_interruption_says_what_is_kept_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(command, "examine", cut)
         code, _, err = call(capsys, *words)
-    (state,) = Path().glob("diagnose-*.partial.json")
+    state = Path("diagnose-0.25-0.partial.json")
+    assert state in Path().glob("diagnose-*.partial.*")
     assert code == 130
-    assert f"kept in {state}. Continue with: the same command" in " ".join(err.split())
+    assert re.search(r"\d finished parts are kept in \.\. Continue with: the same command", " ".join(err.split()))
 
     there: list[bool] = []
 
@@ -213,7 +219,7 @@ def test_an_interruption_says_what_is_kept_and_the_same_command_goes_on(
     monkeypatch.setattr(command, "examine", watched)
     assert call(capsys, *words, "--resume", str(resume).lower())[0] == 0
     assert there == [resume]
-    assert not list(Path().glob("diagnose-*.partial.json"))
+    assert not list(Path().glob("diagnose-*.partial.*"))
     assert Path("other.partial.json").exists()
 
 
@@ -263,3 +269,34 @@ def test_the_help_of_evaluate_lists_every_attack(capsys: pytest.CaptureFixture[s
     words = set(told.replace(",", " ").replace(".", " ").replace(":", " ").replace(";", " ").split())
     for name in CATALOGUE:
         assert name in words or name.partition("<")[0] in words, name
+
+
+def test_a_quick_diagnosis_is_partial_and_leaves_the_whole_one_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("diagnosis.json").write_text("the whole one")
+    Path("diagnose-0.25-0.partial.json").write_text("under way")
+    code, out, err = call(capsys, "theirs.py:honest", *COMMON, "--quick")
+    assert (code, err) == (0, "")
+    assert Path("diagnosis.json").read_text() == "the whole one"
+    assert Path("diagnose-0.25-0.partial.json").read_text() == "under way"
+    assert json.loads(Path("diagnosis-quick.json").read_text())["counts"]["FAIL"] == 0
+    assert "--quick takes" not in out
+
+
+def test_a_quick_diagnosis_says_what_it_leaves_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (check,) = strength.COMPARISONS
+    left = dataclasses.replace(check, check="a slow check", quick=False)
+    monkeypatch.setattr(strength, "COMPARISONS", (check, left))
+    _, out, _ = call(capsys, "theirs.py:honest", *COMMON, "--quick", "--json", "quick.json")
+    assert "Partial verdict, 7 of 8 checks: " in out
+    assert "left out by --quick: a slow check" in out
+    assert json.loads(Path("quick.json").read_text())["left_out"] == ["a slow check: left out of a quick examination"]
+
+
+def test_prose_comes_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    prose = "one step finds no more than many"
+    assert prose not in call(capsys, "theirs.py:honest", *COMMON)[1]
+    told = call(capsys, "theirs.py:honest", *COMMON, "--verbose")[1]
+    assert "FGSM breaks no" in told
+    assert "what it means" in told

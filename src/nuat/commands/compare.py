@@ -1,15 +1,17 @@
 """``nuat compare``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from rich.table import Table
 
 from nuat.config.arguments import parse
+from nuat.evaluation.comparison import Difference
 from nuat.evaluation.comparison import compare as differences
 from nuat.progress import terminal
 from nuat.records.evaluations import find_evaluation
-from nuat.report.tables import comparison_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +29,38 @@ def compare(arguments: list[str]) -> int:
     asked = parse(_Compare, arguments, prog="nuat compare")
     found = differences(find_evaluation(asked.a), find_evaluation(asked.b))
     console = terminal()
-    console.print(comparison_table(found, str(asked.a), str(asked.b)))
+    console.print(f"A: {asked.a}")
+    console.print(f"B: {asked.b}")
+    console.print(_table(found))
     for difference in found:
-        console.print(_verdict(difference.attack, difference.is_real, difference.p_value, difference.interval))
+        verdict = _verdict(difference.attack, difference.is_real, difference.p_value, difference.interval)
+        console.print(verdict, soft_wrap=False)
     return 0
+
+
+def _table(found: Sequence[Difference]) -> Table:
+    """Return a row for each attack: accuracies in %, the difference in points.
+
+    On a narrow terminal the names of attacks are folded; numbers never are.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("attack", overflow="fold", min_width=12)
+    for name in ("n", "A %", "B %", "A - B", "95 % interval", "only A", "only B", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        low, high = one.interval
+        table.add_row(
+            one.attack,
+            f"{one.n:,}",
+            f"{100 * one.accuracy_a:.2f}",
+            f"{100 * one.accuracy_b:.2f}",
+            f"{100 * (one.accuracy_a - one.accuracy_b):+.2f}",
+            f"{100 * low:+.1f} to {100 * high:+.1f}",
+            str(one.only_a),
+            str(one.only_b),
+            f"{one.p_value:.2g}",
+        )
+    return table
 
 
 def _verdict(attack: str, is_real: bool, p_value: float, interval: tuple[float, float]) -> str:

@@ -5,26 +5,39 @@ import os
 import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from nuat import data, hardware
-from nuat.commands.subject import check_target, find_subject, load_model, result_file, settle_threat
+from nuat.commands.subject import (
+    INHERITED,
+    check_target,
+    find_subject,
+    load_model,
+    result_file,
+    settle_threat,
+    with_values,
+)
 from nuat.config import DataConfig, ThreatConfig
-from nuat.config.arguments import parse
-from nuat.diagnostics import Status, Surrogate, examine
+from nuat.config.arguments import HELP, parse
+from nuat.diagnostics import Surrogate, examine
+from nuat.diagnostics.examination import finished_parts, seconds_needed
 from nuat.errors import InputError
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import inspect
 from nuat.files import write_text
-from nuat.progress import TerminalReporter, progress_bars, terminal
-from nuat.report.tables import verdict_table
+from nuat.progress import TerminalReporter, duration, progress_bars, terminal
+from nuat.report.diagnosis import headline, verdict_lines, verdict_prose
 from nuat.training.signals import Interrupted
 
-_STATES = "diagnose-*.partial.json"
 _DIAGNOSIS_KEYS = frozenset({"counts", "verdicts", "evaluation"})
 """Entries by which a JSON file is known as a diagnosis."""
+_EVERYDAY = (
+    *("--quick", "--verbose", "--n", "--eps", "--norm", "--json", "--surrogate", "--class-map"),
+    *("--data.path", "--data.name", "--batch-size", "--resume", "--seed", "--device"),
+)
+"""Options that ``--help`` shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +48,14 @@ class _Diagnose:
     """Folder of a run, a .safetensors file, or file.py:function, as for nuat evaluate."""
     n: int | None = 300
     """Test images, class-balanced. None: all. With fewer than about 300, checks stay inconclusive."""
+    quick: bool = False
+    """Leave out the checks that need AutoAttack, Square, noise or adaptive attacks, about nine tenths of the time. The
+    verdict is then partial."""
+    verbose: bool = False
+    """Also print the threshold, all measurements and the meaning of each check."""
     json: Path | None = None
-    """File of the verdicts; only a file of verdicts is replaced. None: diagnosis.json in the folder of the weights, or
-    in the current folder."""
+    """File of the verdicts; only a file of verdicts is replaced. None: diagnosis.json, or diagnosis-quick.json, in the
+    folder of the weights, or in the current folder."""
     class_map: tuple[str, ...] = ()
     """Order of the classes of the model, as for nuat evaluate."""
     surrogate: str | None = None
@@ -59,16 +77,17 @@ class _Diagnose:
 
 
 def diagnose(arguments: list[str]) -> int:
-    """``nuat diagnose MODEL [--surrogate MODEL] [--n ...] [--json FILE]``; exit code 0 when nothing fails."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        parse(_Diagnose, ["--help"], prog="nuat diagnose")
+    """``nuat diagnose MODEL [--quick] [--surrogate MODEL] [--n ...] [--json FILE]``; exit code 0 when nothing fails."""
+    if not arguments or arguments[0] in HELP:
+        parse(_Diagnose, arguments[:1] or ["--help"], prog="nuat diagnose", everyday=_EVERYDAY, inherited=INHERITED)
     if arguments[0].startswith("-"):
         raise InputError("say first what to examine: nuat diagnose RUN|WEIGHTS|FILE.py:FUNCTION.")
     subject = find_subject(arguments)
     default = _Diagnose(model=arguments[0], threat=subject.threat, data=subject.data)
-    asked = parse(_Diagnose, arguments, prog="nuat diagnose", default=default)
+    words = with_values(arguments, "--quick", "--verbose")
+    asked = parse(_Diagnose, words, prog="nuat diagnose", default=default, everyday=_EVERYDAY)
     asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))
-    target = result_file(asked.json, subject.folder, "diagnosis.json")
+    target = result_file(asked.json, subject.folder, f"diagnosis{'-quick' * asked.quick}.json")
     if target is not None:
         check_target(target, _DIAGNOSIS_KEYS)
     dataset = data.load(asked.data, needs_train=False)
@@ -88,46 +107,53 @@ def diagnose(arguments: list[str]) -> int:
     states = subject.folder if os.access(subject.folder, os.W_OK) else None
     if states is None:
         reporter.message(f"{subject.folder} cannot be written: an examination that is interrupted starts afresh")
-    if not asked.resume and states is not None:
-        for state in subject.folder.glob(_STATES):
+    elif not asked.resume:
+        for state in finished_parts(states, quick=asked.quick):
             state.unlink(missing_ok=True)
+    settings: dict[str, Any] = {
+        "threat": asked.threat,
+        "n": n,
+        "batch_size": asked.batch_size,
+        "class_map": loaded.order,
+    }
+    learns = surrogate is None and len(dataset.train) > 0
+    seconds = seconds_needed(loaded.model, dataset.test, learns=learns, quick=asked.quick, **settings)
+    hint = "" if asked.quick else "; --quick takes about a tenth"
+    reporter.message(f"examining {n or len(dataset.test):,} images: about {duration(seconds)} at most{hint}")
     try:
         with progress_bars(reporter) as progress:
             found = examine(
                 loaded.model,
                 dataset.test,
-                threat=asked.threat,
-                n=n,
                 seed=asked.seed,
-                batch_size=asked.batch_size,
-                class_map=loaded.order,
                 training=dataset.train,
                 surrogate=surrogate,
+                quick=asked.quick,
                 state_folder=states,
                 progress=progress,
+                **settings,
             )
     except KeyboardInterrupt:
-        raise _interrupted(subject.folder, asked.resume) from None
-    console.print(verdict_table(found.verdicts))
+        raise _interrupted(finished_parts(subject.folder, quick=asked.quick), asked.resume) from None
+    console.print(headline(found), style="bold")
+    console.print(verdict_lines(found.verdicts))
+    if asked.verbose:
+        console.print(verdict_prose(found.verdicts))
+    if found.skipped:
+        reporter.message(f"left out by --quick: {'; '.join(found.skipped)}")
     for line in found.left_out:
         reporter.message(f"left out: {line}")
-    counts = ", ".join(f"{sum(v.status is s for v in found.verdicts)} {s.value}" for s in Status)
     if target is None:
-        reporter.message(f"{counts}; not written, as no folder can be; give --json FILE to keep the verdicts")
+        reporter.message("not written, as neither folder can be; give --json FILE to keep the verdicts")
     else:
         check_target(target, _DIAGNOSIS_KEYS)  # it may have come into being since
         write_text(target, jsonlib.dumps(found.to_json(), indent=1) + "\n")
-        reporter.message(f"{counts}; written to {target}")
+        reporter.message(f"measurements and meanings: {target}")
     return 1 if found.failed else 0
 
 
-def _interrupted(folder: Path, resume: bool) -> Interrupted:
-    """Return the error that ends the command, with the files of the finished batches."""
-    kept = sorted(folder.glob(_STATES))
-    finished = (
-        f"finished batches of the attack under way are kept in {', '.join(map(str, kept))}"
-        if kept
-        else "nothing is kept"
-    )
+def _interrupted(kept: list[Path], resume: bool) -> Interrupted:
+    """Return the error that ends the command, with the place of the finished parts."""
+    finished = f"{len(kept)} finished parts are kept in {kept[0].parent}" if kept else "nothing is kept"
     again = "the same command" if resume else "the same command, but --resume true"
     return Interrupted(signal.SIGINT, f"stopped; {finished}. Continue with: {again}")

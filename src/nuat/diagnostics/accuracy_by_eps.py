@@ -56,6 +56,7 @@ def judge_curve(curve: Mapping[float, Tensor]) -> Verdict:
         },
         threshold=f"{never}; from the smallest to the largest it falls (PASS: no fall is excluded)",
         meaning=meaning,
+        shown=" ".join(f"{float(curve[eps].double().mean()):.0%}" for eps in radii),
     )
 
 
@@ -86,4 +87,5 @@ def judge_unbounded(withstood: Tensor, eps: float = 1.0) -> Verdict:
         measured={"accuracy": survivors.value, "interval": list(survivors.interval), "n": survivors.n},
         threshold=excluding(f"accuracy under PGD at eps = {eps:.4g} is at most {_NEAR_ZERO:.0%}", _NOT_NEAR, "%"),
         meaning=meaning,
+        shown=f"accuracy {survivors.value:.1%}",
     )

@@ -1,5 +1,6 @@
 """Examination of a model: run the attacks that the checks need, once, and let every check judge."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
+from nuat.attacks.catalogue import attack_passes, look_up
 from nuat.config import ThreatConfig
+from nuat.core.eps import eps_text
 from nuat.core.threat import threat as ball_of
 from nuat.data import Images, to_float
 from nuat.diagnostics import accuracy_by_eps, gradients, modes, strength, substitute
@@ -20,12 +23,14 @@ from nuat.diagnostics.verdict import Status, Verdict
 from nuat.evaluation.arguments import check_arguments
 from nuat.evaluation.evaluate import evaluate
 from nuat.evaluation.guarded_model import ClimbableModel, GuardedModel, guarded
-from nuat.evaluation.job_runner import Progress
 from nuat.evaluation.results import Evaluation
 from nuat.hardware import full_precision
+from nuat.progress import Progress
 
 _STARTS = 3
 _STEPS = 100
+_TIMED = 32
+"""Images of the timed pass on a CPU; a GPU takes a whole batch."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Examination:
     """Attacks that the verdicts rest on."""
     left_out: tuple[str, ...] = ()
     """Attacks and checks that are missing, each with the reason."""
+    skipped: tuple[str, ...] = ()
+    """Checks that a quick examination left out."""
 
     @property
     def failed(self) -> bool:
@@ -49,7 +56,7 @@ class Examination:
         return {
             "counts": counts,
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
-            "left_out": list(self.left_out),
+            "left_out": [*self.left_out, *(f"{check}: left out of a quick examination" for check in self.skipped)],
             "evaluation": self.evaluation.to_json(),
         }
 
@@ -65,6 +72,7 @@ def examine(
     class_map: Sequence[int] | None = None,
     training: Images | None = None,
     surrogate: Surrogate | None = None,
+    quick: bool = False,
     state_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Examination:
@@ -82,8 +90,10 @@ def examine(
         training: images on which a substitute learns the answers of the model, if there is no ``surrogate``. Without
             either, the checks on transfer are INCONCLUSIVE.
         surrogate: model whose adversarial examples are tried on this one.
-        state_folder: folder that keeps finished batches, so that an interrupted call can be resumed.
-        progress: function called after each batch.
+        quick: whether to leave out the checks that need AutoAttack or thousands of passes; ``skipped`` names them.
+        state_folder: folder that keeps every finished part, so that an interrupted call can be resumed; the files are
+            removed at the end.
+        progress: function called as the parts go on, see ``nuat.progress.Progress``.
 
     Raises:
         InputError: as ``nuat.evaluate``; or a surrogate for other images or fewer classes.
@@ -92,10 +102,12 @@ def examine(
     guard = guarded(model, class_map)
     largest = accuracy_by_eps.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))
 
-    def attack(names: tuple[str, ...], radius: float, start: int) -> Evaluation:
+    def kept(part: str) -> Path | None:
+        return None if state_folder is None else state_folder / f"{_stem(quick)}-{part}"
+
+    def attack(names: tuple[str, ...], radius: float, start: int, where: str = "") -> Evaluation:
         # PGD must be able to cross the ball several times, whatever its radius
         step = threat.pgd_alpha if radius == threat.eps else min(largest, 2.5 * radius / _STEPS)
-        state = None if state_folder is None else state_folder / f"diagnose-{radius:.6g}-{start}.partial.json"
         return evaluate(
             guard,
             images,
@@ -106,38 +118,45 @@ def examine(
             batch_size=batch_size,
             inspected=True,  # the checks look closer
             warn=lambda _: None,
-            state_path=state,
-            progress=progress,
+            state_path=kept(f"{radius:.6g}-{start}.partial.json"),
+            keep_state=True,
+            progress=_at(where, progress),
         )
 
     pgd = (f"pgd-{_STEPS}",)
-    unbounded = attack(pgd, largest, seed)
+    unbounded = attack(pgd, largest, seed, "without a bound")
     part = images.select(unbounded.indices)
     x, y = to_float(part.images), part.labels
     device = next((p.device for p in model.parameters()), x.device)
     x, y = x.to(device), y.to(device).long()
     with full_precision():
-        with eval_mode(guard), torch.no_grad():
-            classes = guard(x[:2]).shape[1]
+        classes = _classes(guard, x)
         if surrogate is not None:
             check_surrogate(surrogate, x[:2], classes)
         # a missing extra is reported before hours pass
-        asked = applicable_checks(guard, threat, classes=classes, image_size=(x.shape[2], x.shape[3]))
+        asked = applicable_checks(guard, threat, classes=classes, image_size=images.image_size, quick=quick)
         local, changes = _local(guard, x, y, threat, seed)
         if surrogate is None:
-            surrogate = substitute.learn(guard, training, threat=threat, classes=classes, seed=seed, progress=progress)
+            surrogate = substitute.learn(
+                guard,
+                training,
+                threat=threat,
+                classes=classes,
+                seed=seed,
+                state_path=kept("substitute.partial.safetensors"),
+                progress=progress,
+            )
         carried = None
         if surrogate is not None:
             carried = transferred(
                 guard, surrogate, x, y, threat=threat, seed=seed, batch_size=batch_size, progress=progress
             )
     radii = {
-        factor * threat.eps: attack(pgd, factor * threat.eps, seed).worst_case
-        for factor in accuracy_by_eps.FACTORS
-        if factor != 1.0 and factor * threat.eps < largest
+        radius: attack(pgd, radius, seed, f"at eps {eps_text(radius, threat.norm)}").worst_case
+        for radius in _radii(threat, largest)
     }
-    starts = [attack(pgd, threat.eps, seed + 1 + i).worst_case for i in range(_STARTS - 1)]
-    # last, as by far the longest: cut off, it goes on from what it has finished
+    starts = [attack(pgd, threat.eps, seed + i, f"from start {i + 1}").worst_case for i in range(1, _STARTS)]
+    # last, as by far the longest
     found = attack(asked.attacks, threat.eps, seed)
     flags = {result.name: result.correct for result in found.results}
     radii[threat.eps] = flags[pgd[0]]
@@ -150,7 +169,90 @@ def examine(
         accuracy_by_eps.judge_curve(radii),
         accuracy_by_eps.judge_unbounded(unbounded.worst_case, largest),
     )
-    return Examination(verdicts, found, asked.left_out)
+    if state_folder is not None:
+        for path in finished_parts(state_folder, quick=quick):
+            path.unlink(missing_ok=True)
+    return Examination(verdicts, found, asked.left_out, asked.skipped)
+
+
+def finished_parts(folder: Path, *, quick: bool) -> list[Path]:
+    """Return the files in ``folder`` that an interrupted examination left there."""
+    return sorted(folder.glob(f"{_stem(quick)}-*.partial.*"))
+
+
+def seconds_needed(
+    model: nn.Module,
+    images: Images,
+    *,
+    threat: ThreatConfig,
+    n: int | None,
+    batch_size: int,
+    class_map: Sequence[int] | None = None,
+    learns: bool,
+    quick: bool,
+) -> float:
+    """Return about how long an examination takes at most [s], from the time of a pass on a few images.
+
+    It is an upper bound as far as attacks drop images that are broken. A pass without a gradient counts a third.
+
+    Args:
+        model: as for ``examine``.
+        images: as for ``examine``.
+        threat: as for ``examine``.
+        n: as for ``examine``.
+        batch_size: as for ``examine``.
+        class_map: as for ``examine``.
+        learns: whether a substitute is trained.
+        quick: as for ``examine``.
+
+    Raises:
+        InputError: the model fails, or an extra is missing.
+    """
+    check_arguments(model, images)
+    guard = guarded(model, class_map)
+    device = next((p.device for p in model.parameters()), images.device)
+    part = images.select(torch.arange(min(len(images), batch_size if device.type == "cuda" else _TIMED)))
+    x, y = to_float(part.images).to(device), part.labels.to(device).long()
+    with full_precision():
+        classes = _classes(guard, x)
+        asked = applicable_checks(guard, threat, classes=classes, image_size=images.image_size, quick=quick)
+        for _ in range(2):  # the first pass also allocates
+            began = time.perf_counter()
+            gradients.loss_gradient(guard, x, y).sum().item()
+            seconds = (time.perf_counter() - began) / len(x)
+    by_gradient = [name for name in asked.attacks if look_up(name)[0].gradients]
+    others = [name for name in asked.attacks if name not in by_gradient]
+    largest = accuracy_by_eps.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))
+    plain = 1 + len(_radii(threat, largest)) + _STARTS - 1
+    passes = attack_passes(by_gradient) + attack_passes(others) / 3 + plain * attack_passes((f"pgd-{_STEPS}",))
+    return seconds * (passes * (len(images) if n is None else n) + learns * substitute.QUERIES / 3)
+
+
+def _stem(quick: bool) -> str:
+    return "diagnose_quick" if quick else "diagnose"
+
+
+def _radii(threat: ThreatConfig, largest: float) -> list[float]:
+    """Return the radii other than eps at which PGD is run."""
+    radii = (factor * threat.eps for factor in accuracy_by_eps.FACTORS if factor != 1.0)
+    return [radius for radius in radii if radius < largest]
+
+
+def _classes(model: nn.Module, x: Tensor) -> int:
+    with eval_mode(model), torch.no_grad():
+        return int(model(x[:2]).shape[1])
+
+
+def _at(where: str, progress: Progress | None) -> Progress | None:
+    """Return a function that tells where an attack runs, without the pass before it."""
+    if progress is None or not where:
+        return progress
+
+    def told(name: str, done: float, total: int, step: str = "", /) -> None:
+        if name != "clean":
+            progress(f"{name} {where}", done, total, step)
+
+    return told
 
 
 def _judge(comparison: Comparison, flags: Mapping[str, Tensor], carried: Transferred | None, changes: float) -> Verdict:

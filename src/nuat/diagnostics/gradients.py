@@ -18,7 +18,7 @@ _ALIGNED = 0.2
 
 def judge_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
     """Judge whether the loss has a finite gradient other than 0 in the images ``x`` [n, C, H, W]."""
-    gradient = _gradient(model, x, y)
+    gradient = loss_gradient(model, x, y)
     norms = gradient.flatten(1).abs().amax(dim=1)
     broken = ~torch.isfinite(norms)
     finite = norms[~broken]
@@ -48,6 +48,7 @@ def judge_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
             f"the gradient is finite, and exactly 0 for at most {_ZERO_SHARE:.0%} of the images", _TOO_MANY, "%"
         ),
         meaning=meaning,
+        shown=f"{dead.value:.1%} zero" + f", {int(broken.sum())} not finite" * bool(broken.any()),
     )
 
 
@@ -59,9 +60,9 @@ def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, ball: Threat, gen
     ascent step across the ball (Linf: the FGSM example) is from its linear forecast, relative to it. The threshold is
     our choice. The check is inconclusive if the gradients of two passes on the image itself differ as much.
     """
-    here, again = _gradient(model, x, y), _gradient(model, x, y)
+    here, again = loss_gradient(model, x, y), loss_gradient(model, x, y)
     moved = ball.bounds(x).project(x + ball.uniform(x, generator))
-    cosines = _cosines(here, _gradient(model, moved, y))
+    cosines = _cosines(here, loss_gradient(model, moved, y))
     unmoved = 1.0 if torch.equal(here.nan_to_num(), again.nan_to_num()) else float(_cosines(here, again).mean())
     mean, n = float(cosines.mean()), len(x)
     error = Z_95 * float(cosines.std()) / n**0.5 if n > 1 else 2.0  # one image gives no interval
@@ -89,10 +90,11 @@ def judge_linearity(model: nn.Module, x: Tensor, y: Tensor, *, ball: Threat, gen
         },
         threshold=f"gradient alignment of at least {_ALIGNED} (ours; PASS: less is excluded)",
         meaning=meaning,
+        shown=f"cosine {mean:.2f} [{low:.2f}, {high:.2f}]",
     )
 
 
-def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def loss_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the gradient of the cross-entropy in each image, [n, C, H, W]; 0 if the graph does not reach it."""
     return torch.cat([_gradient_at_once(model, *part) for part in in_parts(x, y)])
 

@@ -33,6 +33,7 @@ def judge_randomness(model: nn.Module, x: Tensor) -> Verdict:
             if random
             else "the model is one function."
         ),
+        shown=f"difference {spread:.2g}",
     )
 
 
@@ -91,6 +92,7 @@ def judge_modes(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
         },
         threshold=threshold,
         meaning=meaning,
+        shown=" and ".join(f"{float(right.double().mean()):.1%}" for right in (in_training, in_evaluation)),
     )
 
 

@@ -28,6 +28,8 @@ class Comparison:
     asks: str
     passes: str
     fails: str
+    quick: bool = False
+    """Whether a quick examination judges it, too."""
 
     @property
     def draws_more(self) -> bool:

@@ -27,7 +27,8 @@ TRANSFER = "transfer from a surrogate"
 
 COMPARISONS = (
     Comparison(
-        check="iterative attacks are at least as strong as single-step ones",
+        check="iterative attacks beat single-step ones",
+        quick=True,
         weaker=("fgsm",),
         stronger=("pgd-100",),
         asks="FGSM breaks no more images than PGD-100",
@@ -36,6 +37,7 @@ COMPARISONS = (
     ),
     Comparison(
         check="more steps do not help",
+        quick=True,
         weaker=("pgd-500",),
         stronger=("pgd-100",),
         allowed=0.003,
@@ -45,6 +47,7 @@ COMPARISONS = (
     ),
     Comparison(
         check="more restarts do not help",
+        quick=True,
         weaker=(RESTARTS,),
         stronger=("pgd-100",),
         together=True,
@@ -54,7 +57,7 @@ COMPARISONS = (
         fails="the result hangs on where PGD starts: the loss surface is rugged.",
     ),
     Comparison(
-        check="a black-box attack is weaker than white-box ones",
+        check="Square is weaker than white-box attacks",
         weaker=("square",),
         stronger=WHITE_BOX,
         asks="Square breaks no more images than the white-box attacks together",
@@ -62,7 +65,7 @@ COMPARISONS = (
         fails="queries alone break more than gradients: the gradients are masked.",
     ),
     Comparison(
-        check="Square adds nothing to the white-box attacks",
+        check="Square finds nothing new",
         weaker=("square",),
         stronger=WHITE_BOX,
         together=True,
@@ -73,6 +76,7 @@ COMPARISONS = (
     ),
     Comparison(
         check="transfer is weaker than white-box attacks",
+        quick=True,
         weaker=(TRANSFER,),
         stronger=WHITE_BOX,
         asks="examples made on a surrogate break no more images than the white-box attacks together",
@@ -80,7 +84,7 @@ COMPARISONS = (
         fails="another model's gradients break more than the model's own: its gradients are masked.",
     ),
     Comparison(
-        check="transfer adds nothing to the white-box attacks",
+        check="transfer finds nothing new",
         weaker=(TRANSFER,),
         stronger=WHITE_BOX,
         together=True,
@@ -100,7 +104,7 @@ COMPARISONS = (
         fails="random perturbations break images that gradients do not: the attacks stand still there.",
     ),
     Comparison(
-        check="targeted and adaptive attacks do not beat AutoAttack",
+        check="adaptive attacks do not beat AutoAttack",
         weaker=OTHERS,
         stronger=STANDARD,
         together=True,
@@ -126,3 +130,6 @@ ATTACKS = tuple(
     dict.fromkeys(("clean", *(name for c in COMPARISONS for name in (*c.weaker, *c.stronger) if " " not in name)))
 )
 """The attacks that the checks need, each once."""
+
+QUICK_PASSES = 510
+"""Passes per image up to which an attack is part of a quick examination: PGD-500, but not AutoAttack's or Square."""

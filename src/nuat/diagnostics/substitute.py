@@ -13,19 +13,28 @@ The paper starts from a few images and adds to them in rounds. Here there are tr
 noise and then along the gradient whenever it is drawn. Network, optimiser and numbers are our choices.
 """
 
+import dataclasses
+import json
+from pathlib import Path
+
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
 from nuat.attacks.base import input_gradient
 from nuat.config import ModelConfig, ThreatConfig
+from nuat.core import digest
 from nuat.core.losses import cross_entropy, cross_entropy_sum
 from nuat.core.threat import Threat
 from nuat.core.threat import threat as ball_of
 from nuat.data import Images, class_balanced, to_float
 from nuat.diagnostics.surrogate import Surrogate
-from nuat.evaluation.job_runner import Progress
+from nuat.files import atomic_write
+from nuat.hardware import versions
 from nuat.models import build
+from nuat.progress import Progress
 
 BATCHES = 400
 """Updates of the substitute, which bound its cost whatever the number of images."""
@@ -43,6 +52,7 @@ def learn(
     threat: ThreatConfig,
     classes: int,
     seed: int,
+    state_path: Path | None = None,
     progress: Progress | None = None,
 ) -> Surrogate | None:
     """Return a small network that imitates ``model``, on its device; None: there are no images to train it on.
@@ -54,14 +64,14 @@ def learn(
         threat: ball in which images are moved, that of the adversarial examples.
         classes: N.
         seed: seed of the weights, the order and the noise.
+        state_path: file that keeps the trained network. A call with the same model, images and settings reads it; the
+            caller removes it. None: nothing is kept.
         progress: function called with the number of updates.
     """
     if images is None or len(images) == 0 or min(images.image_size) < _LEAST_SIDE:
         return None
     ball = ball_of(threat.norm, threat.eps)
     device = next((p.device for p in model.parameters()), images.device)
-    order = torch.Generator().manual_seed(seed)  # on the CPU, like the indices of the images
-    noise = torch.Generator(device).manual_seed(seed)
     chosen = class_balanced(images.labels, min(len(images), BATCHES * _BATCH), seed=0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -69,6 +79,33 @@ def learn(
             ModelConfig(name="small-cnn"), channels=images.channels, classes=classes, image_size=images.image_size
         )
     network = network.to(device)
+    key = ""
+    if state_path is not None:
+        settings = [images.fingerprint(), dataclasses.asdict(threat), classes, seed, BATCHES, versions()]
+        x = to_float(images.select(chosen[:_BATCH]).images).to(device)
+        key = _key(model, x, json.dumps(settings))
+    if state_path is None or not _read(state_path, key, network):
+        _train(network, model, images, chosen, ball=ball, seed=seed, progress=progress)
+        if state_path is not None:
+            with atomic_write(state_path) as file:
+                file.write(save(network.state_dict(), {"key": key}))
+    return Surrogate(network.eval().requires_grad_(False), "a small network trained on the model's answers")
+
+
+def _train(
+    network: nn.Module,
+    model: nn.Module,
+    images: Images,
+    chosen: Tensor,
+    *,
+    ball: Threat,
+    seed: int,
+    progress: Progress | None,
+) -> None:
+    """Train ``network`` on the answers of ``model`` around the images at ``chosen``, int64 [n]."""
+    device = next(network.parameters()).device
+    order = torch.Generator().manual_seed(seed)  # on the CPU, like the indices of the images
+    noise = torch.Generator(device).manual_seed(seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=BATCHES)
     left = torch.empty(0, dtype=torch.int64)
@@ -85,7 +122,25 @@ def learn(
         schedule.step()
         if progress is not None:
             progress("substitute", batch + 1, BATCHES)
-    return Surrogate(network.eval().requires_grad_(False), "a small network trained on the model's answers")
+
+
+def _key(model: nn.Module, x: Tensor, settings: str) -> str:
+    """Return a digest of what the training depends on: the model's tensors, its answers on ``x``, and the settings."""
+    with eval_mode(model), torch.no_grad():
+        answers = model(x).argmax(dim=1)
+    return digest.of_tensors(*model.state_dict().values(), answers, settings=settings)
+
+
+def _read(path: Path, key: str, network: nn.Module) -> bool:
+    """Load a kept network with this key into ``network``, and return whether there is one."""
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("key") != key:
+                return False
+            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, RuntimeError):  # no such file, cut off, or of another network
+        return False
+    return True
 
 
 def _answered(

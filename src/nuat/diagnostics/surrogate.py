@@ -13,7 +13,7 @@ from nuat.diagnostics.verdict import Status, Verdict, doubted, in_parts
 from nuat.errors import InputError
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import check_logits
-from nuat.evaluation.job_runner import Progress
+from nuat.progress import Progress
 
 _AGREES = 0.6
 """Agreement below which a surrogate says nothing about the model; our choice."""

@@ -40,6 +40,8 @@ class Verdict:
     """Threshold, in words with its number."""
     meaning: str
     """One sentence on what to believe."""
+    shown: str = ""
+    """Main measurement in a few words, for a line on the terminal."""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -94,6 +96,10 @@ class Gap:
             return decide(self.value, grown, allowed=allowed, excluded=allowed + matters) is not Status.INCONCLUSIVE
 
         return fewest(self.n, decides)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:+.1f} pt [{100 * low:+.1f}, {100 * high:+.1f}]"
 
     def measured(self) -> dict[str, Any]:
         """Return the gap as JSON values, in points."""
@@ -163,4 +169,6 @@ def judge_gap(check: str, gap: Gap, *, allowed: float, matters: float, asks: str
     else:
         meaning = passes if status is Status.PASS else fails
     threshold = excluding(asks, allowed + matters)
-    return Verdict(check=check, status=status, measured=gap.measured(), threshold=threshold, meaning=meaning)
+    return Verdict(
+        check=check, status=status, measured=gap.measured(), threshold=threshold, meaning=meaning, shown=str(gap)
+    )

@@ -38,11 +38,12 @@ from nuat.evaluation.arguments import Attacks, check_l2_radius, check_model, cla
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
 from nuat.evaluation.inspection import check_logits, inspect, no_gradient
-from nuat.evaluation.job_runner import JobRunner, Progress
+from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
+from nuat.progress import Progress
 
 Warn = Callable[[str], None]
 """Function called with one warning about the model."""
@@ -67,6 +68,7 @@ def evaluate(
     inspected: bool = False,
     warn: Warn | None = None,
     state_path: Path | None = None,
+    keep_state: bool = False,
     progress: Progress | None = None,
     world: World = ALONE,
 ) -> Evaluation:
@@ -99,8 +101,9 @@ def evaluate(
             gradient.
         warn: function called with each warning about the model. None: ``warnings.warn``.
         state_path: file that keeps finished batches. A call with the same model, images and settings resumes from it;
-            it is removed at the end. None: nothing is kept.
-        progress: function called after each batch.
+            it is removed at the end, unless ``keep_state``. None: nothing is kept.
+        keep_state: whether ``state_path`` stays, for a caller that has more to do and removes it then.
+        progress: function called as the attacks go on, see ``nuat.progress.Progress``.
         world: processes that each make this call and share the batches; all return the result of one process.
 
     Returns:
@@ -184,6 +187,7 @@ def evaluate(
             partial=PartialResults(
                 state_path if world.leads else None,
                 _key(target, chosen, logits, threat, seed, batch_size, guard.order),
+                keep=keep_state,
             ),
             progress=progress,
             world=world,

@@ -20,15 +20,17 @@ _SECONDS_BETWEEN_SAVES = 5.0
 class PartialResults:
     """The finished batches of an evaluation, by job and position of the batch's first image.
 
-    ``key`` stands for model, images and settings; a file with another key is not used. If the file may not be written,
-    the evaluation goes on without it, and ``failure`` says why.
+    ``key`` stands for model, images and settings; a file with another key is not used. With ``keep`` the file stays
+    when the evaluation ends well, for a caller that has more to do. If the file may not be written, the evaluation goes
+    on without it, and ``failure`` says why.
     """
 
-    def __init__(self, path: Path | None, key: str) -> None:
+    def __init__(self, path: Path | None, key: str, *, keep: bool = False) -> None:
         self.failure = ""
         """Why the file could not be written; empty: it could."""
         self._path = path
         self._key = key
+        self._keep = keep
         self._done: dict[str, dict[str, Any]] = {}
         self._saved = time.monotonic()
         if path is not None and path.is_file():
@@ -69,13 +71,15 @@ class PartialResults:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Save the finished batches if the block fails or is interrupted; remove the file if it ends well."""
+        """Save the finished batches if the block fails or is interrupted; if it ends well, too, or remove the file."""
         try:
             yield
         except BaseException:
             self._save()
             raise
-        if self._path is not None:
+        if self._keep:
+            self._save()
+        elif self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
