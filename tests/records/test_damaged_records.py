@@ -29,9 +29,10 @@ from nuat.report.campaigns import campaign_markdown
 from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
+from nuat.report.page.latex import latex
 from nuat.report.page.summary import group_sentences
 from nuat.report.page.table import tabulate
-from nuat.report.page.text import csv_text, latex, markdown
+from nuat.report.page.text import csv_text, markdown
 
 RESULTS = Path(__file__).parents[2] / "results"
 FOLDERS = {

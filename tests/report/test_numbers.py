@@ -18,9 +18,10 @@ from nuat.records.search import find_runs
 from nuat.records.settings import flat, to_json
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
+from nuat.report.page.latex import latex
 from nuat.report.page.summary import group_sentences, lead
-from nuat.report.page.table import tabulate
-from nuat.report.page.text import csv_text, latex, markdown
+from nuat.report.page.table import decimals, tabulate
+from nuat.report.page.text import csv_text, markdown
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -292,12 +293,14 @@ def test_markdown_and_latex_have_the_csvs_numbers() -> None:
         "markdown": [line.split("|")[1:-1] for line in markdown(tables).splitlines() if line.startswith("| ")],
         "latex": [line.removesuffix(r" \\").split("&") for line in latex(tables).splitlines() if " & " in line],
     }
-    for lines in texts.values():
+    for kind, lines in texts.items():
         rows = {row[0].strip(): " ".join(row) for row in lines}
         for line in csv_rows(root):
             for name, value in line.items():
                 if re.fullmatch(r"[a-z0-9-]+ \[%\]", name):
-                    assert f" {float(value):.2f} (" in rows[line["method"]]
+                    n = int(line[name.replace(" [%]", " n")])
+                    shown = f"{float(value):.2f} (" if kind == "markdown" else f"{float(value):.{decimals(n)}f}"
+                    assert shown in rows[line["method"]]
 
 
 def test_the_summary_names_the_best_and_whom_it_cannot_be_told_from(tmp_path: Path) -> None:

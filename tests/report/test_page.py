@@ -22,9 +22,10 @@ from nuat.report.escaping import escape_latex
 from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
+from nuat.report.page.latex import latex
 from nuat.report.page.summary import lead
 from nuat.report.page.table import tabulate
-from nuat.report.page.text import csv_text, latex, markdown
+from nuat.report.page.text import csv_text, markdown
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}|$x_1$ \\input{a}%\n[b](javascript:c)"
 LOADS = ("src", "href", "xlink:href", "srcset", "data", "action", "poster", "background")

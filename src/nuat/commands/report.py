@@ -15,8 +15,9 @@ from nuat.records.search import FoundRuns, find_runs
 from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
+from nuat.report.page.latex import latex
 from nuat.report.page.table import tabulate
-from nuat.report.page.text import csv_text, latex, markdown
+from nuat.report.page.text import csv_text, markdown
 
 _BY_SUFFIX = {".html": "html", ".htm": "html", ".md": "markdown", ".csv": "csv", ".tex": "latex"}
 _MADE_BY = b'<meta name="generator" content="nuat '

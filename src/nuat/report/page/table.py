@@ -3,6 +3,7 @@
 Several seeds: mean and standard deviation (n - 1) over them. One seed: the accuracy with its 95 % interval over images.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +33,10 @@ class Cell:
     """Tooltip."""
     parts: Mapping[str, Value] = field(default_factory=dict)
     """Further numbers for machine-readable formats, keyed by the suffix of the column's name."""
+    printed: tuple[str, str] | None = None
+    """Text and note with the decimals that the number of images carries, for print. None: as on the page."""
+    comparable: tuple[object, ...] | None = None
+    """Accuracies of a column with the same value here can be compared: their number of images, and their attacks."""
 
     @property
     def missing(self) -> bool:
@@ -77,6 +82,12 @@ class Table:
     """Sentences below the table."""
 
     @property
+    def heading(self) -> str:
+        """Title of the table."""
+        setting = self.group.setting
+        return setting.title + ("" if setting.campaign is None else f" (campaign {setting.campaign})")
+
+    @property
     def changes(self) -> tuple[tuple[str, str], ...]:
         """The methods that differ from their recipes, each with the settings."""
         found = ((row.method.label, "; ".join(map(str, changes(row.method.runs[0])))) for row in self.rows)
@@ -116,6 +127,14 @@ def tabulate(group: Group) -> Table:
         for method in group.methods
     )
     return Table(group=group, columns=tuple(column for column, _ in made), rows=rows, notes=_notes(group))
+
+
+def decimals(n: int) -> int:
+    """Return the decimals that an accuracy in % over ``n`` images carries: the fewest that tell k from k + 1 of n.
+
+    100 images carry none, 200 and 1,000 one, 10,000 two; there are never more.
+    """
+    return min(2, max(0, math.ceil(math.log10(n / 100))))
 
 
 def interval_text(measured: Measurement) -> str:
@@ -218,11 +237,20 @@ def _accuracy(method: Method, measured: AccuracyKey, *, say_n: bool) -> Cell:
     else:
         note = f"± {deviation:.2f}"
         title = f"mean and standard deviation of {len(found)} seeds{over}"
-    if len(found) < len(method.runs):
-        note += f", {len(found)} of {len(method.runs)} seeds"
+    rest = f", {len(found)} of {len(method.runs)} seeds" if len(found) < len(method.runs) else ""
     if say_n:
-        note += f", n {', '.join(f'{count:,}' for count in counts)}"
-    return Cell(value=mean, text=f"{mean:.2f}", note=note, title=title, parts=parts)
+        rest += f", n {', '.join(f'{count:,}' for count in counts)}"
+    digits = decimals(counts[0])
+    spread = note if deviation is None else f"± {deviation:.{digits}f}"
+    return Cell(
+        value=mean,
+        text=f"{mean:.2f}",
+        note=note + rest,
+        title=title,
+        parts=parts,
+        printed=(f"{mean:.{digits}f}", spread + rest),
+        comparable=None if n is None else (n, *sorted(found[0].attacks)),
+    )
 
 
 def _paper(group: Group, method: Method, quantity: str, digits: int) -> Cell:

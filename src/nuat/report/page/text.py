@@ -1,11 +1,10 @@
-"""Write the tables as Markdown, CSV and LaTeX, with the same cells as on the page."""
+"""Write the tables as Markdown and CSV, with the same cells as on the page."""
 
 import csv
 import io
 from collections.abc import Sequence
-from itertools import groupby
 
-from nuat.report.escaping import csv_cell, escape_latex
+from nuat.report.escaping import csv_cell
 from nuat.report.escaping import escape_markdown as plain
 from nuat.report.page.table import Cell, Column, Table
 
@@ -27,7 +26,7 @@ def _markdown_table(table: Table) -> str:
     said = [f"- {plain(row.method.label)}: {plain(remark)}" for row in table.rows for remark in row.remarks]
     said += [f"- {plain(label)} differs from its recipe in {plain(text)}" for label, text in table.changes]
     parts = [
-        f"## {plain(heading(table))}",
+        f"## {plain(table.heading)}",
         "\n".join(lines),
         *(plain(note) for note in table.notes),
     ]
@@ -64,52 +63,6 @@ def csv_text(tables: Sequence[Table]) -> str:
     writer.writerow(map(csv_cell, names))
     writer.writerows([csv_cell(line.get(name)) for name in names] for line in lines)
     return out.getvalue()
-
-
-def latex(tables: Sequence[Table]) -> str:
-    r"""Return the tables for a LaTeX document with \usepackage{booktabs}."""
-    return "\n".join(_latex_table(table) for table in tables)
-
-
-def _latex_table(table: Table) -> str:
-    columns = table.columns
-    first, second, rules = [], [], []
-    place = 1
-    for head, found in groupby(columns, key=lambda column: column.head):
-        members = list(found)
-        if len(members) > 1:
-            first.append(rf"\multicolumn{{{len(members)}}}{{c}}{{{escape_latex(head)}}}")
-            rules.append(rf"\cmidrule(lr){{{place}-{place + len(members) - 1}}}")
-        else:
-            first.append(escape_latex(head))
-        place += len(members)
-    for column in columns:
-        second.append(escape_latex(", ".join(filter(None, (column.sub, column.note)))))
-    body = [" & ".join(escape_latex(_both(cell, "({})")) for cell in row.cells) + r" \\" for row in table.rows]
-    remarks = [f"{row.method.label}: {remark}." for row in table.rows for remark in row.remarks]
-    remarks += [f"{label} differs from its recipe in {text}." for label, text in table.changes]
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape_latex(' '.join([heading(table) + '.', *table.notes, *remarks]))}}}",
-        rf"\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
-        r"\toprule",
-        " & ".join(first) + r" \\",
-        *rules,
-        *([" & ".join(second) + r" \\"] if any(second) else []),
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def heading(table: Table) -> str:
-    """Return the title of a table."""
-    setting = table.group.setting
-    return setting.title + ("" if setting.campaign is None else f" (campaign {setting.campaign})")
 
 
 def _pipes(cells: Sequence[str]) -> str:
