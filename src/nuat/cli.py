@@ -18,28 +18,44 @@ from nuat.errors import InputError, TransientError, did_you_mean, printable
 _HELP = """\
 usage: nuat COMMAND ...
 
-Train image classifiers that withstand adversarial perturbations at single-step cost, and prove it.
+Train image classifiers that withstand adversarial perturbations at single-step
+cost, and prove it.
 
 commands:
-  train [RECIPE] [--any.field VALUE]   train, evaluate and record a model; the default recipe is quickstart
-  train --resume RUN                   continue a run that was interrupted
-  train RECIPE --devices N             train on several GPUs, or in several processes; torchrun works, too
-  evaluate RUN|WEIGHTS|FILE.py:FUNC    attack a trained model, ours or anybody's
-  predict RUN|WEIGHTS IMAGES...        classify images; --certainty attack says which answers an attack changes
-  diagnose MODEL                       check whether its robustness is to be believed: gradient masking, weak attacks
-  compare A B                          test whether two evaluated models differ
-  analyse FIGURE MODELS|RUNS           draw a figure of the paper: loss surface, confusion, cost against accuracy, ...
-  report RUNS                          write a page about runs and campaigns; also Markdown, CSV, LaTeX, model cards
-  export RUN --format FORMAT           write a model for other tools: safetensors, onnx, robustbench
-  plan RECIPE --devices N              estimate the cost of a training: hours, memory, communication, data rate, disk
-  campaign NAME|FILE                   run many recipes and seeds under the same attacks; repeat it to continue
-  recipes                              list the recipes
-  models                               list the trained models that have a name
+  train [RECIPE] [--any.field VALUE]  train, evaluate and record a model; the
+                                      default recipe is quickstart
+  train --resume RUN                  continue an interrupted run
+  train RECIPE --devices N            train on several GPUs, or in several
+                                      processes; torchrun works, too
+  evaluate MODEL                      attack a trained model, ours or anybody's
+  predict RUN|WEIGHTS IMAGES...       classify images; --certainty attack says
+                                      which answers an attack changes
+  diagnose MODEL                      check whether its robustness is to be
+                                      believed: masked gradients, weak attacks
+  compare A B                         test whether two evaluated models differ
+  analyse FIGURE MODELS|RUNS          draw a figure of the paper: loss surface,
+                                      confusion, cost against accuracy, ...
+  report RUNS                         write a page about runs and campaigns;
+                                      also Markdown, CSV, LaTeX, model cards
+  export RUN --format FORMAT          write a model for other tools:
+                                      safetensors, onnx, robustbench
+  plan RECIPE --devices N             estimate the cost of a training: hours,
+                                      memory, communication, data rate, disk
+  campaign NAME|FILE                  run many recipes and seeds under the same
+                                      attacks; repeat it to continue
+  recipes                             list the recipes
+  models                              list the trained models that have a name
+  completion bash|zsh                 print a script with which a shell
+                                      completes commands, recipes, options
+
+MODEL is a run, a weights file, a name that 'nuat models' lists, or
+file.py:function, a function of yours that returns any model.
 
 options:
-  -h, --help      show this help; 'nuat COMMAND --help' shows a command's options, 'nuat train RECIPE --help-all' every
-                  setting of a recipe
-  --version       show the version
+  -h, --help                          show this help; 'nuat COMMAND --help'
+                                      shows the everyday options of a command,
+                                      --help-all every one
+  --version                           show the version
 """
 
 _WORTH_RETRYING = 75
@@ -72,7 +88,7 @@ _CPU_MEMORY = "can't allocate memory"
 
 _COMMANDS = (
     *("train", "evaluate", "predict", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign"),
-    *("recipes", "models"),
+    *("recipes", "models", "completion"),
 )
 
 
@@ -165,8 +181,6 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int], list[str
     command, rest = arguments[0], arguments[1:]
     if command == "--version":
         return _version, rest
-    if command not in ("train", "plan"):  # the help of all others shows everything
-        rest = ["--help" if word == "--help-all" else word for word in rest]
     several = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
     if several and command in _COMMANDS and command not in ("train", "evaluate"):
         raise InputError(f"'nuat {command}' runs in one process; start it without torchrun.")
@@ -200,6 +214,8 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int], list[str
             from nuat.commands.predict import predict as run
         case "models":
             from nuat.commands.models import models as run
+        case "completion":
+            from nuat.commands.completion import completion as run
         case _:
             hint = did_you_mean(command, _COMMANDS)
             raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import tyro
 from rich.console import Console
 
 from nuat import data, hardware
-from nuat.commands.subject import Subject, find_subject, load_model, settle_threat
+from nuat.commands.subject import INHERITED, Subject, find_subject, load_model, settle_threat
 from nuat.config import DataConfig
-from nuat.config.arguments import parse
+from nuat.config.arguments import HELP, parse
 from nuat.core import digest
 from nuat.data import Dataset
 from nuat.errors import InputError, did_you_mean
@@ -61,7 +61,7 @@ def analyse(arguments: list[str]) -> int:
     Raises:
         InputError: an unknown figure, or something that the figure refuses.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in HELP:
         print(_HELP.format(lines=_list()), end="")
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
@@ -121,7 +121,7 @@ def _redraw(arguments: list[str]) -> int:
 
 def _parse_paths(kind: Any, arguments: list[str], prog: str, needed: str) -> Any:
     """Return the options of a figure of runs or records, whose paths come first."""
-    if "--help" in arguments or "-h" in arguments:
+    if HELP.intersection(arguments):
         parse(kind, ["--help"], prog=prog)
     if not _leading(arguments)[0]:
         raise InputError(f"{prog} needs at least one {needed} before the options.")
@@ -135,8 +135,9 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
         InputError: no models, models of different data or eps where none was given, or a wrong option.
     """
     kind: Any = figure.options
-    if "--help" in arguments or "-h" in arguments:
-        parse(kind, ["--help"], prog=prog)
+    everyday = _everyday(kind)
+    if HELP.intersection(arguments):
+        parse(kind, sorted(HELP.intersection(arguments)), prog=prog, everyday=everyday, inherited=INHERITED)
     words, rest = _leading(arguments)
     if not words:
         raise InputError(f"{prog} needs at least one model; name runs, weights or file.py:function before the options.")
@@ -154,7 +155,7 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
         raise InputError(f"the models were trained on different data ({told}); give --data.path or --data.name.")
     first = ours[0] if ours else found[0]
     default = kind(models=tuple(map(Path, words)), threat=first.threat, data=first.data)
-    asked = parse(kind, arguments, prog=prog, default=default)
+    asked = parse(kind, arguments, prog=prog, default=default, everyday=everyday)
     if asked.threat.norm != "Linf":
         raise InputError(f"--norm {asked.threat.norm}: 'nuat analyse' measures within Linf balls only; leave it out.")
     if not figure.uses_pgd_alpha and _given(rest, "--pgd-alpha"):
@@ -165,6 +166,12 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
     if asked.batch_size < 1:
         raise InputError(f"--batch-size {asked.batch_size}: expected at least 1.")
     return asked, found
+
+
+def _everyday(kind: Any) -> tuple[str, ...]:
+    """Return the options that ``--help`` shows: those of the figure, and the ones of the images that name them."""
+    own = [f"--{field.name.replace('_', '-')}" for field in fields(kind)]
+    return (*own, "--eps", "--data.path", "--data.name")
 
 
 def _leading(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -17,6 +17,7 @@ from nuat import data, hardware
 from nuat.attacks import eval_mode
 from nuat.attacks.catalogue import CATALOGUE, SUITES, attack_name, defined, jobs
 from nuat.commands.subject import (
+    INHERITED,
     LoadedModel,
     Subject,
     check_fits,
@@ -28,7 +29,7 @@ from nuat.commands.subject import (
     with_values,
 )
 from nuat.config import DataConfig, ThreatConfig
-from nuat.config.arguments import parse, without
+from nuat.config.arguments import HELP, parse, without
 from nuat.data import to_float
 from nuat.diagnostics import substitute
 from nuat.distributed import launch
@@ -44,6 +45,11 @@ from nuat.records import checkpoints
 from nuat.training.signals import Interrupted
 
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone"}
+_EVERYDAY = (
+    *("--suite", "--attacks", "--aa", "--n", "--eps", "--norm", "--json", "--class-map", "--black-box"),
+    *("--surrogate", "--data.path", "--data.name", "--batch-size", "--seed", "--device", "--devices"),
+)
+"""Options that ``--help`` shows."""
 
 
 _ATTACKS_HELP = f"Attacks instead of a suite, separated by commas: {', '.join(CATALOGUE)}."
@@ -118,13 +124,14 @@ class Evaluate:
 
 def evaluate(arguments: list[str]) -> int:
     """``nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION [--suite ...|--attacks ...] [--n ...] [--json FILE]``."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        parse(Evaluate, ["--help"], prog="nuat evaluate")
+    if not arguments or arguments[0] in HELP:
+        parse(Evaluate, arguments[:1] or ["--help"], prog="nuat evaluate", everyday=_EVERYDAY, inherited=INHERITED)
     if arguments[0].startswith("-"):
         raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION --attacks ....")
     subject = find_subject(arguments)
     default = Evaluate(model=arguments[0], threat=subject.threat, data=subject.data)
-    asked = parse(Evaluate, with_values(arguments, "--black-box"), prog="nuat evaluate", default=default)
+    words = with_values(arguments, "--black-box")
+    asked = parse(Evaluate, words, prog="nuat evaluate", default=default, everyday=_EVERYDAY)
     if asked.attacks and any(word.startswith("--suite") for word in arguments):
         raise InputError("--suite has no effect together with --attacks; leave one out.")
     if asked.aa != "full" and _AUTOATTACK[asked.aa] not in asked.line_up:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from nuat.config.arguments import parse
+from nuat.config.arguments import HELP, parse
 from nuat.errors import InputError
 from nuat.export import Submission, find_model, to_onnx, to_robustbench, to_safetensors
 from nuat.progress import terminal
@@ -33,7 +33,7 @@ class _Export:
 
 def export(arguments: list[str]) -> int:
     """``nuat export RUN|WEIGHTS --format safetensors|onnx|robustbench [--out PATH]``."""
-    if not arguments or "-h" in arguments or "--help" in arguments:
+    if not arguments or HELP.intersection(arguments):
         parse(_Export, ["--help"], prog="nuat export")
     if arguments[0].startswith("-"):
         raise InputError("name the model first: nuat export RUN|WEIGHTS --format ....")

@@ -12,6 +12,7 @@ from torch import nn
 
 from nuat import data
 from nuat.config import DataConfig, ThreatConfig
+from nuat.config.arguments import HELP
 from nuat.core import digest
 from nuat.errors import InputError
 from nuat.evaluation.class_order import order_by_name
@@ -22,6 +23,8 @@ from nuat.records.folder import RunFolder
 from nuat.records.named_weights import is_named
 from nuat.records.settings import read_data_config
 
+INHERITED = ("--eps", "--norm", "--pgd-alpha", "--data.")
+"""Beginnings of the options whose default is the value of the run."""
 _SURELY_PIXELS = 16
 """Whole L2 radius that is taken to be meant in 1/255; usual ones are 0.5 to 5."""
 
@@ -50,7 +53,7 @@ def find_subject(arguments: list[str]) -> Subject:
     Raises:
         InputError: there is no such file, or an option is missing that it needs.
     """
-    named, helping = arguments[0], "--help" in arguments
+    named, helping = arguments[0], bool(HELP.intersection(arguments))
     has_images = helping or any(word.startswith(("--data.name", "--data.path")) for word in arguments)
     if external.names_function(named):
         if not helping and not any(re.match(r"--eps(=|$)", word) for word in arguments):

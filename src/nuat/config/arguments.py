@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from nuat.core.eps import eps_text
 from nuat.errors import InputError
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ _ELSEWHERE = {
 }
 """Usual names of other tools to ours, for a hint."""
 
+HELP = frozenset({"-h", "--help", "--help-all"})
+"""Words that ask for help."""
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
@@ -66,6 +69,7 @@ def parse(
     default: T | None = None,
     everyday: Sequence[str] = (),
     short: Mapping[str, str] | None = None,
+    inherited: tuple[str, ...] = (),
 ) -> T:
     """Return a ``kind`` (a dataclass) from ``arguments``. When asked for help, print it and raise SystemExit(0).
 
@@ -76,6 +80,7 @@ def parse(
         default: values of the options that are not given.
         everyday: options that ``--help`` shows, in this order; ``--help-all`` shows the rest, too. Empty: all.
         short: short name of an option to its full name, such as ``--lr``.
+        inherited: beginnings of the options whose default, in the help, is the value of the run.
 
     Raises:
         InputError: a field is unknown, a value cannot be read, or the check of a setting refuses it.
@@ -83,13 +88,12 @@ def parse(
     given: Any = {} if default is None else {"default": default}
     given |= {"registry": _registry(), "config": (tyro.conf.FlagConversionOff,)}
     arguments = [_full(word, short or {}) for word in arguments]
-    wanted = {"-h", "--help", "--help-all"} & set(arguments)
+    wanted = HELP.intersection(arguments)
     if wanted:
         from nuat.config.help_text import help_text  # only for those who ask
 
-        sys.stdout.write(
-            help_text(kind, prog, everyday=() if "--help-all" in wanted else everyday, short=short, **given)
-        )
+        shown = () if "--help-all" in wanted else everyday
+        sys.stdout.write(help_text(kind, prog, everyday=shown, short=short, inherited=inherited, **given))
         raise SystemExit(0)
     complaint = io.StringIO()
     try:
@@ -185,6 +189,12 @@ def _one(
     )
 
 
+def _shown(value: float) -> str:
+    """Return a number, or the fraction of 255 that is shorter than its digits."""
+    text = f"{value:.6g}"
+    return min(text, eps_text(value), key=len) if len(text) > 6 else text
+
+
 def _flag(text: str) -> bool:
     if text.lower() in ("true", "yes", "on", "1"):
         return True
@@ -215,7 +225,7 @@ def _all(kind: type) -> Callable[[Any], bool]:
 
 
 _RULES: dict[Any, PrimitiveConstructorSpec[Any]] = {
-    float: _one("NUMBER", parse_number, "{:.6g}".format, lambda value: isinstance(value, (float, int))),
+    float: _one("NUMBER", parse_number, _shown, lambda value: isinstance(value, (float, int))),
     bool: _one("true|false", _flag, lambda value: str(value).lower(), lambda value: isinstance(value, bool)),
     type(None): _one("none", _nothing, lambda value: "none", lambda value: value is None),
     tuple[int, ...]: _one("N,M,...", _integers, lambda v: ",".join(map(str, v)), _all(int)),

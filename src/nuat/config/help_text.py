@@ -21,6 +21,7 @@ def help_text(
     *,
     everyday: Sequence[str] = (),
     short: Mapping[str, str] | None = None,
+    inherited: tuple[str, ...] = (),
     **options: Any,
 ) -> str:
     """Return the help of a command.
@@ -30,6 +31,7 @@ def help_text(
         prog: the command.
         everyday: names of the options that are shown, in this order. Empty: all.
         short: short name of an option to its full name.
+        inherited: beginnings of the options whose default is the value of the run, if there is one.
         options: further arguments of tyro's parser: default, registry, config.
     """
     with warnings.catch_warnings():
@@ -40,7 +42,10 @@ def help_text(
     usage = " ".join([prog, *(_operand(action) for action in positional), "[OPTIONS]"])
     blocks = [f"usage: {usage}", textwrap.fill(" ".join((parser.description or "").split()), width)]
     names = {full: name for name, full in (short or {}).items()}
-    entries = {_name(action): _entry(action, names, width) for action in parser._actions if action.dest != "help"}
+    actions = [action for action in parser._actions if action.dest != "help"]
+    entries = {
+        _name(action): _entry(action, names, width, of_run=_name(action).startswith(inherited)) for action in actions
+    }
     if everyday:
         first = [_name(action) for action in positional]
         blocks.append("\n".join(entries[name] for name in (*first, *everyday) if name in entries))
@@ -65,7 +70,7 @@ def _operand(action: Action) -> str:
     return f"{name}..." if action.nargs in ("*", "+") else name
 
 
-def _entry(action: Action, short: Mapping[str, str], width: int) -> str:
+def _entry(action: Action, short: Mapping[str, str], width: int, *, of_run: bool) -> str:
     """Return an option with its value, and its text beside or below it."""
     if action.option_strings:
         value = action.metavar or (f"{{{','.join(map(str, action.choices))}}}" if action.choices else "")
@@ -76,7 +81,10 @@ def _entry(action: Action, short: Mapping[str, str], width: int) -> str:
         head = f"  {', '.join(names)} {value}"
     else:
         head = f"  {_operand(action)}"
-    lines = textwrap.wrap(_said(action.help or ""), width - _COLUMN, break_on_hyphens=False)
+    text = _said(action.help or "")
+    if of_run:
+        text = text.replace("(default: ", f"(default: the run's {_name(action).lstrip('-')}, else ")
+    lines = textwrap.wrap(text, width - _COLUMN, break_on_hyphens=False)
     indent = " " * _COLUMN
     beside = len(head) < _COLUMN - 1 and bool(lines)
     first = head.ljust(_COLUMN) + lines[0] if beside else head
