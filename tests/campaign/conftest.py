@@ -16,19 +16,19 @@ def _alone(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
 
 
 @pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Importing TensorBoard takes longer than all the rest."""
-    monkeypatch.setattr("nuat.training.run.Curves", _NoCurves)
+    monkeypatch.setattr("nuat.training.run.TensorBoard", _NoTracker)
 
 
-class _NoCurves:
-    def __init__(self, *arguments: object) -> None:
-        """Take what curves take."""
+class _NoTracker:
+    def start(self, run: object) -> None:
+        """Open nothing."""
 
-    def add(self, record: object) -> None:
+    def log(self, epoch: int, metrics: object) -> None:
         """Draw nothing."""
 
-    def close(self) -> None:
+    def finish(self, results: object, pictures: object) -> None:
         """Close nothing."""
 
 
@@ -37,7 +37,7 @@ def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("nuat.training.run.Curves", _NoCurves)
+        patch.setattr("nuat.training.run.TensorBoard", _NoTracker)
         write_images(folder / "images.npz")
         assert set(run(plan()).values()) == {"done"}
     return folder / "out"

@@ -376,7 +376,7 @@ def flat(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def assert_events_are_the_metrics(folder: Path) -> None:
-    """TensorBoard shows every number of every epoch's record once, at its epoch, and nothing else."""
+    """TensorBoard shows every number of every epoch's record once, at its epoch, and how the run ended."""
     # files of one second and one process, whose counter may pass from 9 to 10, are read in the order of their names
     for i, file in enumerate(sorted((folder / "tensorboard").iterdir(), key=lambda file: file.stat().st_mtime_ns)):
         file.rename(file.with_name(f"{i}.{file.name}"))
@@ -387,7 +387,10 @@ def assert_events_are_the_metrics(folder: Path) -> None:
         for name, value in flat(line).items():
             expected.setdefault(name, []).append((line["epoch"], value))
     assert "validation/live/pgd" in expected
-    assert set(events.Tags()["scalars"]) == set(expected)
+    assert {name for name in events.Tags()["scalars"] if not name.startswith("final/")} == set(expected)
+    (*_, end) = metrics(folder, "end")
+    for name, value in flat(end).items():
+        assert events.Scalars(f"final/{name}")[-1].value == pytest.approx(value, rel=1e-6)
     for name, values in expected.items():
         shown = events.Scalars(name)
         assert [event.step for event in shown] == [step for step, _ in values], name

@@ -29,7 +29,6 @@ from nuat.defenses import FGSMAT
 from nuat.errors import InputError
 from nuat.records import environment
 from nuat.records.folder import RunFolder
-from nuat.training import tensorboard
 
 
 @pytest.fixture(scope="module")
@@ -155,31 +154,6 @@ def test_a_folder_that_is_removed_ends_the_run_in_one_line(
         train(small_config(images, checkpoint_batches=every), out, {step: lambda: shutil.rmtree(out)})
     assert "\n" not in str(caught.value)
     assert not out.exists()  # it is not made anew without its settings
-
-
-def test_a_full_disk_under_tensorboard_ends_the_run_in_one_line(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Raised in the run rather than in a thread of a writer, which would print a trace and train on."""
-
-    class Full:
-        def __init__(self, file: object) -> None:
-            self.writes = 0
-
-        def write(self, data: bytes) -> None:
-            self.writes += 1
-            if self.writes > 1:
-                raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter", Full)
-    with pytest.raises(InputError, match="no space left on the disk") as caught:
-        train(small_config(images), tmp_path / "run")
-    assert "\n" not in str(caught.value)
-    assert capfd.readouterr().err == ""
-    monkeypatch.undo()
-    curves = tensorboard.Curves(tmp_path / "events", 0)
-    curves.close()
-    curves.close()
 
 
 # what is said

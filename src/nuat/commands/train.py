@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from nuat import data, hardware
-from nuat.attacks.catalogue import jobs
+from nuat.attacks.catalogue import WORST_CASE, jobs
 from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.config import TrainConfig
 from nuat.config.arguments import as_word, parse, without
@@ -27,6 +27,7 @@ from nuat.distributed.threads import threads_for_training
 from nuat.distributed.world import World, joined, restarted
 from nuat.errors import InputError, did_you_mean
 from nuat.evaluation.result_table import evaluation_table
+from nuat.evaluation.results import Evaluation
 from nuat.figures import adversarial_examples, training_curves
 from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, RECIPES, find
@@ -34,8 +35,10 @@ from nuat.records import checkpoints, environment
 from nuat.records.folder import RunFolder
 from nuat.records.runs import read_metrics
 from nuat.records.settings import flat_items, read_config
+from nuat.training.hosted_trackers import named_trackers
 from nuat.training.monitors import RunStopped
 from nuat.training.run import Run, run
+from nuat.training.trackers import Tracking
 
 _SHORT = {
     "--lr": "--optimizer.lr.peak",
@@ -48,23 +51,26 @@ _EVERYDAY = (
     *("--out", "--epochs", "--batch-size", "--optimizer.lr.peak", "--threat.eps", "--defense.lam.peak"),
     *("--data.path", "--data.name", "--data.image-size", "--data.validation", "--model.name", "--model.weights"),
     *("--averaging.tau", "--evaluation.attacks", "--evaluation.n"),
-    *("--seed", "--device", "--devices", "--precision"),
+    *("--seed", "--device", "--devices", "--precision", "--track"),
 )
 """Options that ``--help`` shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Devices:
-    """Devices of a training."""
+class _Around:
+    """Devices and trackers of a training, which a resumed run may change."""
 
     devices: int = 1
     """Processes on this machine: one for each GPU; on a CPU they share its cores. For several machines use torchrun."""
     restarts: int = 0
     """Times that all processes are restarted, from the last checkpoint, after one of them dies."""
+    track: tuple[str, ...] = ("tensorboard",)
+    """Trackers that follow the run: tensorboard (events in its folder), wandb, mlflow, or several, separated by commas.
+    none: no tracker."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Train(_Devices):
+class _Train(_Around):
     """Train, evaluate and record a model.
 
     'nuat train --resume RUN' continues an interrupted run. '--defense NAME' takes another defense; settings that both
@@ -80,7 +86,7 @@ class _Train(_Devices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Resume(_Devices):
+class _Resume(_Around):
     """Continue a run that was interrupted, with its own settings."""
 
     resume: Path
@@ -91,7 +97,7 @@ def train(arguments: list[str]) -> int:
     """``nuat train [RECIPE] [--config FILE] [--any.field VALUE]`` or ``nuat train --resume RUN``."""
     resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
     again = False
-    asked: _Devices
+    asked: _Around
     if resume:
         _check_resume(arguments)
         asked = parse(_Resume, arguments, prog="nuat train")
@@ -102,6 +108,7 @@ def train(arguments: list[str]) -> int:
         asked, folder, config, again = new, RunFolder(new.out or _new_folder(recipe)), new.config, new.auto_resume
         if again and new.out is None:
             raise InputError("--auto-resume needs the run's folder; give --out.")
+    trackers = named_trackers(asked.track)
     jobs(config.evaluation.attacks, nn.Identity(), config.threat)  # refuses an attack that cannot run before hours pass
     if (asked.devices, asked.restarts) != (1, 0):
         launch.check(asked.devices, asked.restarts, config.device)
@@ -125,12 +132,23 @@ def train(arguments: list[str]) -> int:
             _choose_threads(environment.threads_of(folder.environment) if resume else None, reporter)
         on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
         reporter.message(f"{recipe}: {config.epochs} epochs on {on}; writing to {folder.path}")
-        try:
-            finished = run(config, out=folder.path, recipe=recipe, resume=resume, reporter=reporter, world=world)
-        except RunStopped as stopped:
-            left = f" The last checkpoint is kept in {folder.path}." if folder.checkpoint.is_file() else ""
-            raise InputError(f"the run was ended: {stopped}{left}") from None
-        _evaluate(finished, config, console, world)
+        with Tracking(trackers, reporter, world) as tracking:
+            try:
+                finished = run(
+                    config,
+                    out=folder.path,
+                    recipe=recipe,
+                    resume=resume,
+                    reporter=reporter,
+                    trackers=tracking,
+                    world=world,
+                )
+            except RunStopped as stopped:
+                left = f" The last checkpoint is kept in {folder.path}." if folder.checkpoint.is_file() else ""
+                raise InputError(f"the run was ended: {stopped}{left}") from None
+            found = _evaluate(finished, config, console, world)
+            tracking.results |= {f"test/{one.name}": one.accuracy for one in found.results}
+            tracking.results[f"test/{WORST_CASE}"] = found.accuracy(WORST_CASE)
     return 0
 
 
@@ -148,7 +166,7 @@ def _choose_threads(recorded: int | None, reporter: TerminalReporter) -> None:
 
 def _check_resume(arguments: list[str]) -> None:
     """Refuse settings and recipes given with --resume, since they would have no effect."""
-    known = {"--resume", *(f"--{field.name}" for field in fields(_Devices)), "--help", "--help-all"}
+    known = {"--resume", *(f"--{field.name}" for field in fields(_Around)), "--help", "--help-all"}
     options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
     odd = [option for option in options if option not in known]
     if odd or not arguments[0].startswith("-"):
@@ -235,7 +253,7 @@ def _other_defense(before: Defense, name: str) -> Defense:
     return kind(**{name: getattr(before, name) for name in shared})
 
 
-def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World) -> None:
+def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World) -> Evaluation:
     """Evaluate a finished run and draw its figures; of several processes, the first one prints and writes."""
     folder, reporter, summary = RunFolder(finished.folder), TerminalReporter(console), finished.summary
     reporter.message(
@@ -247,10 +265,10 @@ def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World
         reporter.message(f"evaluating all {len(dataset.test)} test images; evaluation.n asks for more")
     world.wait()  # the first process has written the weights
     with folder.locked() if world.leads else contextlib.nullcontext():
-        _attack(folder, dataset, config, console, world)
+        return _attack(folder, dataset, config, console, world)
 
 
-def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: Console, world: World) -> None:
+def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: Console, world: World) -> Evaluation:
     """Attack the best weights; save and print the results, and picture the run."""
     reporter = TerminalReporter(console)
     found = attack_weights(
@@ -271,7 +289,7 @@ def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: C
         world=world,
     )
     if not world.leads:
-        return
+        return found
     found.save(folder.evaluation)
     console.print(evaluation_table(found))
     training_curves.save(read_metrics(folder.metrics), folder.curves)
@@ -283,6 +301,7 @@ def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: C
     reporter.message(
         f"next:    nuat evaluate {shlex.quote(str(folder.path))} --attacks clean,pgd-100,gama-100,autoattack --n 200"
     )
+    return found
 
 
 def _new_folder(recipe: str) -> Path:

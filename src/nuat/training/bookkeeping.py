@@ -6,6 +6,7 @@ first process writes.
 
 import copy
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from nuat import hardware
 from nuat.config import TrainConfig
-from nuat.core import averaging
+from nuat.core import averaging, digest
 from nuat.data import Dataset
 from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError, NonFiniteError
@@ -23,12 +24,12 @@ from nuat.progress import Reporter
 from nuat.records.checkpoints import WeightsInfo, read_info, save_checkpoint, save_weights
 from nuat.records.environment import environment
 from nuat.records.folder import RunFolder
-from nuat.records.settings import write_config
+from nuat.records.settings import flat, to_json, write_config
 from nuat.training import monitors
 from nuat.training.monitors import Alarm, RunStopped
 from nuat.training.state import TrainingState
-from nuat.training.tensorboard import Curves
-from nuat.training.validation import validate
+from nuat.training.trackers import Picture, TrackedRun, Tracking
+from nuat.training.validation import clean_and_attacked, validate
 
 _HEAD = "    epoch       lr     loss   clean    fgsm   pgd-7      time"
 """Head of the lines of epochs."""
@@ -66,7 +67,8 @@ class Bookkeeper:
             return
         write_config(self._folder.config, self._config, self._recipe)
         device = self._state.generator.device
-        write_text(self._folder.environment, json.dumps(self._environment(device), indent=1) + "\n")
+        here = {"run_id": uuid.uuid4().hex[:16], **self._environment(device)}
+        write_text(self._folder.environment, json.dumps(here, indent=1) + "\n")
         split = {
             "source": self._dataset.source,
             "train": len(self._dataset.train),
@@ -128,7 +130,7 @@ class Bookkeeper:
     def _environment(self, device: torch.device) -> dict[str, Any]:
         return environment(device) | ({"processes": self._world.size} if self._world.size > 1 else {})
 
-    def finish_epoch(self, curves: Curves | None) -> None:
+    def finish_epoch(self, tracking: Tracking) -> None:
         """Validate, record the epoch, raise its alarms, and keep its weights where they are the best."""
         state = self._state
         train = self._train_means()
@@ -147,8 +149,7 @@ class Bookkeeper:
             "backwards": state.backwards,
         }
         self.record(record)
-        if curves is not None:
-            curves.add(record)
+        tracking.log(state.epoch, record)
         # the shipped weights come last; of equals the later epoch is kept, which has trained longer
         accuracy = list(validation.values())[-1][self._config.defense.judged_by] if validation else -1.0
         best = validation is not None and accuracy >= state.best_accuracy
@@ -212,6 +213,35 @@ class Bookkeeper:
         }
         self.record(summary)
         return summary
+
+    def tracked(self) -> TrackedRun:
+        """Return the run as its trackers get to know it."""
+        return TrackedRun(
+            id=self._run_id(),
+            folder=self._folder.path,
+            recipe=self._recipe,
+            settings=flat(to_json(self._config)),
+            epoch=self._state.epoch,
+        )
+
+    def _run_id(self) -> str:
+        """Return the digits that were drawn at the start, or the digest of the settings of a run that has none."""
+        try:
+            return str(json.loads(self._folder.environment.read_text())["run_id"])
+        except (OSError, ValueError, KeyError, TypeError):  # begun by an older version, or somebody's own file
+            return digest.of_file(self._folder.config)[:16]
+
+    def pictures(self) -> dict[str, Picture]:
+        """Return pictures of validation images, clean and attacked; empty where there are none to show."""
+        images, model = self._dataset.validation, self._averaged or self._state.model
+        if len(images) == 0 or images.channels not in (1, 3):
+            return {}
+        self._shipped()  # loads the average
+        try:
+            shown = clean_and_attacked(model, images, eps=self._config.threat.eps)
+        except NonFiniteError:  # the model has diverged, which has been said
+            return {}
+        return {"validation images, clean and attacked": shown}
 
     def _shipped(self) -> dict[str, Tensor]:
         """Return the weights to ship: the average, or else the live ones."""

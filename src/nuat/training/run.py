@@ -35,7 +35,8 @@ from nuat.training.bookkeeping import Bookkeeper
 from nuat.training.preparation import prepare, warn
 from nuat.training.signals import Interrupted, StopRequest
 from nuat.training.state import TrainingState
-from nuat.training.tensorboard import Curves
+from nuat.training.tensorboard import TensorBoard
+from nuat.training.trackers import Tracker, Tracking, numbers
 from nuat.training.update import NONFINITE, Updater
 
 _ASK_EVERY = 100
@@ -63,6 +64,7 @@ def run(
     recipe: str = "custom",
     resume: bool = False,
     reporter: Reporter | None = None,
+    trackers: Sequence[Tracker] | Tracking | None = None,
     world: World = ALONE,
 ) -> Run:
     """Train by ``config`` and write the run to the folder ``out``.
@@ -74,6 +76,8 @@ def run(
         resume: go on from the folder's checkpoint to the end: bit for bit on the CPU, on a GPU up to its
             non-deterministic kernels.
         reporter: hears the progress; None: nothing is said.
+        trackers: objects that follow the run, see ``nuat.training.trackers``; or an entered ``Tracking``, whose owner
+            adds results and closes it. None: TensorBoard.
         world: the processes that train together, each of which calls this; see ``nuat.distributed.world.joined``.
 
     Raises:
@@ -118,17 +122,28 @@ def run(
                 held.enter_context(folder.locked())
                 folder.check_new()  # again: another process may have been here first
             books.start(loop.weights)
-        with loop.progress() as curves, StopRequest() as stop:
+        if isinstance(trackers, Tracking):
+            tracking = trackers
+        else:
+            chosen = [TensorBoard()] if trackers is None else trackers
+            tracking = held.enter_context(Tracking(chosen, reporter, world))
+        if tracking:
+            tracking.start(books.tracked())
+        with loop.progress(), StopRequest() as stop:
             while state.epoch < config.epochs:
                 loop.train_epoch(stop)
-                books.finish_epoch(curves)
+                books.finish_epoch(tracking)
                 stopped = world.any(stop.signal_number is not None)
                 if stopped or state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs:
                     books.checkpoint()
                 if stopped:
                     raise loop.interrupted(stop)
         took = {"compile_seconds": compiling.seconds()} if config.compile else {}
-        return Run(out, books.finish(loop.batches, took))
+        summary = books.finish(loop.batches, took)
+        if tracking:
+            tracking.results |= {f"final/{name}": value for name, value in numbers(summary).items()}
+            tracking.pictures |= books.pictures()
+        return Run(out, summary)
 
 
 class Loop:
@@ -156,16 +171,13 @@ class Loop:
         warn(config, self.steps, reporter, world)
 
     @contextlib.contextmanager
-    def progress(self) -> Iterator[Curves | None]:
-        """Show the progress of training; yield the TensorBoard curves, on the first process."""
-        curves = Curves(self.folder.tensorboard, self.state.epoch) if self.world.leads else None
+    def progress(self) -> Iterator[None]:
+        """Show the progress of training."""
         self.reporter.begin("training", self.steps, self.state.step)
         try:
-            yield curves
+            yield
         finally:
             self.reporter.end()
-            if curves is not None:
-                curves.close()
 
     def train_epoch(self, stop: StopRequest) -> None:
         """Train on the batches that are left of the present epoch.

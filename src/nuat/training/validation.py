@@ -1,11 +1,13 @@
 """Validation during training, which chooses the best epoch and feeds the monitors."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nuat.attacks import FGSM, PGD, eval_mode
-from nuat.data import ImageSet, batches
+from nuat.data import ImageSet, batches, class_balanced, to_float
 from nuat.distributed.world import ALONE, World
 from nuat.errors import NonFiniteError
 from nuat.hardware import full_precision
@@ -41,8 +43,7 @@ def validate(
 
 def _totals(model: nn.Module, images: ImageSet, eps: float, batch_size: int) -> Tensor:
     """Return the sum of the clean losses and the numbers of correct predictions, float64 [4]."""
-    fgsm = FGSM(model, eps=eps)
-    pgd = PGD(model, eps=eps, alpha=eps / PGD_STEPS, steps=PGD_STEPS, random_start=False)
+    fgsm, pgd = FGSM(model, eps=eps), _pgd(model, eps)
     totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
     with eval_mode(model), full_precision(), torch.no_grad():
         for x, y in batches(images, batch_size):
@@ -51,3 +52,26 @@ def _totals(model: nn.Module, images: ImageSet, eps: float, batch_size: int) -> 
             loss = F.cross_entropy(logits, y, reduction="sum")
             totals += torch.stack([loss, *(flags.sum() for flags in correct)])
     return totals
+
+
+def clean_and_attacked(model: nn.Module, images: ImageSet, *, eps: float, count: int = 8) -> NDArray[np.uint8]:
+    """Return ``count`` images, class-balanced, in a row, and below them the same under the PGD of the validation.
+
+    Returns:
+        uint8 [2 H, count W, 3]; grey where the images have one channel. ``images`` have one or three, and are at least
+        one.
+
+    Raises:
+        NonFiniteError: the gradients of the model are infinite or NaN.
+    """
+    shown = images.select(class_balanced(images.labels.cpu(), min(count, len(images)), seed=0))
+    x = to_float(shown.images)
+    with eval_mode(model), full_precision():
+        rows = [torch.cat(list(part), dim=2) for part in (x, _pgd(model, eps)(x, shown.labels))]
+    grid = (255 * torch.cat(rows, dim=1)).round().to(torch.uint8).expand(3, -1, -1)
+    pixels: NDArray[np.uint8] = grid.permute(1, 2, 0).contiguous().cpu().numpy()
+    return pixels
+
+
+def _pgd(model: nn.Module, eps: float) -> PGD:
+    return PGD(model, eps=eps, alpha=eps / PGD_STEPS, steps=PGD_STEPS, random_start=False)
