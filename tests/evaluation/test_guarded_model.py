@@ -42,6 +42,16 @@ def test_a_climbable_model_is_the_model() -> None:
         assert torch.equal(*made)
 
 
+def test_only_a_model_without_a_gradient_pays_for_one_of_zeros() -> None:
+    x, _ = images()
+    for model, tied in ((TinyConv(1, 4).eval(), False), (Cut(), True)):
+        climbable = ClimbableModel(model)
+        for _ in range(2):
+            logits = climbable(x.clone().requires_grad_())
+            assert logits.grad_fn is not None
+            assert ("_Tied" in logits.grad_fn.name()) == tied
+
+
 def test_a_climbable_model_has_a_finite_gradient() -> None:
     x, _ = images()
 

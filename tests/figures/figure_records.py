@@ -50,8 +50,8 @@ RECORDS: dict[str, FigureRecord] = {
             ),
         ),
         Confusion(
-            **ABOUT, subject=ONE, classes=("cat", "dog"), clean_accuracy=1.0, batch_size=4, alpha=4 / 255,
-            attacks=(attack("nuclear"), attack("frobenius")),
+            **ABOUT, subject=ONE, classes=("cat", "dog"), clean_accuracy=1.0, batch_size=4, alpha=4 / 255, steps=7,
+            step_size=2 / 255, base="10", attacks=(attack("nuclear"), attack("frobenius")),
         ),
         NuclearProfile(
             **ABOUT, steps=5, pgd_alpha=2 / 255, batch_size=4, alpha=4 / 255,
@@ -83,7 +83,8 @@ RECORDS: dict[str, FigureRecord] = {
                     name="ours", seed=0, epochs=(1, 2, 3), best_epoch=2, switches=(0, 2, 0),
                     series={
                         "lr": (0.1, 0.2, 0.1), "train.loss": (2.0, None, 1.0), "train.lam": (0.0, 1.0, 2.0),
-                        "train.two_step": (0.0, 0.5, 0.0), "validation.live.pgd": (0.1, None, 0.3),
+                        "train.rank": (1.0, None, 4.5), "train.two_step": (0.0, 0.5, 0.0),
+                        "validation.live.pgd": (0.1, None, 0.3),
                     },
                     alarms=(AlarmMark(epoch=2, monitor="overfitting", message="beware"),),
                 ),

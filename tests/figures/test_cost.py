@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nuat.errors import InputError
 from nuat.evaluation.results import wilson_interval
 from nuat.figures.catalogue import draw
-from nuat.figures.cost import cost, pareto
+from nuat.figures.cost import FIGURE, cost, pareto
 from nuat.records.finished_runs import finished_runs
 
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
@@ -111,3 +111,21 @@ def test_the_small_print_says_how_many_seeds_a_point_is_of() -> None:
     assert "A 1 of 3 seeds" in texts(figure)
     assert "accuracy under GAMA-PGD-100 (%)" in texts(figure)
     assert "in the worst case" in texts(draw([dataclasses.replace(RECORDS["cost"], attack="worst-case")]))
+
+
+def test_the_table_shows_multiples_of_the_cheapest_or_of_a_method(tmp_path: Path) -> None:
+    found = {"clean": 0.9, "pgd-100": 0.6}
+    cheap = write_run(tmp_path / "a", recipe="cheap", accuracies=found)
+    dear = write_run(tmp_path / "b", recipe="dear", accuracies=found, epochs=16)
+    runs = finished_runs([cheap, dear])
+
+    def multiples(baseline: str | None) -> dict[str, str]:
+        assert FIGURE.table is not None
+        table = FIGURE.table(cost(runs, baseline=baseline))
+        name, *_, multiple = (list(column.cells) for column in table.columns)
+        return dict(zip(map(str, name), map(str, multiple), strict=True))
+
+    assert multiples(None) == {"cheap": "1.0", "dear": "8.0"}
+    assert multiples("dear") == {"cheap": "0.1", "dear": "1.0"}
+    with pytest.raises(InputError, match="no run is of the method 'chaep'; --baseline takes one of: cheap, dear"):
+        cost(runs, baseline="chaep")

@@ -32,6 +32,15 @@ def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
     assert again.eps is None
 
 
+def test_a_record_older_than_a_field_with_a_default_is_read(tmp_path: Path) -> None:
+    older = RECORDS["confusion"].to_json()
+    for name in ("steps", "step_size", "base"):
+        del older[name]
+    (tmp_path / "r.json").write_text(json.dumps(older))
+    again = read(tmp_path / "r.json")
+    assert again == dataclasses.replace(RECORDS["confusion"], steps=1, step_size=None, base="e")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

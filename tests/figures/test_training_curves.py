@@ -65,3 +65,13 @@ def test_an_epoch_that_was_not_measured_is_a_gap() -> None:
     assert any(v[0] == 10.0 and math.isnan(v[1]) for v in values if len(v) == 3)
     assert "alarm: overfitting" in texts(figure)
     assert "(2 switches)" in texts(figure)
+
+
+def test_the_rank_of_the_logit_differences_has_an_axis_of_its_own() -> None:
+    _, axes = drawn("training")
+    (shown,) = [axis for axis in axes if axis.get_ylabel() == "effective rank of the logit differences"]
+    (line,) = shown.lines
+    low, gap, high = line.get_ydata()
+    assert (low, high) == (1.0, 4.5)
+    assert math.isnan(gap)
+    assert shown.get_ylim()[0] == 0

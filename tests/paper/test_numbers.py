@@ -8,6 +8,7 @@ from importlib import resources
 import pytest
 
 from nuat import paper
+from nuat.campaign import load
 from nuat.errors import InputError
 from nuat.recipes import RECIPES, mnist
 
@@ -38,7 +39,7 @@ def test_the_file_holds_every_number_once() -> None:
     assert list(lines[0]) == COLUMNS
     # rows x columns; 4 rows of Table 1b have a subscript
     totals = {"1a": 14 * 6, "1b": 14 * 6 + 4, "2-cifar10": 11 * 4, "2-imagenet100": 11 * 4, "2-mnist": 11 * 4}
-    assert Counter(line["table"] for line in lines) == {**totals, "section-6.1": 4, "section-5.1": 2}
+    assert Counter(line["table"] for line in lines) == {**totals, "section-6.1": 4, "section-5.1": 2, "section-6": 2}
     assert len({(line["table"], line["row"], line["quantity"]) for line in lines}) == len(lines)
     assert len({line["place"] for line in lines}) == len(lines)
     for line in lines:
@@ -147,7 +148,7 @@ def test_every_row_has_a_recipe_of_its_own_that_fits_it(name: str) -> None:
 
 
 def test_of_the_numbers_in_the_text_those_on_imagenet_have_a_recipe_that_quotes_them() -> None:
-    text = [number for number in paper.numbers() if number.table not in paper.TABLES]
+    text = [n for n in paper.numbers() if n.table not in (*paper.TABLES, "section-6")]
     found: dict[str, dict[str, float]] = {}
     for number in text:
         found.setdefault(number.recipe, {})[number.quantity] = number.value
@@ -160,6 +161,17 @@ def test_of_the_numbers_in_the_text_those_on_imagenet_have_a_recipe_that_quotes_
         line = (RECIPES[name].__doc__ or "").splitlines()[0]
         assert line.startswith("ImageNet (section 6.1), ")
         assert quoted(line) == found[name]
+
+
+def test_the_deviation_over_seeds_has_a_campaign_of_as_many_runs_under_these_attacks() -> None:
+    numbers = [number for number in paper.numbers() if number.table == "section-6"]
+    rows = load("five-seeds").rows
+    of_the_paper = [row for row in rows if row.recipe == numbers[0].recipe]
+    assert {number.recipe for number in numbers} == {of_the_paper[0].recipe}
+    assert len({row.seed for row in of_the_paper}) == 5
+    (suite,) = of_the_paper[0].suites
+    assert {f"{attack} deviation" for attack in suite.attacks} == {number.quantity for number in numbers}
+    assert suite.n is None
 
 
 @pytest.mark.parametrize("name", [name for name in paper.TABLES if name != "2-cifar10"])

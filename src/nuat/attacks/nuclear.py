@@ -1,4 +1,4 @@
-"""The nuclear-norm attack: one step on Eq. 1 (section 5.1), or two (section 5.3).
+"""The nuclear-norm attack: one step on Eq. 1 (section 5.1), or two (section 5.3); and a norm alone, for Figure 2.
 
 | paper | here |
 |---|---|
@@ -17,7 +17,7 @@ from torch import Tensor
 from nuat.attacks.base import Attack, Forward, input_gradient
 from nuat.core.losses import cross_entropy
 from nuat.core.nuclear import NORM_TERMS, NormName
-from nuat.core.threat import bernoulli, check_eps
+from nuat.core.threat import Linf, bernoulli, check_eps
 from nuat.errors import InputError
 
 
@@ -32,6 +32,39 @@ def ascent_direction(
         return loss if reference is None else loss + lam * NORM_TERMS[norm](logits, reference)
 
     return input_gradient(objective, x_adv)
+
+
+def norm_attack(
+    forward: Forward,
+    x: Tensor,
+    reference: Tensor,
+    *,
+    norm: NormName,
+    eps: float,
+    alpha: float,
+    steps: int,
+    step_size: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return ``x`` [M, C, H, W] after steps that raise a norm of the logit differences alone (Figure 2).
+
+    Args:
+        forward: images to logits.
+        x: images in [0, 1].
+        reference: f(x), logits [M, N].
+        norm: norm that is raised.
+        eps: radius of the Linf ball.
+        alpha: magnitude of the Bernoulli start.
+        steps: number of steps, each of ``step_size``.
+        step_size: size of a step.
+        generator: source of the start.
+    """
+    bounds = Linf(eps).bounds(x)
+    x_adv = bounds.project(x + bernoulli(x, alpha, generator))
+    for _ in range(steps):
+        gradient = input_gradient(lambda z: NORM_TERMS[norm](forward(z).float(), reference), x_adv)
+        x_adv = bounds.project(x_adv + step_size * gradient.sign())
+    return x_adv
 
 
 @dataclass(frozen=True, kw_only=True)

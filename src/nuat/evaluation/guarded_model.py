@@ -4,6 +4,7 @@
 that attacks by gradients always find a finite gradient, if only 0, so that they finish.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,6 +123,8 @@ class ClimbableModel(nn.Module):
         """Images whose gradient was infinite or NaN somewhere, over all backward passes."""
         self.differentiated = 0
         """Images of all backward passes."""
+        self._flat: bool | None = None
+        """Whether the model's logits have no graph to the image, as its first differentiable pass shows."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, N] of ``x`` [B, C, H, W]."""
@@ -129,13 +132,20 @@ class ClimbableModel(nn.Module):
             flat: Tensor = self.model(x)
             return flat
         z = x.view_as(x)
+        logits: Tensor = self.model(z)
+        if self._flat is None:
+            self._flat = not logits.requires_grad or (
+                torch.autograd.grad(logits.sum(), z, retain_graph=True, allow_unused=True)[0] is None
+            )
         z.register_hook(self._finite)  # type: ignore[no-untyped-call]
-        tied: Tensor = _Tied.apply(self.model(z), z)
+        if not self._flat and logits.requires_grad:
+            return logits
+        tied: Tensor = _Tied.apply(logits, z)
         return tied
 
     def _finite(self, gradient: Tensor) -> Tensor | None:
         self.differentiated += len(gradient)
-        if bool(torch.isfinite(gradient.sum())):  # infinities and NaN survive a sum
+        if math.isfinite(gradient.sum().item()):  # infinities and NaN survive a sum
             return None
         bad = ~torch.isfinite(gradient)
         self.nonfinite += int(bad.flatten(1).any(dim=1).sum())

@@ -1,19 +1,21 @@
-"""Predictions under single-step attacks on each class (Figure 2, section 5.1): confusion matrices and entropies.
+"""Predictions under norm attacks on each class (Figure 2, section 5.1): confusion matrices and entropies.
 
 | paper | here |
 |---|---|
 | same-class images in one batch of 100 | ``batch_size`` images of one class; a remainder is not used |
 | Delta, Bernoulli noise of magnitude alpha | ``bernoulli(x, alpha)`` |
 | maximise ||f(X + Delta) - f(X)|| | ``norm_attack``, the nuclear or the Frobenius norm, without a cross-entropy |
-| entropy of the average softmax vector of a class | ``entropy``, natural logarithm: 0 to log N |
+| entropy of the average softmax vector of a class | ``entropy``: 0 to log N, in base 10 or in nats |
 
-The paper states neither eps, alpha nor the base of the logarithm for this experiment. The norm alone is maximised, as
-the caption of Figure 2 says: with the cross-entropy of Eq. 1 added, both attacks would be drawn to the same classes.
+The paper states neither eps, alpha, the steps nor the base of the logarithm for this experiment. 7 steps of eps / 4 and
+base 10 give its order and nearly its values; one step of eps gives neither. The norm alone is maximised, as the caption
+of Figure 2 says: with the cross-entropy of Eq. 1 added, both attacks would be drawn to the same classes.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,10 +24,10 @@ from torch import Tensor
 
 from nuat import paper
 from nuat.attacks import eval_mode
-from nuat.attacks.base import Forward, input_gradient
+from nuat.attacks.nuclear import norm_attack
 from nuat.core.eps import eps_text
-from nuat.core.nuclear import NormName, nuclear_norm
-from nuat.core.threat import Linf, bernoulli, check_eps
+from nuat.core.nuclear import NORM_TERMS
+from nuat.core.threat import check_eps
 from nuat.data import Dataset, Images, to_float
 from nuat.errors import InputError
 from nuat.evaluation.inspection import check_logits
@@ -40,11 +42,10 @@ from nuat.progress import Progress, TerminalReporter, progress_bars
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NORMS: dict[NormName, Callable[[Tensor], Tensor]] = {
-    "nuclear": nuclear_norm,
-    "frobenius": lambda a: torch.linalg.matrix_norm(a, "fro"),
-}
-"""Norms of a matrix [M, N], by name."""
+Base = Literal["10", "e"]
+"""Base of the logarithm in an entropy."""
+_BASES: dict[str, tuple[str, float]] = {"10": ("base 10", math.log(10)), "e": ("nats", 1.0)}
+"""Bases by name: how they are written, and their natural logarithm."""
 _LABELS = {"nuclear": "nuclear norm", "frobenius": "Frobenius norm"}
 _MOST_NUMBERS = 12
 """Classes up to which the cells show numbers and each class its name."""
@@ -52,7 +53,7 @@ _MOST_NUMBERS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionOptions(ModelOptions):
-    """Figure 2: predictions under single-step attacks that maximise the nuclear and the Frobenius norm."""
+    """Figure 2: predictions under attacks that maximise the nuclear and the Frobenius norm."""
 
     batch_size: int = 100
     """Images of one class that are attacked together; 100 in the paper."""
@@ -60,6 +61,12 @@ class ConfusionOptions(ModelOptions):
     """Batches of each class. None: all whole ones."""
     alpha: float | None = None
     """Magnitude of the Bernoulli start. None: eps / 2, as in training."""
+    steps: int = 7
+    """Steps of each attack."""
+    step_size: float | None = None
+    """Size of a step. None: eps for a single step, else eps / 4."""
+    base: Base = "10"
+    """Base of the logarithm in the entropies: 10, or e for nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +78,9 @@ class AttackConfusion:
     matrix: tuple[tuple[int, ...], ...]
     """[N][N] images: row the label, column the prediction on the attacked image."""
     entropy: tuple[float, ...]
-    """[N] entropy [nats] of the average softmax vector over the attacked images of each class."""
+    """[N] entropy of the average softmax vector over the attacked images of each class, in the record's base."""
     mean_entropy: float
-    """Mean entropy over the classes [nats]."""
+    """Mean entropy over the classes."""
     accuracy: float
     """Fraction of the attacked images that are predicted as their label, in [0, 1]: the diagonal."""
 
@@ -96,47 +103,29 @@ class Confusion(ModelRecord):
     """Magnitude of the Bernoulli start."""
     attacks: tuple[AttackConfusion, ...]
     """Nuclear, then Frobenius."""
+    steps: int = 1
+    """Steps of each attack."""
+    step_size: float | None = None
+    """Size of a step. None: eps."""
+    base: str = "e"
+    """Base of the logarithm in the entropies: 10 or e."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         classes = len(self.classes)
-        require(classes >= 2 and len(self.attacks) == len(NORMS), f"at least 2 classes, and {len(NORMS)} attacks")
+        require(self.base in _BASES, f"a base of {' or '.join(_BASES)}")
+        require(
+            classes >= 2 and len(self.attacks) == len(NORM_TERMS), f"at least 2 classes, and {len(NORM_TERMS)} attacks"
+        )
         for attack in self.attacks:
-            require(attack.norm in NORMS and len(attack.entropy) == classes, f"the entropy of {classes} classes")
+            require(attack.norm in NORM_TERMS and len(attack.entropy) == classes, f"the entropy of {classes} classes")
             require([len(row) for row in attack.matrix] == [classes] * classes, f"{classes} x {classes} counts")
             require(all(min(row) >= 0 and sum(row) > 0 for row in attack.matrix), "images of each class")
 
 
-def norm_attack(
-    forward: Forward,
-    x: Tensor,
-    reference: Tensor,
-    *,
-    norm: NormName,
-    eps: float,
-    alpha: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """Return ``x`` [M, C, H, W] after one step of size eps that raises the norm of the logit differences.
-
-    Args:
-        forward: images to logits.
-        x: images in [0, 1].
-        reference: f(x), logits [M, N].
-        norm: norm that is raised.
-        eps: radius of the Linf ball and size of the step.
-        alpha: magnitude of the Bernoulli start.
-        generator: source of the start.
-    """
-    bounds = Linf(eps).bounds(x)
-    start = bounds.project(x + bernoulli(x, alpha, generator))
-    gradient = input_gradient(lambda z: NORMS[norm](forward(z).float() - reference), start)
-    return bounds.project(start + eps * gradient.sign())
-
-
-def entropy(probabilities: Tensor) -> Tensor:
-    """Return the entropy [...] in nats of probabilities [..., N]."""
-    found: Tensor = torch.special.entr(probabilities).sum(dim=-1)
+def entropy(probabilities: Tensor, base: Base = "10") -> Tensor:
+    """Return the entropy [...] of probabilities [..., N], 0 to log N in the given base."""
+    found: Tensor = torch.special.entr(probabilities).sum(dim=-1) / _BASES[base][1]
     return found
 
 
@@ -147,6 +136,9 @@ def confusion(
     *,
     eps: float,
     alpha: float | None = None,
+    steps: int = 7,
+    step_size: float | None = None,
+    base: Base = "10",
     batch_size: int = 100,
     batches: int | None = None,
     seed: int = 0,
@@ -160,6 +152,9 @@ def confusion(
         classes: names of the classes.
         eps: radius of the Linf ball.
         alpha: magnitude of the Bernoulli start. None: eps / 2.
+        steps: steps of each attack.
+        step_size: size of a step. None: eps for a single step, else eps / 4.
+        base: base of the logarithm in the entropies.
         batch_size: images of one class attacked together.
         batches: most batches of each class. None: all whole ones.
         seed: seed of the starts, which both attacks on a batch share.
@@ -172,12 +167,16 @@ def confusion(
     check_eps("alpha", alpha)
     if alpha > eps:
         raise InputError(f"alpha={alpha:g} is more than eps={eps:g}: the start would lie outside the ball; give less.")
+    if steps < 1:
+        raise InputError(f"steps={steps}: expected at least 1.")
+    step_size = (eps if steps == 1 else eps / 4) if step_size is None else step_size
+    check_eps("step_size", step_size)
     planned = same_class_batches(images.labels.cpu(), classes, batch_size, batches)
     device, model = named.device, named.model
     used = images.select(torch.cat([chosen for _, chosen in planned]))
     n_classes, total = len(classes), len(planned)
-    matrices = {name: torch.zeros(n_classes, n_classes, dtype=torch.int64) for name in NORMS}
-    softmax = {name: torch.zeros(n_classes, n_classes, dtype=torch.float64) for name in NORMS}
+    matrices = {name: torch.zeros(n_classes, n_classes, dtype=torch.int64) for name in NORM_TERMS}
+    softmax = {name: torch.zeros(n_classes, n_classes, dtype=torch.float64) for name in NORM_TERMS}
     correct = 0
     with eval_mode(model), full_precision(), torch.inference_mode(False):
         for done, (label, _) in enumerate(planned):
@@ -186,9 +185,12 @@ def confusion(
             if reference.shape[1] != n_classes:
                 raise InputError(f"the model returns {reference.shape[1]} logits, but there are {n_classes} classes.")
             correct += int((reference.argmax(dim=1) == label).sum())
-            for norm in NORMS:
+            for norm in NORM_TERMS:
                 draws = generator(seed, done, device=device)
-                x_adv = norm_attack(model, x, reference, norm=norm, eps=eps, alpha=alpha, generator=draws)
+                x_adv = norm_attack(
+                    model, x, reference, norm=norm, eps=eps, alpha=alpha, steps=steps, step_size=step_size,
+                    generator=draws,
+                )  # fmt: skip
                 with torch.no_grad():
                     logits = model(x_adv).float()
                 matrices[norm][label] += torch.bincount(logits.argmax(dim=1).cpu(), minlength=n_classes)
@@ -202,14 +204,17 @@ def confusion(
         clean_accuracy=correct / len(used),
         batch_size=batch_size,
         alpha=alpha,
-        attacks=tuple(_counted(norm, matrices[norm], softmax[norm]) for norm in NORMS),
+        steps=steps,
+        step_size=step_size,
+        base=base,
+        attacks=tuple(_counted(norm, matrices[norm], softmax[norm], base) for norm in NORM_TERMS),
     )
 
 
-def _counted(norm: str, matrix: Tensor, softmax: Tensor) -> AttackConfusion:
+def _counted(norm: str, matrix: Tensor, softmax: Tensor, base: Base) -> AttackConfusion:
     """Return the result of an attack from counts [N, N] and sums of softmax vectors [N, N], one row per class."""
     images = matrix.sum(dim=1)
-    entropies = entropy(softmax / images[:, None])
+    entropies = entropy(softmax / images[:, None], base)
     return AttackConfusion(
         norm=norm,
         matrix=tuple(tuple(row) for row in matrix.tolist()),
@@ -246,8 +251,9 @@ def _measure(
     (model,) = models
     with progress_bars(reporter) as progress:
         return confusion(
-            model, dataset.test, dataset.classes, eps=asked.threat.eps, alpha=asked.alpha, batch_size=asked.batch_size,
-            batches=asked.batches, seed=asked.seed, progress=progress,
+            model, dataset.test, dataset.classes, eps=asked.threat.eps, alpha=asked.alpha, steps=asked.steps,
+            step_size=asked.step_size, base=asked.base, batch_size=asked.batch_size, batches=asked.batches,
+            seed=asked.seed, progress=progress,
         )  # fmt: skip
 
 
@@ -256,7 +262,7 @@ def _table(record: Confusion) -> Table:
     theirs = {n.method.split()[0].lower(): n.value for n in paper.numbers() if n.quantity == "entropy"}
     table = Table(title=f"{record.n:,} test images, clean accuracy {record.clean_accuracy:.1%}", title_justify="left")
     table.add_column("attack")
-    for name in ("mean entropy (nats)", "paper, ResNet-18, CIFAR-10", "accuracy %"):
+    for name in (f"mean entropy ({_BASES[record.base][0]})", "paper, ResNet-18, CIFAR-10", "accuracy %"):
         table.add_column(name, justify="right")
     for attack in record.attacks:
         cells = f"{attack.mean_entropy:.3f}", f"{theirs[attack.norm]:.2f}", f"{100 * attack.accuracy:.2f}"
@@ -292,7 +298,7 @@ def _matrix(axis: Any, record: Confusion, attack: AttackConfusion, *, first: boo
     axis.set_xlabel("prediction under attack")
     if first:
         axis.set_ylabel("label")
-    told = f"accuracy {100 * attack.accuracy:.1f} %\nmean entropy {attack.mean_entropy:.2f} nats"
+    told = f"accuracy {100 * attack.accuracy:.1f} %\nmean entropy {attack.mean_entropy:.2f} ({_BASES[record.base][0]})"
     axis.set_title(f"{_LABELS.get(attack.norm, attack.norm)}\n{told}", fontsize=8)
     for i, j in np.argwhere(shares >= 0.5) if few else ():
         ink = "black" if shares[i, j] > 60 else "white"
@@ -309,18 +315,20 @@ def _entropies(axis: Any, record: Confusion) -> None:
         axis.axvline(attack.mean_entropy, color=shade, linewidth=1, linestyle="--")
     axis.set_ylim(len(places) - 0.5, -0.5)
     axis.set_yticks([])
-    axis.set_xlim(0, np.log(len(places)) * 1.02)
+    most = math.log(len(places)) / _BASES[record.base][1]
+    axis.set_xlim(0, most * 1.02)
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("entropy (nats)")
-    axis.set_title(f"entropy by class\n(at most {np.log(len(places)):.2f})", fontsize=7)
+    axis.set_xlabel(f"entropy ({_BASES[record.base][0]})")
+    axis.set_title(f"entropy by class\n(at most {most:.2f})", fontsize=7)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
 
 
 def _small_print(record: Confusion) -> str:
+    steps = f"{record.steps} step{'s' * (record.steps > 1)} of {eps_text(record.step_size or record.eps)}"
     return (
         f"{record.subject.name}: {record.n:,} test images in same-class batches of {record.batch_size}, clean accuracy "
-        f"{100 * record.clean_accuracy:.1f} %; one step of Linf eps {eps_text(record.eps)} from Bernoulli noise of "
-        f"{eps_text(record.alpha)} on the norm alone. Dashed: mean over the classes."
+        f"{100 * record.clean_accuracy:.1f} %; {steps} on the norm alone, Linf eps {eps_text(record.eps)}, from "
+        f"Bernoulli noise of {eps_text(record.alpha)}. Dashed: mean over the classes."
     )
 
 
@@ -328,7 +336,7 @@ FIGURE = ModelFigure(
     record=Confusion,
     options=ConfusionOptions,
     summary="Figure 2: predictions on each class under nuclear-norm and Frobenius-norm attacks",
-    title="Confusion under single-step attacks",
+    title="Confusion under norm attacks",
     caption=(
         "Share of the images of each class (row) that are predicted as each class (column) under attacks that maximise "
         "two norms. A full diagonal is good for the model; the attack that empties it more is the stronger one."

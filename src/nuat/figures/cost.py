@@ -35,6 +35,8 @@ class CostOptions(RunOptions):
 
     attack: str | None = None
     """Attack whose accuracy is plotted. None: AutoAttack, else the strongest that every run has."""
+    baseline: str | None = None
+    """Method whose passes count as 1 in the table's last column. None: the method with the fewest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,12 @@ class Cost(FigureRecord):
     """Radius of the Linf ball."""
     points: tuple[CostPoint, ...]
     """One for each run."""
+    baseline: str | None = None
+    """Method whose passes count as 1. None: the method with the fewest."""
+
+    def __post_init__(self) -> None:
+        names = {point.method for point in self.points}
+        require(self.baseline is None or self.baseline in names, f"a baseline among {', '.join(sorted(names))}")
 
     @property
     def methods(self) -> tuple[MethodCost, ...]:
@@ -103,18 +111,22 @@ class Cost(FigureRecord):
         return tuple(_method(name, [p for p in self.points if p.method == name]) for name in names)
 
 
-def cost(runs: Sequence[FinishedRun], attack: str | None = None) -> Cost:
+def cost(runs: Sequence[FinishedRun], attack: str | None = None, baseline: str | None = None) -> Cost:
     """Return the costs of ``runs`` and their accuracies under ``attack``. None: see ``STRONGEST_FIRST``.
 
     Where some runs were attacked on test images, those attacked on validation images alone (such as the trials of a
     search for settings) are left out.
 
     Raises:
-        InputError: no run has the attack, or the runs differ in data, network or ball.
+        InputError: no run has the attack, no run is of the method ``baseline``, or the runs differ in data, network
+            or ball.
     """
     check_same_data(runs)
     runs = of_one_part(runs)
     chosen = attack or strongest_attack(runs)
+    names = sorted({run.name for run in runs})
+    if baseline is not None and baseline not in names:
+        raise InputError(f"no run is of the method {baseline!r}; --baseline takes one of: {', '.join(names)}.")
     measured = [run for run in runs if chosen in run.accuracies]
     if not measured:
         there = sorted({name for run in runs for name in run.accuracies})
@@ -125,6 +137,7 @@ def cost(runs: Sequence[FinishedRun], attack: str | None = None) -> Cost:
         images=measured[0].accuracies[chosen].images,
         eps=next((run.eps for run in runs if run.eps is not None), None),
         points=tuple(_point(run, chosen) for run in runs),
+        baseline=baseline,
     )
 
 
@@ -184,7 +197,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _measure(asked: CostOptions, runs: Sequence[FinishedRun], reporter: TerminalReporter) -> Cost:
-    record = cost(runs, asked.attack)
+    record = cost(runs, asked.attack, asked.baseline)
     if len(record.points) < len(runs):
         left = len(runs) - len(record.points)
         reporter.message(f"left out: {left} of {len(runs)} runs, attacked on validation images alone")
@@ -194,8 +207,10 @@ def _measure(asked: CostOptions, runs: Sequence[FinishedRun], reporter: Terminal
 def _table(record: Cost) -> Table:
     table = Table(title=f"Accuracy under {record.attack}, {record.images} images", title_justify="left")
     table.add_column("method", overflow="fold")
-    for name in ("seeds", "accuracy %", "interval", "training (s)", "passes (M)"):
+    for name in ("seeds", "accuracy %", "interval", "training (s)", "passes (M)", "passes, multiple"):
         table.add_column(name, justify="right")
+    known = {method.name: method.passes for method in record.methods if method.passes}
+    unit = known.get(record.baseline) if record.baseline else min(known.values(), default=None)
     for method in record.methods:
         interval = method.interval
         table.add_row(
@@ -205,6 +220,7 @@ def _table(record: Cost) -> Table:
             "-" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}",
             "-" if method.seconds is None else f"{method.seconds:.0f}",
             "-" if method.passes is None else f"{method.passes / 1e6:.2f}",
+            "-" if method.passes is None or unit is None else f"{method.passes / unit:.1f}",
         )
     return table
 

@@ -134,9 +134,12 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
 
 
 def _decode_fields(kind: Any, value: Any, where: str) -> Any:
-    names = {field.name for field in dataclasses.fields(kind)}
-    if not isinstance(value, dict) or set(value) != names:
-        odd = sorted(names ^ set(value)) if isinstance(value, dict) else _short(value)
+    fields = dataclasses.fields(kind)
+    names = {field.name for field in fields}
+    # a field with a default is younger than some records
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if not isinstance(value, dict) or not needed <= set(value) <= names:
+        odd = sorted((needed - set(value)) | (set(value) - names)) if isinstance(value, dict) else _short(value)
         raise InputError(f"{where}: its fields are not those of this version of nuat; they differ in {odd}.")
     hints = typing.get_type_hints(kind)
     return kind(**{name: _decode(hints[name], item, f"{where}.{name}") for name, item in value.items()})

@@ -1,4 +1,4 @@
-"""Training curves: losses, accuracies, lambda, learning rate, alarms and switches over the epochs of runs."""
+"""Training curves: losses, rank, accuracies, lambda, learning rate, alarms and switches over the epochs of runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -174,6 +174,10 @@ def _losses(axis: Any, run: RunCurves) -> None:
     axis.set_ylim(bottom=0)
     if axis.lines:
         axis.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", borderpad=0.2)
+    rank = run.series.get("train.rank")
+    if rank is not None:
+        other = _right_axis(axis, run, rank, style.GREEN, "-.")
+        other.set_ylabel("effective rank of the logit differences", color=style.GREEN)
 
 
 def _accuracies(axis: Any, run: RunCurves) -> None:
@@ -208,17 +212,23 @@ def _schedules(axis: Any, run: RunCurves) -> None:
     axis.set_ylim(bottom=0)
     lam, two_step = run.series.get("train.lam"), run.series.get("train.two_step")
     if lam is not None:
-        other = axis.twinx()
-        other.plot(run.epochs, _gaps(lam), color=style.VERMILION, linestyle="--", marker=_dot(run))
+        other = _right_axis(axis, run, lam, style.VERMILION, "--")
         other.set_ylabel("lambda", color=style.VERMILION)
-        other.set_ylim(bottom=0)
-        other.grid(visible=False)
-        other.spines["right"].set_visible(True)
     if two_step is not None:
         across = axis.get_xaxis_transform()
         look = {"step": "mid", "color": style.SKY, "alpha": 0.35, "linewidth": 0}
         axis.fill_between(run.epochs, 0, _gaps(two_step), transform=across, **look)
         axis.set_title(f"schedules; shaded: batches in two steps\n({sum(run.switches):,} switches)")
+
+
+def _right_axis(axis: Any, run: RunCurves, values: Sequence[float | None], shade: str, dashes: str) -> Any:
+    """Draw ``values`` over the epochs on an axis of their own, to the right of ``axis``; return it."""
+    other = axis.twinx()
+    other.plot(run.epochs, _gaps(values), color=shade, linestyle=dashes, marker=_dot(run))
+    other.set_ylim(bottom=0)
+    other.grid(visible=False)
+    other.spines["right"].set_visible(True)
+    return other
 
 
 def _gaps(values: Sequence[float | None], unit: float = 1.0) -> list[float]:
@@ -237,8 +247,9 @@ FIGURE = RunFigure(
     summary="losses, accuracies, schedules, alarms and switches over the epochs",
     title="Training curves",
     caption=(
-        "Losses, validation accuracies and schedules over the epochs. Accuracy under PGD that drops while accuracy "
-        "under FGSM rises is catastrophic overfitting."
+        "Losses, validation accuracies and schedules over the epochs; for NuAT the effective rank of the logit "
+        "differences (squared ratio of their nuclear and Frobenius norms, section 5.2). Accuracy under PGD that drops "
+        "while accuracy under FGSM rises is catastrophic overfitting."
     ),
     measure=_measure,
     draw=draw,

@@ -24,7 +24,7 @@ from nuat.config import (
 )
 from nuat.core.schedules import Cyclic, CyclicStep, Jumps, MultiStep, Ramp, Schedule
 from nuat.defenses import FBF, GAT, PGDAT, RFGSMAT, RMGM, TRADES, TRADESAWP, Defense, NuAT, Standard
-from nuat.recipes.cifar10 import FBF_TRIANGLE, PGD_STEPS, TAU, TRADES_STEPS
+from nuat.recipes.cifar10 import AWP_WARMUP, FBF_TRIANGLE, PGD_STEPS, TAU, TRADES_STEPS
 
 _GAT_STEPS = MultiStep(peak=0.1, drops=(60 / 120, 90 / 120))
 _GAT_WEIGHT = Jumps(start=20.0, at=(90 / 120,), factor=7.0)
@@ -152,7 +152,7 @@ def awp() -> TrainConfig:
 
     Not public: TRADES-AWP as on CIFAR-10 with GAT's weight decay; ours, not tuned.
     """
-    defense = TRADESAWP(beta=6.0, steps=10, step_size=1 / 4, gamma=0.005, warmup=10 / 200)
+    defense = TRADESAWP(beta=6.0, steps=10, step_size=1 / 4, gamma=0.005, warmup=AWP_WARMUP)
     return _row(defense, PGD_STEPS, epochs=200, batch_size=128)
 
 
