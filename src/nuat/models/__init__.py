@@ -16,8 +16,9 @@ from nuat.models.resnet import BasicBlock, ResNet, resnet18, resnet34, resnet50
 from nuat.models.sizes import check_counts
 from nuat.models.small_cnn import SmallCNN
 from nuat.models.synchronised import synchronise_batch_norm
-from nuat.models.usual_names import load_usual_names, unwrapped
+from nuat.models.usual_names import load_usual_names
 from nuat.models.wide_resnet import WideResNet
+from nuat.models.wrappings import unwrapped
 
 __all__ = [
     "MNISTCNN",

@@ -1,29 +1,22 @@
 """State dicts from elsewhere: usual spellings of parameter names, checked as a whole before anything is copied."""
 
+import contextlib
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nuat.errors import InputError, printable
-from nuat.models.resnet import BLOCKS
+from nuat.models.likely_network import LikelyNetwork, likely_network
+from nuat.models.wrappings import WRAPPINGS, unwrapped, without_doubles
 
-_WRAPPINGS = ("state_dict", "model_state_dict", "model", "net")
-_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
-"""Keys of a weight average in a checkpoint."""
 _UNKNOWN = "no network of nuat.models"
 _WRAPPER = re.compile(r"(^|\.)(?:(?:module|_orig_mod)\.)+")
 """Names that DataParallel and torch.compile put before those of the module that they wrap, anywhere."""
-_PREFIX = re.compile(r"(?:(?:module|model|net|_orig_mod)\.)+")
-_AVERAGE = re.compile(r"(?:module\.)*(?:ema|ema_model|model_ema|averaged_model|swa_model)\.")
-_DOUBLE = re.compile(r"((?:module\.)*)attacker\.")
-"""Madry's robustness package holds the model twice: as ``model`` and as ``attacker.model``."""
-_NORMALISER = re.compile(r"^(?:module\.)*normalizer\.new_(mean|std)$")
-_EXTRA = "_extra_state"
+_PREFIX = re.compile(r"(?:(?:module|model|net|network|_orig_mod)\.)+")
 
 _Spelling = Callable[[str], str]
 _Entries = dict[str, tuple[str, Any]]
@@ -43,8 +36,8 @@ class _Match:
 
     values: dict[str, Any]
     """The whole new state dict of the model."""
-    kept: tuple[str, ...]
-    """Names of the model that keep their values."""
+    kept: dict[str, list[int] | None]
+    """Names of the model that keep their values, and the shape that each has in the weights."""
     faults: str
     """Names that do not fit, for the error. Empty: everything fits."""
 
@@ -60,8 +53,10 @@ def load_usual_names(
       any other prefix that all names share (Lightning), at the beginning.
     - ``linear`` is read as ``fc`` and ``shortcut`` as ``downsample`` (the CIFAR ResNets of kuangliu/pytorch-cifar).
     - TRADES' ``sub_block1``, which its forward pass never uses, and Madry's ``attacker.`` doubles are left out.
-    - A wrapping such as {"state_dict": {...}} is opened. If it holds a weight average besides the weights as trained,
-      these are taken, and a warning says so.
+    - A wrapping such as {"state_dict": {...}} is opened, and so is one whose only dictionary of tensors has another
+      key. If it holds a weight average besides the weights as trained, these are taken, and a warning says so.
+    - If only the names under ``model.``, ``net.`` or ``network.`` fit, the others (of losses, metrics) are left out,
+      and a warning says so.
 
     Batch counts of batch norm and the normalisation may be absent; the model keeps its own. A normalisation in the
     weights replaces the model's.
@@ -87,16 +82,55 @@ def load_usual_names(
         >>> bool((net.weight == other.weight).all())
         True
     """
+    match, notes = _fitting(model, state_dict, may_differ)
+    for note in notes:
+        warnings.warn(printable(note), RuntimeWarning, stacklevel=2)
+    model.load_state_dict(match.values)
+    return tuple(match.kept)
+
+
+def other_shapes(
+    model: nn.Module, state_dict: Mapping[str, Any], may_differ: Collection[str]
+) -> dict[str, list[int] | None]:
+    """Return those names of ``may_differ`` that do not fit, with their shapes in the weights; None: absent.
+
+    Raises:
+        InputError: another name or shape does not fit.
+    """
+    return _fitting(model, state_dict, may_differ)[0].kept
+
+
+def likely_network_of(state_dict: Mapping[str, Any]) -> LikelyNetwork | None:
+    """Return the network of this package that weights are likely for, whatever the usual spelling of their names."""
+    given = unwrapped(state_dict)
+    tries: list[Mapping[str, Any]] = [given]
+    while (shorter := _without_shared_prefix(tries[-1])) is not None:
+        tries.append(shorter)
+    found = (likely_network({_usual_name(name): value for name, value in state.items()}) for state in tries)
+    return next((network for network in found if network is not None), None)
+
+
+def _fitting(model: nn.Module, state_dict: Mapping[str, Any], may_differ: Collection[str]) -> tuple[_Match, list[str]]:
+    """Return the comparison in the first spelling that fits, and what must be said of the weights.
+
+    Raises:
+        InputError: no spelling fits.
+    """
     own = model.state_dict()
     notes: list[str] = []
-    given = _without_doubles(unwrapped(state_dict), own, notes)
+    spelled = {spelling(name) for name in own for spelling in (_unwrapped_name, _usual_name)}
+
+    def has(name: str) -> bool:
+        return not spelled.isdisjoint((_unwrapped_name(name), _usual_name(name)))
+
+    given = without_doubles(unwrapped(state_dict), own, has, notes)
     spellings = (_exact, _unwrapped_name, _usual_name)
     tries: list[tuple[Mapping[str, Any], _Spelling]] = [(given, spelling) for spelling in spellings]
     shared = given
     while (shorter := _without_shared_prefix(shared)) is not None:
         shared = shorter
         tries += [(shared, _exact), (shared, _usual_name)]
-    found: list[tuple[Mapping[str, Any], _Match]] = []
+    closest: _Match | None = None
     clash: InputError | None = None
     for state, spelling in tries:
         try:
@@ -105,55 +139,17 @@ def load_usual_names(
             clash = clash or (error if error.of_weights else None)
             continue
         if not match.faults:
-            for note in notes:
-                warnings.warn(printable(note), RuntimeWarning, stacklevel=2)
-            model.load_state_dict(match.values)
-            return match.kept
-        found.append((state, match))
+            return match, notes
+        # the last spelling of all names has the fewest faults
+        closest = match if state is given or closest is None else closest
+    if inside := _network_inside(own, given, may_differ):
+        key, match = inside
+        others = [name for name in given if not name.startswith(f"{key}.")]
+        return match, [*notes, f"of the weights those under {key}. are taken; left out: {_first(others)}"]
     if clash is not None:
         raise clash
-    # the last spelling of all names has the fewest faults
-    state, match = next(one for one in reversed(found) if one[0] is given)
-    raise InputError(f"the weights do not fit the model; {match.faults} {_advice(own, given)}")
-
-
-def unwrapped(state_dict: object) -> Mapping[str, Tensor]:
-    """Return the innermost dictionary of tensors in a checkpoint.
-
-    If a checkpoint holds a weight average besides the weights as trained, the latter are returned, and a warning says
-    so. Entries called ``_extra_state`` need not be tensors.
-
-    Raises:
-        InputError: it is not a dictionary, is empty, or holds something other than tensors.
-
-    Example:
-        >>> from nuat.models import unwrapped
-        >>> import torch
-        >>> list(unwrapped({"epoch": 3, "state_dict": {"weight": torch.zeros(1)}}))
-        ['weight']
-    """
-    while isinstance(state_dict, Mapping):
-        held = state_dict
-        taken = next((key for key in (*_WRAPPINGS, *_AVERAGES) if isinstance(held.get(key), Mapping)), None)
-        if taken is None:
-            break
-        average = next((key for key in _AVERAGES if isinstance(held.get(key), Mapping)), None)
-        if average is not None:
-            other = f"; give checkpoint[{average!r}] for the average" if taken != average else ""
-            kind = "the weights as trained" if taken != average else "a weight average, the only weights"
-            warnings.warn(f"the checkpoint's {taken!r} are taken: {kind}{other}", RuntimeWarning, stacklevel=2)
-        state_dict = held[taken]
-    if not isinstance(state_dict, Mapping):
-        raise InputError(f"state_dict is a {type(state_dict).__name__}: expected a dict from names to tensors.")
-    if not state_dict:
-        raise InputError("state_dict is empty: expected a dict from names to tensors.")
-    for name, value in state_dict.items():
-        if not isinstance(name, str) or not (isinstance(value, Tensor) or name.endswith(_EXTRA)):
-            raise InputError(
-                f"state_dict[{name!r}] is a {type(value).__name__}: expected tensors by name; pass the model's "
-                f"state_dict alone, or under one of the keys {', '.join(_WRAPPINGS)}."
-            )
-    return state_dict
+    assert closest is not None  # spelling names exactly makes no two of them one
+    raise InputError(f"the weights do not fit the model; {closest.faults} {_advice(own, given)}")
 
 
 def _exact(name: str) -> str:
@@ -178,36 +174,21 @@ def _without_shared_prefix(state: Mapping[str, Any]) -> dict[str, Any] | None:
     return {name.partition(".")[2]: value for name, value in state.items()}
 
 
-def _without_doubles(given: Mapping[str, Any], own: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Return the weights without entries that no pass of the model uses; ``notes`` takes what must be said of it."""
-    kept: dict[str, Any] = {}
-    averages = {name for name in given if _AVERAGE.match(name)} if not any(map(_AVERAGE.match, own)) else set()
-    extra = {spelled for name in own for spelled in (_unwrapped_name(name), _usual_name(name))}
-    live = [name for name in given if name not in averages and not name.endswith("n_averaged")]
-    for name, value in given.items():
-        if name in own:
-            kept[name] = value
-        elif (double := _DOUBLE.match(name)) is not None:
-            twin = given.get(double[1] + name[double.end() :].replace("normalize.", "normalizer."))
-            if isinstance(twin, Tensor) and isinstance(value, Tensor) and not torch.equal(twin, value):
-                raise InputError(f"state_dict: {name} differs from its double without attacker.; keep one of them.")
-        elif normaliser := _NORMALISER.match(name):
-            kept[f"normalise.{normaliser[1]}"] = value.reshape(1, -1, 1, 1)
-        elif name in averages:
-            if not live:
-                kept[_AVERAGE.sub("", name, count=1)] = value
-        elif name.endswith(_EXTRA) and not {_unwrapped_name(name), _usual_name(name)} & extra:
-            notes.append(f"the weights hold {name}, which the model does not have; it is left out")
-        elif not name.endswith("n_averaged"):
-            kept[name] = value
-    if averages:
-        example = min(averages)
-        notes.append(
-            f"the weights hold a weight average ({example}, ...): the weights as trained are taken"
-            if live
-            else f"the weights are a weight average ({example}, ...)"
-        )
-    return kept
+def _network_inside(
+    own: Mapping[str, Any], given: Mapping[str, Any], may_differ: Collection[str]
+) -> tuple[str, _Match] | None:
+    """Return the usual prefix whose entries alone fit, as where a training module holds more than its network."""
+    for key in WRAPPINGS:
+        part = {name.removeprefix(f"{key}."): value for name, value in given.items() if name.startswith(f"{key}.")}
+        others = [name for name in given if not name.startswith(f"{key}.")]
+        # a normalisation belongs to the function that the weights compute
+        if part and others and not any("normalise." in name for name in others):
+            for spelling in (_exact, _usual_name):
+                with contextlib.suppress(_SameNameError):
+                    match = _match(own, part, spelling, may_differ)
+                    if not match.faults:
+                        return key, match
+    return None
 
 
 def _match(
@@ -220,6 +201,7 @@ def _match(
         for name, (original, tensor) in own.items()
         if original in may_differ and (name not in given or _shape(given[name][1]) != _shape(tensor))
     ]
+    shapes = {name: _shape(given[name][1]) for name in kept if name in given}
     given = {name: entry for name, entry in given.items() if name not in kept}
     given = {name: entry for name, entry in given.items() if name in own or not name.startswith("sub_block1.")}
     normalised = any(name.startswith("normalise.") for name in given)
@@ -240,16 +222,14 @@ def _match(
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
     faults = "; ".join(f"{kind}: {_first(names)}" for kind, names in kinds.items() if names)
     values = {original: given.get(name, (original, tensor))[1] for name, (original, tensor) in own.items()}
-    return _Match(values, tuple(own[name][0] for name in kept), faults + "." * bool(faults))
+    return _Match(values, {own[name][0]: shapes.get(name) for name in kept}, faults + "." * bool(faults))
 
 
 def _advice(own_state: Mapping[str, Any], given_state: Mapping[str, Any]) -> str:
     """Return what the weights and the model look like, and the next step."""
-    own, given = (
-        {_usual_name(name): (name, value) for name, value in state.items()} for state in (own_state, given_state)
-    )
-    theirs, ours = _looks_like(given), _looks_like(own)
-    looks = "" if theirs == ours == _UNKNOWN else f"The weights look like {theirs}, the model is {ours}. "
+    own, given = ({_usual_name(name): value for name, value in state.items()} for state in (own_state, given_state))
+    theirs, ours = likely_network(given), likely_network(own)
+    looks = f"The weights look like {theirs or _UNKNOWN}, the model is {ours or _UNKNOWN}. " if theirs or ours else ""
     normalised, normalises = (any(name.startswith("normalise.") for name in names) for names in (given, own))
     if normalised and not normalises:
         return f"{looks}The weights carry a normalisation; build the model with a mean and std."
@@ -278,30 +258,3 @@ def _shape(value: Any) -> list[int] | None:
 def _first(names: list[str], count: int = 3) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
-
-
-def _looks_like(entries: _Entries) -> str:
-    """Return the architecture that names and shapes point to, in the terms of ``nuat.models.build``."""
-    shapes = {name: tuple(value.shape) for name, (_, value) in entries.items() if isinstance(value, Tensor)}
-    stem = shapes.get("conv1.weight", ())
-    head = shapes.get("fc.weight") or shapes.get("fc2.weight") or ()
-    if len(stem) != 4 or len(head) != 2:
-        return _UNKNOWN
-    ends = f"{stem[1]} channels, {head[0]} classes"
-
-    def blocks(stage: str) -> int:
-        return sum(re.fullmatch(rf"{stage}\.\d+\.conv1\.weight", name) is not None for name in shapes)
-
-    if blocks("block1.layer"):
-        k = shapes.get("block1.layer.0.conv1.weight", (0,))[0] // 16
-        return f"wrn-{6 * blocks('block1.layer') + 4}-{k} ({ends})"
-    if blocks("layer1") and "layer1.0.conv1.bias" in shapes:
-        k = shapes["layer1.0.conv1.weight"][0] // 16
-        return f"wrn-{6 * blocks('layer1') + 4}-{k} of variant nuat ({ends})"
-    if blocks("layer1"):
-        counts = tuple(blocks(f"layer{stage}") for stage in (1, 2, 3, 4))
-        deep = "layer1.0.conv3.weight" in shapes
-        names = [name for name, known in BLOCKS.items() if known == counts and (name == "resnet50") == deep]
-        kind = "imagenet" if stem[2] == 7 else "cifar"
-        return f"{names[0] if names else 'another ResNet'} ({kind} stem, width {stem[0]}, {ends})"
-    return f"{'mnist-cnn' if 'conv4.weight' in shapes else 'small-cnn'} (width {stem[0]}, {ends})"
