@@ -171,7 +171,7 @@ def test_a_download_that_fails_says_what_to_do_by_hand(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     monkeypatch.setattr("timm.models._hub.hf_hub_download", fail)
-    with pytest.raises(InputError, match=r"could not be downloaded \(.*not known\).*resnet18.*\.pth .*weights FILE"):
+    with pytest.raises(InputError, match=r"could not be downloaded \(.*not known\).*resnet18.*\.pth .*name that file"):
         begin("pretrained")
     with pytest.raises(
         InputError, match=r"could not be downloaded \(.*not known\).*model.safetensors of timm/vit_tiny"

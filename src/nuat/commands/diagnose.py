@@ -19,7 +19,7 @@ from nuat.commands.subject import (
     settle_threat,
     with_values,
 )
-from nuat.config import DataConfig, ThreatConfig
+from nuat.config import DataConfig, ForeignNetwork, ThreatConfig
 from nuat.config.arguments import HELP, parse
 from nuat.diagnostics import Surrogate, examine
 from nuat.diagnostics.examination import finished_parts, seconds_needed
@@ -34,7 +34,19 @@ from nuat.training.signals import Interrupted
 _DIAGNOSIS_KEYS = frozenset({"counts", "verdicts", "evaluation"})
 """Entries by which a JSON file is known as a diagnosis."""
 _EVERYDAY = (
-    *("--quick", "--verbose", "--n", "--eps", "--norm", "--json", "--surrogate", "--class-map"),
+    *(
+        "--model",
+        "--mean",
+        "--std",
+        "--quick",
+        "--verbose",
+        "--n",
+        "--eps",
+        "--norm",
+        "--json",
+        "--surrogate",
+        "--class-map",
+    ),
     *("--data.path", "--data.name", "--batch-size", "--resume", "--seed", "--device"),
 )
 """Options that ``--help`` shows."""
@@ -45,7 +57,7 @@ class _Diagnose:
     """Examine whether a model's robustness is to be believed: gradient masking and weak attacks, as verdicts."""
 
     model: tyro.conf.Positional[str]
-    """Folder of a run, a .safetensors file, or file.py:function, as for nuat evaluate."""
+    """Folder of a run, or anybody's model, as for nuat evaluate."""
     n: int | None = 300
     """Test images, class-balanced. None: all. With fewer than about 300, checks stay inconclusive."""
     quick: bool = False
@@ -58,6 +70,8 @@ class _Diagnose:
     folder of the weights, or in the current folder."""
     class_map: tuple[str, ...] = ()
     """Order of the classes of the model, as for nuat evaluate."""
+    network: Annotated[ForeignNetwork, tyro.conf.arg(name="")] = field(default_factory=ForeignNetwork)
+    """Network and normalisation of a model that nuat did not train."""
     surrogate: str | None = None
     """Another model for the same images, named like the first, whose adversarial examples are tried on this one.
     None: a small network that is trained on at most 51,200 answers of this one to training images and their
@@ -95,13 +109,13 @@ def diagnose(arguments: list[str]) -> int:
     console = terminal()
     reporter = TerminalReporter(console)
     device = hardware.resolve(asked.device)
-    loaded = load_model(asked.model, dataset, device, class_map=asked.class_map)
+    loaded = load_model(asked.model, dataset, device, network=asked.network, class_map=asked.class_map)
     surrogate = None
     if asked.surrogate is not None:
         other = load_model(asked.surrogate, dataset, device)
         surrogate = Surrogate(guarded(other.model, other.order), asked.surrogate)
-    if loaded.note:
-        reporter.message(loaded.note)
+    for note in loaded.notes:
+        reporter.message(note)
     for warning in inspect(loaded.model, dataset.test, order=loaded.order):
         reporter.message(f"warning: {warning}", style="bold yellow")
     states = subject.folder if os.access(subject.folder, os.W_OK) else None

@@ -1,4 +1,4 @@
-"""``nuat evaluate``: attack a run, a weights file, or a model from a Python file."""
+"""``nuat evaluate``: attack a run or anybody's model."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ from nuat.commands.subject import (
     settle_threat,
     with_values,
 )
-from nuat.config import DataConfig, ThreatConfig
+from nuat.config import DataConfig, ForeignNetwork, ThreatConfig
 from nuat.config.arguments import HELP, parse, without
 from nuat.data import to_float
 from nuat.diagnostics import substitute
@@ -46,7 +46,20 @@ from nuat.training.signals import Interrupted
 
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone"}
 _EVERYDAY = (
-    *("--suite", "--attacks", "--aa", "--n", "--eps", "--norm", "--json", "--class-map", "--black-box"),
+    *(
+        "--model",
+        "--mean",
+        "--std",
+        "--suite",
+        "--attacks",
+        "--aa",
+        "--n",
+        "--eps",
+        "--norm",
+        "--json",
+        "--class-map",
+        "--black-box",
+    ),
     *("--surrogate", "--data.path", "--data.name", "--batch-size", "--seed", "--device", "--devices"),
 )
 """Options that ``--help`` shows."""
@@ -66,8 +79,9 @@ class Evaluate:
     """Attack a model on test images; print a table and write it as JSON."""
 
     model: tyro.conf.Positional[str]
-    """Folder of a run (its best weights are taken), a .safetensors file, or file.py:function, a function that returns a
-    torch.nn.Module from images in [0, 1] to logits. Naming it runs the file."""
+    """Folder of a run (its best weights are taken), or anybody's model: a file of weights with --model NAME,
+    timm:NAME, torchvision:NAME, a Hugging Face folder, an ONNX file, or file.py:function, a function that returns a
+    torch.nn.Module from images in [0, 1] to logits. Naming a function runs its file."""
     suite: Annotated[Literal["quick", "paper", "standard", "full"], tyro.conf.arg(help=_suites_help())] = "quick"
     """Attacks by the name of a suite."""
     aa: Literal["full", "fast", "alone"] = "full"
@@ -78,8 +92,10 @@ class Evaluate:
     n: int | None = 1000
     """Test images, class-balanced. None: all."""
     json: Path | None = None
-    """File of the results; only a file of results is replaced. None: evaluation-<time>.json in the folder of the
-    weights, or in the current folder."""
+    """File of the results; only a file of results is replaced. None: evaluation-<time>.json in the folder of the run,
+    or in the current folder."""
+    network: Annotated[ForeignNetwork, tyro.conf.arg(name="")] = field(default_factory=ForeignNetwork)
+    """Network and normalisation of a model that nuat did not train."""
     class_map: tuple[str, ...] = ()
     """Order of the classes of the model, if it differs from the images': the logit of each class of the images, such as
     0,2,1; or the names of the classes in the order of the logits; or a file of these names, one a line."""
@@ -123,7 +139,7 @@ class Evaluate:
 
 
 def evaluate(arguments: list[str]) -> int:
-    """``nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION [--suite ...|--attacks ...] [--n ...] [--json FILE]``."""
+    """``nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION [--model NAME] [--suite ...|--attacks ...] [--json FILE]``."""
     if not arguments or arguments[0] in HELP:
         parse(Evaluate, arguments[:1] or ["--help"], prog="nuat evaluate", everyday=_EVERYDAY, inherited=INHERITED)
     if arguments[0].startswith("-"):
@@ -132,6 +148,8 @@ def evaluate(arguments: list[str]) -> int:
     default = Evaluate(model=arguments[0], threat=subject.threat, data=subject.data)
     words = with_values(arguments, "--black-box")
     asked = parse(Evaluate, words, prog="nuat evaluate", default=default, everyday=_EVERYDAY)
+    if not subject.gradients and not asked.attacks:
+        asked = replace(asked, black_box=True)
     if asked.attacks and any(word.startswith("--suite") for word in arguments):
         raise InputError("--suite has no effect together with --attacks; leave one out.")
     if asked.aa != "full" and _AUTOATTACK[asked.aa] not in asked.line_up:
@@ -171,9 +189,9 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
     if asked.left_out:
         reporter.message(f"not defined for {asked.threat.norm}, so left out: {', '.join(asked.left_out)}")
     device = hardware.resolve(asked.device, world.gpu)
-    loaded = load_model(asked.model, dataset, device, class_map=asked.class_map)
+    loaded = load_model(asked.model, dataset, device, network=asked.network, class_map=asked.class_map)
     surrogate = _surrogate(asked, loaded, dataset, device, reporter) if asked.transfers else None
-    for note in {loaded.note} - {""}:
+    for note in loaded.notes:
         reporter.message(note)
     again = "the same command" if asked.resume else "the same command, but --resume true"
     found = attack_model(

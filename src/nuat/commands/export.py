@@ -1,16 +1,22 @@
 """``nuat export``: write a trained model in a format that other programs read."""
 
 import errno
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import torch
 import tyro
 
+from nuat.commands.adopted_model import adopt
+from nuat.config import ForeignClassifier, ThreatConfig
 from nuat.config.arguments import HELP, parse
+from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.export import Submission, find_model, to_onnx, to_robustbench, to_safetensors
+from nuat.export import Submission, TrainedModel, find_model, to_onnx, to_robustbench, to_safetensors
 from nuat.progress import terminal
+from nuat.records import checkpoints
 
 _ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "robustbench": "-robustbench"}
 
@@ -20,13 +26,20 @@ class _Export:
     """Write a trained model in a format that other programs read. The result is checked against the model first."""
 
     model: tyro.conf.Positional[Path]
-    """Folder of a run (its best weights are taken), or a .safetensors file that nuat wrote."""
+    """Folder of a run (its best weights are taken), a .safetensors file that nuat wrote, or anybody's weights with
+    --model, --image-size and --eps, as for nuat evaluate."""
     format: Literal["safetensors", "onnx", "robustbench"]
     """safetensors: the weights, for nuat.load. onnx: one file for other runtimes (opset 18, images in [0, 1] to logits,
     any batch size); needs pip install 'nuat[export]'. robustbench: a folder for a submission, from an evaluation of the
     run with clean and autoattack."""
     out: Path | None = None
     """File, or folder for robustbench, to write. None: the run's name, in the current folder."""
+    network: Annotated[ForeignClassifier, tyro.conf.arg(name="")] = field(default_factory=ForeignClassifier)
+    """Network, images and classes of weights that nuat did not write."""
+    eps: float | None = None
+    """For such weights: radius of the perturbations that the model withstands, such as 8/255."""
+    norm: Norm = "Linf"
+    """For such weights: norm of that radius."""
     robustbench: Submission = field(default_factory=Submission)
     """For robustbench: facts of the entry that the run does not record."""
 
@@ -42,24 +55,47 @@ def export(arguments: list[str]) -> int:
     asked = parse(_Export, arguments, prog="nuat export")
     if asked.format != "robustbench" and asked.robustbench != Submission():
         raise InputError(f"--robustbench settings have no effect on --format {asked.format}; leave them out.")
-    trained = find_model(asked.model)
     stem = asked.model.resolve().name if asked.model.is_dir() else asked.model.stem
     target = asked.out if asked.out is not None else Path(f"{stem}{_ENDINGS[asked.format]}")
-    try:
-        match asked.format:
-            case "safetensors":
-                said = to_safetensors(trained, target)
-            case "onnx":
-                said = to_onnx(trained, target)
-            case "robustbench":
-                said = to_robustbench(trained, target, asked.robustbench)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise  # a full disk is not a mistake in --out
-        named = "" if error.filename is None else f": {error.filename}"
-        raise InputError(f"--out {target}: nothing can be written there ({error.strerror}{named}).") from None
+    with tempfile.TemporaryDirectory() as folder:
+        weights = _adopted(asked, Path(folder)) or asked.model
+        said = _write(find_model(weights), target, asked)
     console = terminal()
     for line in said.splitlines():
         console.print(line)
     console.print(f"written to {target}")
     return 0
+
+
+def _adopted(asked: _Export, folder: Path) -> Path | None:
+    """Return anybody's weights as a file of nuat in ``folder``. None: they are one already."""
+    radius = ThreatConfig().eps if asked.eps is None else asked.eps
+    threat = ThreatConfig(norm=asked.norm, eps=radius, pgd_alpha=radius / 4)
+    model = adopt(str(asked.model), asked.network, torch.device("cpu"), threat)
+    if model is None:
+        if asked.eps is not None or asked.norm != "Linf":
+            raise InputError(f"{asked.model} says what it withstands; leave --eps and --norm out.")
+        return None
+    if asked.format == "robustbench":
+        raise InputError("--format robustbench: needs a run with its evaluation; these weights have none.")
+    if asked.eps is None:
+        raise InputError(f"{asked.model} does not say what it withstands; give --eps 8/255, or another radius.")
+    checkpoints.save_weights(folder / "adopted.safetensors", model.state_dict(), model.info)
+    return folder / "adopted.safetensors"
+
+
+def _write(trained: TrainedModel, target: Path, asked: _Export) -> str:
+    """Write the file or folder and return what was checked."""
+    try:
+        match asked.format:
+            case "safetensors":
+                return to_safetensors(trained, target)
+            case "onnx":
+                return to_onnx(trained, target)
+            case "robustbench":
+                return to_robustbench(trained, target, asked.robustbench)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise  # a full disk is not a mistake in --out
+        named = "" if error.filename is None else f": {error.filename}"
+        raise InputError(f"--out {target}: nothing can be written there ({error.strerror}{named}).") from None

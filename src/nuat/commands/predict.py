@@ -6,9 +6,9 @@ import io
 import json as jsonlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from nuat import hardware
 from nuat.attacks import PGD
+from nuat.commands.adopted_model import adopt
 from nuat.commands.subject import check_target
+from nuat.config import ForeignClassifier, ThreatConfig
 from nuat.config.arguments import parse
 from nuat.core.eps import eps_text
 from nuat.core.threat import check_radius
 from nuat.errors import InputError, printable
 from nuat.files import write_text
-from nuat.models import external
 from nuat.progress import TerminalReporter, terminal
 from nuat.records import checkpoints
 from nuat.records.trained_classifier import TrainedClassifier
@@ -38,7 +39,8 @@ class _Predict:
     """Classify images with a trained model; print a table, or write JSON or CSV."""
 
     model: tyro.conf.Positional[Path]
-    """Folder of a run (its best weights are taken), a .safetensors file, or a name that 'nuat models' lists."""
+    """Folder of a run (its best weights are taken), a .safetensors file, a name that 'nuat models' lists, or anybody's
+    weights with --model and --image-size, as for nuat evaluate."""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files, folders (with all files in them), patterns such as '*.jpg', or - for an image on standard input."""
     top: int = 1
@@ -49,6 +51,8 @@ class _Predict:
     """Radius of that attack, such as 8/255. None: the one that the model was trained for."""
     steps: int = 50
     """Steps of that attack, >= 1."""
+    network: Annotated[ForeignClassifier, tyro.conf.arg(name="")] = field(default_factory=ForeignClassifier)
+    """Network, images and classes of weights that nuat did not write."""
     json: Path | None = None
     """File of the answers as JSON, or - for standard output. None: they are only printed."""
     csv: Path | None = None
@@ -82,7 +86,12 @@ def predict(arguments: list[str]) -> int:
     """
     asked = parse(_Predict, arguments or ["--help"], prog="nuat predict")
     _check(asked)
-    model = checkpoints.load(asked.model, device=hardware.resolve(asked.device))
+    device = hardware.resolve(asked.device)
+    model = adopt(str(asked.model), asked.network, device, ThreatConfig())
+    if model is None:
+        model = checkpoints.load(asked.model, device=device)
+    elif asked.certainty == "attack" and asked.eps is None:
+        raise InputError(f"{asked.model} does not say what it withstands; give --eps 8/255, or another radius.")
     piped = _STANDARD in (asked.json, asked.csv)
     console = terminal(stderr=piped)
     reporter = TerminalReporter(console)
@@ -114,11 +123,6 @@ def predict(arguments: list[str]) -> int:
 
 def _check(asked: _Predict) -> None:
     """Refuse options that cannot be, before the model is loaded."""
-    if external.names_function(str(asked.model)):
-        raise InputError(
-            f"{asked.model} does not say which classes and images its model is for; call it from Python, or give a run "
-            "or a weights file."
-        )
     if not asked.images:
         raise InputError("give the images, too: nuat predict RUN IMAGES....")
     for name, value in (("--top", asked.top), ("--steps", asked.steps), ("--batch-size", asked.batch_size)):

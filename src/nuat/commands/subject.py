@@ -1,9 +1,10 @@
-"""The subject of ``evaluate``, ``diagnose`` and ``analyse``: a run, a weights file, or a model from a Python file."""
+"""The subject of ``evaluate``, ``diagnose`` and ``analyse``: a run, weights, or anybody's model."""
 
 import itertools
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,17 +12,21 @@ import torch
 from torch import nn
 
 from nuat import data
-from nuat.config import DataConfig, ThreatConfig
+from nuat.commands.foreign_model import check_network, check_normalisation, load_foreign, per_channel
+from nuat.config import DataConfig, ForeignNetwork, ThreatConfig
 from nuat.config.arguments import HELP
 from nuat.core import digest
 from nuat.errors import InputError
 from nuat.evaluation.class_order import order_by_name
 from nuat.files import check_writable
-from nuat.models import external
+from nuat.models import Normalise
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
+from nuat.records.hugging_face import read_hugging_face
+from nuat.records.model_kinds import Kind, kind_of
 from nuat.records.named_weights import is_named
 from nuat.records.settings import read_data_config
+from nuat.records.trained_classifier import TrainedClassifier
 
 INHERITED = ("--eps", "--norm", "--pgd-alpha", "--data.")
 """Beginnings of the options whose default is the value of the run."""
@@ -34,7 +39,7 @@ class Subject:
     """A model to look at, before it and its images are read."""
 
     weights: Path | None
-    """Weights file. None: a model from a Python file."""
+    """Weights file that nuat wrote. None: anybody's model."""
     folder: Path
     """Folder of the results."""
     stem: str
@@ -44,7 +49,9 @@ class Subject:
     data: DataConfig
     """Images that it was trained on, or the default."""
     code: str = ""
-    """Digest of the Python file, so that results of another version of it are not resumed."""
+    """Digest of anybody's file, so that results of another version of it are not resumed."""
+    gradients: bool = True
+    """Whether the model may have gradients; an ONNX file has none here."""
 
 
 def find_subject(arguments: list[str]) -> Subject:
@@ -55,15 +62,21 @@ def find_subject(arguments: list[str]) -> Subject:
     """
     named, helping = arguments[0], bool(HELP.intersection(arguments))
     has_images = helping or any(word.startswith(("--data.name", "--data.path")) for word in arguments)
-    if external.names_function(named):
-        if not helping and not any(re.match(r"--eps(=|$)", word) for word in arguments):
-            raise InputError(f"{named} does not say what it withstands; give --eps 8/255, or another radius.")
+    kind = kind_of(named)
+    if kind is not Kind.OURS:
+        if not helping:
+            asked = next((following for word, following in _options(arguments) if word == "--model"), None)
+            check_network(named, kind, ForeignNetwork(name=asked))
+            if not any(word == "--eps" for word, _ in _options(arguments)):
+                raise InputError(f"{named} does not say what it withstands; give --eps 8/255, or another radius.")
         if not has_images:
             raise InputError(f"say which images {named} is attacked on: --data.name or --data.path.")
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(named).name)
-        file = Path(named.rpartition(":")[0])
+        file = _file(named, kind)
         code = digest.of_file(file) if file.is_file() else ""  # a missing file is refused when it is loaded
-        return Subject(None, Path(), stem, ThreatConfig(), DataConfig(validation=0), code)
+        return Subject(
+            None, Path(), stem, ThreatConfig(), DataConfig(validation=0), code, gradients=kind is not Kind.ONNX
+        )
     weights = checkpoints.weights_file(Path(named))
     info = checkpoints.read_info(weights)
     home = RunFolder(weights.parent)
@@ -75,6 +88,20 @@ def find_subject(arguments: list[str]) -> Subject:
         raise InputError(f"{weights} lies in no run, so say which images to attack: --data.name or --data.path.")
     folder = Path() if is_named(named) else weights.parent
     return Subject(weights, folder, weights.stem, info.threat, images)
+
+
+def _options(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the words of a command that may be options, each with its value."""
+    for word, following in itertools.pairwise([*arguments, ""]):
+        name, equals, value = word.partition("=")
+        yield name, value if equals else following
+
+
+def _file(named: str, kind: Kind) -> Path:
+    """Return the file that decides what a model computes."""
+    if kind is Kind.FUNCTION:
+        return Path(named.rpartition(":")[0])
+    return read_hugging_face(Path(named)).weights if kind is Kind.HUGGING_FACE else Path(named)
 
 
 def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: list[str]) -> ThreatConfig:
@@ -162,42 +189,63 @@ class LoadedModel:
     """Images [B, C, H, W] in [0, 1] to logits [B, N]."""
     order: tuple[int, ...] | None
     """The logit of each class of the images. None: logit i is class i."""
-    note: str = ""
-    """A line for the user on the order of the classes; empty: the usual order."""
+    notes: tuple[str, ...] = ()
+    """Lines for the user on what was taken for granted."""
 
 
 def load_model(
-    named: str, dataset: data.Dataset, device: torch.device, *, class_map: tuple[str, ...] = ()
+    named: str,
+    dataset: data.Dataset,
+    device: torch.device,
+    *,
+    network: ForeignNetwork | None = None,
+    class_map: tuple[str, ...] = (),
 ) -> LoadedModel:
     """Return the model that a user names, with its classes in the order of those of the images.
 
     Args:
-        named: run, weights file, or file.py:function.
+        named: run, weights, or anybody's model, see ``nuat.records.model_kinds``.
         dataset: images that it is for.
         device: device of the model.
+        network: what the user says of a model that nuat did not train. None: there is no option to say so.
         class_map: logit of each class of the images; or the names of the classes of the model, in the order of its
             logits, or one file of them. Empty: the names that the model brings, if any.
 
     Raises:
         InputError: no such model, images of another shape or number of classes, or classes that do not match.
     """
-    if external.names_function(named):
-        model = external.load(named, device)
-        own = getattr(model, "classes", ())
-        names = tuple(own) if isinstance(own, list | tuple) and all(isinstance(name, str) for name in own) else ()
-    else:
+    kind, notes = kind_of(named), []
+    if kind is Kind.OURS:
         weights = checkpoints.weights_file(Path(named))
         check_fits(weights, dataset, classes=not class_map)
-        model, names = checkpoints.load(weights, device=device), checkpoints.read_info(weights).classes
+        classifier, info = checkpoints.load(weights, device=device), checkpoints.read_info(weights)
+        if network is not None:
+            _refuse_another_network(named, classifier, per_channel(network, dataset.channels))
+        model: nn.Module = classifier
+        names = info.classes
+    else:
+        if network is None:
+            check_network(named, kind, None)
+        found = load_foreign(
+            named,
+            kind,
+            network or ForeignNetwork(),
+            device,
+            channels=dataset.channels,
+            image_size=dataset.image_size,
+            classes=len(dataset.classes),
+        )
+        model, names = found.model, found.classes
+        notes += [found.note] if found.note else []
     if class_map and all(re.fullmatch(r"\d+", word) for word in class_map):
         order: tuple[int, ...] | None = tuple(map(int, class_map))
         if len(class_map) != len(dataset.classes):
             raise InputError(
                 f"--class-map names {len(class_map)} logits; {dataset.source} has {len(dataset.classes)} classes."
             )
-        return LoadedModel(model, order)
+        return LoadedModel(model, order, tuple(notes))
     if class_map:
-        names = _names(class_map)
+        names = class_names(class_map, "--class-map")
         missing = [name for name in dataset.classes if name not in names]
         if missing:
             raise InputError(
@@ -205,18 +253,30 @@ def load_model(
                 f"{missing[0]!r}; {dataset.source} has {', '.join(map(repr, dataset.classes))}."
             )
     order = order_by_name(names, dataset.classes, owner=named, source=dataset.source) if names else None
-    note = "" if order is None else f"{named}: classes matched by name, as their order differs from the images'"
-    return LoadedModel(model, order, note)
+    if order is not None:
+        notes.append(f"{named}: classes matched by name, as their order differs from the images'")
+    return LoadedModel(model, order, tuple(notes))
 
 
-def _names(class_map: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of classes that ``--class-map`` gives, or those in the file that it names."""
-    if len(class_map) > 1 or not Path(class_map[0]).is_file():
-        return class_map
+def _refuse_another_network(named: str, model: TrainedClassifier, asked: ForeignNetwork) -> None:
+    """Refuse options that contradict what weights of nuat say of their network, or that add nothing."""
+    if asked.name is not None or asked.variant != "plain" or asked.options:
+        name = model.info.model.name
+        raise InputError(f"{named} says which network it is for, {name}; leave --model and its options out.")
+    mean, std = (0.0,) * model.info.channels, (1.0,) * model.info.channels
+    if isinstance(model.normalise, Normalise):
+        mean, std = (tuple(values.flatten().tolist()) for values in (model.normalise.mean, model.normalise.std))
+    check_normalisation(named, asked, mean, std)
+
+
+def class_names(given: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """Return the names of classes that an option gives, or those in the file that it names."""
+    if len(given) != 1 or not Path(given[0]).is_file():
+        return given
     try:
-        text = Path(class_map[0]).read_text(encoding="utf-8-sig")
+        text = Path(given[0]).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--class-map {class_map[0]}: cannot be read ({error}).") from None
+        raise InputError(f"{option} {given[0]}: cannot be read ({error}).") from None
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 

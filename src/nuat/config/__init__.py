@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nuat.config.data import DataConfig
-    from nuat.config.model import ModelConfig
+    from nuat.config.model import ForeignClassifier, ForeignNetwork, ModelConfig
     from nuat.config.train import (
         AveragingConfig,
         DistributedConfig,
@@ -27,6 +27,8 @@ __all__ = [
     "DataConfig",
     "DistributedConfig",
     "EvaluationConfig",
+    "ForeignClassifier",
+    "ForeignNetwork",
     "ModelConfig",
     "MonitorConfig",
     "OptimizerConfig",
@@ -38,5 +40,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'nuat.config' has no attribute {name!r}")
-    module = {"DataConfig": "data", "ModelConfig": "model"}.get(name, "train")
+    model = ("ForeignClassifier", "ForeignNetwork", "ModelConfig")
+    module = "data" if name == "DataConfig" else "model" if name in model else "train"
     return getattr(import_module(f"nuat.config.{module}"), name)

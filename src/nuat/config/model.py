@@ -1,7 +1,9 @@
 """Settings of the network."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from nuat.core.ranges import at_least
 from nuat.errors import InputError
@@ -45,3 +47,38 @@ class ModelConfig:
             raise InputError(f"model.std={self.std}: every value must be > 0.")
         if self.width is not None:
             at_least("model.width", self.width, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignNetwork:
+    """Network and normalisation of a model that nuat did not train."""
+
+    name: Annotated[str | None, tyro.conf.arg(name="model")] = None
+    """Network of a file of weights alone: timm:NAME, torchvision:NAME, resnet18, wrn-34-10, ... as in 'nuat train'.
+    torchscript: run a TorchScript file, which is a program. None: the file says, or a function builds it."""
+    mean: tuple[float, ...] | None = None
+    """Mean that the model subtracts from pixels in [0, 1]: one value, or one for each channel. None: the file's own, or
+    no normalisation."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation that it divides by, > 0; given with --mean."""
+    variant: Annotated[Literal["plain", "nuat"], tyro.conf.arg(name="model.variant")] = "plain"
+    """nuat: the network of the paper's authors, see 'nuat train'."""
+    options: Annotated[tuple[str, ...], tyro.conf.arg(name="model.options")] = ()
+    """Arguments of the constructors of timm and torchvision networks, NAME=VALUE."""
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise InputError("--mean and --std go together: give both or neither.")
+        if self.std is not None and not all(s > 0 for s in self.std):
+            raise InputError(f"--std {','.join(f'{s:g}' for s in self.std)}: every value must be > 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignClassifier(ForeignNetwork):
+    """Network, normalisation, images and classes of a model that nuat did not train."""
+
+    image_size: int | None = None
+    """Side of its images [pixels]. None: that of the library's weights or of the Hugging Face folder."""
+    classes: tuple[str, ...] = ()
+    """Names of its classes, in the order of its logits; or a file of these names, one a line. None given: those of the
+    Hugging Face folder, else numbers."""

@@ -226,16 +226,12 @@ def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> list[
             best, found = accuracy, scaling
     if found is None or best <= plain + max(_GAIN, 1 / math.sqrt(len(x))):  # twice the deviation of an accuracy
         return []
-    mean, std = (_numbers(values) for values in (found.mean, found.std))
+    mean, std = (["1/255" if value == 1 / 255 else f"{value:g}" for value in both] for both in (found.mean, found.std))
     return [
         f"the model classifies {plain:.0%} of the images correctly as they come, in [0, 1], but {best:.0%} after "
-        f"{found.name} (mean {mean}, std {std}). It seems to expect that: put it into the model with "
-        f"nuat.models.adapt(module, mean=({mean},), std=({std},))."
+        f"{found.name}. It seems to expect that: give --mean {','.join(mean)} --std {','.join(std)} (in Python, "
+        f"nuat.models.adapt(module, mean=({', '.join(mean)},), std=({', '.join(std)},)))."
     ]
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return ", ".join("1/255" if value == 1 / 255 else f"{value:g}" for value in values)
 
 
 def _gradients(model: GuardedModel, x: Tensor, y: Tensor) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from nuat.config import DataConfig, ThreatConfig
+from nuat.config import DataConfig, ForeignNetwork, ThreatConfig
 from nuat.data import Dataset, ImageSet, class_balanced
 from nuat.errors import InputError
 
@@ -40,7 +40,7 @@ class ModelOptions(OutputOptions):
     """Options of figures of models."""
 
     models: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of runs (their best weights), .safetensors files, or file.py:function, as for nuat evaluate."""
+    """Folders of runs (their best weights), or anybody's models, as for nuat evaluate."""
     names: tuple[str, ...] = ()
     """Names of the models in the figure, in their order; by default the names of their methods."""
     seed: int = 0
@@ -49,6 +49,8 @@ class ModelOptions(OutputOptions):
     """Images attacked, or passed forward, at once."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
+    network: Annotated[ForeignNetwork, tyro.conf.arg(name="")] = field(default_factory=ForeignNetwork)
+    """Network and normalisation of the models that nuat did not train."""
     threat: Annotated[ThreatConfig, tyro.conf.arg(name="")] = field(default_factory=ThreatConfig)
     """Perturbation set; by default the one that the models were trained for."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -89,6 +89,17 @@ def statistics(name: str, channels: int) -> tuple[tuple[float, ...], tuple[float
     return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
 
 
+def image_size(name: str) -> tuple[int, int]:
+    """Return height and width of the images that the library's weights of network ``name`` were trained on [pixels].
+
+    Raises:
+        InputError: the library has no weights for that network.
+    """
+    library, inner = _find(name)
+    height, width = library.image_size(inner)
+    return height, width
+
+
 def download(config: ModelConfig, *, channels: int, image_size: tuple[int, int]) -> Mapping[str, Tensor]:
     """Return the library's own weights of the network, head included, by parameter name.
 
@@ -150,4 +161,4 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-__all__ = ["Grey", "build", "download", "head", "is_backbone", "statistics", "translated"]
+__all__ = ["Grey", "build", "download", "head", "image_size", "is_backbone", "statistics", "translated"]

@@ -64,13 +64,19 @@ def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(config.mean), tuple(config.std)
 
 
+def image_size(name: str) -> tuple[int, int]:
+    """Return height and width of the images that timm's weights were trained on [pixels]."""
+    _, height, width = _config(name).input_size
+    return height, width
+
+
 def download(
     name: str, options: Mapping[str, Value], *, channels: int, image_size: tuple[int, int]
 ) -> Mapping[str, Tensor]:
     """Return timm's own weights, cached or downloaded, fitted to the images."""
     config = _config(name)
     if not config.has_weights:
-        raise InputError(f"model.weights=pretrained: timm has no weights of {name}; give none, or the path of a file.")
+        raise InputError(f"timm has no weights of {name}; give none, or the path of a file.")
     sizes: dict[str, Any] = {"channels": channels, "classes": config.num_classes, "image_size": image_size}
     with torch.random.fork_rng(devices=[]):
         try:
@@ -78,13 +84,11 @@ def download(
         except Exception as error:  # network, hub and disk fail in many ways
             reason = " ".join(str(error).split()) or type(error).__name__
             if isinstance(error, RuntimeError) and "state_dict" in reason:
-                raise InputError(
-                    f"model.weights=pretrained: the weights of timm:{name} do not fit model.options: {reason[:300]} ..."
-                ) from error
+                raise InputError(f"the weights of timm:{name} do not fit model.options: {reason[:300]} ...") from error
             where = f"{config.hf_hub_id} on the Hugging Face hub" if config.hf_hub_id else config.url
             raise InputError(
-                f"model.weights=pretrained: the weights of timm:{name} could not be downloaded ({reason}); try again, "
-                f"or copy model.safetensors of {where} to this machine and give --model.weights FILE."
+                f"the weights of timm:{name} could not be downloaded ({reason}); try again, "
+                f"or copy model.safetensors of {where} to this machine and name that file."
             ) from error
 
 

@@ -58,6 +58,12 @@ def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(transforms.mean), tuple(transforms.std)
 
 
+def image_size(name: str) -> tuple[int, int]:
+    """Return height and width of the images that torchvision's weights were trained on [pixels]."""
+    (side,) = _weights(name).transforms().crop_size
+    return side, side
+
+
 def download(
     name: str, options: Mapping[str, Value], *, channels: int, image_size: tuple[int, int]
 ) -> Mapping[str, Tensor]:
@@ -68,8 +74,8 @@ def download(
     except Exception as error:  # network and disk fail in many ways
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"model.weights=pretrained: the weights of torchvision:{name} could not be downloaded ({reason}); try "
-            f"again, or copy {weights.url} to this machine and give --model.weights FILE."
+            f"the weights of torchvision:{name} could not be downloaded ({reason}); try "
+            f"again, or copy {weights.url} to this machine and name that file."
         ) from error
     return found
 

@@ -5,6 +5,7 @@ A checkpoint is a dictionary of tensors, numbers, strings and dictionaries of th
 needed to rebuild the model. Both carry checksums, which are verified when they are read.
 """
 
+import argparse
 import json
 import re
 import warnings
@@ -26,7 +27,7 @@ from nuat.errors import InputError, did_you_mean
 from nuat.files import atomic_write
 from nuat.records.json_values import check, parse_object, settings_object
 from nuat.records.named_weights import NAMED, fetch, is_named
-from nuat.records.other_files import refuse_other_files
+from nuat.records.other_files import SAFE_WAY, TORCHSCRIPT, is_torch, is_torchscript, refuse_other_files
 from nuat.records.trained_classifier import TrainedClassifier
 
 CHECKPOINT_FORMAT = 1
@@ -116,6 +117,15 @@ def read_info(path: Path) -> WeightsInfo:
     return found
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether nuat wrote a .safetensors file.
+
+    Raises:
+        InputError: it cannot be read, is of another format, cut off or damaged.
+    """
+    return _metadata(path) is not None
+
+
 def _metadata(path: Path) -> dict[str, Any] | None:
     """Return the metadata that nuat wrote into a weights file, checked by its checksum; None: there is none."""
     refuse_other_files(path)
@@ -168,8 +178,8 @@ def load(path: Path | str, *, model: nn.Module | None = None, device: torch.devi
     """Return the model of a run or of a weights file, in evaluation mode on ``device``.
 
     Args:
-        path: a run's folder (its best weights are taken), a .safetensors file, a .pt/.pth file that holds a state dict,
-            or the name of shipped weights, such as "quickstart"; ``nuat models`` lists them.
+        path: a run's folder (its best weights are taken), a .safetensors file, a file of ``torch.save`` that holds a
+            state dict, or the name of shipped weights, such as "quickstart"; ``nuat models`` lists them.
         model: a model of your own that the weights are loaded into, for files that nuat did not write; parameter
             names may carry the usual prefixes. None: the model is rebuilt from the file's metadata; it has ``classes``,
             ``transform`` and ``predict``.
@@ -185,7 +195,7 @@ def load(path: Path | str, *, model: nn.Module | None = None, device: torch.devi
         torch.Size([1, 10])
     """
     file = weights_file(Path(path))
-    if file.suffix in (".pt", ".pth"):
+    if is_torch(file):
         if model is None:
             raise InputError(f"{file}: a state dict does not say which network it is for; pass model=....")
         models.load_usual_names(model, read_torch(file))
@@ -283,7 +293,9 @@ def read_torch(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the unpickler's, on a file that is then refused
-            values = torch.load(path, map_location="cpu", weights_only=True)
+            # training scripts often save their arguments beside the weights; a Namespace holds values and runs nothing
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                values = torch.load(path, map_location="cpu", weights_only=True)
         _check_parts(path)
     except InputError:
         raise
@@ -291,13 +303,12 @@ def read_torch(path: Path) -> dict[str, Any]:
         said = " ".join(str(error).split()) or type(error).__name__
         if found := re.search(r"(?:GLOBAL|class|global) ([A-Za-z_][\w.]*\.[\w.]+)", said):
             raise InputError(
-                f"{path}: holds a pickled {found[1].rstrip('.')}, which could run code; not loaded. Save the "
-                "state dict alone, torch.save(model.state_dict(), FILE)."
+                f"{path}: holds a pickled {found[1].rstrip('.')}, which could run code; not loaded. {SAFE_WAY}"
             ) from None
-        if "TorchScript" in said:
+        if is_torchscript(path):
             raise InputError(
-                f"{path}: a TorchScript archive, which is a program; not loaded. Return torch.jit.load(FILE) from a "
-                "function of a Python file, and name file.py:function."
+                f"{path}: a TorchScript archive, which is a program; not loaded. Load it with torch.jit.load, or give "
+                f"nuat evaluate --model {TORCHSCRIPT}."
             ) from None
         # the first sentence: torch's next ones advise to load the file without this protection
         reason = said.partition(". ")[0]

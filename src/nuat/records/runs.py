@@ -116,6 +116,8 @@ class RunRecord:
     """Picture of images before and after an attack."""
     weights: WeightsInfo | None
     """Metadata of the best weights, if they are there."""
+    trained_here: bool = True
+    """Whether nuat trained it; of other models only the results are known."""
 
     @property
     def threat(self) -> tuple[Norm, float | None]:
@@ -149,7 +151,7 @@ class RunRecord:
         """State of its training, in words: "done", "failed", or the part that is missing."""
         if self.failure is not None:
             return "failed"
-        if self.end:
+        if self.end or not self.trained_here:
             return "done"
         stop = next((alarm for alarm in self.alarms if alarm.get("stop")), None)
         if stop is not None:
@@ -189,7 +191,7 @@ def read_run(folder: Path) -> RunRecord:
     measured = [m for found in evaluations for m in found.measurements()]
     # a row's accuracies do not stand in for a file that is damaged now
     measured += row_measurements(row, (*(found.file for found in evaluations), *broken), norm)
-    diagnosis, undiagnosed = _diagnosis(folder / "diagnosis.json")
+    diagnosis, undiagnosed = read_diagnosis(folder / "diagnosis.json")
     weights, unloaded = _weights(files.best)
     return RunRecord(
         path=folder,
@@ -329,7 +331,7 @@ def _end(lines: list[dict[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _diagnosis(path: Path) -> tuple[Diagnosis | None, tuple[str, ...]]:
+def read_diagnosis(path: Path) -> tuple[Diagnosis | None, tuple[str, ...]]:
     """Return the verdicts, or the reason why they cannot be read."""
     if not path.is_file():
         return None, ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuat.errors import InputError
+from nuat.records.elsewhere import holds_results, read_results
 from nuat.records.runs import ANALYSES, RunRecord, is_run, read_run
 
 _NO_RUN = "{}: holds no run; a run's folder has a config.json, as 'nuat train' writes it."
@@ -30,7 +31,8 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
     """Return the runs in ``paths``, each once.
 
     Args:
-        paths: folders of runs or of campaigns, or folders that hold some of these.
+        paths: folders of runs or of campaigns, or folders that hold some of these; or the folder of the results of a
+            model that nuat did not train.
 
     Raises:
         InputError: a path does not exist or holds no run, or a run that was named itself cannot be read.
@@ -42,6 +44,8 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
     analyses: dict[Path, Path] = {}
     for path in paths:
         found, records = runs_below(path)
+        if not found and holds_results(path):
+            found = [path]
         if not found and not records:
             raise InputError(_NO_RUN.format(path))
         for folder in found:
@@ -52,7 +56,8 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
     runs, unreadable = [], []
     for folder, named in folders.values():
         try:
-            runs.append(replace(read_run(folder), called=shown(folder, base)))
+            run = read_run(folder) if is_run(folder) else read_results(folder)
+            runs.append(replace(run, called=shown(folder, base)))
         except InputError as error:
             if named:
                 raise

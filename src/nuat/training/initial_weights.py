@@ -5,6 +5,7 @@ that rebuilds their model, so neither needs the file or the download again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,29 @@ from nuat.errors import InputError
 from nuat.models import Classifier, Normalise, backbones, load_usual_names, unwrapped
 from nuat.records import checkpoints
 from nuat.records.checkpoints import WeightsInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceWeights:
+    """Weights that a network begins with."""
+
+    tensors: Mapping[str, Tensor]
+    """Tensors by name."""
+    file: Path | None = None
+    """File that holds them. None: they are a library's own."""
+    info: WeightsInfo | None = None
+    """Metadata that nuat wrote. None: there are none."""
+    ours: bool = False
+    """Whether nuat wrote the file."""
+
+    @property
+    def normalisation(self) -> dict[str, Tensor]:
+        """Mean and std among the tensors, under any prefix; empty: there are none."""
+        marks = ("normalise.", "normalizer.new_")  # ours, and that of Madry's robustness package
+        found = {
+            name.rpartition(mark)[2]: tensor for name, tensor in self.tensors.items() for mark in marks if mark in name
+        }
+        return {name: found[name] for name in ("mean", "std") if name in found}
 
 
 def initialise(
@@ -47,29 +71,25 @@ def initialise(
     """
     if config.weights == "none":
         return None
-    library = backbones.is_backbone(config.name)
-    sizes: dict[str, Any] = {"channels": channels, "image_size": image_size}
-    file, info, ours = None, None, False
-    if config.weights == "pretrained":
-        tensors = backbones.download(config, **sizes)
-    else:
-        file, tensors, info, ours = _read(config.weights)
-        if library and not ours:
-            tensors = backbones.translated(config, tensors, **sizes)
+    try:
+        source = read_source(config, channels=channels, image_size=image_size)
+    except InputError as error:
+        given = "=pretrained" if config.weights == "pretrained" else ""
+        raise InputError(f"model.weights{given}: {error}") from None
+    file, info, ours = source.file, source.info, source.ours
     if info is not None and info.model.name == config.name and info.model.variant != config.variant:
         raise InputError(  # a ResNet's weights have the same names and shapes in both
             f"model.weights={config.weights}: trained with model.variant={info.model.variant}, not {config.variant}; "
             f"give --model.variant {info.model.variant}."
         )
     statistics = None
-    theirs = _normalisation(tensors)
     if config.mean is not None:
-        _check_normalisation(config, theirs, ours)
-    elif library and not ours and not theirs:
+        _check_normalisation(config, source)
+    elif backbones.is_backbone(config.name) and not ours and not source.normalisation:
         statistics = backbones.statistics(config.name, channels)
     head = [f"net.{name}" for name in backbones.head(model.net)]
     try:
-        new = load_usual_names(model, tensors, may_differ=head)
+        new = load_usual_names(model, source.tensors, may_differ=head)
     except InputError as error:
         holds = f" They are of {info.model.name}." if info is not None and info.model.name != config.name else ""
         raise InputError(f"model.weights={config.weights} for model.name={config.name}: {error}{holds}") from None
@@ -94,32 +114,43 @@ def initialise(
     }
 
 
-def _read(weights: str) -> tuple[Path, Mapping[str, Tensor], WeightsInfo | None, bool]:
-    """Return the file, its tensors by name, nuat's metadata if there are any, and whether nuat wrote it."""
+def read_source(config: ModelConfig, *, channels: int, image_size: tuple[int, int]) -> SourceWeights:
+    """Return the weights that ``config`` names, as its network names its parameters.
+
+    Args:
+        config: settings that name the network and the weights.
+        channels: channels of the images.
+        image_size: height and width of the images [pixels].
+
+    Raises:
+        InputError: the weights cannot be found, downloaded or read.
+    """
+    sizes: dict[str, Any] = {"channels": channels, "image_size": image_size}
+    if config.weights == "pretrained":
+        return SourceWeights(tensors=backbones.download(config, **sizes))
+    source = _read(config.weights)
+    if backbones.is_backbone(config.name) and not source.ours:
+        return replace(source, tensors=backbones.translated(config, source.tensors, **sizes))
+    return source
+
+
+def _read(weights: str) -> SourceWeights:
+    file = checkpoints.weights_file(Path(weights).expanduser())
+    if file.suffix != ".safetensors":
+        values = checkpoints.read_torch(file)
+        return SourceWeights(file=file, tensors=unwrapped(values), ours=checkpoints.is_checkpoint(values))
+    tensors = checkpoints.read_tensors(file)
     try:
-        file = checkpoints.weights_file(Path(weights).expanduser())
-        if file.suffix != ".safetensors":
-            values = checkpoints.read_torch(file)
-            return file, unwrapped(values), None, checkpoints.is_checkpoint(values)
-        tensors = checkpoints.read_tensors(file)
-    except InputError as error:
-        raise InputError(f"model.weights: {error}") from None
-    try:
-        return file, tensors, checkpoints.read_info(file), True
+        return SourceWeights(file=file, tensors=tensors, info=checkpoints.read_info(file), ours=True)
     except InputError:  # of other origin
-        return file, tensors, None, False
+        return SourceWeights(file=file, tensors=tensors)
 
 
-def _normalisation(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the mean and std among the tensors of a network, under any prefix."""
-    found = {name.rpartition("normalise.")[2]: tensor for name, tensor in tensors.items() if "normalise." in name}
-    return {name: found[name] for name in ("mean", "std") if name in found}
-
-
-def _check_normalisation(config: ModelConfig, theirs: Mapping[str, Tensor], ours: bool) -> None:
+def _check_normalisation(config: ModelConfig, source: SourceWeights) -> None:
     """Refuse settings that replace the normalisation of the weights."""
+    theirs = source.normalisation
     for name, given, without in (("mean", config.mean, 0.0), ("std", config.std, 1.0)):
-        if given is None or (name not in theirs and not ours):
+        if given is None or (name not in theirs and not source.ours):
             continue
         values = theirs[name].flatten().tolist() if name in theirs else [without] * len(given)
         if len(values) != len(given) or not torch.allclose(torch.tensor(values), torch.tensor(given)):
