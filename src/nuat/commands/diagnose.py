@@ -34,20 +34,8 @@ from nuat.training.signals import Interrupted
 _DIAGNOSIS_KEYS = frozenset({"counts", "verdicts", "evaluation"})
 """Entries by which a JSON file is known as a diagnosis."""
 _EVERYDAY = (
-    *(
-        "--model",
-        "--mean",
-        "--std",
-        "--quick",
-        "--verbose",
-        "--n",
-        "--eps",
-        "--norm",
-        "--json",
-        "--surrogate",
-        "--class-map",
-    ),
-    *("--data.path", "--data.name", "--batch-size", "--resume", "--seed", "--device"),
+    *("--model", "--mean", "--std", "--quick", "--verbose", "--n", "--eps", "--norm", "--json", "--surrogate"),
+    *("--class-map", "--data.path", "--data.name", "--batch-size", "--resume", "--seed", "--device"),
 )
 """Options that ``--help`` shows."""
 

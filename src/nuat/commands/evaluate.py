@@ -46,21 +46,9 @@ from nuat.training.signals import Interrupted
 
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone"}
 _EVERYDAY = (
-    *(
-        "--model",
-        "--mean",
-        "--std",
-        "--suite",
-        "--attacks",
-        "--aa",
-        "--n",
-        "--eps",
-        "--norm",
-        "--json",
-        "--class-map",
-        "--black-box",
-    ),
-    *("--surrogate", "--data.path", "--data.name", "--batch-size", "--seed", "--device", "--devices"),
+    *("--model", "--mean", "--std", "--suite", "--attacks", "--aa", "--n", "--eps", "--norm", "--json"),
+    *("--class-map", "--black-box", "--surrogate", "--data.path", "--data.name", "--batch-size", "--seed"),
+    *("--device", "--devices"),
 )
 """Options that ``--help`` shows."""
 
