@@ -247,3 +247,29 @@ def test_a_large_jpeg_is_decoded_smaller_and_other_files_are_not():
             assert decoding.shrink(image, 5.9) == by
             image.load()
             assert image.size == ((101, 76) if by > 1 else (403, 301))
+
+
+@pytest.mark.parametrize(("format_", "frames"), [(f, n) for f in ("GIF", "TIFF", "PNG", "WEBP", "MPO") for n in (1, 3)])
+def test_further_frames_are_seen_and_the_first_is_taken(format_, frames):
+    """An MPO is a JPEG with a preview or a depth map, which is no frame."""
+    file = io.BytesIO()
+    images = [Image.fromarray(np.full((8, 8, 3), 250 - 100 * i, np.uint8)) for i in range(frames)]
+    images[0].save(file, format_, save_all=True, append_images=images[1:])
+    pixels, conversion = decoding.decode_and_tell(file.getvalue(), "a", None)
+    assert np.abs(pixels.astype(int) - 250).max() <= 2
+    assert conversion.several == (frames > 1 and format_ != "MPO")
+    assert decoding.check(file.getvalue(), "a")[1] == conversion
+
+
+def test_a_gif_whose_second_frame_is_damaged_has_its_first(monkeypatch):
+    file = io.BytesIO()
+    frames = [Image.fromarray(np.full((8, 8), 250 - 100 * i, np.uint8)) for i in range(2)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+
+    def damaged(self):
+        raise SyntaxError("no block")
+
+    monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile.is_animated", property(damaged))
+    pixels, conversion = decoding.decode_and_tell(file.getvalue(), "a", None)
+    assert int(pixels.min()) == 250
+    assert conversion.several

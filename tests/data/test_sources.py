@@ -375,3 +375,24 @@ def test_a_number_takes_so_many_images_of_the_validation_part(folder, tmp_path):
 def test_a_folder_is_resized(folder, tmp_path):
     dataset = load(DataConfig(path=folder, cache=tmp_path / "cache", image_size=6))
     assert dataset.image_size == (6, 6)
+
+
+@pytest.mark.parametrize("settings", [{"validation": 200}, {"validation": 28}, {"validation": 0, "train_limit": 50}])
+def test_an_evaluation_does_without_a_split_that_cannot_be_taken(tmp_path, settings):
+    """Its settings may be those of a training on more images."""
+    np.savez(tmp_path / "a.npz", x_train=DIGITS, y_train=TEN, x_test=DIGITS[::-1], y_test=TEN)
+    config = DataConfig(path=tmp_path / "a.npz", **settings)
+    with pytest.raises(InputError):
+        load(config)
+    found, plain = load(config, needs_train=False), load(DataConfig(path=tmp_path / "a.npz", validation=0))
+    assert torch.equal(found.test.images, plain.test.images)
+    assert torch.equal(found.test.labels, plain.test.labels)
+    assert (len(found.train), len(found.validation)) == (30, 0)
+
+
+def test_an_evaluation_keeps_a_split_that_can_be_taken(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=DIGITS, y_train=TEN, x_test=DIGITS, y_test=TEN)
+    config = DataConfig(path=tmp_path / "a.npz", validation=10, train_limit=15)
+    found, trained_on = load(config, needs_train=False), load(config)
+    assert torch.equal(found.train.images, trained_on.train.images)
+    assert torch.equal(found.validation_indices, trained_on.validation_indices)

@@ -170,3 +170,12 @@ def test_16_bits_are_scaled_and_12_bits_in_16_are_said(dtype: str) -> None:
     dark = Image.fromarray(np.full((8, 8), 4000, np.uint16))
     with pytest.warns(RuntimeWarning, match="no value above 4000: if it holds 12 bits"):
         model(channels=1).transform(dark)
+
+
+def test_further_frames_are_said() -> None:
+    model = nuat.load("quickstart")
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (28, 28), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.warns(RuntimeWarning, match="the image has several frames or pages, of which the first is taken"):
+        model.transform(file.getvalue())

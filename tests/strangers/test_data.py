@@ -128,7 +128,11 @@ def test_a_part_alone_is_evaluated_and_not_trained_on(shell: Shell, part: str) -
     accuracy, said = shell.accuracy(root)
     assert accuracy == 1.0
     assert ("there is no test/, so val/ holds the test images" in said) == (part == "val")
-    assert f"to evaluate only, {part}/ is enough" in shell.refused("train", "quickstart", "--data.path", root)
+    code, out, err = shell("train", "quickstart", "--data.path", root)
+    assert code == 2
+    assert f"to evaluate only, {part}/ is enough" in err
+    assert "writing to" not in out
+    assert not Path("runs").exists()
 
 
 def test_a_class_without_test_images_is_said(shell: Shell) -> None:
@@ -247,3 +251,37 @@ def test_files_that_are_no_model_of_ours_are_named_with_the_way_on(shell: Shell,
         "theirs.safetensors": "does not say which network its weights are for",
     }.items():
         assert words in shell.refused(command, file, *more)
+
+
+@pytest.mark.parametrize("streamed", [(), ("--data.loading", "stream", "--data.image-size", str(SIZE))])
+def test_further_frames_are_said(shell: Shell, streamed: tuple[str, ...]) -> None:
+    root = folder(shell.folder / "images")
+    bright, dark = (Image.open(io.BytesIO(encoded(label))) for label in (1, 0))
+    for suffix, format_ in {".gif": "GIF", ".tif": "TIFF", ".png": "PNG", ".webp": "WEBP"}.items():
+        file = root / "test" / "light" / f"several{suffix}"
+        bright.save(file, format_, save_all=True, append_images=[dark, dark])
+    accuracy, said = shell.accuracy(root, *streamed)
+    assert accuracy == 1.0
+    first = ", ".join(str(root / "test" / "light" / f"several{suffix}") for suffix in (".gif", ".png", ".tif"))
+    assert f"4 images have several frames or pages, of which the first is taken: {first}, ..." in said
+
+
+def test_a_shard_that_unpacks_to_far_more_than_images_do_is_refused(shell: Shell) -> None:
+    root = shell.folder / "shards"
+    for part in ("train", "test"):
+        tar(root / part / "s-000000.tar.gz", samples())
+    assert shell.accuracy(root) == (1.0, "")
+    (root / "test" / "s-000001.tar.gz").write_bytes(gzip.compress(bytes(2**26 + 1)))
+    line = shell.refused("evaluate", "bright.py:make", "--eps", "0.1", "--attacks", "clean", "--data.path", root)
+    assert "s-000001.tar.gz holds more than 67,108,864 bytes, over 100 times its own size" in line
+    assert not list((shell.folder / "cache" / "shards").glob(".*"))
+
+
+def test_images_whose_greys_were_lost_are_refused(shell: Shell) -> None:
+    root = folder(shell.folder / "images", parts=())
+    for part in ("train", "test"):
+        for label, name in enumerate(("dark", "light")):
+            (root / part / name).mkdir(parents=True)
+            Image.fromarray(np.full((SIZE, SIZE), label, np.uint8)).save(root / part / name / "a.png")
+    line = shell.refused("evaluate", "bright.py:make", "--eps", "0.1", "--attacks", "clean", "--data.path", root)
+    assert f"image folder {root}: the values are 0 and 1 only" in line

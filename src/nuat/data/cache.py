@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import os
-import shutil
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -17,6 +16,13 @@ from nuat.data.npz import UNREADABLE
 from nuat.data.samples import Samples
 from nuat.errors import InputError
 from nuat.files import atomic_write
+
+_BLOCK = 2**20
+"""Bytes uncompressed at once."""
+_SMALL = 2**26
+"""Bytes that any .gz file may hold: small tar files are mostly zeros."""
+_MOST_EXPANSION = 100
+"""Largest size of the content of a .gz file in units of its own; gzip allows about 1,000."""
 
 
 def cache_key(kind: str, settings: str, parts: Sequence[Samples]) -> str:
@@ -40,6 +46,7 @@ def read_cache(path: Path) -> dict[str, NDArray[Any]] | None:
 def write_cache(path: Path, **arrays: NDArray[Any]) -> None:
     """Keep arrays in a file. A failure is only a warning: the next start does the work again."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
@@ -55,15 +62,23 @@ def uncompressed(source: Path, stamp: str, folder: Path) -> Path:
         folder: folder of the copy.
 
     Raises:
-        InputError: the file is damaged, or the copy cannot be written.
+        InputError: the file is damaged, its content is far larger than the file, or the copy cannot be written.
     """
     key = hashlib.sha256(os.fsencode(f"{source.resolve()}:{stamp}")).hexdigest()[:32]
     copy = (folder / f"{key}.tar").absolute()
     if copy.is_file():
         return copy
+    most = max(_SMALL, _MOST_EXPANSION * source.stat().st_size)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with gzip.open(source) as compressed, atomic_write(copy) as file:
-            shutil.copyfileobj(compressed, file)
+            while block := compressed.read(_BLOCK):
+                if file.tell() + len(block) > most:
+                    raise InputError(
+                        f"{source} holds more than {most:,} bytes, over {_MOST_EXPANSION} times its own size, as no "
+                        "images do; uncompress it yourself if you trust it."
+                    )
+                file.write(block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{source} is cut short or damaged ({error}); copy it again.") from error
     except OSError as error:

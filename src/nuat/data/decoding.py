@@ -5,7 +5,7 @@ import functools
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -58,6 +58,8 @@ class Conversion:
     """Largest value of a file of 16 bits per pixel, in 0..65535; -1: the file has another depth."""
     transparent: bool = False
     """Whether any pixel is transparent, and therefore shown on white."""
+    several: bool = False
+    """Whether the file holds several frames or pages, of which the first is taken."""
 
 
 def decode(content: bytes, name: str, size: int | None, resize: int | None = None) -> NDArray[np.uint8]:
@@ -88,7 +90,7 @@ def decode_and_tell(
 ) -> tuple[NDArray[np.uint8], Conversion]:
     """Decode an image as ``decode`` does, and return how it was converted."""
     with opened(content, name) as file:
-        image, conversion = _converted(file)
+        image, conversion = _described(file)
     if size is not None and resize is not None:
         image = _centre(image, size, resize)
     elif size is not None:
@@ -107,7 +109,7 @@ def check(content: bytes, name: str) -> tuple[bool, Conversion]:
     """
     with opened(content, name) as file:
         shrink(file, 8)  # every bit of the file is still read
-        image, conversion = _converted(file)
+        image, conversion = _described(file)
         return image.mode == "L", conversion
 
 
@@ -204,6 +206,17 @@ def _converted(file: Image.Image) -> tuple[Image.Image, Conversion]:
             return Image.composite(opaque, white, alpha), Conversion(transparent=True)
         return opaque, Conversion()
     return image.convert("L" if image.mode in _GREY else "RGB"), Conversion()
+
+
+def _described(file: Image.Image) -> tuple[Image.Image, Conversion]:
+    """Decode an opened image as ``_converted`` does, and look for further frames."""
+    image, conversion = _converted(file)
+    try:
+        # an MPO is a JPEG of a camera or phone with a preview or a depth map
+        several = file.format != "MPO" and bool(getattr(file, "is_animated", False))
+    except _UNREADABLE:  # a GIF is read on, to a second frame that is damaged
+        several = True
+    return image, replace(conversion, several=several)
 
 
 def _from_16_bits(image: Image.Image, tags: Mapping[int, Any]) -> tuple[Image.Image, Conversion]:

@@ -231,6 +231,23 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / torch.full((), 255.0, dtype=torch.float32, device=images.device)
 
 
+def check_scale(largest: int, what: str) -> None:
+    """Refuse images that were in [0, 1] and lost all greys but 0 and 1 when they were converted to uint8.
+
+    Args:
+        largest: largest pixel of all of them.
+        what: their name, for the message.
+
+    Raises:
+        InputError: the largest is 1.
+    """
+    if largest == 1:
+        raise InputError(
+            f"{what}: the values are 0 and 1 only, two nearly black greys of 0..255. Scale pixels in [0, 1] before "
+            "they are converted to uint8: (255 * x).round()."
+        )
+
+
 def batches(images: ImageSet, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``(x, y)`` in order, for evaluation: x float32 [B, C, H, W] in [0, 1], y int64 [B].
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nuat.data.cache import cache_key, read_cache, write_cache
 from nuat.data.decoding import Conversion, decode, decode_and_tell
-from nuat.data.images import ImageSet, UnsplitData
+from nuat.data.images import ImageSet, UnsplitData, check_scale
 from nuat.data.samples import Parts, Samples
 from nuat.data.verification import (
     KEPT_NAMES,
@@ -37,6 +37,8 @@ class _Decoded:
     """[N], see ``Verified``."""
     transparent: NDArray[np.bool_]
     """[N], see ``Verified``."""
+    several: NDArray[np.bool_]
+    """[N], see ``Verified``."""
     bad: tuple[Bad, ...]
 
 
@@ -57,10 +59,12 @@ def read(
         on_bad: see ``DataConfig``.
 
     Raises:
-        InputError: files are damaged and ``on_bad`` refuses them, or sizes differ and no image_size is given.
+        InputError: files are damaged and ``on_bad`` refuses them, sizes differ and no image_size is given, or no pixel
+            is above 1.
     """
     decoded = _decoded(parts, image_size, eval_resize, cache, on_bad)
-    notes = conversion_notes(parts, decoded.largest, decoded.transparent)
+    notes = conversion_notes(parts, decoded.largest, decoded.transparent, decoded.several)
+    check_scale(int(decoded.images.max(initial=0)), parts.description)
     good = np.ones(sum(map(len, parts.all)), dtype=np.bool_)
     good[[one.position for one in decoded.bad]] = False
     check_classes(parts, good[: len(parts.train)])
@@ -139,6 +143,7 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
         "images": decoded.images,
         "largest": decoded.largest,
         "transparent": decoded.transparent,
+        "several": decoded.several,
     }
     if decoded.bad:
         arrays["undecodable"] = np.array([one.position for one in decoded.bad])
@@ -150,19 +155,18 @@ def _decoded(parts: Parts, image_size: int | None, eval_resize: int | None, cach
 def _known(path: Path, n: int) -> _Decoded | None:
     """Return what the cache holds, or None if it has no whole file for these ``n`` samples."""
     kept = read_cache(path)
-    if kept is None or not kept.keys() >= {"images", "largest", "transparent"}:
+    if kept is None or not kept.keys() >= {"images", "largest", "transparent", "several"}:
         return None
     images: NDArray[np.uint8] = kept["images"]
     bad = kept["undecodable"].tolist() if "undecodable" in kept else []
     reasons = kept["reasons"].tolist() if "reasons" in kept else []
-    largest, transparent = kept["largest"], kept["transparent"]
+    largest, transparent, several = kept["largest"], kept["transparent"], kept["several"]
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) + len(bad) != n or len(bad) != len(reasons):
         return None
-    if not len(largest) == len(transparent) == n:
+    if not len(largest) == len(transparent) == len(several) == n:
         return None
-    return _Decoded(
-        images, largest, transparent, tuple(Bad(at, why, unread=False) for at, why in zip(bad, reasons, strict=True))
-    )
+    reasons_of = zip(bad, reasons, strict=True)
+    return _Decoded(images, largest, transparent, several, tuple(Bad(at, why, unread=False) for at, why in reasons_of))
 
 
 def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -> _Decoded:
@@ -174,6 +178,7 @@ def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -
     images: NDArray[np.uint8] = np.empty((0, 3, 0, 0), dtype=np.uint8)
     good, first = np.ones(n, dtype=np.bool_), -1
     largest, transparent = np.full(n, -1, dtype=np.int32), np.zeros(n, dtype=np.bool_)
+    several = np.zeros(n, dtype=np.bool_)
     bad: list[Bad] = []
     greyscale = True
     for i, found in enumerate(each(parts.all, view, "Decoding images")):
@@ -182,7 +187,7 @@ def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -
             bad.append(Bad.of(i, found))
             continue
         pixels, conversion = found
-        largest[i], transparent[i] = conversion.largest, conversion.transparent
+        largest[i], transparent[i], several[i] = conversion.largest, conversion.transparent, conversion.several
         if first < 0:
             first, images = i, np.empty((n, 3, *pixels.shape[1:]), dtype=np.uint8)
         if pixels.shape[1:] != images.shape[2:]:
@@ -194,4 +199,4 @@ def _decode_all(parts: Parts, image_size: int | None, eval_resize: int | None) -
         images[i] = pixels  # a single channel is repeated
         greyscale = greyscale and len(pixels) == 1
     kept = images[good[: len(images)]] if bad else images
-    return _Decoded(np.ascontiguousarray(kept[:, :1]) if greyscale else kept, largest, transparent, tuple(bad))
+    return _Decoded(np.ascontiguousarray(kept[:, :1]) if greyscale else kept, largest, transparent, several, tuple(bad))

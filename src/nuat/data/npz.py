@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nuat.data.images import ImageSet, UnsplitData
+from nuat.data.images import ImageSet, UnsplitData, check_scale
 from nuat.errors import InputError, printable
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -121,11 +121,8 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> Tensor:
         x = np.concatenate([_from_float(path, name, x, i) for i in range(0, len(x), _CHUNK)])
     elif x.dtype != np.uint8:
         raise InputError(f"{path}: {name} is {x.dtype}; expected uint8 in 0..255. {remedy(x)}")
-    elif int(x.max()) == 1:
-        raise InputError(
-            f"{path}: {name} is uint8, but its values are 0 and 1 only, which are two nearly black greys of 0..255. "
-            "Pixels in [0, 1] must be scaled before they are converted: (255 * x).round().astype('uint8')."
-        )
+    else:
+        check_scale(int(x.max()), f"{path}: {name}")
     return torch.from_numpy(np.ascontiguousarray(x))
 
 

@@ -2,17 +2,18 @@
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from nuat.config import DataConfig
 from nuat.data import folders, memory, npz, shards, streaming
-from nuat.data.images import Dataset, Images, UnsplitData
+from nuat.data.images import Dataset, Images, ImageSet, UnsplitData
 from nuat.data.samples import reading
 from nuat.data.sets import SETS, check_name
 from nuat.data.splits import class_balanced, split
-from nuat.errors import InputError
+from nuat.errors import InputError, TransientError
 
 
 def cache_folder(config: DataConfig) -> Path:
@@ -39,7 +40,7 @@ def load(config: DataConfig, *, needs_train: bool = True) -> Dataset:
     Args:
         config: settings of the images.
         needs_train: whether a training part must be there. If false and there is none, the training and validation sets
-            are empty.
+            are empty; if ``validation`` or ``train_limit`` ask for more images than there are, they have no effect.
 
     Raises:
         InputError: the images are missing, unreadable or of another form; a download fails; a setting asks for more
@@ -61,27 +62,17 @@ def load(config: DataConfig, *, needs_train: bool = True) -> Dataset:
     if not needs_train and len(labels) == 0:
         train_indices = validation_indices = torch.empty(0, dtype=torch.int64)
         validation = source.train.select(validation_indices)
-    elif source.validation is None:
-        if config.validation >= len(labels):
-            raise InputError(
-                f"data.validation={config.validation}: {source.description} has only {len(labels)} training images; "
-                f"hold out fewer, such as --data.validation {len(labels) // 10}."
-            )
-        train_indices, validation_indices = split(labels, config.validation, config.split_seed)
-        validation = (source.held_out or source.train.select)(validation_indices)
     else:
-        train_indices = torch.arange(len(labels))
-        validation_indices = _from_validation_part(source.validation, config)
-        validation = source.validation.select(validation_indices)
-    _check_classes(source, train_indices, f"data.validation={config.validation}", "hold out fewer images")
-    if config.train_limit is not None and len(labels) > 0:
-        if config.train_limit > len(train_indices):
-            raise InputError(
-                f"data.train_limit={config.train_limit}: there are only {len(train_indices)} training images after "
-                "the split; lower it or leave it out."
-            )
-        train_indices = train_indices[class_balanced(labels[train_indices], config.train_limit, config.split_seed)]
-        _check_classes(source, train_indices, f"data.train_limit={config.train_limit}", "raise the limit")
+        try:
+            train_indices, validation_indices, validation = _split(source, config)
+        except TransientError:
+            raise
+        except InputError:
+            if needs_train:
+                raise
+            # settings of a training on other images: an evaluation needs no split, so all training images stay
+            whole = replace(config, validation=0, train_limit=None)
+            train_indices, validation_indices, validation = _split(source, whole)
     return Dataset(
         train=source.train.subset(train_indices),
         validation=validation,
@@ -147,6 +138,37 @@ def _read_folder(path: Path, config: DataConfig, needs_train: bool) -> UnsplitDa
             on_bad=config.on_bad,
         )
     return memory.read(parts, config.image_size, cache, eval_resize=config.eval_resize, on_bad=config.on_bad)
+
+
+def _split(source: UnsplitData, config: DataConfig) -> tuple[torch.Tensor, torch.Tensor, ImageSet]:
+    """Return the positions of the training and the validation images, both int64 [n], and the validation images.
+
+    Raises:
+        InputError: a setting asks for more images than there are, or leaves a class without a training image.
+    """
+    labels = source.train.labels
+    if source.validation is None:
+        if config.validation >= len(labels):
+            raise InputError(
+                f"data.validation={config.validation}: {source.description} has only {len(labels)} training images; "
+                f"hold out fewer, such as --data.validation {len(labels) // 10}."
+            )
+        train_indices, validation_indices = split(labels, config.validation, config.split_seed)
+    else:
+        train_indices = torch.arange(len(labels))
+        validation_indices = _from_validation_part(source.validation, config)
+    _check_classes(source, train_indices, f"data.validation={config.validation}", "hold out fewer images")
+    if config.train_limit is not None:
+        if config.train_limit > len(train_indices):
+            raise InputError(
+                f"data.train_limit={config.train_limit}: there are only {len(train_indices)} training images after "
+                "the split; lower it or leave it out."
+            )
+        train_indices = train_indices[class_balanced(labels[train_indices], config.train_limit, config.split_seed)]
+        _check_classes(source, train_indices, f"data.train_limit={config.train_limit}", "raise the limit")
+    if source.validation is not None:
+        return train_indices, validation_indices, source.validation.select(validation_indices)
+    return train_indices, validation_indices, (source.held_out or source.train.select)(validation_indices)
 
 
 def _from_validation_part(part: Images, config: DataConfig) -> torch.Tensor:

@@ -282,9 +282,10 @@ def read(
     names = parts.names(one.position for one in bad)
     settle(bad, names, start, on_bad)
     check_classes(parts, found[0].good)
-    notes = conversion_notes(
-        parts, np.concatenate([v.largest for v in found]), np.concatenate([v.transparent for v in found])
+    largest, transparent, several = (
+        np.concatenate([getattr(v, name) for v in found]) for name in ("largest", "transparent", "several")
     )
+    notes = conversion_notes(parts, largest, transparent, several)
     channels = 1 if all(bool(v.grey[v.good].all()) for v in found) else 3
 
     def streamed(samples: Samples, verified: Verified) -> StreamedSet:

@@ -62,6 +62,8 @@ class Verified:
     """[N], largest value of a sample of 16 bits per pixel; -1 for others."""
     transparent: NDArray[np.bool_]
     """[N], whether a sample has transparent pixels."""
+    several: NDArray[np.bool_]
+    """[N], whether a sample holds several frames or pages."""
     bad: tuple[Bad, ...]
     """Samples that cannot be decoded, in order."""
 
@@ -74,6 +76,7 @@ class Verified:
             sums=self.sums[start:stop],
             largest=self.largest[start:stop],
             transparent=self.transparent[start:stop],
+            several=self.several[start:stop],
             bad=bad,
         )
 
@@ -97,6 +100,7 @@ def verify(parts: Parts, cache: Path) -> list[Verified]:
             sums=found.sums,
             largest=found.largest,
             transparent=found.transparent,
+            several=found.several,
             reasons=np.array([one.reason for one in found.bad], dtype=np.str_),
             unread=np.array([one.unread for one in found.bad], dtype=np.bool_),
         )
@@ -146,13 +150,16 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
     warnings.warn(f"{len(bad)} of {n} images cannot be decoded and are left out: {told}", RuntimeWarning, stacklevel=2)
 
 
-def conversion_notes(parts: Parts, largest: NDArray[np.int32], transparent: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Return a line on each conversion of images to 8 bits without transparency.
+def conversion_notes(
+    parts: Parts, largest: NDArray[np.int32], transparent: NDArray[np.bool_], several: NDArray[np.bool_]
+) -> tuple[str, ...]:
+    """Return a line on each conversion of images to one frame of 8 bits without transparency.
 
     Args:
         parts: the data set.
         largest: [N] of all parts together, see ``Verified``.
         transparent: [N] likewise.
+        several: [N] likewise.
 
     Raises:
         InputError: images of 16 bits per pixel use so little of that range that they would be nearly black.
@@ -172,6 +179,10 @@ def conversion_notes(parts: Parts, largest: NDArray[np.int32], transparent: NDAr
     if len(through):
         names = first_names(parts.names(through[:_NAMED].tolist()), len(through))
         notes.append(f"{len(through)} images have transparent pixels, which are shown on white: {names}")
+    more = np.flatnonzero(several)
+    if len(more):
+        names = first_names(parts.names(more[:_NAMED].tolist()), len(more))
+        notes.append(f"{len(more)} images have several frames or pages, of which the first is taken: {names}")
     return tuple(notes)
 
 
@@ -237,10 +248,11 @@ def _look(samples: list[Samples], n: int, known: Verified | None) -> Verified:
     if known is None:
         good, grey, sums = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.uint32)
         largest, transparent = np.full(n, -1, dtype=np.int32), np.zeros(n, dtype=np.bool_)
+        several = np.zeros(n, dtype=np.bool_)
         left, bad = np.arange(n), []
     else:
         good, grey, sums = known.good.copy(), known.grey.copy(), known.sums.copy()
-        largest, transparent = known.largest.copy(), known.transparent.copy()
+        largest, transparent, several = known.largest.copy(), known.transparent.copy(), known.several.copy()
         left = np.array([one.position for one in known.bad if one.unread], dtype=np.int64)
         bad = [one for one in known.bad if not one.unread]
     parts, start = [], 0
@@ -254,7 +266,8 @@ def _look(samples: list[Samples], n: int, known: Verified | None) -> Verified:
         else:
             sums[position], grey[position], conversion = found
             largest[position], transparent[position] = conversion.largest, conversion.transparent
-    return Verified(good, grey, sums, largest, transparent, tuple(sorted(bad, key=lambda one: one.position)))
+            several[position] = conversion.several
+    return Verified(good, grey, sums, largest, transparent, several, tuple(sorted(bad, key=lambda one: one.position)))
 
 
 def _checked(samples: Samples, i: int) -> tuple[int, bool, decoding.Conversion]:
@@ -267,7 +280,7 @@ def _checked(samples: Samples, i: int) -> tuple[int, bool, decoding.Conversion]:
 def _known(path: Path, n: int) -> Verified | None:
     """Return what the cache holds, or None if it has no whole file for these ``n`` samples."""
     kept = read_cache(path)
-    names = ("good", "grey", "sums", "largest", "transparent")
+    names = ("good", "grey", "sums", "largest", "transparent", "several")
     if kept is None or not kept.keys() >= {*names, "reasons", "unread"}:
         return None
     places, reasons, unread = np.flatnonzero(~kept["good"]), kept["reasons"], kept["unread"]

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nuat.attacks import eval_mode
-from nuat.data.decoding import TOO_DARK, decode, decode_and_tell
+from nuat.data.decoding import TOO_DARK, decode_and_tell
 from nuat.errors import InputError, printable
 from nuat.models import Classifier
 
@@ -85,19 +85,21 @@ class TrainedClassifier(Classifier):
             InputError: it is not an image, is damaged, or has another size than a model for oblong images takes.
         """
         content, name = _encoded(image)
+        several = False
         if self.info.channels == 1:
-            content = _grey(content, name)
+            content, several = _grey(content, name)
         height, width = self.info.image_size
         pixels, conversion = decode_and_tell(content, name, height if height == width else None, self.info.resize)
+        said = []
         if 0 < conversion.largest <= TOO_DARK:
-            warnings.warn(
-                printable(
-                    f"{name} has 16 bits per pixel, but no value above {conversion.largest}: if it holds "
-                    f"{conversion.largest.bit_length()} bits, scale its values to 0..65535"
-                ),
-                RuntimeWarning,
-                stacklevel=2,
+            said.append(
+                f"{name} has 16 bits per pixel, but no value above {conversion.largest}: if it holds "
+                f"{conversion.largest.bit_length()} bits, scale its values to 0..65535"
             )
+        if several or conversion.several:
+            said.append(f"{name} has several frames or pages, of which the first is taken")
+        for text in said:
+            warnings.warn(printable(text), RuntimeWarning, stacklevel=2)
         if pixels.shape[1:] != (height, width):
             raise InputError(
                 f"{name} has {pixels.shape[1]} x {pixels.shape[2]} pixels (height, width); the model takes {height} x "
@@ -191,7 +193,9 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _grey(content: bytes, name: str) -> bytes:
-    """Return a colour image as a greyscale one, which a model of one channel takes."""
-    pixels = decode(content, name, None)
-    return content if len(pixels) == 1 else _png(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))
+def _grey(content: bytes, name: str) -> tuple[bytes, bool]:
+    """Return a colour image as a greyscale one, which a model of one channel takes, and whether it has more frames."""
+    pixels, conversion = decode_and_tell(content, name, None)
+    if len(pixels) > 1:
+        content = _png(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))
+    return content, conversion.several
