@@ -14,13 +14,20 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_writes_bytes_and_makes_the_folder(tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "first" / "weights.bin"
+def test_a_file_is_there_once_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
     with atomic_write(path) as file:
         file.write(b"new")
-        assert not path.exists()  # until the block ends
+        assert not path.exists()
     assert path.read_bytes() == b"new"
-    assert names(path.parent) == ["weights.bin"]
+    assert names(tmp_path) == ["weights.bin"]
+
+
+def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "run" / "weights.bin"):
+        pass
+    assert caught.value.filename == str(tmp_path / "run" / "weights.bin")
+    assert names(tmp_path) == []
 
 
 def test_readers_see_the_old_file_until_the_end(tmp_path: Path) -> None:

@@ -16,10 +16,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces ``path`` when the block ends without an error.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is renamed. On any
-    error (no space left, Ctrl-C) the temporary file is removed and ``path`` stays.
+    error (no space left, Ctrl-C) the temporary file is removed and ``path`` stays. The folder must exist: one that was
+    removed meanwhile is not made anew.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # the name that people know
+        raise
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -32,6 +36,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def writable(folder: Path) -> bool:
+    """Return whether there is a folder and files can be written in it."""
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def check_writable(folder: Path, option: str) -> None:
@@ -48,7 +57,7 @@ def check_writable(folder: Path, option: str) -> None:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         if not there.is_dir():
             raise InputError(f"{option} {folder}: {there.name} is a file, not a folder; choose another {option}.")
-        if not os.access(there, os.W_OK | os.X_OK):
+        if not writable(there):
             raise InputError(f"{option} {folder}: nothing can be written in {there}; choose another {option}.")
     except OSError as error:  # a name too long, a folder that may not be looked into
         raise InputError(f"{option} {folder}: cannot be written ({error.strerror}); choose another {option}.") from None

@@ -21,6 +21,7 @@ from PIL import Image
 
 import nuat as package
 from nuat.cli import main
+from nuat.commands.evaluate import attack_weights
 from nuat.config import DataConfig
 from nuat.data import ImageSet, to_float
 from nuat.evaluation.results import Evaluation
@@ -419,3 +420,21 @@ def test_images_whose_bytes_are_floats_give_the_same_run(nuat: CommandLine, imag
         nuat.done("train", *FAST, "--epochs", 1, "--data.path", path, "--out", name)
     tensors = [load(name).state_dict() for name in ("a", "b")]
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+def test_a_run_that_is_removed_while_it_is_evaluated_is_not_made_anew(
+    nuat: CommandLine, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = attack_weights
+
+    def removing(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        shutil.rmtree("run")
+        return found
+
+    monkeypatch.setattr("nuat.commands.train.attack_weights", removing)
+    ended = nuat("train", *FAST, "--epochs", 1, "--data.path", images, "--out", "run")
+    assert ended.code == 2
+    assert ended.err.startswith("nuat: error: run: was removed or moved while a run was writing to it")
+    assert "worst case" in ended.out  # the results are printed all the same
+    assert not Path("run").exists()

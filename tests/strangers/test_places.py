@@ -2,16 +2,22 @@
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from evaluation_models import THREAT, tiny_case
 from strangers.three_ways import Outcome, Theirs, ThreeWays, case
+from torch import Tensor, nn
 
 import nuat
 from nuat.commands.subject import settle_threat
 from nuat.config import ThreatConfig
+from nuat.data import ImageSet
+from nuat.diagnostics import examine
 from nuat.errors import InputError
 
 
@@ -34,7 +40,7 @@ def refused(three_ways: ThreeWays, name: str, model: Theirs, *options: str, out:
 )
 def test_json_replaces_results_alone(name: str, content: bytes, plain: Theirs, three_ways: ThreeWays) -> None:
     Path("best.safetensors").write_bytes(content)
-    assert "exists and holds no such results of nuat" in refused(three_ways, name, plain, out="best.safetensors")
+    assert "exists and was not written by this command" in refused(three_ways, name, plain, out="best.safetensors")
     assert Path("best.safetensors").read_bytes() == content
 
 
@@ -53,7 +59,7 @@ def test_json_replaces_results_of_its_own_kind(name: str, plain: Theirs, three_w
     first = json.loads(Path("again.json").read_text())
     assert refused(three_ways, name, plain, out="again.json") == ""
     assert json.loads(Path("again.json").read_text()).keys() == first.keys()
-    assert "holds no such results" in refused(three_ways, other, plain, out="again.json")
+    assert "was not written by this command" in refused(three_ways, other, plain, out="again.json")
 
 
 @pytest.mark.parametrize("name", ["evaluate", "diagnose"])
@@ -101,3 +107,36 @@ def test_arguments_that_are_no_images_or_no_model_say_what_is_expected() -> None
             nuat.evaluate(model, pair, threat=THREAT)
     with pytest.raises(InputError, match=r"model: expected a torch\.nn\.Module; got a function"):
         nuat.evaluate(lambda x: torch.zeros(len(x), 4), images, threat=THREAT)
+
+
+@pytest.mark.parametrize("way", [nuat.evaluate, examine])
+def test_images_that_lost_their_greys_are_refused(way: Callable[..., Any]) -> None:
+    """Pixels in [0, 1] that were converted to uint8 without scaling."""
+    model, images = tiny_case(12)
+    lost = ImageSet((images.images > 128).to(torch.uint8), images.labels)
+    with pytest.raises(InputError, match=r"^images: the values are 0 and 1 only, .* \(255 \* x\)\.round\(\)\.$"):
+        way(model, lost, threat=THREAT)
+
+
+def test_a_folder_that_is_removed_during_an_evaluation_is_not_made_anew(three_ways: ThreeWays, tmp_path: Path) -> None:
+    """The results go to a temporary folder."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+
+    def removes(model: nn.Module, x: Tensor) -> Tensor:
+        shutil.rmtree(folder, ignore_errors=True)
+        return model(x)
+
+    error = refused(three_ways, "evaluate", Theirs(removes), out="results/out.json")
+    assert "--json results/out.json: could not be written" in error
+    assert not folder.exists()
+    assert json.loads(Path(error.rpartition("are in ")[2].rstrip(".")).read_text())["n"] == 60
+    assert "out.json: could not be written (No such file or directory); see the verdicts above" in refused(
+        three_ways, "diagnose", Theirs(removes), out="results/out.json"
+    )
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "diagnose"])
+def test_a_folder_of_results_is_made(name: str, plain: Theirs, three_ways: ThreeWays) -> None:
+    assert refused(three_ways, name, plain, out="new/folder/out.json") == ""

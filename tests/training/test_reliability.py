@@ -156,6 +156,26 @@ def test_a_folder_that_is_removed_ends_the_run_in_one_line(
     assert not out.exists()  # it is not made anew without its settings
 
 
+def test_a_removed_folder_is_not_locked(tmp_path: Path) -> None:
+    """The lock would make it anew."""
+    with pytest.raises(InputError, match="run: was removed or moved"), RunFolder(tmp_path / "run").locked():
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_half_line_of_metrics_is_left_out_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_metrics() == []
+    folder.append({"kind": "start", "recipe": "a"})
+    with folder.metrics.open("a") as file:
+        file.write('{"kind": "ep')
+    assert [line["kind"] for line in folder.read_metrics()] == ["start"]
+    with folder.metrics.open("a") as file:
+        file.write("\n")
+    with pytest.raises(InputError, match=r"metrics.jsonl: line 2: not JSON, or cut off"):
+        folder.read_metrics()
+
+
 # what is said
 
 
@@ -170,11 +190,10 @@ def test_other_threads_than_at_the_start_are_said(
     same, other = Watcher(), Watcher()
     shutil.copytree(out, tmp_path / "twin")
     nuat.run(config, out=out, resume=True, reporter=same)
-    assert not [text for text in same.messages if "threads" in text]
+    assert not [text for text in same.messages if "goes on on" in text]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     nuat.run(config, out=tmp_path / "twin", resume=True, reporter=other)
-    (said,) = [text for text in other.messages if "threads" in text]
-    assert "goes on on" in said
+    (said,) = [text for text in other.messages if "goes on on" in text]
     assert "7 threads" in said
     assert "to the last bit" in said
 

@@ -26,7 +26,7 @@ from nuat.evaluation.results import Evaluation
 from nuat.files import check_writable, write_text
 from nuat.records.evaluations import read_evaluation
 from nuat.records.folder import RunFolder
-from nuat.records.runs import ROW, read_metrics, read_row
+from nuat.records.runs import ROW, read_row
 from nuat.records.settings import check_same_config, to_json
 
 Counts = Mapping[DataConfig, Mapping[str, int]]
@@ -149,6 +149,7 @@ class Ledger:
 
     def write(self, row: CampaignRow, values: dict[str, Any]) -> None:
         """Write the row's record, whole."""
+        self.folder(row).path.mkdir(parents=True, exist_ok=True)
         write_text(self._record_file(row), json.dumps(values, indent=1) + "\n")
 
     def trained(self, row: CampaignRow) -> bool:
@@ -208,7 +209,7 @@ class Ledger:
     def metrics(self, row: CampaignRow) -> list[dict[str, Any]]:
         """Return the lines of the row's metrics; empty if they cannot be read."""
         try:
-            return read_metrics(self.folder(row).metrics)
+            return self.folder(row).read_metrics()
         except InputError:
             return []
 

@@ -59,6 +59,7 @@ class Forecaster:
         if not self.knows(row):
             self._rates = {**self._read(), **self._rates, _key(row): measure(row)}
             ours = {self._hardware: {name: asdict(rates) for name, rates in self._rates.items()}}
+            self._ledger.path.mkdir(parents=True, exist_ok=True)
             write_text(self._ledger.rates, json.dumps({**self._everything(), **ours}, indent=1) + "\n")
 
     def needed(self, row: CampaignRow) -> float | None:

@@ -1,6 +1,6 @@
 """``nuat analyse FIGURE ...``: measure, write the record, draw the figure, print the table."""
 
-import json
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from nuat.files import check_writable
 from nuat.progress import TerminalReporter, terminal
 from nuat.records import checkpoints
 from nuat.records.finished_runs import finished_runs
+from nuat.records.runs import ROW, read_row
 
 _HELP = """\
 usage: nuat analyse FIGURE ... [--out FOLDER] [--format svg|png|pdf]
@@ -113,6 +114,8 @@ def _redraw(arguments: list[str]) -> int:
             ((asked.out or path.parent) / f"{path.stem}.{asked.format}", [record])
             for path, record in zip(asked.records, records, strict=True)
         ]
+    if asked.out is not None:
+        asked.out.mkdir(parents=True, exist_ok=True)
     for file, of_figure in drawn:
         style.save(draw(of_figure), file)
         _say_written(terminal(), file)
@@ -217,14 +220,9 @@ def _model_name(weights: Path | None, word: Path) -> str:
     """Return the label of the method in its campaign, else the recipe in the weights, else the name that was given."""
     if weights is None:
         return word.name
-    row = weights.parent / "row.json"
-    if row.is_file():
-        try:
-            label = json.loads(row.read_text(encoding="utf-8")).get("label")
-        except (ValueError, AttributeError):
-            label = None
-        if isinstance(label, str) and label:
-            return label
+    with contextlib.suppress(InputError):  # no row of a campaign, or a damaged one
+        if label := read_row(weights.parent / ROW).get("label"):
+            return str(label)
     return checkpoints.read_info(weights).recipe[:_LONGEST_RECIPE] or word.name
 
 
@@ -257,6 +255,8 @@ def _finish(figure: FigureKind, record: FigureRecord, asked: OutputOptions, fold
     """Write a record and its figure, print its table, and say where the files are."""
     stem = _stem(record, asked)
     file, picture = folder / f"{stem}.json", folder / f"{stem}.{asked.format}"
+    if asked.out is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     # the record first: it may have taken hours, and no fault in drawing or printing may lose it
     record.save(file)
     style.save(draw([record]), picture)

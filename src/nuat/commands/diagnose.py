@@ -1,7 +1,6 @@
 """``nuat diagnose``."""
 
 import json as jsonlib
-import os
 import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from nuat.diagnostics.examination import finished_parts, seconds_needed
 from nuat.errors import InputError
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import inspect
-from nuat.files import write_text
+from nuat.files import writable, write_text
 from nuat.progress import TerminalReporter, duration, progress_bars, terminal
 from nuat.report.diagnosis import headline, verdict_lines, verdict_prose
 from nuat.training.signals import Interrupted
@@ -106,7 +105,7 @@ def diagnose(arguments: list[str]) -> int:
         reporter.message(note)
     for warning in inspect(loaded.model, dataset.test, order=loaded.order):
         reporter.message(f"warning: {warning}", style="bold yellow")
-    states = subject.folder if os.access(subject.folder, os.W_OK) else None
+    states = subject.folder if writable(subject.folder) else None
     if states is None:
         reporter.message(f"{subject.folder} cannot be written: an examination that is interrupted starts afresh")
     elif not asked.resume:
@@ -122,6 +121,8 @@ def diagnose(arguments: list[str]) -> int:
     seconds = seconds_needed(loaded.model, dataset.test, learns=learns, quick=asked.quick, **settings)
     hint = "" if asked.quick else "; --quick takes about a tenth"
     reporter.message(f"examining {n or len(dataset.test):,} images: about {duration(seconds)} at most{hint}")
+    if asked.json is not None:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)  # now: not if it is removed meanwhile
     try:
         with progress_bars(reporter) as progress:
             found = examine(
@@ -149,7 +150,10 @@ def diagnose(arguments: list[str]) -> int:
         reporter.message("not written, as neither folder can be; give --json FILE to keep the verdicts")
     else:
         check_target(target, _DIAGNOSIS_KEYS)  # it may have come into being since
-        write_text(target, jsonlib.dumps(found.to_json(), indent=1) + "\n")
+        try:
+            write_text(target, jsonlib.dumps(found.to_json(), indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"{target}: could not be written ({error.strerror}); see the verdicts above.") from None
         reporter.message(f"measurements and meanings: {target}")
     return 1 if found.failed else 0
 

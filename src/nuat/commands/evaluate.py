@@ -1,7 +1,6 @@
 """``nuat evaluate``: attack a run or anybody's model."""
 
 import hashlib
-import os
 import signal
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -40,6 +39,7 @@ from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import check_logits
 from nuat.evaluation.result_table import evaluation_table
 from nuat.evaluation.results import EVALUATION_KEYS, Evaluation
+from nuat.files import writable
 from nuat.progress import TerminalReporter, progress_bars, terminal
 from nuat.records import checkpoints
 from nuat.training.signals import Interrupted
@@ -181,6 +181,8 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
     surrogate = _surrogate(asked, loaded, dataset, device, reporter) if asked.transfers else None
     for note in loaded.notes:
         reporter.message(note)
+    if asked.json is not None and world.leads:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)  # now: not if it is removed meanwhile
     again = "the same command" if asked.resume else "the same command, but --resume true"
     found = attack_model(
         loaded.model,
@@ -205,7 +207,7 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
 
 def _state_file(asked: Evaluate, subject: Subject) -> Path | None:
     """Return the file of finished batches, one for each model and settings. None: its folder cannot be written."""
-    if not os.access(subject.folder, os.W_OK):
+    if not writable(subject.folder):
         return None
     settings = (asked.n, asked.seed, asked.batch_size, asked.threat, asked.data, subject.code)
     digits = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]

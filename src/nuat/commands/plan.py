@@ -126,6 +126,7 @@ def plan(arguments: list[str]) -> int:
                 for n, of_n in found.items()
             ],
         }
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(asked.json, jsonlib.dumps(values, indent=1) + "\n")
         reporter.message(f"written to {asked.json}")
     return 0

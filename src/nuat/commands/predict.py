@@ -28,10 +28,9 @@ from nuat.files import write_text
 from nuat.progress import TerminalReporter, terminal
 from nuat.records import checkpoints
 from nuat.records.trained_classifier import TrainedClassifier
+from nuat.report.escaping import csv_cell
 
 _STANDARD = Path("-")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of a cell that a spreadsheet takes for a formula."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +115,7 @@ def predict(arguments: list[str]) -> int:
         if target == _STANDARD:
             sys.stdout.write(text(answers))
         elif target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
             write_text(target, text(answers))
             reporter.message(f"written to {target}")
     return 1 if left_out else 0
@@ -241,5 +241,5 @@ def _csv(answers: Sequence[_Answer]) -> str:
         for label, probability in answer.top.items():
             cells += [label, f"{probability:.6g}"]
         cells += [answer.attacked] if answer.attacked is not None else []
-        writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+        writer.writerow(map(csv_cell, cells))
     return file.getvalue()

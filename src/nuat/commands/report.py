@@ -64,6 +64,7 @@ def report(arguments: list[str]) -> int:
         print(text, end="")
         return 0
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

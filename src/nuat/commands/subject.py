@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from nuat.config.arguments import HELP
 from nuat.core import digest
 from nuat.errors import InputError
 from nuat.evaluation.class_order import order_by_name
-from nuat.files import check_writable
+from nuat.files import check_writable, writable
 from nuat.models import Normalise
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
@@ -137,7 +136,7 @@ def result_file(asked: Path | None, folder: Path, name: str) -> Path | None:
     """
     if asked is not None:
         return asked
-    return next((place / name for place in (folder, Path()) if os.access(place, os.W_OK)), None)
+    return next((place / name for place in (folder, Path()) if writable(place)), None)
 
 
 def check_target(path: Path, keys: frozenset[str] | None = None) -> None:
@@ -155,7 +154,7 @@ def check_target(path: Path, keys: frozenset[str] | None = None) -> None:
     if path.exists() and not path.is_file():
         raise InputError(f"--json {path}: is no regular file; give the name of a file.")
     if keys is not None and path.is_file() and not _holds(path, keys):
-        raise InputError(f"--json {path}: exists and holds no such results of nuat; give another name.")
+        raise InputError(f"--json {path}: exists and was not written by this command; give another name.")
     check_writable(path.parent, "--json")
 
 

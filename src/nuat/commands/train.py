@@ -33,7 +33,6 @@ from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, RECIPES, find
 from nuat.records import checkpoints, environment
 from nuat.records.folder import RunFolder
-from nuat.records.runs import read_metrics
 from nuat.records.settings import flat_items, read_config
 from nuat.training.hosted_trackers import named_trackers
 from nuat.training.monitors import RunStopped
@@ -131,7 +130,7 @@ def train(arguments: list[str]) -> int:
         if device.type == "cpu":
             _choose_threads(environment.threads_of(folder.environment) if resume else None, reporter)
         on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
-        reporter.message(f"{recipe}: {config.epochs} epochs on {on}; writing to {folder.path}")
+        reporter.message(f"{recipe}: {config.epochs} epochs on {on}")
         with Tracking(trackers, reporter, world) as tracking:
             try:
                 finished = run(
@@ -290,9 +289,12 @@ def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: C
     )
     if not world.leads:
         return found
-    found.save(folder.evaluation)
-    console.print(evaluation_table(found))
-    training_curves.save(read_metrics(folder.metrics), folder.curves)
+    try:
+        folder.check_there()
+        found.save(folder.evaluation)
+    finally:
+        console.print(evaluation_table(found))
+    training_curves.save(folder.read_metrics(), folder.curves)
     model = checkpoints.load(folder.best, device=hardware.resolve(config.device, world.gpu))
     adversarial_examples.save(model, dataset.test, dataset.classes, config.threat, folder.examples)
     reporter.message(f"weights: {folder.best}")

@@ -11,7 +11,6 @@
 
 import hashlib
 import io
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from nuat.export.trained_model import TrainedModel, logits
 from nuat.files import atomic_write, write_text
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
-from nuat.records.settings import read_data_config
+from nuat.records.settings import read_data_config, read_settings
 
 _IMAGES = 16
 _OF_THE_PAPER = ("NuAT", "NuAT2", "NuATHybrid")
@@ -70,6 +69,8 @@ def to_robustbench(trained: TrainedModel, target: Path, submission: Submission) 
     key = submission.key or texts.make_key(info, paper)
     model = checkpoints.load(trained.weights)
     with staged(target) as folder:
+        claims = folder / "model_info" / claim.dataset / "Linf"
+        claims.mkdir(parents=True)
         checkpoint = folder / f"{key}.pt"
         memory = io.BytesIO()  # torch.save hides the error of a full disk
         torch.save(model.state_dict(), memory)
@@ -85,7 +86,7 @@ def to_robustbench(trained: TrainedModel, target: Path, submission: Submission) 
         sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         extra = submission.additional_data
         claimed = texts.model_info(info, paper, claim, additional_data=extra)
-        write_text(folder / "model_info" / claim.dataset / "Linf" / f"{key}.json", claimed)
+        write_text(claims / f"{key}.json", claimed)
         write_text(folder / f"{key}.py", definition(info, key))
         write_text(folder / "autoattack.txt", texts.log(claim, checkpoint.name, sha256))
         claim.evaluation.save(folder / "evaluation.json")
@@ -105,10 +106,8 @@ def _paper(trained: TrainedModel, submission: Submission) -> Paper:
 
 def _defense(config: Path) -> str:
     """Return the defense's class in a run's settings, or nothing if there are none."""
-    try:
-        return str(json.loads(config.read_text(encoding="utf-8"))["config"]["defense"]["class"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    defense = read_settings(config)[1].get("defense") if config.is_file() else None
+    return str(defense.get("class", "")) if isinstance(defense, dict) else ""
 
 
 def _dataset(trained: TrainedModel) -> str:

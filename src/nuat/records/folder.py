@@ -14,7 +14,9 @@ from filelock import FileLock, Timeout
 from nuat.config import TrainConfig
 from nuat.errors import InputError
 from nuat.records.environment import now
+from nuat.records.json_values import check, parse_object
 from nuat.records.settings import check_same_config
+from nuat.records.shapes import METRICS_LINES
 
 _LOCK_SECONDS = 1.0
 """Seconds to wait for the lock, in which a process that is being ended gives it up."""
@@ -40,7 +42,7 @@ class RunFolder:
         self.lock = path / ".lock"
 
     def check_new(self) -> None:
-        """Refuse a folder that exists and is not empty, or a file in its place.
+        """Refuse a file, and a folder that is not empty.
 
         Raises:
             InputError: it is not free for a new run.
@@ -61,6 +63,8 @@ class RunFolder:
         Raises:
             InputError: another process writes to it, it is gone, or this user may not write to it.
         """
+        if not self.path.is_dir():  # the lock would make it anew
+            raise self.gone()
         lock = FileLock(self.lock)
         try:
             lock.acquire(timeout=_LOCK_SECONDS, poll_interval=0.1)
@@ -82,7 +86,7 @@ class RunFolder:
             lock.release()
 
     def check_there(self) -> None:
-        """Refuse to write to a folder that was removed, which writing would make anew without its settings.
+        """Refuse to write to a folder that was removed, or that has lost its settings.
 
         Raises:
             InputError: it is gone.
@@ -128,12 +132,10 @@ class RunFolder:
         """Return whether a run came to its end here, or an alarm to its; what cannot be read is taken for one."""
         if self.evaluation.is_file():
             return True
-        if not self.metrics.is_file():
-            return False
         try:
             lines = self.read_metrics()
             return any(line.get("kind") == "end" or line.get("stop") is True for line in lines)
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+        except InputError:
             return True
 
     def create(self) -> None:
@@ -146,7 +148,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise InputError(f"{self.path}: a file is in its place; choose another --out.") from None
+            raise InputError(f"{self.path}: is a file or lies below one; choose another --out.") from None
         except PermissionError:
             raise InputError(f"{self.path}: no permission to write there; choose another --out.") from None
 
@@ -170,8 +172,24 @@ class RunFolder:
             os.truncate(self.metrics, size)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of the metrics."""
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        """Return the lines of the metrics, checked; a half line at the end, of a run that was cut off, is left out.
+
+        Raises:
+            InputError: the file is damaged, or may not be read.
+        """
+        if not self.metrics.is_file():
+            return []
+        try:
+            *texts, _ = self.metrics.read_text(encoding="utf-8").split("\n")  # after the last line end is half a line
+        except UnicodeDecodeError:
+            raise InputError(f"{self.metrics}: not UTF-8 text.") from None
+        except OSError as error:
+            raise InputError(f"{self.metrics}: cannot be read ({error.strerror}).") from None
+        lines = [parse_object(text, f"{self.metrics}: line {i}") for i, text in enumerate(texts, 1)]
+        for i, line in enumerate(lines, 1):
+            where = f"{self.metrics}: line {i}"
+            check(METRICS_LINES.get(check(str, line.get("kind"), f"{where}: kind"), dict), line, where)
+        return lines
 
 
 def _finite(value: Any) -> Any:

@@ -12,10 +12,9 @@ from nuat.recipes import RECIPES
 from nuat.records.checkpoints import WeightsInfo, read_info
 from nuat.records.evaluations import EvaluationFile, Measurement, read_evaluations, row_measurements
 from nuat.records.folder import RunFolder
-from nuat.records.json_values import check, parse_object, read_object
-from nuat.records.settings import to_json
+from nuat.records.json_values import check, read_object
+from nuat.records.settings import completed, to_json
 from nuat.records.shapes import (
-    METRICS_LINES,
     ConfigFileShape,
     DiagnosisShape,
     DoneRowShape,
@@ -180,7 +179,7 @@ def read_run(folder: Path) -> RunRecord:
         recipe, config = _settings(files.config, row)
         environment = _optional(files.environment, EnvironmentShape) or _row_environment(row)
         source = _optional(files.split, SplitShape)
-        lines = read_metrics(files.metrics)
+        lines = files.read_metrics()
     except InputError as error:
         told = str(error).removeprefix(f"{folder}/").rstrip(".")
         raise InputError(f"{folder}: {told}; {_REMEDY}.") from None
@@ -238,39 +237,15 @@ def read_row(path: Path) -> dict[str, Any]:
     return row
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics; a half line at the end, of a run that is under way or cut off, is left out.
-
-    Raises:
-        InputError: it is damaged, or may not be read.
-    """
-    if not path.is_file():
-        return []
-    try:
-        *texts, _ = path.read_text(encoding="utf-8").split("\n")  # what follows the last line end is half a line
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text.") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    lines = [parse_object(text, f"{path}: line {i}") for i, text in enumerate(texts, 1)]
-    for i, line in enumerate(lines, 1):
-        where = f"{path}: line {i}"
-        check(METRICS_LINES.get(check(str, line.get("kind"), f"{where}: kind"), dict), line, where)
-    return lines
-
-
 def _settings(path: Path, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the recipe and its settings; without a file, the settings of the row's recipe if nuat knows it."""
     if path.is_file():
         values = read_object(path)
         check(ConfigFileShape, values, str(path))
-        recipe, config = values["recipe"], values["config"]
+        recipe, config = values["recipe"], completed(values["config"])
     else:
         recipe = row["recipe"]
         config = to_json(RECIPES[recipe]()) if recipe in RECIPES else {}
-    if config:
-        # settings without a norm are of a version that had Linf alone
-        config["threat"].setdefault("norm", "Linf")
     return recipe, config
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from nuat import hardware
 from nuat.config import DataConfig, TrainConfig
-from nuat.core.schedules import Schedule
+from nuat.core.schedules import Constant, Cyclic, CyclicStep, MultiStep, OneCycle, Schedule
 from nuat.defenses import DEFENSES, Defense
 from nuat.errors import InputError
 from nuat.files import write_text
@@ -33,6 +33,13 @@ processes: the processes of one run, each on a machine of its own.
 method: runs of one method, whose seeds differ, too. Their images are compared by name.
 """
 
+_ADDED_GROUPS = ("distributed",)
+"""Groups of settings that the first versions did not have. Other groups that a file lacks are damage."""
+_CLASSES: dict[str, type] = {
+    kind.__name__: kind for kind in (*DEFENSES.values(), Constant, Cyclic, CyclicStep, MultiStep, OneCycle)
+}
+"""Defenses and learning-rate schedules by the name that settings give them."""
+
 
 def write_config(path: Path, config: TrainConfig, recipe: str) -> None:
     """Write a run's settings."""
@@ -48,7 +55,7 @@ def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], Tra
     Raises:
         InputError: no such file, damaged, of an unknown recipe, or with fields that this version does not have.
     """
-    recipe, fields = _read(path)
+    recipe, fields = read_settings(path)
     if recipe not in recipes:
         raise InputError(
             f"{path}: its recipe {recipe!r} is not one of ours; use nuat.run(config, out=..., resume=True)."
@@ -63,7 +70,7 @@ def read_data_config(path: Path) -> DataConfig:
     """
     known = {field.name for field in dataclasses.fields(DataConfig)}
     try:
-        values = {name: value for name, value in _read(path)[1]["data"].items() if name in known}
+        values = {name: value for name, value in read_settings(path)[1]["data"].items() if name in known}
         return from_json(DataConfig(), {**to_json(DataConfig()), **values}, str(path))
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: damaged; it does not hold the settings of a run.") from None
@@ -75,7 +82,7 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
     Raises:
         InputError: a setting differs; the first is named.
     """
-    theirs, ours = flat(_complete(config, _read(path)[1])), flat(to_json(config))
+    theirs, ours = flat(completed(read_settings(path)[1], config)), flat(to_json(config))
     for name in {**theirs, **ours}:
         if has_effect(name, "resume") and theirs.get(name) != ours.get(name):
             raise InputError(
@@ -103,8 +110,12 @@ def flat_items(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield prefix + name, value
 
 
-def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the recipe and the fields in a file of ``write_config``."""
+def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the recipe and the settings, as JSON values, in a file of ``write_config``.
+
+    Raises:
+        InputError: no such file, or it is damaged.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file, so {path.parent} is not the folder of a run.")
     try:
@@ -127,32 +138,39 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _complete(like: Any, values: Any) -> Any:
-    """Return ``values`` with the fields that a file of an older version lacks.
+def completed(values: Any, like: Any = TrainConfig) -> Any:
+    """Return settings, as JSON values, with those that a file of an older version lacks.
 
-    A field that is added later has the behaviour before it as its class's default, so that is what the file meant.
+    A setting that is added later has the behaviour before it as its class's default, so that is what the file meant.
+
+    Args:
+        values: settings.
+        like: an object of their class, or the class. A defense or schedule that ``values`` name goes before it; one
+            that neither names stays as it is.
     """
     if not isinstance(values, dict):
         return values
-    like, full = _of_class(like, values), dict(values)
-    for field in dataclasses.fields(like):
-        inner = getattr(like, field.name)
-        if field.name not in full and field.default is not dataclasses.MISSING:
+    kind = _CLASSES.get(str(values.get("class")), like if isinstance(like, type) else type(like))
+    if not dataclasses.is_dataclass(kind):
+        return values
+    hints, full = typing.get_type_hints(kind), dict(values)
+    for field in dataclasses.fields(kind):
+        if field.name in full:
+            inner = getattr(like, field.name) if isinstance(like, kind) else hints[field.name]
+            full[field.name] = completed(full[field.name], inner)
+        elif field.default is not dataclasses.MISSING:
             full[field.name] = to_json(field.default)
-        elif dataclasses.is_dataclass(inner) and field.name in full:
-            full[field.name] = _complete(inner, full[field.name])
+        elif field.name in _ADDED_GROUPS and field.default_factory is not dataclasses.MISSING:
+            full[field.name] = to_json(field.default_factory())
     return full
 
 
 def _of_class(default: T, values: Any) -> T:
     """Return ``default``, or a defense of the class that ``values`` name: a run may take another than its recipe's."""
-    kinds = {kind.__name__: kind for kind in DEFENSES.values()}
-    name = values.get("class") if isinstance(values, dict) else None
-    if not isinstance(default, Defense) or not isinstance(name, str) or name not in kinds:
+    kind = _CLASSES.get(str(values.get("class"))) if isinstance(values, dict) else None
+    if kind is None or not (isinstance(default, Defense) and issubclass(kind, Defense)) or kind is type(default):
         return default
-    if name == type(default).__name__:
-        return default
-    return typing.cast(T, kinds[name]())
+    return typing.cast(T, kind())
 
 
 def from_json(default: T, values: dict[str, Any], where: str) -> T:
@@ -161,7 +179,7 @@ def from_json(default: T, values: dict[str, Any], where: str) -> T:
     Fields that ``values`` lacks take their class's default: a file of an older version means just that.
     """
     default = _of_class(default, values)
-    values = _complete(default, values)
+    values = completed(values, default)
     names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
     if isinstance(values, dict) and "class" in values:
         if values["class"] != type(default).__name__:

@@ -24,6 +24,7 @@ from nuat.progress import Reporter
 from nuat.records.checkpoints import WeightsInfo, read_info, save_checkpoint, save_weights
 from nuat.records.environment import environment
 from nuat.records.folder import RunFolder
+from nuat.records.json_values import read_object
 from nuat.records.settings import flat, to_json, write_config
 from nuat.training import monitors
 from nuat.training.monitors import Alarm, RunStopped
@@ -84,6 +85,7 @@ class Bookkeeper:
         self.record({"kind": "start", "recipe": self._recipe, "seed": self._config.seed})
         if weights is not None:
             self.record(weights)
+        self._reporter.message(f"writing to {self._folder.path}")
 
     def resume(self) -> None:
         """Drop the lines of steps that are done again, and record where and on what the run goes on.
@@ -93,7 +95,7 @@ class Bookkeeper:
         """
         if not self._world.leads:  # the first process holds the same images, and its refusal ends the others
             return
-        began_with = json.loads(self._folder.split.read_text()) if self._folder.split.is_file() else {}
+        began_with = read_object(self._folder.split) if self._folder.split.is_file() else {}
         if began_with.get("train_sha256") != self._train_digest():
             raise InputError(
                 f"{self._folder.path}: was begun with other training images than {self._dataset.source} now holds."
@@ -104,6 +106,7 @@ class Bookkeeper:
         self._folder.truncate_metrics(self._state.metrics_bytes)
         where = {"epoch": self._state.epoch, "batch": self._state.batch}
         self.record({"kind": "resume", **where, "environment": self._environment(self._state.generator.device)})
+        self._reporter.message(f"writing to {self._folder.path}")
         self._tell_hardware()
 
     def _tell_hardware(self) -> None:

@@ -34,7 +34,7 @@ class TensorBoard:
         from torch.utils.tensorboard.summary import hparams
 
         folder = RunFolder(run.folder).tensorboard
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / name).open("ab")
         self._records, self._epoch = RecordWriter(self._file), run.epoch
