@@ -1,6 +1,7 @@
 """An evaluation that is cut off goes on to the same numbers, without doing finished batches again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,29 @@ def test_a_damaged_file_is_ignored(damage: str, state: Path) -> None:
     assert watched.calls == CALLS
     assert not state.exists()
     assert timeless(found) == timeless(run(watched, images))
+
+
+@pytest.mark.parametrize("change", [("1", "0"), ('"cost": [', '"cost": [1'), ('"pgd-5"', '"pgd-6"')])
+def test_a_file_that_was_changed_is_ignored(change: tuple[str, str], state: Path) -> None:
+    watched, images = cut_off(state)
+    before, jobs, after = state.read_text().partition('"jobs"')
+    changed = after.replace(*change, 1)
+    assert changed != after
+    state.write_text(before + jobs + changed)
+    assert timeless(run(watched, images, state)) == timeless(run(watched, images))
+    assert watched.calls == 2 * CALLS
+
+
+def test_a_folder_that_is_removed_is_no_reason_to_end_and_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial_results, "_SECONDS_BETWEEN_SAVES", -1.0)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    model, images = tiny_case(N)
+    with pytest.warns(UserWarning, match=r"could not be kept for a restart: .*partial.json: No such file"):
+        found = run(
+            Watched(model, at=lambda call: call == 9 and shutil.rmtree(folder)), images, folder / "a.partial.json"
+        )
+    assert timeless(found)["results"] == timeless(run(Watched(model), images))["results"]
+    assert not folder.exists()

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nuat.core import digest
 from nuat.distributed.world import World
 from nuat.evaluation.results import flags_to_text, text_to_flags
 from nuat.files import write_text
@@ -20,9 +21,9 @@ _SECONDS_BETWEEN_SAVES = 5.0
 class PartialResults:
     """The finished batches of an evaluation, by job and position of the batch's first image.
 
-    ``key`` stands for model, images and settings; a file with another key is not used. With ``keep`` the file stays
-    when the evaluation ends well, for a caller that has more to do. If the file may not be written, the evaluation goes
-    on without it, and ``failure`` says why.
+    ``key`` stands for model, images and settings; a file with another key, or a damaged one, is not used. With ``keep``
+    the file stays when the evaluation ends well, for a caller that has more to do. If the file may not be written, or
+    its folder is removed, the evaluation goes on without it, and ``failure`` says why.
     """
 
     def __init__(self, path: Path | None, key: str, *, keep: bool = False) -> None:
@@ -34,9 +35,9 @@ class PartialResults:
         self._done: dict[str, dict[str, Any]] = {}
         self._saved = time.monotonic()
         if path is not None and path.is_file():
-            with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, KeyError, OSError):
-                values = json.loads(path.read_text())
-                if isinstance(values, dict) and values.get("key") == key:
+            with contextlib.suppress(OSError, ValueError, RecursionError):  # ValueError: not JSON, or not UTF-8
+                values = json.loads(path.read_text(encoding="utf-8"))
+                if isinstance(values, dict) and values == self._content(values.get("jobs")):
                     self._done = values["jobs"]
 
     def share(self, world: World) -> None:
@@ -83,13 +84,18 @@ class PartialResults:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
+    def _content(self, jobs: Any) -> dict[str, Any]:
+        """Return the content of the file, with a checksum."""
+        checksum = digest.of_tensors(settings=self._key + json.dumps(jobs))
+        return {"key": self._key, "jobs": jobs, "checksum": checksum}
+
     def _save(self) -> None:
         self._saved = time.monotonic()
         if self._path is not None and self._done:
             try:
-                write_text(self._path, json.dumps({"key": self._key, "jobs": self._done}))
+                write_text(self._path, json.dumps(self._content(self._done)))
             except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
                     raise
                 self.failure = f"{self._path}: {error.strerror or error}"
                 self._path = None
