@@ -1,5 +1,6 @@
 """Models that are random in evaluation mode, and models whose logits depend on the batch."""
 
+import numpy as np
 import pytest
 import torch
 from diagnostics.masked_models import Bars, bars
@@ -54,6 +55,32 @@ def test_a_model_that_depends_on_the_batch_is_called_so(make, three_ways: ThreeW
         assert BATCH in outcome.said
         assert "--batch-size" in outcome.said
         assert RANDOM not in outcome.said
+
+
+class Dropping(Normalising):
+    """Batch norm on the statistics of the batch, and dropout, both in evaluation mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.dropout(x, 0.2, training=True))
+
+
+def noisy_by_batch(model: nn.Module, x: Tensor) -> Tensor:
+    return noisy(lambda z: by_batch(model, z), x)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [lambda: Theirs(noisy_by_batch), Dropping])
+def test_a_random_model_that_depends_on_the_batch_is_called_both(make, three_ways: ThreeWays) -> None:
+    for outcome in three_ways(make()):
+        assert RANDOM in outcome.said
+        assert BATCH in outcome.said
+
+
+def test_it_is_said_when_draws_from_elsewhere_hide_what_the_batch_does(three_ways: ThreeWays) -> None:
+    draw = np.random.default_rng(0)
+    drawn = Theirs(lambda model, x: model(x + 0.1 * torch.from_numpy(draw.standard_normal(x.shape)).float()))
+    for outcome in three_ways(drawn):
+        assert RANDOM in outcome.said
+        assert "cannot be judged, since the model draws its random numbers outside torch's generators" in outcome.said
 
 
 @given(st.floats(0.02, 1.0), st.sampled_from(["noise", "dropout", "permutation"]))

@@ -77,7 +77,7 @@ def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None =
             check_logits(guard, _between(x), classes)
             found = [*_probabilities(logits), *_gradients(guard, x, y)]
             if bool(random.any()):
-                found.append(_random(random))
+                found += [_random(random), *_batch_of_random(guard, x, devices)]
             else:
                 found += _batch(guard, x, logits)
             # of the causes of a low accuracy the first that is found is named
@@ -198,12 +198,45 @@ def _batch(model: GuardedModel, x: Tensor, logits: Tensor) -> Iterator[str]:
         parts = [model(x[part]) for part in mixed.tensor_split(min(4, len(x) // 2))]
     again = torch.empty_like(logits)
     again[mixed] = torch.cat(parts)
-    changed = beyond_rounding(logits, again[None])
+    yield from _depends_on_batch(beyond_rounding(logits, again[None]))
+
+
+def _batch_of_random(model: GuardedModel, x: Tensor, devices: list[torch.device]) -> Iterator[str]:
+    """Warn if the logits of a random model depend on the batch, or say that this cannot be judged.
+
+    Every pass has the same draws and the same size. The images that are looked at keep their places, and the others are
+    darkened, which changes the mean and the variance of the batch.
+    """
+    if len(x) < 2:
+        return
+
+    def passed(images: Tensor) -> Tensor:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):  # puts the draws back
+            logits: Tensor = model(images)
+        return logits
+
+    logits = passed(x)
+    if bool(beyond_rounding(logits, passed(x)[None]).any()):
+        yield (
+            "whether the logits change with the other images of their batch cannot be judged, since the model draws "
+            "its random numbers outside torch's generators."
+        )
+        return
+    changed = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    half = len(x) // 2
+    for kept in (slice(None, half), slice(half, None)):
+        others = 0.5 * x
+        others[kept] = x[kept]
+        changed[kept] = beyond_rounding(logits[kept], passed(others)[None, kept])
+    yield from _depends_on_batch(changed)
+
+
+def _depends_on_batch(changed: Tensor) -> Iterator[str]:
     if bool(changed.any()):
         yield (
-            f"the logits of {float(changed.double().mean()):.0%} of {len(x)} images change with the other images of "
-            "their batch (batch norm on batch statistics): the verdicts depend on --batch-size and on the order of the "
-            "images. Use running statistics in evaluation mode."
+            f"the logits of {float(changed.double().mean()):.0%} of {len(changed)} images change with the other images "
+            "of their batch (batch norm on batch statistics): the verdicts depend on --batch-size and on the order of "
+            "the images. Use running statistics in evaluation mode."
         )
 
 
