@@ -255,6 +255,13 @@ def test_the_queue_as_a_table() -> None:
     ]
 
 
+def test_black_box_suites_are_said() -> None:
+    campaign = plan(toml({"recipe": NORMAL}, suites=(MAIN, {**FEW, "attacks": ["clean", "square-10"]})))
+    text = campaign_markdown(campaign, Ledger(Path("out")))
+    assert "\n\nSuite few: black-box attacks alone (square-10): no gradient of the model was followed" in text
+    assert "black-box" not in campaign_markdown(plan(), Ledger(Path("out")))
+
+
 def test_the_report_of_a_finished_campaign_is_made_of_records_alone(finished: Path) -> None:
     before = campaign_markdown(plan(), Ledger(finished))
     for path in finished.rglob("*"):

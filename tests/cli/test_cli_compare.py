@@ -11,10 +11,10 @@ from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.records.evaluations import read_evaluation
 
 
-def write(path: Path, correct: list[int]) -> Path:
+def write(path: Path, correct: list[int], attack: str = "pgd-100") -> Path:
     flags = torch.tensor(correct, dtype=torch.bool)
     found = Evaluation(
-        results=(AttackResult("pgd-100", {}, flags, 1.0, 1, 1),),
+        results=(AttackResult(attack, {}, flags, 1.0, 1, 1),),
         indices=torch.arange(len(flags)),
         eps=0.3,
         seed=0,
@@ -136,3 +136,16 @@ def test_a_comparison_fits_the_terminal_and_loses_no_number(
         assert any(line.split()[1:] == numbers for line in lines), difference.attack
     names = [line.split()[0] for line in lines if " +33.33 " in line]
     assert names[: len(LONG)] == list(LONG)
+
+
+def test_black_box_attacks_alone_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {
+        name: write(tmp_path / f"{name}.json", [1, 0], attack) for name, attack in (("a", "square"), ("b", "pgd-5"))
+    }
+    assert main(["compare", str(files["a"]), str(files["a"])]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    note = "black-box attacks alone (square): no gradient of the model was followed"
+    assert f"A: {note}" in told
+    assert f"B: {note}" in told
+    assert main(["compare", str(files["b"]), str(files["b"])]) == 0
+    assert "black-box" not in capsys.readouterr().out

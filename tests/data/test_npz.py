@@ -221,7 +221,7 @@ def test_the_remedy_for_other_integers_keeps_the_pixels(dtype, values):
 @pytest.mark.parametrize("name", ["x_train", "x_test"])
 def test_uint8_images_of_0_and_1_are_refused(target, name):
     n = 6 if name == "x_train" else 3
-    with pytest.raises(InputError, match=rf"{name} is uint8, but its values are 0 and 1 only.*\(255 \* x\)"):
+    with pytest.raises(InputError, match=rf"{name}: the values are 0 and 1 only.*\(255 \* x\)"):
         read(write(target, **{name: (PIXELS[:n] > 100).astype(np.uint8)}))
 
 

@@ -13,9 +13,13 @@ from report.report_runs import Page, campaign_row, evaluation, run, write
 
 from nuat import paper
 from nuat.commands.report import report
+from nuat.evaluation.result_table import evaluation_table
+from nuat.progress import terminal
 from nuat.recipes import RECIPES
+from nuat.records.evaluations import read_evaluation
 from nuat.records.search import find_runs
 from nuat.records.settings import flat, to_json
+from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.latex import latex
@@ -410,3 +414,36 @@ def test_a_model_card_says_what_the_records_say(tmp_path: Path, capsys: pytest.C
     bare = capsys.readouterr().out
     assert "Not attacked" in bare
     assert "AutoAttack, the field's standard, was not run" in bare
+
+
+def test_black_box_attacks_alone_are_said_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path / "run")
+    evaluation(folder / "evaluation.json", {"clean": 90, "square": 60, "noise-10": 80})
+    found = find_runs([tmp_path])
+    tables = [tabulate(one) for one in group(found.runs)]
+    note = "black-box attacks alone (square, noise-10): no gradient of the model was followed"
+    for text in (
+        Page(render(found)).text,
+        markdown(tables),
+        csv_text(tables),
+        latex(tables),
+        model_card(found.runs[0]),
+    ):
+        assert f"evaluation.json: {note}" in text
+    assert "In the worst case of black-box attacks alone on 100 test images" in lead(group(found.runs), 0)
+    evaluation(folder / "evaluation.json", {"clean": 90, "square": 60, "pgd-5": 80})
+    found = find_runs([tmp_path])
+    assert "black-box" not in render(found) + markdown([tabulate(one) for one in group(found.runs)])
+    assert "In the worst case of all attacks on 100 test images" in lead(group(found.runs), 0)
+
+
+def test_a_table_on_the_terminal_says_that_only_black_box_attacks_ran(tmp_path: Path) -> None:
+    def printed(correct: dict[str, int]) -> str:
+        console = terminal()
+        with console.capture() as captured:
+            console.print(evaluation_table(read_evaluation(evaluation(tmp_path / "a.json", correct))))
+        return " ".join(captured.get().split())
+
+    assert "black-box attacks alone (square): no gradient" in printed({"clean": 9, "square": 6})
+    assert "black-box" not in printed({"clean": 9, "square": 6, "fgsm": 5})
+    assert "black-box" not in printed({"clean": 9})

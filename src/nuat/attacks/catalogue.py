@@ -283,6 +283,14 @@ def attack_strength(name: str) -> tuple[int, int]:
     return row.rank, number
 
 
+def needs_gradient(name: str) -> bool:
+    """Return whether an attack needs the gradient of the model; an unknown one may."""
+    try:
+        return look_up(name)[0].gradients
+    except InputError:
+        return True
+
+
 def attack_passes(names: Sequence[str]) -> int:
     """Return the forward and backward passes per image, at most, that these attacks take together."""
     rows = [look_up(name) for name in names]

@@ -27,7 +27,8 @@ class _Compare:
 def compare(arguments: list[str]) -> int:
     """``nuat compare A B``."""
     asked = parse(_Compare, arguments, prog="nuat compare")
-    found = differences(find_evaluation(asked.a), find_evaluation(asked.b))
+    a, b = find_evaluation(asked.a), find_evaluation(asked.b)
+    found = differences(a, b)
     console = terminal()
     console.print(f"A: {asked.a}")
     console.print(f"B: {asked.b}")
@@ -35,6 +36,9 @@ def compare(arguments: list[str]) -> int:
     for difference in found:
         verdict = _verdict(difference.attack, difference.is_real, difference.p_value, difference.interval)
         console.print(verdict, soft_wrap=False)
+    for name, evaluation in (("A", a), ("B", b)):
+        if evaluation.black_box:
+            console.print(f"{name}: {evaluation.black_box}.", soft_wrap=False)
     return 0
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from nuat.config import DataConfig
-from nuat.data.images import Dataset, Images, ImageSet, to_float
+from nuat.data.images import Dataset, Images, ImageSet, check_scale, to_float
 from nuat.data.npz import remedy
 from nuat.data.sets import SETS
 from nuat.data.sources import load
@@ -142,11 +142,8 @@ def _image_set(pixels: list[Tensor], labels: list[Tensor]) -> ImageSet:
     if any(part.dtype != torch.uint8 for part in pixels):
         pixels = [to_float(part) for part in pixels]
     images = torch.cat(pixels)
-    if images.dtype == torch.uint8 and len(images) and int(images.max()) == 1:
-        raise InputError(
-            "x is uint8, but its values are 0 and 1 only, which are two nearly black greys of 0..255. If 1 is white, "
-            "give x * 255, or floats."
-        )
+    if images.dtype == torch.uint8 and len(images):
+        check_scale(int(images.max()), "x")
     return ImageSet(images, torch.cat(labels).to(images.device))
 
 

@@ -4,13 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import torch
 from torch import nn
 
 from nuat.attacks.catalogue import CATALOGUE, SUITES, defined, look_up
 from nuat.attacks.given_attacks import GivenAttack
 from nuat.config import ThreatConfig
 from nuat.core.threat import Norm, check_radius
-from nuat.data import Images
+from nuat.data import Images, ImageSet
+from nuat.data.images import check_scale
 from nuat.errors import InputError, did_you_mean
 
 Attacks: TypeAlias = str | Sequence[str | GivenAttack]
@@ -73,7 +75,7 @@ def check_model(model: object) -> None:
 
 
 def check_arguments(model: object, images: object) -> None:
-    """Refuse a model that is no module and images that are no set of images.
+    """Refuse a model that is no module, and images that are no set of images or have only the values 0 and 1.
 
     Raises:
         InputError: with what was expected.
@@ -85,6 +87,17 @@ def check_arguments(model: object, images: object) -> None:
             "nuat.data.ImageSet(images, labels) with uint8 images [N, C, H, W]; of floats in [0, 1], "
             "(255 * x).round().byte()."
         )
+    check_greys(images)
+
+
+def check_greys(images: object) -> None:
+    """Refuse a set of uint8 images whose pixels are all 0 or 1.
+
+    Raises:
+        InputError: they are.
+    """
+    if isinstance(images, ImageSet) and images.images.dtype == torch.uint8 and len(images) > 0:
+        check_scale(int(images.images.max()), "images")
 
 
 def check_l2_radius(threat: ThreatConfig, images: Images) -> None:

@@ -34,13 +34,21 @@ from nuat.data import ImageSet, class_balanced, to_float
 from nuat.data.given_images import Array, ImageSource, given_images
 from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError
-from nuat.evaluation.arguments import Attacks, check_l2_radius, check_model, classes_of, line_up, settled_threat
+from nuat.evaluation.arguments import (
+    Attacks,
+    check_greys,
+    check_l2_radius,
+    check_model,
+    classes_of,
+    line_up,
+    settled_threat,
+)
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
 from nuat.evaluation.inspection import check_logits, inspect, no_gradient
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults
-from nuat.evaluation.results import AttackResult, Evaluation
+from nuat.evaluation.results import AttackResult, Evaluation, black_box_note
 from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
 from nuat.progress import Progress
@@ -142,6 +150,7 @@ def evaluate(
         raise InputError(f"{setting} takes attacks by name; leave out {', '.join(rows)}.")
     given = given_images(x, cast("Array | Sequence[int] | None", y), path=path)
     images = given.images
+    check_greys(images)
     if len(images) == 0:
         raise InputError("there are no images to evaluate on.")
     if batch_size < 1:
@@ -170,7 +179,7 @@ def evaluate(
             told.add(f"not defined for {threat.norm}, so left out: {', '.join(left_out)}.")
         if black_box:
             names = _without_gradients(names, surrogate)
-            told.add(_black_box(names))
+            told.add(f"{black_box_note(names)}.")
         if not inspected:
             told.add(*inspect(guard, chosen))
             _check_gradient(guard, chosen, [name for name in names if name not in rows])
@@ -251,14 +260,6 @@ def _without_gradients(attacks: Sequence[str], surrogate: nn.Module | None) -> t
     if surrogate is not None and "transfer" not in names:
         names.append("transfer")
     return tuple(names)
-
-
-def _black_box(attacks: Sequence[str]) -> str:
-    names = ", ".join(name for name in attacks if name != "clean")
-    return (
-        f"black-box attacks alone ({names}): no gradient of the model was followed, so the accuracies are upper bounds "
-        "of those under attacks by gradients."
-    )
 
 
 def _check_gradient(model: nn.Module, images: ImageSet, attacks: Sequence[str]) -> None:

@@ -83,6 +83,8 @@ def _notes(evaluation: "Evaluation") -> list[str]:
         notes.append("* on what the attacks above it left standing: its accuracy is that of all of them together")
     if any(result.settings.get("version") == "fast" for result in evaluation.results):
         notes.append("autoattack-fast stops early: an upper bound of AutoAttack's accuracy, not AutoAttack's")
+    if evaluation.black_box:
+        notes.append(evaluation.black_box)
     return notes
 
 

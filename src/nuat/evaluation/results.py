@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nuat.attacks.catalogue import WORST_CASE
+from nuat.attacks.catalogue import WORST_CASE, needs_gradient
 from nuat.core.threat import Norm
 from nuat.errors import InputError
 from nuat.evaluation.result_table import as_html, as_text
@@ -33,6 +34,20 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     p = successes / n
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+
+
+def black_box_note(names: Iterable[str]) -> str:
+    """Return what black-box attacks alone say of a model, without a full stop.
+
+    Empty: one of the attacks ``names`` needs the gradient, or there is none.
+    """
+    attacks = [name for name in names if name not in ("clean", WORST_CASE)]
+    if not attacks or any(map(needs_gradient, attacks)):
+        return ""
+    return (
+        f"black-box attacks alone ({', '.join(attacks)}): no gradient of the model was followed, so the accuracies are "
+        "upper bounds of those under attacks by gradients"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +115,11 @@ class Evaluation:
     def worst_case(self) -> Tensor:
         """Images that withstood every attack and are classified correctly, bool [n]."""
         return torch.stack([result.correct for result in self.results]).all(dim=0)
+
+    @property
+    def black_box(self) -> str:
+        """Note that only black-box attacks ran, see ``black_box_note``; empty: others did."""
+        return black_box_note(result.name for result in self.results)
 
     def accuracy(self, name: str) -> float:
         """Return the accuracy, in [0, 1], of the attack of that name, or of ``WORST_CASE``."""

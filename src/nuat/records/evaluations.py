@@ -1,6 +1,6 @@
 """The evaluations of a run: the one reader of their files, and the accuracies in them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
@@ -8,7 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from nuat.attacks.catalogue import WORST_CASE
 from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.evaluation.results import FORMATS, Evaluation, wilson_interval
+from nuat.evaluation.results import FORMATS, Evaluation, black_box_note, wilson_interval
 from nuat.hardware import hardware_text
 from nuat.records.json_values import Amount, Count, Fraction, Positive, check, read_object
 
@@ -208,6 +208,15 @@ def row_measurements(row: Mapping[str, Any], files: tuple[str, ...], norm: Norm)
                 )
             )
     return tuple(found)
+
+
+def black_box_notes(measurements: Sequence[Measurement]) -> tuple[str, ...]:
+    """Return a note on each evaluation in which only black-box attacks ran, beginning with the name of its file."""
+    attacks: dict[str, list[str]] = {}
+    for found in measurements:
+        attacks.setdefault(found.file, []).append(found.attack)
+    notes = {file: black_box_note(names) for file, names in attacks.items()}
+    return tuple(f"{file}: {note}" for file, note in notes.items() if note)
 
 
 def _check_indices(indices: object, n: int) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from nuat import paper
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
-from nuat.evaluation.results import wilson_interval
+from nuat.evaluation.results import black_box_note, wilson_interval
 from nuat.progress import duration
 from nuat.report.escaping import escape_markdown
 
@@ -91,6 +91,11 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
         "+- standard deviation over seeds; one seed: 95 % interval over images. Forward and backward count images in "
         "training.",
         escape_markdown(f"Measured on: {'; '.join(hardware) or '-'}. {'; '.join(versions)}"),
+    ]
+    notes += [
+        escape_markdown(f"Suite {name}: {note}.")
+        for name, suite in suites.items()
+        if (note := black_box_note(suite.attacks))
     ]
     if failed:
         notes += ["Failed:", "\n".join(failed)]

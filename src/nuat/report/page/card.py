@@ -6,6 +6,7 @@ from nuat.attacks.catalogue import WORST_CASE, attack_name
 from nuat.core.eps import eps_text
 from nuat.data import SETS
 from nuat.progress import duration
+from nuat.records.evaluations import black_box_notes
 from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
 from nuat.report.escaping import escape_markdown as plain
@@ -145,6 +146,7 @@ def _results(run: RunRecord) -> list[str]:
     if worst:
         over = ", ".join(attack_name(name) for name in worst[0] if name != "clean")
         said.append(f"Worst case: images that are right without an attack and under each of {plain(over)}.")
+    said += [plain(f"{note}.") for note in black_box_notes(run.measurements)]
     if run.diagnosis is not None:
         counts = ", ".join(f"{run.diagnosis.count(status)} {status}" for status in ("PASS", "FAIL", "INCONCLUSIVE"))
         checks = [

@@ -6,6 +6,7 @@ from functools import partial
 from nuat.attacks.catalogue import WORST_CASE, attack_name
 from nuat.errors import InputError
 from nuat.evaluation.comparison import compare
+from nuat.evaluation.results import black_box_note
 from nuat.figures.common_attack import STRONGEST_FIRST
 from nuat.records.evaluations import Measurement
 from nuat.records.runs import RunRecord
@@ -49,9 +50,11 @@ def _alike(runs: Sequence[RunRecord], column: AccuracyKey) -> bool:
     return len({frozenset(found.attacks) for run in runs if (found := best(run, column))}) == 1
 
 
-def under(attack: str) -> str:
-    """Return the beginning of a sentence on an attack."""
-    return "In the worst case of all attacks" if attack == WORST_CASE else f"Under {attack_name(attack)}"
+def under(found: Measurement) -> str:
+    """Return the beginning of a sentence on an accuracy."""
+    if found.attack != WORST_CASE:
+        return f"Under {attack_name(found.attack)}"
+    return f"In the worst case of {'black-box attacks alone' if black_box_note(found.attacks) else 'all attacks'}"
 
 
 def ranking(group: Group, column: AccuracyKey) -> list[tuple[Method, float]]:
@@ -116,7 +119,7 @@ def _first(group: Group, column: AccuracyKey) -> str:
     """Return the sentence on the most robust method."""
     method = ranking(group, column)[0][0]
     found, clean = method.measured(column), method.measured((column[0], "clean"))
-    said = f"{under(column[1])} on {_images(found)} {method.label} is right on {_figure(found)}"
+    said = f"{under(found[0])} on {_images(found)} {method.label} is right on {_figure(found)}"
     said += f", without an attack on {_figure(clean, interval=False)}" if clean else ""
     row = group.theirs(method)
     if row is not None and column[0] == "test" and column[1] in row.values:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from nuat import paper
 from nuat.attacks.catalogue import attack_name
-from nuat.records.evaluations import Measurement
+from nuat.records.evaluations import Measurement, black_box_notes
 from nuat.report.page.changes import beside, changes
 from nuat.report.page.groups import AccuracyKey, Group, Method, mean_and_deviation, row_recipe
 
@@ -68,7 +68,7 @@ class TableRow:
     method: Method
     cells: tuple[Cell, ...]
     remarks: tuple[str, ...]
-    """Warnings about the method: a run failed, has not ended, or raised an alarm."""
+    """Warnings about the method: a run failed, has not ended, raised an alarm, or met black-box attacks alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +151,7 @@ def remarks(method: Method) -> tuple[str, ...]:
         seed = f", seed {run.seed}" if several else ""
         found += [f"left out{seed}: {reason}" for reason in run.damaged]
         found += [f"suite {name} failed{seed}: {reason}" for name, reason in run.failed_suites.items()]
+        found += [f"{note}{seed}" for note in black_box_notes(run.measurements)]
         if run.failure is not None:
             found.append(f"failed{seed}: {run.failure}")
         elif run.state != "done":
