@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from nuat.evaluation.evaluate import evaluate
     from nuat.records.checkpoints import load
     from nuat.training.run import run
+    from nuat.training.trackers import Tracker
 
 __version__ = metadata.version("nuat")
 __all__ = [
+    "Tracker",
     "__version__",
     "attacks",
     "config",
@@ -45,8 +47,9 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "nuclear_norm": "core.nuclear",
     "run": "training.run",
+    "Tracker": "training.trackers",
 }
-"""Public functions and the modules that define them."""
+"""Public functions and classes, and the modules that define them."""
 
 
 def __getattr__(name: str) -> Any:

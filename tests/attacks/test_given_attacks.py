@@ -138,3 +138,13 @@ def test_settings_that_take_names_alone(setting: str, tmp_path: Any) -> None:
     value = tmp_path / "state.json" if setting == "state_path" else True
     with pytest.raises(InputError, match=f"{setting} takes attacks by name; leave out darker"):
         evaluate(model, images, [darker], threat=THREAT, **{setting: value})
+
+
+def test_an_attack_of_another_package_is_a_function_of_images_and_labels() -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    model, images = tiny_case()
+    theirs = torchattacks.FGSM(model.eval(), eps=EPS)
+    found = evaluate(model, images, ["fgsm", theirs], threat=THREAT)
+    ours, other = found.results
+    assert other.name == "FGSM"
+    assert torch.equal(ours.correct, other.correct)

@@ -349,8 +349,14 @@ def jobs(
             classes=classes,
             surrogate=surrogate,
         )
+        longest = trajectory[-1] if row.name == "pgd-<steps>" else number
         job = replace(
-            row.job(request), takes=row.takes, leaves_unbroken=row.leaves_unbroken, stops_early=row.stops_early
+            row.job(request),
+            takes=row.takes,
+            leaves_unbroken=row.leaves_unbroken,
+            stops_early=row.stops_early,
+            passes=row.cost(longest),
+            steps=longest or row.cost(longest),
         )
         before = [other for earlier in planned for other in earlier.names]
         if job.takes is Takes.STANDING and before:

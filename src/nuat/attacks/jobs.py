@@ -62,6 +62,10 @@ class Job:
     """Whether it stops at an image's first success and returns an image that it did not break unchanged."""
     stops_early: bool = False
     """Whether it stops at an image's first success and returns the worst example found otherwise."""
+    passes: int = 1
+    """Forward and backward passes per image of the longest attack, at most; 1: only the verdict, or not known."""
+    steps: int = 1
+    """Number in the name of the longest attack, or the passes where it has none."""
     counted: bool = True
     """Whether its passes go through the model that counts them."""
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nuat.attacks.catalogue import look_up
 from nuat.attacks.jobs import Job
 from nuat.core.pass_counter import PassCounter
 from nuat.core.random import seed_from
@@ -64,25 +63,23 @@ class JobRunner:
             left = [start for start in together if not self.partial.has(job.key, start)]
             if left:
                 end = min(together[-1] + self.batch_size, len(positions))
-                with self._telling(longest, range(together[0], end), len(positions)):
+                with self._telling(job, range(together[0], end), len(positions)):
                     self._round(job, exact, positions, left)
             if self.progress is not None:
                 self.progress(longest, min(together[-1] + self.batch_size, len(positions)), len(positions))
         return tuple(self._result(job, name, positions) for name in job.names)
 
     @contextlib.contextmanager
-    def _telling(self, attack: str, images: range, total: int) -> Iterator[None]:
-        """Tell the step of ``attack`` while it runs on ``images``, of ``total`` in all.
+    def _telling(self, job: Job, images: range, total: int) -> Iterator[None]:
+        """Tell the step of the longest attack of ``job`` while it runs on ``images``, of ``total`` in all.
 
         The passes of the attacked model are counted, so an attack knows nothing of it. They are compared with the most
         that the attack takes; one that stops early jumps ahead at its end.
         """
-        row, number = look_up(attack)
-        passes = row.cost(number)
-        if self.progress is None or passes == 1:
+        if self.progress is None or job.passes == 1:
             yield
             return
-        tell, steps = self.progress, number or passes
+        tell = self.progress
         seen, told = 0, time.monotonic()
 
         def passed(*_: object) -> None:
@@ -90,9 +87,9 @@ class JobRunner:
             seen += 1
             now = time.monotonic()
             if now - told >= _SECONDS_BETWEEN_STEPS:
-                told, share = now, min(1.0, seen / passes)
+                told, share = now, min(1.0, seen / job.passes)
                 done = images.start + share * len(images)
-                tell(attack, done, total, f"step {int(share * steps):,}/{steps:,}")
+                tell(job.names[-1], done, total, f"step {int(share * job.steps):,}/{job.steps:,}")
 
         with contextlib.ExitStack() as hooks:
             for model in {id(m): m for m in (self.model, self.search)}.values():

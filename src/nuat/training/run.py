@@ -76,7 +76,7 @@ def run(
         resume: go on from the folder's checkpoint to the end: bit for bit on the CPU, on a GPU up to its
             non-deterministic kernels.
         reporter: hears the progress; None: nothing is said.
-        trackers: objects that follow the run, see ``nuat.training.trackers``; or an entered ``Tracking``, whose owner
+        trackers: objects that follow the run, see ``nuat.Tracker``; or an entered ``Tracking``, whose owner
             adds results and closes it. None: TensorBoard.
         world: the processes that train together, each of which calls this; see ``nuat.distributed.world.joined``.
 

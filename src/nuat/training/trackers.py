@@ -33,22 +33,30 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """A follower of a run: any object with these three methods, for ``nuat.run(config, trackers=[...])``.
+    """Follower of a run: any object with these three methods, for ``nuat.run(config, trackers=[...])``.
 
     They are called in the first process alone. A tracker that raises an exception is named once and called no more.
 
     Example:
-        >>> from nuat.training.trackers import Tracker
+        >>> import tempfile
+        >>> from dataclasses import replace
+        >>> from pathlib import Path
+        >>> import nuat
         >>> class Printer:
         ...     def start(self, run):
-        ...         print(run.recipe, run.settings["seed"])
+        ...         print(run.recipe, run.settings["threat.eps"])
         ...
         ...     def log(self, epoch, metrics):
-        ...         print(epoch, metrics["validation/live/pgd"])
+        ...         print(epoch, "validation/live/pgd" in metrics)
         ...
         ...     def finish(self, results, pictures):
-        ...         print(sorted(pictures))
-        >>> printer: Tracker = Printer()
+        ...         print(results["final/epochs"], *pictures)
+        >>> config = nuat.recipes.find("quickstart")()
+        >>> config = replace(config, epochs=1, data=replace(config.data, train_limit=100))
+        >>> _ = nuat.run(config, out=Path(tempfile.mkdtemp()) / "run", recipe="mine", trackers=[Printer()])
+        mine 0.3
+        1 True
+        1 validation images, clean and attacked
     """
 
     def start(self, run: TrackedRun) -> None:
