@@ -1,4 +1,4 @@
-"""What the tests of evaluation attack: two classes with a known worst case, and models that count or misbehave."""
+"""Models for the tests of evaluation: two classes with a known worst case, and models that count or misbehave."""
 
 from collections.abc import Callable
 from typing import Any

@@ -19,7 +19,7 @@ KINDS = (
     "pixel.png",
     "rgb.webp",
 )
-"""What ``encoded`` makes; deep is 16-bit grey, turned is noted as lying on its side."""
+"""Kinds of file that ``encoded`` makes; deep is 16-bit grey, turned is marked as lying on its side."""
 
 
 def encoded(kind: str, *, label: int = 0, seed: int = 0) -> bytes:

@@ -1,4 +1,4 @@
-"""What the tests compare with: models whose worst case is known, tiny networks, images that hit every border."""
+"""Yardsticks of the tests: models whose worst case is known, tiny networks, images that hit every border."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a campaign's file may say, and what becomes of it."""
+"""Campaign files: the fields that they take, and the rows that come of them."""
 
 from pathlib import Path
 from typing import Any

@@ -47,7 +47,7 @@ def test_decimals_and_exponents(whole: int, part: int, exponent: int, letter: st
     )
 )
 def test_anything_else_is_refused(text: str) -> None:
-    """What comes back is finite, and the quotient of what Python reads on either side of at most one slash."""
+    """A number that is taken is finite, and the quotient of Python's numbers on the sides of at most one slash."""
     try:
         number = parse_number(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What only a process of its own can show: signals, closed pipes, what is imported, which paths are written."""
+"""Behaviour that needs a process of its own: signals, closed pipes, imports, paths in the files."""
 
 import json
 import os

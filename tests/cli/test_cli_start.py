@@ -1,4 +1,4 @@
-"""What is answered without waiting for torch, and what is not imported before it is needed."""
+"""Answers that do not wait for torch, and imports that wait until they are needed."""
 
 import subprocess
 import sys

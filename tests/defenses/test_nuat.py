@@ -66,7 +66,7 @@ def test_one_clean_pass_leaves_what_the_authors_three_passes_leave() -> None:
 
 
 def test_the_clean_batch_has_two_thirds_of_the_running_statistics() -> None:
-    """Of what an update adds; with momentum 0.1 the authors' order gives 0.181 of 0.271."""
+    """Two thirds of the weight that an update adds: with momentum 0.1 the authors' order gives 0.181 of 0.271."""
     model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Linear(1, 2)).train()
     model[0].running_mean.zero_()
     clean = CleanPass(model, torch.ones(2, 1, 1, 1))

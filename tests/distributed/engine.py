@@ -84,7 +84,7 @@ def config_of(name: str, *, batch_norm: bool, accumulate: int = 1, statistics: s
 
 @dataclasses.dataclass
 class Left:
-    """What a run leaves behind, of the whole batch."""
+    """Results of a run on the whole batch."""
 
     losses: list[float]
     attacks: list[Tensor]

@@ -1,4 +1,4 @@
-"""What processes really exchange in an update against what ``nuat plan`` says that they do."""
+"""Exchanges of real processes in an update against those that ``nuat plan`` predicts."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "awp": {"defense_calls": 1},
     "free-at": {"updates": 2, "batch_norm": True},
 }
-"""What is done, which begins with the name of the defense, and what of it a plan is told."""
+"""Name of a case, which begins with its defense, to its settings; a plan is told the same."""
 WIDE = 1 << 10
 
 

@@ -1,4 +1,4 @@
-"""What processes exchange, what they must agree on, and what is said where one is gone."""
+"""Processes that train together: what they exchange, what they must agree on, messages when one is gone."""
 
 import contextlib
 import copy
@@ -393,7 +393,7 @@ def test_one_process_needs_no_synchronised_batch_norm() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_what_follows_a_batch_norm_of_timm_stays(training: bool) -> None:
-    """Of one process's images the synchronised statistics are the batch's own."""
+    """With a single process the synchronised statistics are the batch's own."""
     timm = pytest.importorskip("timm", reason="the timm extra is not installed")
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(3, 4, 1), timm.layers.BatchNormAct2d(4), nn.Conv2d(4, 2, 1)).train(training)

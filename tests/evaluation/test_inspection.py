@@ -1,4 +1,4 @@
-"""What a user is told about a model before its robustness is believed."""
+"""Warnings about a model before its robustness is believed."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What evaluate() refuses, and that it says so before anything runs."""
+"""Arguments that evaluate() refuses before anything runs."""
 
 import sys
 from collections.abc import Callable

@@ -29,7 +29,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass
 class Record:
-    """What a run leaves."""
+    """Losses, perturbed images and weights of a run."""
 
     model: nn.Module
     losses: list[float] = field(default_factory=list)

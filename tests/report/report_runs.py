@@ -136,7 +136,7 @@ def campaign_row(
 
 
 class Page(HTMLParser):
-    """What a reader of the page gets: its elements in order, its text, its tables."""
+    """A page as its reader gets it: elements in order, text, tables."""
 
     VOID = ("meta", "link", "br", "img", "rect", "polyline", "path", "use")
 

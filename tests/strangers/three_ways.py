@@ -20,7 +20,7 @@ from nuat.diagnostics import strength, substitute
 from nuat.errors import InputError
 
 MODEL: nn.Module
-"""What theirs.py returns."""
+"""The model that theirs.py returns."""
 ATTACKS = ("clean", "fgsm", "pgd-5")
 
 
@@ -38,7 +38,7 @@ class Theirs(nn.Module):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one of the three ways found, or why it refused."""
+    """Verdicts of one of the three ways, or why it refused."""
 
     verdicts: dict[str, list[bool]] = field(default_factory=dict)
     """By attack: the images that withstood it."""

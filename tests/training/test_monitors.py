@@ -440,7 +440,7 @@ def test_overfitting_is_judged_on_the_live_weights(
 def test_the_best_epoch_is_that_of_the_weights_that_are_shipped(
     average: bool, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of equals the later one is taken."""
+    """The later of two equal epochs is taken."""
     live, averages = [0.1, 0.3, 0.3, 0.2], [0.4, 0.2, 0.1, 0.1]
     both = [accuracy for pair in zip(live, averages, strict=True) for accuracy in pair]
     scripted_validation(monkeypatch, lambda n: (0.4, both[n] if average else live[n]))

@@ -1,4 +1,4 @@
-"""What a run writes: settings that come back as they were, numbers that agree wherever they are written."""
+"""Files of a run: settings read back unchanged, numbers that agree wherever they are written."""
 
 import dataclasses
 import json

@@ -166,7 +166,7 @@ def test_resuming_in_the_middle_of_the_warm_up_is_bit_for_bit(name: str, images:
 
 
 def test_a_power_cut_in_the_middle_of_the_warm_up(images: Path, tmp_path: Path) -> None:
-    """What was done since the end of epoch 1 is done again, at the same radii."""
+    """Updates since the end of epoch 1 are repeated at the same radii."""
     config = small_config(images, defense=Seeing(), eps_warmup=0.99)
     with pytest.raises(PowerCut):
         train(config, tmp_path / "run", {BATCHES + 2: cut})
