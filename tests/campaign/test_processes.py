@@ -13,17 +13,30 @@ import pytest
 from campaign.campaign_runs import FOUR, NAMES, NORMAL, SMALL, plan, record, run, runner, snapshot, statuses, toml
 
 from nuat.campaign import Ledger, QueueEntry, RowStatus
+from nuat.cli import main
 
-CAMPAIGN = (sys.executable, "-m", "nuat", "campaign", "small.toml", "--out", "out")
+ARGUMENTS = ("small.toml", "--out", "out")
 LONG = toml({"recipe": NORMAL}, {"recipe": NORMAL, "set": {"epochs": 3}}, common={**SMALL, "epochs": 100_000})
 FIRST, SECOND = f"{NORMAL}/seed-0", f"{NORMAL}_epochs-3/seed-0"
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start() -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*CAMPAIGN, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "nuat", "campaign", *ARGUMENTS],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(6000):
+        if file.is_file() or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()
 
 
 @pytest.fixture
@@ -32,12 +45,7 @@ def busy() -> Iterator[subprocess.Popen[str]]:
     Path("small.toml").write_text(LONG)
     process = start()
     try:
-        checkpoint = Path("out") / FIRST / "checkpoint.pt"
-        for _ in range(6000):
-            if checkpoint.is_file() or process.poll() is not None:
-                break
-            time.sleep(0.01)
-        assert process.poll() is None, process.communicate()
+        wait_for(Path("out") / FIRST / "checkpoint.pt", process)
         yield process
     finally:
         process.kill()
@@ -49,17 +57,22 @@ def kinds(name: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_do_every_row_once() -> None:
+def test_two_processes_do_every_row_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another process has begun when this one comes to the campaign."""
     Path("small.toml").write_text(FOUR)
-    processes = [start(), start()]
-    ended = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], ended
+    other = start()
+    wait_for(Path("out") / NAMES[0] / "config.json", other)
+    assert main(["campaign", *ARGUMENTS]) == 0
+    ours = capsys.readouterr().out
+    theirs, error = other.communicate(timeout=120)
+    assert other.returncode == 0, error
     assert statuses(runner(plan()).queue()) == dict.fromkeys(NAMES, "done")
     for name in NAMES:
         assert kinds(name).count("start") == 1
         assert kinds(name).count("end") == 1
-        announced = [out.count(f"{name}: 2 epochs, then ") for out, _ in ended]
-        assert sorted(announced) == [0, 1], ended
+    announced = [[out.count(f"{name}: 2 epochs, then ") for name in NAMES] for out in (ours, theirs)]
+    assert [sum(counts) for counts in zip(*announced, strict=True)] == [1] * 4, (ours, theirs)
+    assert all(map(any, announced)), "each did its share"
     assert (Path("out") / "table.md").read_text().count("4 of 4 rows are done") == 1
 
 

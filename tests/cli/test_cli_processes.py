@@ -1,5 +1,6 @@
 """Behaviour that needs a process of its own: signals, closed pipes, imports, paths in the files."""
 
+import itertools
 import json
 import os
 import shutil
@@ -9,14 +10,16 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from cli.cli_runs import FAST, draw_nothing, files, write_npz
+from cli.cli_runs import FAST, CommandLine, draw_nothing, files, write_npz
 
 import nuat as package
 from nuat import cli
 from nuat.cli import main
+from nuat.defenses import BatchLoss, NuAT
 from nuat.errors import InputError, TransientError
 
 CONSOLE = (sys.executable, "-m", "nuat")
@@ -45,30 +48,6 @@ def test_the_console_script() -> None:
     ended = call(str(script), "trian")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("nuat: error: unknown command 'trian'. Did you mean 'train'?")
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import nuat; nuat.__version__",
-        "import nuat.cli; assert nuat.cli.main(['--help']) == 0",
-        "import nuat.cli; assert nuat.cli.main(['--version']) == 0",
-        "import nuat.cli; assert nuat.cli.main(['trian']) == 2",
-        "import nuat.cli; assert nuat.cli.main([]) == 2",
-    ],
-)
-def test_what_needs_no_torch_does_not_wait_for_it(code: str) -> None:
-    heavy = ("torch", "numpy", "torchvision", "matplotlib", "tyro", "rich", "tensorboard")
-    ended = call(sys.executable, "-c", f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])")
-    assert ended.returncode == 0
-    assert ended.stdout.splitlines()[-1] == "[]"
-
-
-@pytest.mark.slow
-def test_a_command_imports_neither_matplotlib_nor_tensorboard_before_it_needs_them() -> None:
-    heavy = ("matplotlib", "tensorboard", "pandas")
-    code = f"import nuat.commands.train, sys; print([m for m in {heavy} if m in sys.modules])"
-    assert call(sys.executable, "-c", code).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("unbuffered", [False, True])
@@ -169,14 +148,12 @@ class Stopped:
 
     folder: Path
     """The current folder of the process; the run is ``run`` in it."""
-    number: int
     code: int
-    out: str
     err: str
 
 
-@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     folder = tmp_path_factory.mktemp("stopped")
     write_npz(folder / "images.npz")
     process = subprocess.Popen(
@@ -188,16 +165,15 @@ def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             if (metrics.is_file() and metrics.read_text().count('"epoch"') > 2) or process.poll() is not None:
                 break
             time.sleep(0.01)
-        process.send_signal(request.param)
-        out, err = process.communicate(timeout=60)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    return Stopped(folder, int(request.param), process.returncode, out, err)
+    return Stopped(folder, process.returncode, err)
 
 
-@pytest.mark.slow
-def test_a_signal_ends_a_run_with_its_number_and_says_how_to_go_on(stopped: Stopped) -> None:
-    assert stopped.code == 128 + stopped.number
+def assert_ended_by(number: int, stopped: Stopped) -> None:
+    assert stopped.code == 128 + number
     assert "Traceback" not in stopped.err
     (line,) = stopped.err.split("\n")[1:-1]  # after the ^C of a terminal comes an empty line
     assert line.startswith("nuat: stopped ")
@@ -208,6 +184,24 @@ def test_a_signal_ends_a_run_with_its_number_and_says_how_to_go_on(stopped: Stop
     left = files(stopped.folder / "run")
     assert not [name for name in left if name.endswith(".tmp")]
     assert "evaluation.json" not in left
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_with_its_number_and_says_how_to_go_on(stopped: Stopped) -> None:
+    assert_ended_by(signal.SIGINT, stopped)
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(nuat: CommandLine, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches, original = itertools.count(), NuAT.loss
+
+    def terminated(self: NuAT, *rest: Any) -> BatchLoss:
+        if next(batches) == 12:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *rest)
+
+    monkeypatch.setattr(NuAT, "loss", terminated)
+    ended = nuat(*LONG)
+    assert_ended_by(signal.SIGTERM, Stopped(Path.cwd(), ended.code, ended.err))
 
 
 def train(folder: Path, *arguments: str) -> Path:

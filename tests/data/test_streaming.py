@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
-import textwrap
+import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -310,43 +310,32 @@ def test_a_batch_that_does_not_fit_into_memory_is_told(roots, monkeypatch):
         run(read(roots, "files", 1).train)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["end", "sigkill", "sigkill while they begin"])
-def test_no_worker_outlives_the_training_process(roots, tmp_path, how):
-    code = f"""
-    import os, sys, time, threading, multiprocessing, torch
-    from pathlib import Path
-    from nuat.config import DataConfig
-    from nuat.data import epoch_batches, load, streaming
-    begin = streaming.begin_worker
-    def slowly(number):
-        time.sleep(2)
-        begin(number)
-    config = DataConfig(path=Path({str(roots["files"])!r}), cache=Path({str(roots["cache"])!r}), image_size=12,
-                        validation=0, loading="stream", workers=2)
-    batches = epoch_batches(load(config).train, 7, order_seed=0, epoch=0, crop_padding=0, flip=False,
-                            generator=torch.Generator())
-    if {how!r} == "sigkill while they begin":
-        streaming.begin_worker = slowly
-        threading.Thread(target=lambda: next(batches), daemon=True).start()
-        while len(multiprocessing.active_children()) < 2:
-            time.sleep(0.01)
+def train_until(how: str, roots: dict[str, Path], said: Connection) -> None:
+    """Begin an epoch, send the ids of its two workers, and end or wait to be killed."""
+    batches = stream(read(roots, "files", 2).train)
+    if how == "sigkill while they begin":
+        begin = streaming.begin_worker
+        streaming.begin_worker = lambda number: (time.sleep(0.5), begin(number))
+        threading.Thread(target=next, args=(batches,), daemon=True).start()
+        wait_until(lambda: len(multiprocessing.active_children()) == 2)
     else:
         next(batches)
-    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
-    if {how!r} != "end":
+    said.send([process.pid for process in multiprocessing.active_children()])
+    if how != "end":
         time.sleep(60)
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True, env=os.environ
-    )
-    assert process.stdout is not None
-    workers = [int(word) for word in process.stdout.readline().split()]
+
+
+@pytest.mark.parametrize("how", ["end", "sigkill", "sigkill while they begin"])
+def test_no_worker_outlives_the_training_process(roots, how):
+    told, said = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=train_until, args=(how, roots, said))
+    process.start()
+    assert told.poll(60)
+    workers = told.recv()
     assert len(workers) == 2
     if how != "end":
         process.kill()
-    process.wait(60)
-    process.stdout.close()
+    process.join(60)
 
     def gone(pid: int) -> bool:
         try:

@@ -1,5 +1,6 @@
 """The pages of docs/extend, followed word for word in a copy: each file and each row is theirs, each command runs."""
 
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,16 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(file.stem for file in (ROOT / "docs" / "extend").glob("*.md") if file.stem != "index")
 _FILE = re.compile(r"^`([\w./-]+)`:\n\n```(python|diff)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMANDS = re.compile(r"^```shell\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_RUN = """
+import json, sys
+import nuat.cli, pytest
+assert nuat.__file__.startswith(sys.argv[1])
+for program, *words in json.loads(sys.argv[2]):
+    print("$", program, *words, flush=True)
+    code = {"nuat": nuat.cli.main, "pytest": pytest.main}[program](words)
+    if code != 0:
+        sys.exit(f"exit code {code}")
+"""
 
 
 @pytest.fixture
@@ -41,9 +52,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.py")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_adds_a_file_and_a_row_and_its_commands_run(page: str, copy: Path) -> None:
+def follow(page: str, copy: Path) -> list[Path]:
+    """Write the files and rows of a page into the copy, and return what has changed."""
     text = (ROOT / "docs" / "extend" / f"{page}.md").read_text(encoding="utf-8")
     before = contents(copy)
     for name, kind, block in _FILE.findall(text):
@@ -53,18 +63,25 @@ def test_a_page_adds_a_file_and_a_row_and_its_commands_run(page: str, copy: Path
     after = contents(copy)
     changed = [file for file in after if after[file] != before.get(file)]
     package = [file for file in changed if file.parts[0] == "src"]
-    assert len(package) == 2, "one file of its own and one row"
-    assert sum(file not in before for file in changed) == 1
+    assert len(package) == 2, f"{page}: one file of its own and one row"
+    assert sum(file not in before for file in changed) == 1, page
+    return changed
 
-    commands = [
-        shlex.split(line) for block in _COMMANDS.findall(text) for line in block.replace("\\\n", " ").splitlines()
-    ]
-    assert commands
+
+def commands(page: str) -> list[list[str]]:
+    text = (ROOT / "docs" / "extend" / f"{page}.md").read_text(encoding="utf-8")
+    lines = [line for block in _COMMANDS.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    assert lines, page
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.slow
+def test_each_page_adds_a_file_and_a_row_and_its_commands_run(copy: Path) -> None:
+    """One page after another in one copy, and all commands in one process, which imports torch once."""
+    changed = [file for page in PAGES for file in follow(page, copy)]
     environment = {**os.environ, "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy / 'tests'}"}
-    for words in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=copy, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    run = [sys.executable, "-c", _RUN, str(copy), json.dumps([words for page in PAGES for words in commands(page)])]
+    done = subprocess.run(run, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     done = subprocess.run(["ruff", "check", "-q", *map(str, changed)], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -1,8 +1,6 @@
 """Every figure of the catalogue: its record, the same bytes again, text within its edges."""
 
 import dataclasses
-import subprocess
-import sys
 
 import pytest
 from figures.figure_records import RECORDS
@@ -50,13 +48,6 @@ def test_no_text_leaves_the_figure(kind: str) -> None:
             assert box.x1 <= edge.width + 1, text
             assert box.y0 >= -1, text
             assert box.y1 <= edge.height + 1, text
-
-
-@pytest.mark.slow
-def test_matplotlib_is_not_imported_before_a_figure_is_drawn() -> None:
-    code = "import nuat.commands.analyse, sys; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
 
 
 def test_a_report_knows_what_each_figure_shows() -> None:

@@ -92,12 +92,11 @@ def hold(path: Path, ready: Event) -> None:
         time.sleep(600)
 
 
-@pytest.mark.slow
 def test_the_lock_of_a_killed_process_keeps_nobody_out(images: Path, tmp_path: Path) -> None:
     config, out = small_config(images), tmp_path / "run"
     with pytest.raises(PowerCut):
         train(config, out, {BATCHES + 1: cut})
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     ready = context.Event()
     holder = context.Process(target=hold, args=(out, ready))
     holder.start()
