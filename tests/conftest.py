@@ -1,6 +1,8 @@
 """Every test starts from the same global seed on one thread; hypothesis draws the same few examples each time."""
 
+import gc
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, and for the processes that tests start
 
@@ -19,6 +21,12 @@ settings.register_profile(
 settings.load_profile("nuat")
 
 torch.set_num_threads(1)  # tiny work: on a busy machine more threads only wait for each other
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background, and what it starts, ignores it
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now to no later collection of garbage."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,18 @@ from cli.cli_runs import CommandLine, draw_nothing
 from image_files import write_folder
 from training.small_runs import write_images
 
-EPOCHS = 4
+EPOCHS = 5
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "NUAT_TIMEOUT": "60"}
+SMALL = (
+    *("train", "quickstart", "--data.flip", "true", "--model.name", "wrn-10-1", "--batch-size", "32"),
+    *("--threat.eps", "0.1", "--defense.alpha", "0.05", "--averaging.tau", "0.9", "--device", "cpu"),
+    *("--evaluation.attacks", "clean,pgd-5", "--evaluation.n", "30", "--evaluation.batch-size", "10"),
+)
 
 
 def settings(images: Path, out: Path, *more: str) -> list[str]:
-    return [
-        *("train", "quickstart", "--data.path", str(images), "--data.validation", "20", "--data.flip", "true"),
-        *("--model.name", "wrn-10-1", "--epochs", str(EPOCHS), "--batch-size", "32", "--threat.eps", "0.1"),
-        *("--defense.alpha", "0.05", "--averaging.tau", "0.9", "--evaluation.attacks", "clean,pgd-5"),
-        *("--evaluation.n", "30", "--evaluation.batch-size", "10", "--device", "cpu", "--out", str(out), *more),
-    ]
+    """Return the command of a run of four batches an epoch."""
+    return [*SMALL, "--data.path", str(images), "--data.validation", "20", "--out", str(out), *more]
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +37,36 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = run(settings(images, out, "--devices", "2"))
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-def run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nuat", *words], capture_output=True, text=True, timeout=240, env=QUIET
+def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The command of a run of 15 batches an epoch, on files that a process of its own decodes for each process."""
+    folder = write_folder(tmp_path_factory.mktemp("files") / "set", {"train": 490, "test": 30})
+    return (
+        *(*SMALL, "--epochs", str(EPOCHS), "--checkpoint-batches", "3", "--data.path", str(folder)),
+        *("--data.validation", "10", "--data.loading", "stream", "--data.workers", "1", "--data.image-size", "8"),
     )
 
 
+@pytest.fixture(scope="module")
+def undisturbed(command: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes that torchrun starts: whoever starts them, and whatever ends them, it is the same."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "nuat")
+    going = start([*command, "--out", str(out)], torchrun)
+    told = going.communicate(timeout=240)[0]
+    assert going.returncode == 0, told
+    assert told.count("trained in") == 1
+    return out
+
+
 @pytest.fixture
-def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """The command line in this process, which draws no figures."""
+def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    """The command line in this process, which draws no figures; torch's launcher would leave its signal handlers."""
     draw_nothing(monkeypatch)
-    return CommandLine(capsys)
+    monkeypatch.setenv("NUAT_TIMEOUT", "60")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield CommandLine(capfd)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def start(words: list[str], launcher: tuple[str, ...] = ("-m", "nuat")) -> subprocess.Popen[str]:
@@ -70,9 +83,13 @@ def wait_for(what: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that")
 
 
-def epochs_done(out: Path) -> int:
+def kinds(out: Path) -> list[str]:
     file = out / "metrics.jsonl"
-    return sum(json.loads(line)["kind"] == "epoch" for line in file.read_text().splitlines()) if file.is_file() else 0
+    return [json.loads(line)["kind"] for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def epochs_done(out: Path) -> int:
+    return kinds(out).count("epoch")
 
 
 def children(pid: int) -> list[int]:
@@ -85,6 +102,23 @@ def children(pid: int) -> list[int]:
         if int(fields[1]) == pid:
             found.append(int(status.parent.name))
     return sorted(found)
+
+
+def two_that_train(launcher: int, out: Path, before: list[int]) -> list[int]:
+    """Wait until two processes, none of them of those before, have finished an epoch, and return them."""
+
+    def begun() -> bool:
+        found = children(launcher)
+        return len(found) == 2 and not {*found} & {*before}
+
+    wait_for(begun)
+    done = epochs_done(out)
+    wait_for(lambda: epochs_done(out) > done)
+    return children(launcher)
+
+
+def gone(processes: list[int]) -> bool:
+    return not any(Path(f"/proc/{process}").exists() for process in processes)
 
 
 def assert_same_run(out: Path, expected: Path) -> None:
@@ -100,104 +134,64 @@ def assert_same_run(out: Path, expected: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find the processes")
-def test_a_killed_process_is_started_again_and_changes_nothing(images: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_whatever_ends_its_processes_the_run_is_the_undisturbed_one(
+    here: CommandLine, command: tuple[str, ...], undisturbed: Path, tmp_path: Path
+) -> None:
+    """A decoder is killed, a training process is killed, their launcher is killed, and SIGTERM comes, one by one."""
     out = tmp_path / "run"
-    going = start(settings(images, out, "--devices", "2", "--restarts", "2", "--checkpoint-batches", "3"))
-    wait_for(lambda: epochs_done(out) >= 1 and (out / "checkpoint.pt").is_file())
-    workers = children(going.pid)
-    assert len(workers) == 2
-    os.kill(workers[1], signal.SIGKILL)
-    told = going.communicate(timeout=240)[0]
-    assert going.returncode == 0, told
-    assert "resume" in {json.loads(line)["kind"] for line in (out / "metrics.jsonl").read_text().splitlines()}
-    assert_same_run(out, undisturbed)
-    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find the processes")
-def test_a_killed_decoder_ends_no_run_that_may_be_started_again(tmp_path: Path) -> None:
-    folder, out = write_folder(tmp_path / "set", {"train": 960, "test": 30}), tmp_path / "run"
-    streamed = ("--data.loading", "stream", "--data.workers", "1", "--data.image-size", "8")
-    several = ("--devices", "2", "--restarts", "1", "--checkpoint-batches", "3", "--epochs", "2")
-    going = start(settings(folder, out, *streamed, *several))
-    wait_for(lambda: (out / "checkpoint.pt").is_file())  # early in the first of its epochs of 30 batches
-    (decoder,) = children(children(going.pid)[1])
+    several = [*command, "--out", str(out), "--devices", "2", "--restarts", "2", "--auto-resume", "true"]
+    going = start(several)
+    wait_for(lambda: (out / "checkpoint.pt").is_file())
+    first = children(going.pid)
+    (decoder,) = children(first[1])
     os.kill(decoder, signal.SIGKILL)
-    told = going.communicate(timeout=240)[0]
-    assert going.returncode == 0, told
+    second = two_that_train(going.pid, out, first)
+    assert gone(first)
+    os.kill(second[1], signal.SIGKILL)
+    third = two_that_train(going.pid, out, second)
+    assert gone(second)
+    going.kill()
+    told = going.communicate(timeout=60)[0]  # its processes hold the output open until they end
     assert "a process that decodes images has died" in told
     assert "Traceback" not in told
-    assert "resume" in {json.loads(line)["kind"] for line in (out / "metrics.jsonl").read_text().splitlines()}
-    assert epochs_done(out) == 2
+    wait_for(lambda: gone(third))  # else they would train on beside the run that is resumed
 
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find the processes")
-def test_processes_end_with_their_launcher(images: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """Even if it is killed: else they would train on beside the run that is resumed."""
-    out = tmp_path / "run"
-    going = start(settings(images, out, "--devices", "2", "--checkpoint-batches", "3"))
-    wait_for(lambda: epochs_done(out) >= 1 and (out / "checkpoint.pt").is_file())
-    workers = children(going.pid)
-    assert len(workers) == 2
-    going.kill()
-    going.communicate(timeout=60)  # they hold its output open until they end
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
-    done = run(["train", "--resume", str(out), "--devices", "2"])
-    assert done.returncode == 0, done.stderr
-    assert_same_run(out, undisturbed)
-
-
-@pytest.mark.slow
-def test_sigterm_saves_and_the_same_command_goes_on(images: Path, undisturbed: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = settings(images, out, "--devices", "2", "--auto-resume", "true")
-    going = start(command)
-    wait_for(lambda: epochs_done(out) >= 1)
-    workers = children(going.pid)
+    going = start(several)
+    fourth = two_that_train(going.pid, out, [])
     going.send_signal(signal.SIGTERM)
     told = going.communicate(timeout=240)[0]
     assert going.returncode == 128 + signal.SIGTERM, told
     assert told.count("the state is saved") == 1
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
-    done = run(command)
-    assert done.returncode == 0, done.stderr
-    assert_same_run(out, undisturbed)
+    wait_for(lambda: gone(fourth))
+    assert epochs_done(out) < EPOCHS
 
-
-@pytest.mark.slow
-def test_torchrun_starts_it_too(images: Path, undisturbed: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "nuat")
-    going = start(settings(images, out), torchrun)
-    told = going.communicate(timeout=240)[0]
-    assert going.returncode == 0, told
-    assert told.count("trained in") == 1
+    ended = here(*several)
+    assert ended.code == 0, ended.err
+    assert "resume" in kinds(out)
     assert_same_run(out, undisturbed)
 
 
 @pytest.mark.slow
 def test_evaluation_by_several_gives_the_verdicts_of_one(here: CommandLine, undisturbed: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(undisturbed, tmp_path / "run"))
-    command = ["evaluate", str(out), "--attacks", "clean,pgd-5", "--n", "30", "--batch-size", "10"]
-    here.done(*command, "--json", out / "one.json")
-    done = run([*command, "--devices", "3", "--json", str(out / "three.json")])
-    assert done.returncode == 0, done.stderr
-    one, three, two = (
+    asked = ("evaluate", out, "--attacks", "clean,pgd-5", "--n", "30", "--batch-size", "10")
+    here.done(*asked, "--json", out / "one.json")
+    ended = here(*asked, "--devices", "2", "--json", out / "two.json")
+    assert ended.code == 0, ended.err
+    one, two, trained = (
         [result["correct"] for result in json.loads((out / name).read_text())["results"]]
-        for name in ("one.json", "three.json", "evaluation.json")
+        for name in ("one.json", "two.json", "evaluation.json")
     )
-    assert one == two == three
+    assert one == two == trained
 
 
 @pytest.mark.slow
-def test_mistakes_are_said_once_and_left_at_that(tmp_path: Path) -> None:
+def test_mistakes_are_said_once_and_left_at_that(here: CommandLine, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    done = run(settings(tmp_path / "missing.npz", out, "--devices", "2", "--restarts", "1"))
-    assert done.returncode == 2
-    assert done.stderr.count("missing.npz") == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    ended = here(*settings(tmp_path / "missing.npz", out, "--devices", "2", "--restarts", "1"))
+    assert ended.code == 2
+    assert ended.err.count("missing.npz") == 1, ended.err
+    assert "Traceback" not in ended.err
     assert not out.exists()
 
 
