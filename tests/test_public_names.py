@@ -30,5 +30,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_nuat_imports_no_torch() -> None:
-    code = "import sys, nuat; dir(nuat), nuat.__version__; assert not {'torch', 'numpy', 'tyro', 'rich'} & {*sys.modules}"
+    heavy = {"torch", "numpy", "tyro", "rich"}
+    code = f"import sys, nuat; dir(nuat), nuat.__version__; assert not {heavy} & {{*sys.modules}}"
     subprocess.run([sys.executable, "-c", code], check=True)

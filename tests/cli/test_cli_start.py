@@ -58,7 +58,7 @@ print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
 
 @pytest.mark.slow
 def test_slow_packages_wait_until_they_are_needed() -> None:
-    """Before its first step training on the sample needs torch alone, and figures are measured before they are drawn."""
+    """Training on the sample begins without them, and figures are measured without them."""
     ended = subprocess.run([sys.executable, "-c", _LATER], capture_output=True, text=True, check=True)
     found = set(ended.stderr.split())
     assert "torch" in found
