@@ -33,6 +33,7 @@ def test_a_default_of_none_says_what_it_means(nuat: CommandLine) -> None:
     out = " ".join(nuat.done("train", "--help").out.split())
     assert "(default: runs/<recipe>-<time> in the current folder)" in out
     assert "(default: no average)" in out
+    assert "(default: those that the campaign names)" in " ".join(nuat.done("campaign", "--help").out.split())
     predict = " ".join(nuat.done("predict", "--help").out.split())
     assert "Radius of that attack, such as 8/255. (default: the one that the model was trained for)" in predict
 
@@ -80,7 +81,8 @@ def test_a_default_is_the_runs_or_else_a_number_as_people_write_it(command: str,
     assert "(default: the run's eps, else 8/255)" in out
     assert "(default: the run's pgd-alpha, else 2/255)" in out
     assert "(default: the run's data.name, else mnist-sample)" in out
-    assert "(default: the run's n" not in out
+    assert "(default: the run's n," not in out
+    assert "''" not in out
 
 
 @pytest.mark.parametrize("command", ["evaluate", "diagnose"])

@@ -1,6 +1,7 @@
 """``nuat analyse FIGURE ...``: measure, write the record, draw the figure, print the table."""
 
 import contextlib
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -34,12 +35,14 @@ from nuat.records.runs import ROW, read_row
 _HELP = """\
 usage: nuat analyse FIGURE ... [--out FOLDER] [--format svg|png|pdf]
 
-Measure what a figure shows, write it as analysis-<FIGURE>.json, and draw the figure next to it.
+Measure what a figure shows, write it as analysis-<FIGURE>.json, and draw the
+figure next to it.
 
 figures:
 {lines}
 
-MODELS are runs, or anybody's as for 'nuat evaluate'; RUNS are folders of runs or campaigns.
+MODELS are runs, or anybody's as for 'nuat evaluate'; RUNS are folders of runs or
+campaigns.
 'nuat analyse FIGURE --help' shows the settings of a figure.
 """
 _REDRAW = ("RECORD.json...", "draw figures again from their records alone")
@@ -80,8 +83,13 @@ def analyse(arguments: list[str]) -> int:
 def _list() -> str:
     lines = {f"{name} {figure.takes}": figure.summary for name, figure in FIGURES.items()}
     lines[f"redraw {_REDRAW[0]}"] = _REDRAW[1]
-    width = max(map(len, lines)) + 2
-    return "\n".join(f"  {head:<{width}}{told}" for head, told in lines.items())
+    width = max(map(len, lines)) + 4
+    return "\n".join(
+        textwrap.fill(
+            told, 80, initial_indent=f"  {head}".ljust(width), subsequent_indent=" " * width, break_on_hyphens=False
+        )
+        for head, told in lines.items()
+    )
 
 
 def _measure_models(figure: Any, arguments: list[str], prog: str) -> None:

@@ -62,13 +62,12 @@ complete -o default -F _nuat nuat
 class _Completion:
     """Print a script by which a shell completes commands, recipes, figures and options.
 
-    bash: nuat completion bash > ~/.local/share/bash-completion/completions/nuat
-    zsh: nuat completion zsh > ~/.nuat.zsh, and source it in ~/.zshrc.
-    Repeat it after an update of nuat.
+    Write it to a file that the shell reads: for bash ~/.local/share/bash-completion/completions/nuat, for zsh one that
+    ~/.zshrc sources. Repeat it after an update of nuat.
     """
 
     shell: tyro.conf.Positional[Literal["bash", "zsh"]]
-    """The shell."""
+    """bash or zsh."""
 
 
 def completion(arguments: list[str]) -> int:

@@ -56,7 +56,7 @@ class _Diagnose:
     """File of the verdicts; only a file of verdicts is replaced. None: diagnosis.json, or diagnosis-quick.json, in the
     folder of the weights, or in the current folder."""
     class_map: tuple[str, ...] = ()
-    """Order of the classes of the model, as for nuat evaluate."""
+    """Order of the classes of the model, as for nuat evaluate. Empty: the images', or as the names say."""
     network: Annotated[ForeignNetwork, tyro.conf.arg(name="")] = field(default_factory=ForeignNetwork)
     """Network and normalisation of a model that nuat did not train."""
     surrogate: str | None = None

@@ -53,7 +53,7 @@ _EVERYDAY = (
 """Options that ``--help`` shows."""
 
 
-_ATTACKS_HELP = f"Attacks instead of a suite, separated by commas: {', '.join(CATALOGUE)}."
+_ATTACKS_HELP = f"Attacks instead of a suite, separated by commas: {', '.join(CATALOGUE)}. Empty: those of the suite."
 
 
 def _suites_help() -> str:
@@ -86,7 +86,8 @@ class Evaluate:
     """Network and normalisation of a model that nuat did not train."""
     class_map: tuple[str, ...] = ()
     """Order of the classes of the model, if it differs from the images': the logit of each class of the images, such as
-    0,2,1; or the names of the classes in the order of the logits; or a file of these names, one a line."""
+    0,2,1; or the names of the classes in the order of the logits; or a file of these names, one a line. Empty: the
+    images', or as the names say."""
     black_box: bool = False
     """For a model without a gradient: run only Square, transfer, and the attacks asked for that need no gradient."""
     surrogate: str | None = None

@@ -39,8 +39,12 @@ def help_text(
         parser: Any = tyro.extras.get_parser(kind, prog=prog, **options)
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     positional = [action for action in parser._actions if not action.option_strings]
-    usage = " ".join([prog, *(_operand(action) for action in positional), "[OPTIONS]"])
-    blocks = [f"usage: {usage}", textwrap.fill(" ".join((parser.description or "").split()), width)]
+    optional = len(parser._actions) > len(positional) + 1  # besides --help
+    usage = " ".join([prog, *(_operand(action) for action in positional), *(["[OPTIONS]"] if optional else [])])
+    blocks = [
+        f"usage: {usage}",
+        textwrap.fill(" ".join((parser.description or "").split()), width, break_on_hyphens=False),
+    ]
     names = {full: name for name, full in (short or {}).items()}
     actions = [action for action in parser._actions if action.dest != "help"]
     entries = {
@@ -92,12 +96,12 @@ def _entry(action: Action, short: Mapping[str, str], width: int, *, of_run: bool
 
 
 def _said(text: str) -> str:
-    """Return the text of an option in one line; for a default of none, the meaning of none is the default."""
+    """Return the text of an option in one line. Where the default is none or empty, its meaning is the default."""
     text = " ".join(text.split())
-    if not text.endswith("(default: none)"):
+    described, given, default = text.partition(" (default: ")
+    if default not in ("none)", "'')", ")"):
         return text
-    text = text.removesuffix(" (default: none)")
-    meaning = re.search(r" ?None: (.+?)\.(?= [A-Z]|$)", text)
+    meaning = re.search(r" ?(?:None|Empty): (.+?)\.(?= [A-Z]|$)", described)
     if meaning is None:
-        return f"{text} (default: none)"
-    return f"{text[: meaning.start()]}{text[meaning.end() :]} (default: {meaning[1]})".strip()
+        return text if default == "none)" else described
+    return f"{described[: meaning.start()]}{described[meaning.end() :]}{given}{meaning[1]})".strip()
