@@ -110,8 +110,8 @@ def letters(text: str) -> str:
 
 
 def says(shown: str, documentation: str) -> bool:
-    """Return whether a help text has all of a field's documentation; the meaning of none may stand as the default."""
-    parts = re.split(r"None: (.+?)\.(?= [A-Z]|$)", " ".join(documentation.split()))
+    """Return whether a help text has all of a field's documentation; the meaning of none or empty may be the default."""
+    parts = re.split(r"(?:None|Empty): (.+?)\.(?= [A-Z]|$)", " ".join(documentation.split()))
     return all(letters(part.strip()) in shown for part in parts)
 
 
