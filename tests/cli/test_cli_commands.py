@@ -110,7 +110,7 @@ def letters(text: str) -> str:
 
 
 def says(shown: str, documentation: str) -> bool:
-    """Return whether a help text has all of a field's documentation; the meaning of none or empty may be the default."""
+    """Return whether a help text has all of a field's documentation; that of none or empty may be the default."""
     parts = re.split(r"(?:None|Empty): (.+?)\.(?= [A-Z]|$)", " ".join(documentation.split()))
     return all(letters(part.strip()) in shown for part in parts)
 
@@ -133,7 +133,7 @@ def test_train_help_is_the_quickstarts(nuat: CommandLine) -> None:
 
 def test_the_help_shows_the_defaults_in_a_form_that_can_be_typed(nuat: CommandLine) -> None:
     shown = letters(nuat.done("train", "nuat-cifar10-resnet18", "--help-all").out)
-    for default in ("0.86,0.91", "clean,pgd-20,pgd-100,pgd-500,gama-100", "true", "none", "0.0313725"):
+    for default in ("0.86,0.91", "clean,pgd-20,pgd-100,pgd-500,gama-100", "true", "none", "8/255"):
         assert f"(default:{default})" in shown
     assert "<function" not in shown
     assert "MISSING" not in shown
