@@ -41,8 +41,8 @@ figure next to it.
 figures:
 {lines}
 
-MODELS are runs, or anybody's as for 'nuat evaluate'; RUNS are folders of runs or
-campaigns.
+MODELS are runs, or anybody's as for 'nuat evaluate'; RUNS are folders of runs
+or campaigns.
 'nuat analyse FIGURE --help' shows the settings of a figure.
 """
 _REDRAW = ("RECORD.json...", "draw figures again from their records alone")
