@@ -52,7 +52,7 @@ def their_training(file: Path) -> None:
     torch.manual_seed(0)
     digits, module = load(DataConfig(name="mnist-sample")).train, TheirModule()
     optimizer = torch.optim.Adam(module.parameters(), lr=2e-3)
-    for _ in range(4):
+    for _ in range(3):
         for part in torch.randperm(len(digits)).split(64):
             x = (to_float(digits.images[part]) - 0.5) / 0.5
             loss = F.cross_entropy(module.net(x), digits.labels[part].long(), module.class_weights)
@@ -60,7 +60,7 @@ def their_training(file: Path) -> None:
             loss.backward()
             optimizer.step()
     hyper_parameters = argparse.Namespace(lr=2e-3, batch_size=64)
-    torch.save({"epoch": 4, "state_dict": module.state_dict(), "hyper_parameters": hyper_parameters}, file)
+    torch.save({"epoch": 3, "state_dict": module.state_dict(), "hyper_parameters": hyper_parameters}, file)
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -98,7 +98,7 @@ def main() -> None:
     code, said = run("diagnose", *theirs, *ON_DIGITS, "--n", "50", "--quick", "--json", "theirs/diagnosis.json")
     assert code in (0, 1), "1: a check failed"
     diagnosis = json.loads(Path("theirs/diagnosis.json").read_text())
-    assert sum(diagnosis["counts"].values()) == len(diagnosis["verdicts"]) > 10
+    assert sum(diagnosis["counts"].values()) == len(diagnosis["verdicts"]) >= 10
 
     code, said = run("report", "theirs", "--out", "theirs.html")
     assert code == 0

@@ -121,6 +121,8 @@ def _text(found: FoundRuns, kind: str) -> str:
             raise InputError(
                 f"a model card is of one run, and there are {len(found.runs)}; name one: {found.runs[0].path}."
             )
+        if not found.runs[0].trained_here:
+            raise InputError(f"a model card is of a run; nuat did not train the model of {found.runs[0].path}.")
         return model_card(found.runs[0])
     tables = [tabulate(one) for one in group(found.runs)]
     return {"markdown": markdown, "csv": csv_text, "latex": latex}[kind](tables)

@@ -60,7 +60,7 @@ class ForeignNetwork:
     """Mean that the model subtracts from pixels in [0, 1]: one value, or one for each channel. None: the file's own, or
     no normalisation."""
     std: tuple[float, ...] | None = None
-    """Standard deviation that it divides by, > 0; given with --mean."""
+    """Standard deviation that it divides by, > 0, in the same form. None: as for the mean."""
     variant: Annotated[Literal["plain", "nuat"], tyro.conf.arg(name="model.variant")] = "plain"
     """nuat: the network of the paper's authors, see 'nuat train'."""
     options: Annotated[tuple[str, ...], tyro.conf.arg(name="model.options")] = ()

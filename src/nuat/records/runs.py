@@ -126,6 +126,8 @@ class RunRecord:
     @property
     def data(self) -> str | None:
         """Name of its data set, or of the user's file or folder; None: not recorded."""
+        if not self.trained_here:
+            return "images not recorded"
         if not self.config:
             return None
         path = self.config["data"].get("path")

@@ -1,0 +1,70 @@
+"""Results on a model that nuat did not train: a folder of its own makes a page."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli.cli_runs import CommandLine
+from evaluation_models import THREAT, tiny_case
+
+import nuat as library
+from nuat.errors import InputError
+from nuat.records.elsewhere import holds_results
+from nuat.records.search import find_runs
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one evaluation, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("theirs")
+    folder.mkdir()
+    model, images = tiny_case(20)
+    library.evaluate(model, images, ("clean", "fgsm"), threat=THREAT).save(folder / "evaluation.json")
+    return folder
+
+
+@pytest.fixture
+def nuat(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(capsys)
+
+
+def test_a_folder_of_results_is_one_model(results: Path) -> None:
+    assert holds_results(results)
+    (run,) = find_runs([results]).runs
+    assert (run.label, run.called, run.state, run.trained_here) == ("theirs", "theirs", "done", False)
+    assert [(found.attack, found.n) for found in run.measurements] == [("clean", 20), ("fgsm", 20)]
+    assert run.threat == ("Linf", THREAT.eps)
+
+
+def test_its_page_shows_the_accuracies_and_the_verdicts(results: Path, nuat: CommandLine) -> None:
+    verdict = {"check": "a check", "status": "PASS", "threshold": "any", "meaning": "it means this", "measured": {}}
+    evaluation = json.loads((results / "evaluation.json").read_text())
+    diagnosis = {"counts": {"PASS": 1}, "verdicts": [verdict], "evaluation": evaluation}
+    (results / "diagnosis.json").write_text(json.dumps(diagnosis))
+    nuat.done("report", results, "--out", "page.html")
+    page = Path("page.html").read_text()
+    (run,) = find_runs([results]).runs
+    for text in ("theirs", "a model from elsewhere", "it means this", f"{run.measurements[0].percent:.2f}"):
+        assert text in page
+    assert "| theirs |" in nuat("report", results, "--format", "markdown").out
+    assert "nuat did not train the model" in nuat.refused("report", results, "--format", "model-card")
+
+
+def test_runs_below_a_folder_come_before_its_results(results: Path, tmp_path: Path) -> None:
+    (results / "row" / "seed-0").mkdir(parents=True)
+    (results / "row" / "seed-0" / "row.json").write_text(
+        json.dumps({"recipe": "quickstart", "status": "failed", "reason": "x"})
+    )
+    (run,) = find_runs([results]).runs
+    assert run.trained_here
+
+
+def test_results_that_cannot_be_read_are_refused(results: Path) -> None:
+    (results / "evaluation.json").write_text("{}")
+    with pytest.raises(InputError, match=r"theirs: holds no evaluation that can be read \(evaluation\.json"):
+        find_runs([results])
+    (results / "evaluation.json").unlink()
+    assert not holds_results(results)
+    with pytest.raises(InputError, match="holds no run"):
+        find_runs([results])
