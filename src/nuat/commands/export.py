@@ -1,5 +1,6 @@
 """``nuat export``: write a trained model in a format that other programs read."""
 
+import contextlib
 import errno
 import tempfile
 from dataclasses import dataclass, field
@@ -57,9 +58,8 @@ def export(arguments: list[str]) -> int:
         raise InputError(f"--robustbench settings have no effect on --format {asked.format}; leave them out.")
     stem = asked.model.resolve().name if asked.model.is_dir() else asked.model.stem
     target = asked.out if asked.out is not None else Path(f"{stem}{_ENDINGS[asked.format]}")
-    with tempfile.TemporaryDirectory() as folder:
-        weights = _adopted(asked, Path(folder)) or asked.model
-        said = _write(find_model(weights), target, asked)
+    with contextlib.ExitStack() as stack:
+        said = _write(find_model(_weights(asked, stack)), target, asked)
     console = terminal()
     for line in said.splitlines():
         console.print(line)
@@ -67,21 +67,22 @@ def export(arguments: list[str]) -> int:
     return 0
 
 
-def _adopted(asked: _Export, folder: Path) -> Path | None:
-    """Return anybody's weights as a file of nuat in ``folder``. None: they are one already."""
+def _weights(asked: _Export, stack: contextlib.ExitStack) -> Path:
+    """Return the weights to export; those that nuat did not write as a file of nuat, which ``stack`` removes."""
     radius = ThreatConfig().eps if asked.eps is None else asked.eps
     threat = ThreatConfig(norm=asked.norm, eps=radius, pgd_alpha=radius / 4)
     model = adopt(str(asked.model), asked.network, torch.device("cpu"), threat)
     if model is None:
         if asked.eps is not None or asked.norm != "Linf":
             raise InputError(f"{asked.model} says what it withstands; leave --eps and --norm out.")
-        return None
+        return asked.model
     if asked.format == "robustbench":
         raise InputError("--format robustbench: needs a run with its evaluation; these weights have none.")
     if asked.eps is None:
         raise InputError(f"{asked.model} does not say what it withstands; give --eps 8/255, or another radius.")
-    checkpoints.save_weights(folder / "adopted.safetensors", model.state_dict(), model.info)
-    return folder / "adopted.safetensors"
+    file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "adopted.safetensors"
+    checkpoints.save_weights(file, model.state_dict(), model.info)
+    return file
 
 
 def _write(trained: TrainedModel, target: Path, asked: _Export) -> str:
