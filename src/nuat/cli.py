@@ -38,7 +38,7 @@ commands:
   report RUNS                         write a page about runs and campaigns;
                                       also Markdown, CSV, LaTeX, model cards
   export RUN --format FORMAT          write a model for other tools:
-                                      safetensors, onnx, robustbench
+                                      safetensors, onnx, torch, robustbench
   plan RECIPE --devices N             estimate the cost of a training: hours,
                                       memory, communication, data rate, disk
   campaign NAME|FILE                  run many recipes and seeds under the same

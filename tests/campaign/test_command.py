@@ -191,7 +191,7 @@ def test_settings_of_training_hold_for_every_row(campaign: CommandLine) -> None:
     for method in (NORMAL, f"{NUAT}_defense.lam.peak-2"):
         found = record(f"{method}/seed-3", folder)
         assert (found["epochs"], found["seed"]) == (1, 3)
-        assert '"path": "moved.npz"' in (folder / method / "seed-3" / "config.json").read_text()
+        assert f'"path": "{Path("moved.npz").absolute()}"' in (folder / method / "seed-3" / "config.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def refused(text: str, where: str, difference: str, **arguments: Any) -> None:
 )
 def test_another_setting(finished: Path, name: str, given: Any, difference: str) -> None:
     write_images(Path("other.npz"))
+    recorded = json.loads((finished / NAMES[0] / "config.json").read_text())["config"]["data"]["path"]
+    difference = difference.replace("images.npz", recorded)
     where = f"out/{NAMES[0]}: was begun with {difference}."
     refused(toml(*ROWS, common={**SMALL, name: given}), where, difference)
     refused(toml(*ROWS), where, difference, settings=((name, str(given)),))

@@ -21,6 +21,10 @@ FOLDER = {"path": Path("pets"), "image_size": 224}
         ({**FOLDER, "loading": "stream", "workers": -1}, ("data.workers=-1", "at least 0")),
         ({**FOLDER, "eval_resize": 223}, ("data.eval_resize=223", "data.image_size=224", "at least as large")),
         ({"path": Path("pets"), "eval_resize": 256}, ("data.eval_resize=256", "data.image_size=None")),
+        ({"validation": -1}, ("data.validation=-1", "at least 0")),
+        ({"validation": 0.0}, ("data.validation=0: expected a fraction in (0, 1)", "a whole number of images")),
+        ({"validation": 200.0}, ("data.validation=200: expected a fraction in (0, 1)",)),
+        ({"validation": float("nan")}, ("data.validation=nan",)),
         ({"progressive_sizes": (8, 16)}, ("progressive_sizes has 2 values", "progressive_from 0")),
         ({"progressive_from": (0.0,)}, ("progressive_sizes has 0 values", "progressive_from 1")),
         ({"progressive_sizes": (0,), "progressive_from": (0.0,)}, ("progressive_sizes=0", "at least 1")),
@@ -55,3 +59,16 @@ def test_the_size_of_each_epoch():
 def test_a_fraction_that_floating_point_rounds_up_begins_in_its_epoch():
     config = DataConfig(progressive_sizes=(1, 2), progressive_from=(0.0, 0.1))
     assert [config.size_at(epoch, 30) for epoch in (2, 3)] == [1, 2]
+
+
+def test_placed_settings_name_the_same_files_in_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert DataConfig(path=Path("pets"), cache=Path("~/c")).placed() == DataConfig(
+        path=tmp_path / "pets", cache=Path("/home/me/c")
+    )
+    assert DataConfig().placed() == DataConfig()
+    once = DataConfig(path=Path("../pets")).placed()
+    assert once.path is not None
+    assert once.path.is_absolute()
+    assert once.placed() == once

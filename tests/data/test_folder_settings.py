@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import write_shards
 from PIL import Image
 
 from nuat.config import DataConfig
@@ -31,7 +30,7 @@ def npz(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"loading": "stream", "image_size": 8}, ("data.loading=stream", "no effect", "set.npz", "no folder")),
+        ({"loading": "stream", "image_size": 8}, ("data.loading=stream", "no effect", "the file", "set.npz")),
         ({"on_bad": "skip"}, ("data.on_bad=skip", "no effect", "set.npz")),
         ({"subset": "imagenet100"}, ("data.subset=imagenet100", "no effect", "set.npz")),
     ],
@@ -62,9 +61,3 @@ def test_the_classes_of_imagenet100_alone_are_kept(tmp_path):
         (root / "train" / name).rmdir()
     message = failure(**settings, subset="imagenet100")
     assert f"{root / 'train'} has no class folder {chosen[0]} (and 1 more) of the 100" in message
-
-
-def test_a_subset_has_no_effect_on_shards(tmp_path):
-    root = write_shards(tmp_path / "set", {"train": 6, "val": 3})
-    message = failure(path=root, cache=tmp_path / "cache", subset="imagenet100")
-    assert f"data.subset=imagenet100 has no effect on the shards in {root}" in message

@@ -19,6 +19,7 @@ from PIL import Image
 from torchvision import datasets
 
 from nuat.config import DataConfig
+from nuat.data.layouts import LAYOUTS
 from nuat.data.sources import cache_folder, load
 from nuat.errors import InputError
 
@@ -270,11 +271,10 @@ def test_no_validation_is_an_empty_set(npz):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, ("data.validation=500", "40 training images", "--data.validation 4")),
+        ({"validation": 500}, ("data.validation=500", "40 training images", "--data.validation 0.1")),
         ({"validation": 40}, ("data.validation=40", "40 training images")),
         ({"validation": 8}, ("data.validation=8", "class '1'", "has 4", "hold out fewer")),
         ({"validation": 4, "train_limit": 37}, ("data.train_limit=37", "36 training images")),
-        ({"validation": 0, "image_size": 8}, ("data.image_size=8", "no effect", "set.npz")),
     ],
 )
 def test_settings_that_cannot_be_are_named(npz, settings, words):
@@ -305,23 +305,14 @@ def test_a_single_class_is_refused(tmp_path):
     assert "single class, '0'" in failure(path=tmp_path / "one.npz", validation=0)
 
 
-FOLDER = "a folder with train/ and test/ (or val/)"
-
-
-def test_a_missing_path_is_named_with_what_is_expected_there(tmp_path):
+def test_a_missing_path_is_named_with_what_is_expected_there(tmp_path, monkeypatch):
     message = failure(path=tmp_path / "none")
-    assert f"{tmp_path / 'none'} does not exist: expected an .npz file with x_train" in message
-    assert FOLDER in message
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"image_size": 64}, {"image_size": 64, "loading": "stream"}, {"on_bad": "skip"}, {"subset": "imagenet100"}],
-)
-def test_where_the_settings_are_of_a_folder_a_folder_is_expected(tmp_path, settings):
-    message = failure(path=tmp_path / "none", **settings)
-    assert f"{tmp_path / 'none'} does not exist: expected {FOLDER}" in message
-    assert "no effect" not in message
+    assert f"{tmp_path / 'none'} does not exist: expected a folder or file of images (train/<class>/*.jpg" in message
+    for layout in LAYOUTS:
+        assert layout.example in message
+    assert "an .npz file with x_train" in message
+    monkeypatch.chdir(tmp_path)
+    assert f"none does not exist in {tmp_path}: expected" in failure(path=Path("none"), on_bad="skip")
 
 
 def test_a_path_that_leads_nowhere_or_cannot_be_looked_at_is_named(tmp_path, monkeypatch):
@@ -388,3 +379,29 @@ def test_an_evaluation_keeps_a_split_that_can_be_taken(tmp_path):
     found, trained_on = load(config, needs_train=False), load(config)
     assert torch.equal(found.train.images, trained_on.train.images)
     assert torch.equal(found.validation_indices, trained_on.validation_indices)
+
+
+def test_by_default_a_tenth_of_each_class_is_held_out(npz):
+    """Class 1 has only four images; a number shared equally would take too many of them."""
+    dataset = load(DataConfig(path=npz))
+    assert torch.bincount(dataset.validation.labels).tolist() == [4, 1]
+    assert torch.bincount(dataset.train.labels).tolist() == [32, 3]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("resize", [None, 9])
+def test_arrays_are_resized_as_files_are(tmp_path, channels, resize):
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 256, (6, 12, 15, channels), dtype=np.uint8), np.arange(6) // 3
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    for part in ("train", "test"):
+        for i, pixels in enumerate(x):
+            file = tmp_path / "files" / part / str(y[i]) / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.squeeze()).save(file)
+    settings = {"cache": tmp_path / "cache", "image_size": 8, "eval_resize": resize, "validation": 2}
+    arrays, files = (load(DataConfig(path=tmp_path / name, **settings)) for name in ("a.npz", "files"))
+    for part in ("train", "validation", "test"):
+        one, other = getattr(arrays, part), getattr(files, part)
+        assert one.image_size == (8, 8)
+        assert torch.equal(one.images, other.images)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuat.data.splits import class_balanced, split
+from nuat.data.splits import class_balanced, split, stratified
 from nuat.errors import InputError
 
 label_lists = st.lists(st.integers(0, 4), min_size=1, max_size=60)
@@ -86,3 +86,24 @@ def test_asking_for_more_than_there_is_is_refused(n):
         class_balanced(torch.zeros(4, dtype=torch.int64), n, seed=0)
     with pytest.raises(InputError, match="of 4 images"):
         split(torch.zeros(4, dtype=torch.int64), n, seed=0)
+
+
+@given(label_lists, st.floats(0.01, 0.99), st.integers(0, 2**31))
+def test_a_fraction_is_one_of_each_class_that_can_pay(labels, fraction, seed):
+    labels = torch.tensor(labels)
+    train, validation = split(labels, fraction, seed)
+    assert torch.equal(torch.cat([train, validation]).sort().values, torch.arange(len(labels)))
+    assert torch.equal(validation, stratified(labels, fraction, seed))
+    for label in labels.unique().tolist():
+        n, held_out = int((labels == label).sum()), int((labels[validation] == label).sum())
+        assert held_out < n, "every class keeps a training image"
+        assert held_out >= (n > 1), "and has a validation image if it can"
+        assert abs(held_out - fraction * n) <= 1
+
+
+def test_a_fraction_of_small_and_uneven_classes():
+    """A number of images, shared equally, would take all five of the second class."""
+    labels = torch.tensor([0] * 1000 + [1] * 5)
+    _, validation = split(labels, 0.1, 0)
+    assert torch.bincount(labels[validation]).tolist() == [100, 1]
+    assert not torch.equal(split(labels, 0.1, 1)[1], validation)

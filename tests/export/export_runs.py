@@ -49,6 +49,7 @@ def make_run(
     defense: Defense | None = None,
     data: DataConfig | None = None,
     recipe: str = "nuat-tiny",
+    resize: int | None = None,
 ) -> Path:
     """Write a run whose weights are random, its images beside it, and return its folder."""
     folder.mkdir(parents=True)
@@ -69,6 +70,7 @@ def make_run(
         epoch=7,
         averaged=True,
         data="tiny",
+        resize=resize,
     )
     config = TrainConfig(defense=NuAT() if defense is None else defense, data=data, model=model)
     write_config(folder / "config.json", config, recipe)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from export.export_runs import CLASSES, NETWORKS, failing, left, make_run
+from safetensors import safe_open
 from torch import Tensor, nn
 
 import nuat
@@ -75,6 +76,22 @@ def test_the_file_says_what_goes_in_and_out(run: Path, tmp_path: Path) -> None:
     assert float(found["eps"]) == 8 / 255
     assert (found["norm"], found["recipe"], found["nuat_version"]) == ("Linf", "nuat-tiny", nuat.__version__)
     assert json.loads(found["nuat"]) == json.loads(json.dumps(asdict(info)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resize", [None, 12])
+def test_onnxruntime_reads_how_images_are_prepared_as_safetensors_say_it(resize: int | None, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", resize=resize)
+    to_onnx(find_model(run), tmp_path / "model.onnx")
+    found = runtime.InferenceSession(str(tmp_path / "model.onnx")).get_modelmeta().custom_metadata_map
+    facts = json.loads(found["nuat"])
+    assert (facts["image_size"], facts["resize"], facts["interpolation"]) == ([8, 8], resize, "bicubic")
+    assert (facts["crop"], facts["pixel_range"], facts["channels"]) == ("centre", [0.0, 1.0], 1)
+    assert facts["classes"] == json.loads(found["classes"]) == list(CLASSES)
+    with safe_open(run / "best.safetensors", "pt") as weights:
+        theirs = json.loads(weights.metadata()["nuat"])
+    assert {name: theirs[name] for name in facts} == facts
+    assert theirs.keys() - facts.keys() == {"format", "checksums"}
 
 
 @pytest.mark.usefixtures("converted")

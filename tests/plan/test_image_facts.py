@@ -84,8 +84,11 @@ def test_the_files_of_a_folder_are_counted(tmp_path: Path) -> None:
     (shards / "a-000000.tar").write_bytes(b"")
     with pytest.raises(InputError, match="its images are not known; give --images"):
         image_facts(DataConfig(path=tmp_path / "shards"))
-    with pytest.raises(InputError, match="is not an image folder"):
-        image_facts(DataConfig(path=tmp_path / "train"))
+    with pytest.raises(InputError, match="holds no images in classes"):
+        image_facts(DataConfig(path=tmp_path / "train" / "cat"))
+    flat = image_facts(DataConfig(path=tmp_path / "train", validation=3))
+    assert (flat.train + flat.validation + flat.test, flat.validation, flat.classes) == (18, 3, 3)
+    assert 1 <= flat.test <= 6
 
 
 PARTS = {"train": 24, "val": 9, "test": 12}

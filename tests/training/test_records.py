@@ -39,7 +39,15 @@ from nuat.errors import InputError
 from nuat.recipes import RECIPES
 from nuat.records.checkpoints import load, read_info
 from nuat.records.folder import RunFolder
-from nuat.records.settings import check_same_config, from_json, read_config, to_json, write_config
+from nuat.records.methods import method_key
+from nuat.records.settings import (
+    check_same_config,
+    from_json,
+    read_config,
+    read_data_config,
+    to_json,
+    write_config,
+)
 from nuat.training.signals import Interrupted
 
 
@@ -62,7 +70,47 @@ def test_every_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     for name, make in RECIPES.items():
         write_config(path, make(), name)
-        assert read_config(path, RECIPES) == (name, make())
+        placed = dataclasses.replace(make(), data=make().data.placed())
+        assert read_config(path, RECIPES) == (name, placed)
+        check_same_config(path, make())
+
+
+def test_a_relative_path_is_recorded_as_an_absolute_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = RECIPES["robust-folder"]()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=Path("pets"), cache=Path("c")))
+    write_config(tmp_path / "config.json", config, "robust-folder")
+    monkeypatch.chdir("/")
+    data = read_data_config(tmp_path / "config.json")
+    assert (data.path, data.cache) == (tmp_path / "pets", tmp_path / "c")
+
+
+@pytest.mark.parametrize("theirs", ["pets", "data/pets", "/data/pets", "~/pets"])
+@pytest.mark.parametrize("ours", ["pets", "/elsewhere/pets", "/elsewhere/dogs"])
+def test_the_images_of_a_run_may_move_but_not_be_called_otherwise(theirs: str, ours: str, tmp_path: Path) -> None:
+    """Their content is compared when the run goes on; older records hold the path as it was given."""
+    path = altered("robust-folder", tmp_path, "data", "path", value=theirs)
+    config = RECIPES["robust-folder"]()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=Path(ours), cache=Path("/c")))
+    if ours.endswith("pets"):
+        check_same_config(path, config)
+    else:
+        with pytest.raises(InputError, match=r"was begun with data\.path=.*pets, not /elsewhere/dogs"):
+            check_same_config(path, config)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=None, image_size=None))
+    with pytest.raises(InputError, match="was begun with"):
+        check_same_config(path, config)
+
+
+def test_where_the_images_lie_is_no_part_of_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        write_config(tmp_path / place / "config.json", RECIPES["robust-folder"](), "robust-folder")
+        keys.add(method_key(json.loads((tmp_path / place / "config.json").read_text())["config"]))
+    keys.add(method_key(to_json(RECIPES["robust-folder"]())))
+    assert len(keys) == 1
 
 
 @pytest.mark.parametrize("name", RECIPES_BY_KIND)

@@ -27,7 +27,7 @@ from nuat.files import check_writable, write_text
 from nuat.records.evaluations import read_evaluation
 from nuat.records.folder import RunFolder
 from nuat.records.runs import ROW, read_row
-from nuat.records.settings import check_same_config, to_json
+from nuat.records.settings import check_same_config, flat, has_effect, to_json
 
 Counts = Mapping[DataConfig, Mapping[str, int]]
 """Numbers of ``test`` and ``validation`` images under each data configuration."""
@@ -56,8 +56,8 @@ class QueueEntry:
 
 
 def settings_digest(row: CampaignRow) -> str:
-    """Return a digest of all settings of a row."""
-    settings: dict[str, Any] = to_json(row.config)
+    """Return a digest of all settings of a row, but for the place where its images lie."""
+    settings = {name: value for name, value in flat(to_json(row.config)).items() if has_effect(name, "row")}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

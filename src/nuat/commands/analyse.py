@@ -161,7 +161,7 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
         told = ", ".join(f"{s.weights}: {s.threat.eps:.4g}" for s in ours)
         raise InputError(f"the models were trained for different eps ({told}); give --eps.")
     chosen = any(word.startswith(("--data.name", "--data.path")) for word in rest)
-    if not chosen and len({(s.data.name, s.data.path, s.data.image_size) for s in ours}) > 1:
+    if not chosen and len({(s.data.name, s.data.placed().path, s.data.image_size) for s in ours}) > 1:
         told = ", ".join(f"{s.weights}: {s.data.path or s.data.name}" for s in ours)
         raise InputError(f"the models were trained on different data ({told}); give --data.path or --data.name.")
     first = ours[0] if ours else found[0]

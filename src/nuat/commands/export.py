@@ -15,11 +15,11 @@ from nuat.config import ForeignClassifier, ThreatConfig
 from nuat.config.arguments import HELP, parse
 from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.export import Submission, TrainedModel, find_model, to_onnx, to_robustbench, to_safetensors
+from nuat.export import Submission, TrainedModel, find_model, to_onnx, to_robustbench, to_safetensors, to_torch
 from nuat.progress import terminal
 from nuat.records import checkpoints
 
-_ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "robustbench": "-robustbench"}
+_ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2", "robustbench": "-robustbench"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +29,10 @@ class _Export:
     model: tyro.conf.Positional[Path]
     """Folder of a run (its best weights are taken), a .safetensors file that nuat wrote, or anybody's weights with
     --model, --image-size and --eps, as for nuat evaluate."""
-    format: Literal["safetensors", "onnx", "robustbench"]
+    format: Literal["safetensors", "onnx", "torch", "robustbench"]
     """safetensors: the weights, for nuat.load. onnx: one file for other runtimes (opset 18, images in [0, 1] to logits,
-    any batch size); needs pip install 'nuat[export]'. robustbench: a folder for a submission, from an evaluation of the
-    run with clean and autoattack."""
+    any batch size); needs pip install 'nuat[export]'. torch: one file for torch.export.load, without nuat. robustbench:
+    a folder for a submission, from an evaluation of the run with clean and autoattack."""
     out: Path | None = None
     """File, or folder for robustbench, to write. None: the run's name, in the current folder."""
     network: Annotated[ForeignClassifier, tyro.conf.arg(name="")] = field(default_factory=ForeignClassifier)
@@ -46,13 +46,13 @@ class _Export:
 
 
 def export(arguments: list[str]) -> int:
-    """``nuat export RUN|WEIGHTS --format safetensors|onnx|robustbench [--out PATH]``."""
+    """``nuat export RUN|WEIGHTS --format safetensors|onnx|torch|robustbench [--out PATH]``."""
     if not arguments or HELP.intersection(arguments):
         parse(_Export, ["--help"], prog="nuat export")
     if arguments[0].startswith("-"):
         raise InputError("name the model first: nuat export RUN|WEIGHTS --format ....")
     if not any(word.startswith("--format") for word in arguments):
-        raise InputError("give a format: --format safetensors, --format onnx or --format robustbench.")
+        raise InputError("give a format: --format safetensors, onnx, torch or robustbench.")
     asked = parse(_Export, arguments, prog="nuat export")
     if asked.format != "robustbench" and asked.robustbench != Submission():
         raise InputError(f"--robustbench settings have no effect on --format {asked.format}; leave them out.")
@@ -93,6 +93,8 @@ def _write(trained: TrainedModel, target: Path, asked: _Export) -> str:
                 return to_safetensors(trained, target)
             case "onnx":
                 return to_onnx(trained, target)
+            case "torch":
+                return to_torch(trained, target)
             case "robustbench":
                 return to_robustbench(trained, target, asked.robustbench)
     except OSError as error:

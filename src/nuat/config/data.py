@@ -1,7 +1,7 @@
 """Settings of the images: source, split and augmentation."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +16,8 @@ class DataConfig:
     name: str = "mnist-sample"
     """Data set that nuat knows by name (mnist-sample, mnist, cifar10, cifar100, ...), used when no path is given."""
     path: Path | None = None
-    """Images of your own: an .npz file (x_train, y_train, x_test, y_test), an image folder (train/<class>/*.png), or a
-    folder of tar shards (train/NAME-000000.tar). None: the data set called data.name."""
+    """Images of your own: a folder of classes (train/<class>/*.jpg and test/<class>/*.jpg, or just <class>/*.jpg), a
+    CSV file (path,label), Parquet files, tar shards, or an .npz file. None: the data set called data.name."""
     download: bool = True
     """Whether a named data set that is not in the cache may be downloaded."""
     cache: Path | None = None
@@ -29,22 +29,24 @@ class DataConfig:
     """Streaming: processes that decode, >= 0. None: the processor's cores less one, at most 16. 0: the training process
     decodes."""
     on_bad: Literal["refuse", "skip"] = "refuse"
-    """Image folders and shards: whether files that cannot be decoded end the run (refuse) or are left out and counted
-    (skip)."""
+    """Images in files of their own, shards or tables: whether those that cannot be decoded end the run (refuse) or are
+    left out and counted (skip)."""
     image_size: int | None = None
-    """Image folders and shards: side [pixels] that images are resized and centre-cropped to. None: all images have one
-    size already."""
+    """Images of your own: side [pixels] that they are resized and centre-cropped to. None: all have one size
+    already."""
     eval_resize: int | None = None
     """Images of evaluations: the shorter side is resized to this [pixels], then the centre of image_size is cut out, as
     on ImageNet with 256 and 224. None: the shorter side is resized to image_size."""
     subset: Literal["imagenet100"] | None = None
     """Image folders: take only these classes; imagenet100 means the 100 of ImageNet that the GAT authors chose. None:
     all classes."""
-    validation: int = 500
-    """Training images held out, class-balanced, to choose the best epoch, >= 0. If an image folder has both val and
-    test, they are taken from val instead."""
+    validation: int | float | None = None
+    """Training images held out to choose the best epoch: a fraction of each class, such as 0.1, or a number of images,
+    class-balanced, >= 0. Images with a validation part besides the test part give that instead: all of it for a
+    fraction, or so many of it. None: 0.1 of images of your own, 500 images of a named data set."""
     split_seed: int = 0
-    """Seed of that split. It is not the run's seed, so runs of several seeds share one split."""
+    """Seed of that split, and of the choice of test images where there is no test part. It is not the run's seed, so
+    runs of several seeds share one split."""
     train_limit: int | None = None
     """Use only this many training images, class-balanced, after the split. None: all."""
     crop_padding: int = 0
@@ -61,8 +63,8 @@ class DataConfig:
     """Fraction of the run at which each of these phases begins, in [0, 1), increasing from 0."""
 
     @property
-    def of_folders(self) -> list[str]:
-        """Settings that only folders use, as text; image_size is not among them."""
+    def of_files(self) -> list[str]:
+        """Settings without effect on arrays and named sets, as text; image_size is not among them."""
         values = {"loading": "stream", "on_bad": "skip", "subset": "imagenet100"}
         return [f"data.{name}={value}" for name, value in values.items() if getattr(self, name) == value]
 
@@ -76,8 +78,27 @@ class DataConfig:
         begun = [size for size, begins in phases if begins * epochs <= epoch + 1e-6]
         return begun[-1] if begun else None
 
+    @property
+    def validation_size(self) -> int | float:
+        """``validation``, or its value by default."""
+        if self.validation is not None:
+            return self.validation
+        return 500 if self.path is None else 0.1
+
+    def placed(self) -> "DataConfig":
+        """Return the settings with absolute paths, which mean the same in every folder."""
+        path, cache = (None if place is None else place.expanduser().absolute() for place in (self.path, self.cache))
+        return replace(self, path=path, cache=cache)
+
     def __post_init__(self) -> None:
-        at_least("data.validation", self.validation, 0)
+        if isinstance(self.validation, float):
+            if not 0.0 < self.validation < 1.0:
+                raise InputError(
+                    f"data.validation={self.validation:g}: expected a fraction in (0, 1), such as 0.1, or a whole "
+                    "number of images, such as 500."
+                )
+        elif self.validation is not None:
+            at_least("data.validation", self.validation, 0)
         check_seed("data.split_seed", self.split_seed)
         at_least("data.crop_padding", self.crop_padding, 0)
         if self.crop_scale is not None:
@@ -97,9 +118,9 @@ class DataConfig:
 
     def _check_reading(self) -> None:
         """Refuse settings of reading files that are impossible or have no effect."""
-        if self.path is None and self.of_folders:
+        if self.path is None and self.of_files:
             raise InputError(
-                f"{self.of_folders[0]} has no effect on {self.name}: give the folder of the images as data.path."
+                f"{self.of_files[0]} has no effect on {self.name}: give the folder of the images as data.path."
             )
         if self.loading == "stream" and self.image_size is None:
             raise InputError("data.loading=stream needs the side of the images: give data.image_size, such as 224.")

@@ -91,11 +91,12 @@ def decode_and_tell(
     """Decode an image as ``decode`` does, and return how it was converted."""
     with opened(content, name) as file:
         image, conversion = _described(file)
-    if size is not None and resize is not None:
-        image = _centre(image, size, resize)
-    elif size is not None:
-        image = fit(image, size)
-    return to_array(image), conversion
+    return to_array(image) if size is None else cut_out(image, size, resize), conversion
+
+
+def cut_out(image: Image.Image, size: int, resize: int | None) -> NDArray[np.uint8]:
+    """Resize an image, cut out its centre and return the pixels, uint8 [C, size, size]; see ``decode``."""
+    return to_array(fit(image, size) if resize is None else _centre(image, size, resize))
 
 
 def check(content: bytes, name: str) -> tuple[bool, Conversion]:

@@ -8,14 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from nuat.data.decoding import SUFFIXES
-from nuat.data.samples import FileSamples, Names, Parts, PassedOver, reading, val_for_test
+from nuat.data.samples import PARTS, FileSamples, Names, Parts, PassedOver, few, reading, val_for_test
 from nuat.errors import InputError, printable
 
 _KIND = "nuat-folder-2"  # part of every cache key: raise it when decoding changes
-_PARTS = ("train", "val", "test")
 
 _File = tuple[tuple[str, ...], int, int]
 """Parts of the path relative to a class folder, size [bytes], time of the last change [ns]."""
+
+
+def has_classes_in_parts(path: Path) -> bool:
+    """Return whether a path is a folder with a part that holds folders, or with a link that should lead to a part."""
+    with reading(path):
+        parts = [path / name for name in PARTS]
+        if any(part.is_symlink() and not part.exists() for part in parts):
+            return True
+        inner = [entry for part in parts if part.is_dir() for entry in part.iterdir()]
+        return any(not entry.name.startswith(".") and entry.is_dir() for entry in inner)
 
 
 def scan(path: Path, subset: str | None = None, *, needs_train: bool = True) -> Parts:
@@ -38,7 +47,7 @@ def scan(path: Path, subset: str | None = None, *, needs_train: bool = True) -> 
         TransientError: a folder cannot be read.
     """
     with reading(path):
-        for name in _PARTS:
+        for name in PARTS:
             if (path / name).is_symlink() and not (path / name).exists():
                 raise _broken(str(path / name))
         evaluation = [name for name in ("val", "test") if (path / name).is_dir()]
@@ -55,10 +64,10 @@ def scan(path: Path, subset: str | None = None, *, needs_train: bool = True) -> 
         }
         test = parts[evaluation[-1]]
         notes += val_for_test(evaluation)
-        strangers = [entry.name for entry in sorted(path.iterdir()) if entry.is_dir() and entry.name not in _PARTS]
+        strangers = [entry.name for entry in sorted(path.iterdir()) if entry.is_dir() and entry.name not in PARTS]
         strangers = [name for name in strangers if not name.startswith(".")]
         if strangers:
-            notes.append(printable(f"folders other than train, val and test are passed over: {_few(strangers)}"))
+            notes.append(printable(f"folders other than train, val and test are passed over: {few(strangers)}"))
         return Parts(
             train=parts["train"] if trains else test.take(np.arange(0)),
             test=test,
@@ -82,20 +91,19 @@ def _other_layout(path: Path, evaluation: list[str], trains: bool) -> InputError
     if evaluation and not trains:
         advice = f" To train, add train/<class>/; to evaluate only, {evaluation[-1]}/ is enough."
     elif trains:
-        advice = " Add test/<class>/ (or val/<class>/) with images that are not trained on."
+        advice = (
+            " Add test/<class>/ (or val/<class>/) with images that are not trained on, or have nuat choose some: "
+            f"--data.path {path / 'train'}."
+        )
     return InputError(
         f"{path} is not an image folder: expected train/<class>/ and test/<class>/ (or val/<class>/) with image files "
-        f"({', '.join(SUFFIXES[:5])}, ...) in them; found {_few(found) or 'nothing'}.{advice}"
+        f"({', '.join(SUFFIXES[:5])}, ...) in them; found {few(found) or 'nothing'}.{advice}"
     )
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _chosen(part: Path, kept: frozenset[str] | None) -> tuple[str, ...]:
     """Return the classes of the part that defines them, all of ``kept`` if that is given."""
-    found = _class_folders(part, PassedOver())
+    found = class_folders(part, PassedOver())
     if kept is None:
         return found
     missing = sorted(kept.difference(found))
@@ -108,7 +116,7 @@ def _chosen(part: Path, kept: frozenset[str] | None) -> tuple[str, ...]:
     return tuple(name for name in found if name in kept)
 
 
-def _class_folders(part: Path, passed: PassedOver) -> tuple[str, ...]:
+def class_folders(part: Path, passed: PassedOver) -> tuple[str, ...]:
     """Return the names of a part's class folders, sorted, and count the files next to them.
 
     Raises:
@@ -129,7 +137,7 @@ def _class_folders(part: Path, passed: PassedOver) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _image_files(folder: Path, inside: str, passed: PassedOver) -> list[_File]:
+def image_files(folder: Path, inside: str, passed: PassedOver) -> list[_File]:
     """Return the images in a folder and its subfolders, sorted by the parts of their paths."""
     above = tuple(parent.stat() for parent in folder.resolve().parents)
     return sorted(_walk(str(folder), (), above, inside, passed))
@@ -186,7 +194,7 @@ def _scan_part(
 ) -> FileSamples:
     part = root / name
     trains = name == "train"
-    found = [of for of in _class_folders(part, passed) if kept is None or of in kept]
+    found = [of for of in class_folders(part, passed) if kept is None or of in kept]
     if not found:
         raise InputError(f"{part} has no class folders; put the images of each class into {part}/<class>/.")
     unknown = sorted(set(found).difference(classes))
@@ -197,7 +205,7 @@ def _scan_part(
     numbers: list[tuple[int, int]] = []
     empty: list[str] = []
     for label, of in enumerate(classes):
-        of_class = _image_files(part / of, f"{name}/{of}", passed) if of in found else []
+        of_class = image_files(part / of, f"{name}/{of}", passed) if of in found else []
         if not of_class and trains:
             raise InputError(f"{part / of} holds no image ({', '.join(SUFFIXES)}); add images or remove the class.")
         if not of_class:
@@ -208,7 +216,7 @@ def _scan_part(
     if not files:
         raise InputError(f"{part} holds no image ({', '.join(SUFFIXES)}); put images into {part}/<class>/.")
     if empty:
-        notes.append(printable(f"{name}/ has no image of {len(empty)} of {len(classes)} classes: {_few(empty)}"))
+        notes.append(printable(f"{name}/ has no image of {len(empty)} of {len(classes)} classes: {few(empty)}"))
     sizes, times = np.array(numbers, dtype=np.int64).T.copy()
     return FileSamples(
         root=root,

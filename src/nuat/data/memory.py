@@ -1,18 +1,19 @@
 """Images of a folder or of shards, all decoded into memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from nuat.data.cache import cache_key, read_cache, write_cache
-from nuat.data.decoding import Conversion, decode, decode_and_tell
-from nuat.data.images import ImageSet, UnsplitData, check_scale
+from nuat.data.decoding import Conversion, cut_out, decode, decode_and_tell
+from nuat.data.images import Images, ImageSet, UnsplitData, check_scale
 from nuat.data.samples import Parts, Samples
 from nuat.data.verification import (
     KEPT_NAMES,
@@ -111,6 +112,30 @@ def decode_evaluated(samples: Samples, channels: int, size: int, resize: int | N
             raise pixels
         place(pixels, images[i], samples.name(i))
     return ImageSet(torch.from_numpy(images), torch.from_numpy(samples.labels))
+
+
+def resized(source: UnsplitData, size: int, resize: int | None = None) -> UnsplitData:
+    """Resize and crop the images of an array to ``size`` [pixels], as those of files.
+
+    Args:
+        source: images in memory.
+        size: side [pixels] of the images.
+        resize: see ``DataConfig.eval_resize``. It does not affect training images.
+    """
+    return replace(
+        source,
+        train=_fitted(source.train, size, None),
+        test=_fitted(source.test, size, resize),
+        held_out=None if resize is None else lambda indices: _fitted(source.train.select(indices), size, resize),
+    )
+
+
+def _fitted(images: Images, size: int, resize: int | None) -> ImageSet:
+    given = images.select(torch.arange(len(images)))
+    pixels = np.empty((len(given), given.channels, size, size), dtype=np.uint8)
+    for i, image in enumerate(given.images.numpy()):
+        pixels[i] = cut_out(Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)), size, resize)
+    return ImageSet(torch.from_numpy(pixels), given.labels)
 
 
 def place(pixels: NDArray[np.uint8], into: NDArray[np.uint8], name: str) -> None:

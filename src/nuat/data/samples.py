@@ -22,6 +22,16 @@ from nuat.errors import TransientError, printable
 _KINDS_NAMED = 6
 
 
+PARTS = ("train", "val", "test")
+"""Names of the parts of a data set."""
+PART_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""Usual name of a part, in lower case, to ours."""
+
+
 @dataclass(frozen=True, eq=False)
 class Names:
     """M names, held as two arrays."""
@@ -247,6 +257,11 @@ def unreadable(name: str, error: OSError) -> TransientError:
     """Return the error for a file that was there and cannot be read."""
     reason = error.strerror or str(error)
     return TransientError(f"{name} cannot be read ({reason}); put it back if it was moved or removed, and start again.")
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first five names for a message."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def val_for_test(evaluation: Sequence[str]) -> list[str]:

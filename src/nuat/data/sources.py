@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from nuat.config import DataConfig
-from nuat.data import folders, memory, npz, shards, streaming
+from nuat.data import layouts, memory, npz, streaming
 from nuat.data.images import Dataset, Images, ImageSet, UnsplitData
-from nuat.data.samples import reading
+from nuat.data.memory import resized
+from nuat.data.samples import Parts, reading
 from nuat.data.sets import SETS, check_name
 from nuat.data.splits import class_balanced, split
 from nuat.errors import InputError, TransientError
@@ -32,10 +33,9 @@ def cache_folder(config: DataConfig) -> Path:
 def load(config: DataConfig, *, needs_train: bool = True) -> Dataset:
     """Read the images that the settings name and split them, on the CPU.
 
-    The validation images are ``validation`` images, class-balanced, of the training part. If an image folder has both
-    val/ and test/, they are images of val/ instead; the default number then means at most all of val/. ``train_limit``
-    applies to the remaining training images. What was passed over or converted is a warning, and is listed in the
-    data set's notes.
+    The validation images are ``validation`` images of the training part, see ``DataConfig``. If the images have a
+    validation part of their own, they are images of that part instead. ``train_limit`` applies to the remaining
+    training images. What was passed over or converted is a warning, and is listed in the data set's notes.
 
     Args:
         config: settings of the images.
@@ -87,47 +87,42 @@ def load(config: DataConfig, *, needs_train: bool = True) -> Dataset:
 
 
 def _read(config: DataConfig, needs_train: bool) -> UnsplitData:
-    path = config.path.expanduser() if config.path is not None else None
-    if path is not None:
-        with reading(path):
-            if not path.exists():
-                raise _absent(path, folder=bool(config.of_folders) or config.image_size is not None)
-        if path.is_dir():
-            return _read_folder(path, config, needs_train)
-        if config.of_folders:
-            raise InputError(f"{config.of_folders[0]} has no effect on {path}, which is no folder; leave it out.")
-    if config.image_size is not None:
-        raise InputError(
-            f"data.image_size={config.image_size} has no effect on {path or config.name}: only image folders are "
-            "resized; leave it out."
-        )
-    if path is not None:
-        return npz.read(path, needs_train=needs_train)
-    check_name(config.name)
-    read = SETS[config.name].read
-    assert read is not None
-    return read(cache_folder(config), config.download)
+    if config.path is None:
+        if config.image_size is not None:
+            raise InputError(
+                f"data.image_size={config.image_size} has no effect on {config.name}: only images of your own are "
+                "resized; leave it out."
+            )
+        check_name(config.name)
+        read = SETS[config.name].read
+        assert read is not None
+        return read(cache_folder(config), config.download)
+    path = config.path.expanduser()
+    with reading(path):
+        if not path.exists():
+            raise _absent(path)
+    parts = layouts.scan(path, config, cache_folder(config), needs_train=needs_train)
+    if parts is not None:
+        return _decode(parts, config)
+    if config.of_files:
+        raise InputError(f"{config.of_files[0]} has no effect on the file {path}; leave it out.")
+    source = npz.read(path, needs_train=needs_train)
+    return source if config.image_size is None else resized(source, config.image_size, config.eval_resize)
 
 
-def _absent(path: Path, *, folder: bool) -> InputError:
-    """Return the error that nothing is at ``path``; ``folder`` says whether the settings are for folders only."""
-    file = "" if folder else f"an .npz file with {', '.join(npz.REQUIRED)}, or "
+def _absent(path: Path) -> InputError:
+    """Return the error that nothing is at ``path``."""
     link = f" (it is a link to {path.readlink()})" if path.is_symlink() else ""
+    looked = "" if path.is_absolute() else f" in {Path.cwd()}"
     return InputError(
-        f"{path} does not exist{link}: expected {file}a folder with train/ and test/ (or val/), of images, "
-        "train/<class>/*.jpg, or of tar shards, train/NAME-000000.tar; put it there, or correct --data.path."
+        f"{path} does not exist{looked}{link}: expected a folder or file of images ({layouts.EXAMPLES}; or an .npz "
+        f"file with {', '.join(npz.REQUIRED)}); put it there, or correct --data.path."
     )
 
 
-def _read_folder(path: Path, config: DataConfig, needs_train: bool) -> UnsplitData:
-    """Read image files or shards, into memory or to be streamed."""
+def _decode(parts: Parts, config: DataConfig) -> UnsplitData:
+    """Read encoded images into memory, or to be streamed."""
     cache = cache_folder(config)
-    if shards.are_shards(path):
-        if config.subset is not None:
-            raise InputError(f"data.subset={config.subset} has no effect on the shards in {path}; leave it out.")
-        parts = shards.scan(path, cache, needs_train=needs_train)
-    else:
-        parts = folders.scan(path, config.subset, needs_train=needs_train)
     if config.loading == "stream" and config.image_size is not None:
         return streaming.read(
             parts,
@@ -148,16 +143,16 @@ def _split(source: UnsplitData, config: DataConfig) -> tuple[torch.Tensor, torch
     """
     labels = source.train.labels
     if source.validation is None:
-        if config.validation >= len(labels):
+        if config.validation_size >= len(labels):
             raise InputError(
-                f"data.validation={config.validation}: {source.description} has only {len(labels)} training images; "
-                f"hold out fewer, such as --data.validation {len(labels) // 10}."
+                f"data.validation={config.validation_size}: {source.description} has only {len(labels)} training "
+                "images; hold out fewer, or a fraction, such as --data.validation 0.1."
             )
-        train_indices, validation_indices = split(labels, config.validation, config.split_seed)
+        train_indices, validation_indices = split(labels, config.validation_size, config.split_seed)
     else:
         train_indices = torch.arange(len(labels))
         validation_indices = _from_validation_part(source.validation, config)
-    _check_classes(source, train_indices, f"data.validation={config.validation}", "hold out fewer images")
+    _check_classes(source, train_indices, f"data.validation={config.validation_size}", "hold out fewer images")
     if config.train_limit is not None:
         if config.train_limit > len(train_indices):
             raise InputError(
@@ -172,14 +167,14 @@ def _split(source: UnsplitData, config: DataConfig) -> tuple[torch.Tensor, torch
 
 
 def _from_validation_part(part: Images, config: DataConfig) -> torch.Tensor:
-    n = config.validation
+    """Choose images of the set's own validation part: so many, or, for a fraction of the training images, all."""
+    n = config.validation_size
+    if isinstance(n, float):
+        return torch.arange(len(part))
     if n > len(part):
-        # the class attribute is the default: a number that the user did not choose is only a cap
-        if n != DataConfig.validation:
-            raise InputError(
-                f"data.validation={n}: val/ of {config.path} holds only {len(part)} images; ask for at most that many."
-            )
-        n = len(part)
+        raise InputError(
+            f"data.validation={n}: val/ of {config.path} holds only {len(part)} images; ask for at most that many."
+        )
     return class_balanced(part.labels, n, config.split_seed)
 
 

@@ -1,4 +1,4 @@
-"""Class-balanced choices of images; one seed gives the same choice on every platform."""
+"""Choices of images class by class; one seed gives the same choice on every platform."""
 
 import torch
 from torch import Tensor
@@ -49,12 +49,44 @@ def class_balanced(labels: Tensor, n: int, seed: int) -> Tensor:
     return shuffled[chosen].sort().values
 
 
-def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:
+def stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Choose a fraction of the images of each class, at random.
+
+    A class of two or more images gives at least one and keeps at least one; a class of one keeps it.
+
+    Args:
+        labels: int64 [N], classes from 0, on any device.
+        fraction: share of each class, in (0, 1).
+        seed: seed of the choice.
+
+    Returns:
+        Sorted positions, int64 [n], on the CPU.
+
+    Example:
+        >>> import torch
+        >>> from nuat.data.splits import stratified
+        >>> stratified(torch.tensor([0] * 20 + [1] * 3 + [2]), 0.1, seed=0).tolist()
+        [3, 5, 20]
+    """
+    generator = torch.Generator().manual_seed(seed)  # the CPU's, as above
+    shuffled = torch.randperm(len(labels), generator=generator)
+    label = labels.cpu()[shuffled]
+    count = torch.bincount(label)
+    wanted = torch.minimum((fraction * count + 0.5).floor().clamp(min=1).long(), count - 1)
+    by_class = torch.argsort(label, stable=True)
+    first_of_class = count.cumsum(0) - count
+    place = torch.empty_like(label)  # of an image among those of its class
+    place[by_class] = torch.arange(len(label)) - first_of_class[label[by_class]]
+    return shuffled[place < wanted[label]].sort().values
+
+
+def split(labels: Tensor, validation: int | float, seed: int) -> tuple[Tensor, Tensor]:
     """Split a training part into training and validation images.
 
     Args:
         labels: int64 [N], classes from 0, on any device.
-        validation: number of images to hold out, class-balanced, 0..N.
+        validation: images to hold out: a number of them, 0..N, class-balanced; or, as a float in (0, 1), a fraction of
+            each class, see ``stratified``.
         seed: seed of the choice.
 
     Returns:
@@ -70,7 +102,10 @@ def split(labels: Tensor, validation: int, seed: int) -> tuple[Tensor, Tensor]:
         >>> train.tolist(), validation.tolist()
         ([0, 1, 3, 4], [2, 5])
     """
-    validation_indices = class_balanced(labels, validation, seed)
+    if isinstance(validation, float):
+        validation_indices = stratified(labels, validation, seed)
+    else:
+        validation_indices = class_balanced(labels, validation, seed)
     is_train = torch.ones(len(labels), dtype=torch.bool)
     is_train[validation_indices] = False
     return is_train.nonzero().squeeze(1), validation_indices

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from nuat import data
 from nuat.config import DataConfig
-from nuat.data import folders, shards
+from nuat.data import layouts, shards
 from nuat.data.augmentation import resized_shape
 from nuat.data.decoding import decode
 from nuat.data.samples import Parts
@@ -51,8 +52,8 @@ def image_facts(
 ) -> ImageFacts:
     """Return the facts about the images that the settings name; given numbers replace known ones.
 
-    An .npz is read, the files of an image folder are counted. Data sets by name have known sizes, and so have folders
-    that are not there but are called like one. Nothing is known of tar shards.
+    An .npz is read; files of images, rows of lists and of tables are counted. Data sets by name have known sizes, and
+    so have folders that are not there but are called like one. Nothing is known of tar shards.
 
     Raises:
         InputError: a number is too small, or one is neither known nor given.
@@ -71,7 +72,7 @@ def image_facts(
                 "file or an image folder that exists."
             )
         found = ImageFacts(
-            train=0, validation=config.validation, test=0, channels=3, size=(0, 0), classes=0,
+            train=0, validation=_validation(config, images or 0), test=0, channels=3, size=(0, 0), classes=0,
             source="as given, 3 channels",
         )  # fmt: skip
     told = {"images": images, "classes": classes, "pixels": image_size}
@@ -115,22 +116,12 @@ def made_up(folder: Path, images: ImageFacts, size: tuple[int, int], batch: int,
 def known_facts(config: DataConfig) -> ImageFacts | None:
     """Return the facts that the settings alone tell. None: they tell too little."""
     path = config.path.expanduser() if config.path is not None else None
-    if path is not None and path.is_dir():
+    if path is not None and path.exists():
         if shards.are_shards(path):
             return None
-        parts = folders.scan(path, config.subset)
-        train, own = len(parts.train), parts.validation
-        channels, size, name = _first_image(parts, config)
-        return ImageFacts(
-            train=_left(train, config, config.validation if own is None else 0),
-            validation=config.validation if own is None else min(config.validation, len(own)),
-            test=len(parts.test),
-            channels=channels,
-            size=size,
-            classes=len(parts.classes),
-            source=f"counted in {path}, size and channels of {name}",
-            file_bytes=float(parts.train.sizes.mean()),
-        )
+        parts = layouts.scan(path, config, data.cache_folder(config))
+        if parts is not None:
+            return _counted(parts, config)
     if path is not None and path.is_file():
         dataset = data.load(config)
         return ImageFacts(
@@ -148,15 +139,43 @@ def known_facts(config: DataConfig) -> ImageFacts | None:
     row = data.SETS.get(name)
     if row is None:
         return None
+    validation = _validation(config, row.train)
     return ImageFacts(
-        train=_left(row.train, config, config.validation),
-        validation=config.validation,
+        train=_left(row.train, config, validation),
+        validation=validation,
         test=row.test,
         channels=row.channels,
         size=(row.size, row.size),
         classes=row.classes,
         source=f"sizes of {name}{row.note}; no image was read",
     )
+
+
+def _counted(parts: Parts, config: DataConfig) -> ImageFacts:
+    """Return the facts about images in files, of which one is decoded."""
+    own, n = parts.validation, config.validation_size
+    if own is None:
+        labels = torch.from_numpy(parts.train.labels)
+        held_out = validation = len(data.split(labels, n, config.split_seed)[1]) if isinstance(n, float) else n
+    else:
+        held_out, validation = 0, len(own) if isinstance(n, float) else min(n, len(own))
+    channels, size, name = _first_image(parts, config)
+    return ImageFacts(
+        train=_left(len(parts.train), config, held_out),
+        validation=validation,
+        test=len(parts.test),
+        channels=channels,
+        size=size,
+        classes=len(parts.classes),
+        source=f"counted in {config.path}, size and channels of {name}",
+        file_bytes=float(parts.train.sizes.mean()),
+    )
+
+
+def _validation(config: DataConfig, train: int) -> int:
+    """Return about how many of ``train`` images the validation takes."""
+    n = config.validation_size
+    return round(n * train) if isinstance(n, float) else n
 
 
 def _left(train: int, config: DataConfig, held_out: int) -> int:

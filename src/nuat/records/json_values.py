@@ -99,7 +99,8 @@ def check(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where}: expected {_text(hint)}; it is {_short(value)}.")
     elif origin in (Union, types.UnionType):
         if value is not None or types.NoneType not in inner:
-            return check(next(kind for kind in inner if kind is not types.NoneType), value, where)
+            kinds = [kind for kind in inner if kind is not types.NoneType]
+            return check(float if float in kinds else kinds[0], value, where)  # a float may be a whole number, too
     elif is_typeddict(hint):
         _check_keys(hint, check(dict, value, where), where)
     elif origin is list:

@@ -21,16 +21,18 @@ _PLACE_OF_IMAGES = ("data.path", "data.cache", "data.download")
 _COMPUTER = ("device", "data.workers")
 _AROUND_TRAINING = ("monitors.", "evaluation.", "checkpoint_every", "checkpoint_batches")
 _WITHOUT_EFFECT = {
-    "resume": (*_COMPUTER, *_AROUND_TRAINING),
+    "resume": (*_COMPUTER, *_AROUND_TRAINING, "data.cache", "data.download"),
     "processes": (*_COMPUTER, *_PLACE_OF_IMAGES),
     "method": (*_COMPUTER, *_AROUND_TRAINING, *_PLACE_OF_IMAGES),
+    "row": _PLACE_OF_IMAGES,
 }
 """Settings, or the beginnings of their names, that may differ where the rest must agree.
 
-resume: a run and its continuation. A run that an alarm ended may go on with the alarm set to warn; images that have
-moved may be others.
+resume: a run and its continuation. A run that an alarm ended may go on with the alarm set to warn. The images may have
+moved to another folder, under the same name: the training images themselves are compared, too.
 processes: the processes of one run, each on a machine of its own.
 method: runs of one method, whose seeds differ, too. Their images are compared by name.
+row: a row of a campaign and the record of its failure.
 """
 
 _ADDED_GROUPS = ("distributed",)
@@ -42,8 +44,9 @@ _CLASSES: dict[str, type] = {
 
 
 def write_config(path: Path, config: TrainConfig, recipe: str) -> None:
-    """Write a run's settings."""
-    values = {"format": 1, "nuat_version": hardware.NUAT_VERSION, "recipe": recipe, "config": to_json(config)}
+    """Write a run's settings, with absolute paths of its images, so that it is evaluated from any folder."""
+    placed = dataclasses.replace(config, data=config.data.placed())
+    values = {"format": 1, "nuat_version": hardware.NUAT_VERSION, "recipe": recipe, "config": to_json(placed)}
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
@@ -84,6 +87,9 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
     """
     theirs, ours = flat(completed(read_settings(path)[1], config)), flat(to_json(config))
     for name in {**theirs, **ours}:
+        places = [one.get(name) for one in (theirs, ours)]
+        if name == "data.path" and None not in places and len({_last(place) for place in places}) == 1:
+            continue
         if has_effect(name, "resume") and theirs.get(name) != ours.get(name):
             raise InputError(
                 f"{path.parent}: was begun with {name}={theirs.get(name)}, not {ours.get(name)}. A run goes on with "
@@ -91,7 +97,12 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
             )
 
 
-def has_effect(name: str, between: Literal["resume", "processes", "method"]) -> bool:
+def _last(path: Any) -> str:
+    """Return the last part of a path; older versions recorded paths as they were given."""
+    return Path(str(path)).expanduser().absolute().name
+
+
+def has_effect(name: str, between: Literal["resume", "processes", "method", "row"]) -> bool:
     """Return whether a setting, by its dotted name, must agree ``between`` the two; see ``_WITHOUT_EFFECT``."""
     return not name.startswith(_WITHOUT_EFFECT[between])
 

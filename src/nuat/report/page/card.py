@@ -1,11 +1,14 @@
 """Write a model card from a run's records: facts for the user of its weights."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from nuat.attacks.catalogue import WORST_CASE, attack_name
 from nuat.core.eps import eps_text
 from nuat.data import SETS
 from nuat.progress import duration
+from nuat.records.checkpoints import WeightsInfo
 from nuat.records.evaluations import black_box_notes
 from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
@@ -75,7 +78,8 @@ def _data(run: RunRecord) -> str:
     said = f"Trained on {plain(without_folder(str(name)))}"
     count = source.get("train") or data.get("train_limit")
     said += f", {count:,} training images" if count else ""
-    said += f"; {data['validation']:,} images held out of them chose the best epoch." if data.get("validation") else "."
+    held_out = source.get("validation", data.get("validation"))  # recorded settings may hold a fraction
+    said += f"; {held_out:,} images held out of them chose the best epoch." if held_out else "."
     own = data.get("path") and not str(data["path"]).rsplit("/", 1)[-1].startswith(str(data["name"]))
     known = None if own else SETS.get(str(data["name"]))
     licence = None if known is None else known.licence
@@ -187,15 +191,60 @@ def _loading(run: RunRecord) -> str:
     return (
         "```python\nimport nuat\n\n# a torch.nn.Module in evaluation mode; no pickle is read\n"
         f'model = nuat.load("{PurePath(run.called) / "best.safetensors"}")\n'
-        "logits = model(x)  # x: float32 [B, C, H, W] in [0, 1]\n```"
+        "logits = model(x)  # x: float32 [B, C, H, W] in [0, 1]\n```\n\n" + _without_nuat(run.called, run.weights)
     )
+
+
+def _without_nuat(called: str, info: WeightsInfo) -> str:
+    """Return how the model is used in other programs, from one image file."""
+    height, width = info.image_size
+    mode, axes = ("RGB", "np.moveaxis(pixels, 2, 0)") if info.channels == 3 else ("L", "pixels[None]")
+    prepare = [f"image = ImageOps.fit(image, ({width}, {height}), Image.Resampling.BICUBIC)"]
+    if info.resize is not None:
+        prepare = [
+            f"sides = [int({info.resize} * side / min(image.size)) for side in image.size]",
+            "image = image.resize(sides, Image.Resampling.BICUBIC)",
+            f"left, top = round((sides[0] - {width}) / 2), round((sides[1] - {height}) / 2)",
+            f"image = image.crop((left, top, left + {width}, top + {height}))",
+        ]
+    exported = [
+        f"nuat export {shlex.quote(called)} --format {form} --out model{ending}"
+        for form, ending in (("onnx", ".onnx"), ("torch", ".pt2"))
+    ]
+    code = [
+        "import json",
+        "",
+        "import numpy as np",
+        "import onnxruntime",
+        "import torch",
+        "from PIL import Image, ImageOps",
+        "",
+        f'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")',
+        *prepare,
+        "pixels = np.asarray(image, dtype=np.float32) / 255",
+        f"x = np.ascontiguousarray({axes}[None])",
+        "",
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        '(logits,) = session.run(["logits"], {"images": x})',
+        'classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])',
+        "print(classes[logits[0].argmax()])",
+        "",
+        'model = torch.export.load("model.pt2").module()',
+        "print(classes[model(torch.from_numpy(x))[0].argmax()])",
+    ]
+    return f"Without nuat, once it is exported:\n\n{_fenced(exported)}\n\n{_fenced(code, 'python')}"
 
 
 def _again(run: RunRecord) -> str:
     lines = [f"# {name}\n{command}" for name, command in commands(run)]
-    # a fence longer than any in the commands cannot be closed by them
+    return _fenced(lines) if lines else "Not recorded."
+
+
+def _fenced(lines: Sequence[str], language: str = "") -> str:
+    """Return lines as a block of code."""
+    # a fence longer than any in the lines cannot be closed by them
     fence = "````" if not any("````" in line for line in lines) else "`" * 12
-    return f"{fence}\n" + "\n".join(lines) + f"\n{fence}" if lines else "Not recorded."
+    return "\n".join([f"{fence}{language}", *lines, fence])
 
 
 def _code(text: object) -> str:
