@@ -110,6 +110,10 @@ def test_attacks_of_attacks_are_run_on_the_guarded_model() -> None:
     [
         (lambda model: PGD, r"attacks: PGD maps no images and labels to attacked images; give PGD\(model, \.\.\.\)"),
         (lambda model: 5, r"attacks: int maps no images"),
+        (
+            lambda model: lambda model, x, y: x,
+            r"lambda takes other arguments than images and labels; wrap it, such as lambda x, y",
+        ),
         (lambda model: PGD(tiny_case(seed=1)[0], eps=EPS), r"PGD attacks another model .*nuat.attacks.Transfer\(model"),
         (lambda model: PGD(model, eps=0.2), r"PGD has Linf eps=0.2, the evaluation Linf eps=0.03; give both the same"),
         (lambda model: PGD(model, eps=EPS, norm="L2"), r"PGD has L2 eps=0.03"),

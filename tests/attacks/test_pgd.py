@@ -28,7 +28,7 @@ def test_every_attack_needs_its_radius_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-@pytest.mark.parametrize("steps", [None, 1, 100])
+@pytest.mark.parametrize("steps", [None, 1, 7])
 @pytest.mark.parametrize("kind", STEPPED)
 def test_the_usual_steps_are_40_of_a_step_size_after_madry(kind: type[Any], steps: int | None, norm: str) -> None:
     model, x, y = TinyConv(), images(2, size=6), labels(2, 4)

@@ -1,5 +1,6 @@
 """Attacks given as objects or functions instead of names, as rows that an evaluation runs."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -64,6 +65,15 @@ def _check(attack: GivenAttack, name: str, model: nn.Module, threat: AttackThrea
         hint = f"; give {name}(model, ...)" if isinstance(attack, type) else ""
         raise InputError(f"attacks: {name} maps no images and labels to attacked images{hint}.")
     if not isinstance(attack, Attack):
+        try:
+            inspect.signature(attack).bind(..., ...)
+        except TypeError:
+            raise InputError(
+                f"attacks: {name} takes other arguments than images and labels; wrap it, such as "
+                f"lambda x, y: {name}(model, x, y)."
+            ) from None
+        except ValueError:  # a function without a signature, such as one that is built in
+            pass
         return
     if attack.model is not model:
         raise InputError(
