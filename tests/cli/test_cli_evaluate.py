@@ -140,6 +140,11 @@ def test_a_model_with_more_logits_than_classes(case: tuple[str, ...], nuat: Comm
     ]
 
 
+def test_the_search_may_be_in_bf16(case: tuple[str, ...], nuat: CommandLine) -> None:
+    nuat.done("evaluate", "theirs.py:make", *case, "--eps", "0.05", "--attacks", "pgd-3", "--search-precision", "bf16")
+    assert read("out.json").search_precision == "bf16"
+
+
 LINF = "(0, 1], such as 8/255 or 0.3"
 
 
@@ -161,6 +166,7 @@ LINF = "(0, 1], such as 8/255 or 0.3"
         (("--norm", "L2", "--eps", "0"), "threat.eps=0: expected an L2 size > 0"),
         (("--norm", "L2", "--eps", "-1"), "threat.eps=-1: expected an L2 size > 0"),
         (("--norm", "L2", "--eps", "0.5", "--attacks", "clean,gama-5"), "norm='L2': GAMAPGD is defined for Linf"),
+        (("--eps", "0.1", "--search-precision", "tf32", "--device", "cpu"), "tf32 exists on CUDA GPUs alone"),
         (("--eps", "0.1", "--aa", "fast"), "--aa fast has no effect without AutoAttack"),
         (("--eps", "0.1", "--aa", "alone", "--attacks", "clean,fgsm"), "--aa alone has no effect without AutoAttack"),
         (("--eps", "0.1", "--aa", "fast", "--attacks", "autoattack,autoattack-fast"), "each once"),

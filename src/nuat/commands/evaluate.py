@@ -39,6 +39,7 @@ from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import check_logits
 from nuat.evaluation.result_table import evaluation_table
 from nuat.evaluation.results import EVALUATION_KEYS, Evaluation
+from nuat.evaluation.search_precision import SearchPrecision, settled
 from nuat.files import writable
 from nuat.progress import TerminalReporter, progress_bars, terminal
 from nuat.records import checkpoints
@@ -97,6 +98,9 @@ class Evaluate:
     """Seed of the random starts."""
     batch_size: int = 250
     """Images attacked at once."""
+    search_precision: SearchPrecision = "auto"
+    """Arithmetic in which attacks search; every success is confirmed in fp32. auto: tf32 on a CUDA GPU, fp32 elsewhere.
+    bf16 is faster on a GPU, and on a processor that multiplies bf16."""
     resume: bool = True
     """Resume an interrupted evaluation of the same model with the same settings. false: start afresh."""
     device: str = "auto"
@@ -145,6 +149,7 @@ def evaluate(arguments: list[str]) -> int:
         raise InputError(f"--aa {asked.aa} has no effect without AutoAttack; give --suite standard, paper or full.")
     if asked.surrogate is not None and not asked.transfers:
         raise InputError("--surrogate has no effect without transfer; give --black-box or --attacks transfer,....")
+    settled(asked.search_precision, hardware.resolve(asked.device))
     asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))
     # an attack that cannot run is reported before anything is loaded
     jobs(asked.line_up, nn.Identity(), asked.threat, surrogate=nn.Identity())
@@ -210,7 +215,7 @@ def _state_file(asked: Evaluate, subject: Subject) -> Path | None:
     """Return the file of finished batches, one for each model and settings. None: its folder cannot be written."""
     if not writable(subject.folder):
         return None
-    settings = (asked.n, asked.seed, asked.batch_size, asked.threat, asked.data, subject.code)
+    settings = (asked.n, asked.seed, asked.batch_size, asked.search_precision, asked.threat, asked.data, subject.code)
     digits = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
     return subject.folder / f"{subject.stem}.evaluation-{digits}.partial.json"
 
@@ -313,6 +318,7 @@ def attack_model(
                 black_box=asked.black_box,
                 surrogate=surrogate,
                 inspected=inspected,
+                search_precision=asked.search_precision,
                 warn=lambda warning: reporter.message(f"warning: {warning}", style="bold yellow"),
                 state_path=state,
                 progress=progress,

@@ -1,13 +1,14 @@
 """Evaluation: a model and attacks to a verdict on each image. It knows nothing of defenses.
 
-Every attack runs in full precision with the model in evaluation mode, batch by batch. Each batch has random draws
+Every attack runs with the model in evaluation mode, batch by batch. Each batch has random draws
 seeded by (seed, kind of attack, position). So finished batches can be kept, an interrupted evaluation goes on to the
 same numbers, and PGD-20 read off the trajectory of PGD-100 equals PGD-20 run alone.
 
 No time goes into images that are already lost: an image that is misclassified without an attack counts as broken by
 every attack, and AutoAttack takes only what the attacks before it left standing. Attacks search on a copy of the model
-whose batch norms are folded into its convolutions (``nuat.models.folding``). A success counts only if a fresh forward
-pass of the model itself denies the label, on an example within the ball and the box.
+whose batch norms are folded into its convolutions (``nuat.models.folding``), in the arithmetic of
+``nuat.evaluation.search_precision``. A success counts only if a fresh fp32 pass of the model itself denies the label,
+on an example within the ball and the box.
 
 Nothing of the model is trusted: every pass goes through ``nuat.evaluation.guarded_model``.
 """
@@ -49,6 +50,7 @@ from nuat.evaluation.inspection import check_logits, inspect, no_gradient
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult, Evaluation, black_box_note
+from nuat.evaluation.search_precision import Bf16Forward, SearchPrecision, settled
 from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
 from nuat.progress import Progress
@@ -74,6 +76,7 @@ def evaluate(
     black_box: bool = False,
     surrogate: nn.Module | None = None,
     inspected: bool = False,
+    search_precision: SearchPrecision = "auto",
     warn: Warn | None = None,
     state_path: Path | None = None,
     keep_state: bool = False,
@@ -107,6 +110,8 @@ def evaluate(
         surrogate: model that the attack ``transfer`` follows the gradients of.
         inspected: whether the caller vouches for the model, so that it is neither inspected nor refused for want of a
             gradient.
+        search_precision: arithmetic in which attacks search; every success is confirmed in fp32. auto: tf32 on a CUDA
+            GPU, fp32 elsewhere.
         warn: function called with each warning about the model. None: ``warnings.warn``.
         state_path: file that keeps finished batches. A call with the same model, images and settings resumes from it;
             it is removed at the end, unless ``keep_state``. None: nothing is kept.
@@ -165,6 +170,7 @@ def evaluate(
     device = next((p.device for p in model.parameters()), images.device)
     indices = torch.arange(len(images)) if n is None else class_balanced(images.labels.cpu(), n, seed=0)
     chosen = images.select(indices).to(device)
+    precision = settled(search_precision, device)
     guard = guarded(model, class_map)
     surrogate = None if surrogate is None else guarded(surrogate)
     target = ClimbableModel(guard)
@@ -185,17 +191,21 @@ def evaluate(
             _check_gradient(guard, chosen, [name for name in names if name not in rows])
         first_x, first_y = to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]
         copy = folded(model, first_x, first_y)
-        search = target if copy is model else ClimbableModel(guarded(copy, class_map))
+        if copy is model and precision == "fp32":
+            search = target
+        else:
+            search = ClimbableModel(guarded(Bf16Forward(copy) if precision == "bf16" else copy, class_map))
         run = JobRunner(
             model=target,
             search=search,
+            precision=precision,
             images=chosen,
             threat=ball(threat.norm, threat.eps),
             seed=seed,
             batch_size=batch_size,
             partial=PartialResults(
                 state_path if world.leads else None,
-                _key(target, chosen, logits, threat, seed, batch_size, guard.order),
+                _key(target, chosen, logits, threat, seed, batch_size, guard.order, precision),
                 keep=keep_state,
             ),
             progress=progress,
@@ -231,6 +241,7 @@ def evaluate(
         hardware=describe(device),
         versions=versions(),
         warnings=tuple(told.texts),
+        search_precision=precision,
     )
 
 
@@ -298,13 +309,14 @@ def _key(
     seed: int,
     batch_size: int,
     order: tuple[int, ...] | None,
+    precision: str,
 ) -> str:
     """Return a digest of everything that the result of an attack depends on.
 
     Of the model these are its tensors, and the classes that it predicts from the first ``logits`` [B, N], as the code
     of a stranger may change. The bits of the logits are left out: another number of threads changes them.
     """
-    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), order]
+    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), order, precision]
     return digest.of_tensors(
         *model.state_dict().values(), images.images, images.labels, logits.argmax(dim=1), settings=json.dumps(settings)
     )

@@ -18,6 +18,7 @@ from nuat.distributed.world import World
 from nuat.errors import InputError
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult
+from nuat.evaluation.search_precision import searching
 from nuat.progress import Progress
 
 _SECONDS_BETWEEN_STEPS = 0.2
@@ -41,6 +42,8 @@ class JobRunner:
     """Model whose predictions are the verdicts."""
     search: nn.Module
     """Model that attacks search on, the same function."""
+    precision: str = "fp32"
+    """Arithmetic of a search on ``search``, as ``search_precision`` names it."""
     images: ImageSet
     threat: Threat
     seed: int
@@ -130,11 +133,14 @@ class JobRunner:
                 stack.enter_context(PassCounter(m)) for m in {id(m): m for m in (self.model, self.search)}.values()
             ]
             seed = batch_seed(self.seed, job.names[-1], start)
-            x_adv = job.run(x, y, seed)
+            with searching("fp32" if job is exact else self.precision):
+                x_adv = job.run(x, y, seed)
             flags = {name: self._withstood(x, x_adv[name], y, name) for name in job.names}
             if job.leaves_unbroken and self.search is not self.model:
                 (name,) = job.names
-                self._again(exact, x, y, seed, flags[name], (x_adv[name] != x).flatten(1).any(dim=1).cpu())
+                # the attack stopped at a success of the copy, or took the image for lost from the start
+                moved = (x_adv[name] != x).flatten(1).any(dim=1)
+                self._again(exact, x, y, seed, flags[name], (moved | (self.search(x).argmax(dim=1) != y)).cpu())
         cost = {
             "seconds": time.perf_counter() - began,  # the flags are on the host, so the device has finished
             "forwards": sum(counter.forwards for counter in counters),
@@ -142,12 +148,12 @@ class JobRunner:
         }
         return _Batch(flags, cost)
 
-    def _again(self, exact: Job, x: Tensor, y: Tensor, seed: int, flags: Tensor, moved: Tensor) -> None:
-        """Attack the images again that broke the copy but not the model, and set their ``flags``, bool [B].
+    def _again(self, exact: Job, x: Tensor, y: Tensor, seed: int, flags: Tensor, given_up: Tensor) -> None:
+        """Attack the images again that the copy gave up but the model withstands, and set their ``flags``, bool [B].
 
-        The attack stopped at them, although a rounding may be all that broke the copy.
+        A rounding may be all that broke the copy.
         """
-        denied = flags & moved
+        denied = flags & given_up
         if bool(denied.any()):
             part = denied.to(x.device)
             (name,) = exact.names

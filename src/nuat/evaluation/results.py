@@ -105,6 +105,8 @@ class Evaluation:
     """Versions of nuat and of the packages that numbers depend on."""
     warnings: tuple[str, ...] = ()
     """Warnings about the model; not written when empty."""
+    search_precision: str = "fp32"
+    """Arithmetic in which attacks searched, fp32, tf32 or bf16; every success was confirmed in fp32."""
 
     @property
     def n(self) -> int:
@@ -184,6 +186,7 @@ class Evaluation:
             "batch_size": self.batch_size,
             "images_sha256": self.images,
             "hardware": self.hardware,
+            "search_precision": self.search_precision,
             "versions": self.versions,
             **({"warnings": list(self.warnings)} if self.warnings else {}),
             "worst_case": {"accuracy": self.accuracy(WORST_CASE), "interval": list(self.interval)},
@@ -206,6 +209,7 @@ class Evaluation:
         # the first files had none of these
         known = {"images": values.get("images_sha256"), "versions": values.get("versions", {})}
         known["warnings"] = tuple(values.get("warnings", ()))
+        known["search_precision"] = values.get("search_precision", "fp32")
         return cls(results=results, indices=indices, **known, **rest)
 
     def save(self, path: Path) -> None:
