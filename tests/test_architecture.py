@@ -10,7 +10,7 @@ SOURCE = Path(nuat.__file__).parent
 FLOORS = (
     *("__main__", "cli", "commands", "plan", "report", "figures", "campaign", "export", "training"),
     *("diagnostics", "records", "evaluation", "recipes", "paper", "data", "models", "config", "defenses", "attacks"),
-    *("distributed", "core", "listing", "progress", "hardware", "files", "errors"),
+    *("distributed", "core", "listing", "own_code", "progress", "hardware", "files", "errors"),
 )
 """Packages and modules of ``nuat``, from the top floor down."""
 

@@ -11,15 +11,15 @@ For example::
     print(found)                             # the table; found.accuracy("pgd-100") is a number
     x_adv = nuat.attacks.PGD(model, eps=0.3)(x, y)
 
-Packages: ``attacks``, ``config`` (settings), ``data``, ``defenses``, ``models``, ``recipes``. On the command line:
-``nuat --help``.
+Packages: ``attacks``, ``config`` (settings), ``data``, ``defenses``, ``models``, ``own_code`` (names in files of your
+own), ``recipes``. On the command line: ``nuat --help``.
 """
 
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nuat import attacks, config, data, defenses, models, recipes
+    from nuat import attacks, config, data, defenses, models, own_code, recipes
     from nuat.core.nuclear import nuclear_norm
     from nuat.evaluation.evaluate import evaluate
     from nuat.records.checkpoints import load
@@ -38,6 +38,7 @@ __all__ = [
     "load",
     "models",
     "nuclear_norm",
+    "own_code",
     "recipes",
     "run",
 ]

@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 
+from nuat import own_code
 from nuat.distributed.threads import sleep_while_waiting
 from nuat.errors import InputError, TransientError, did_you_mean, printable
 
@@ -43,6 +44,8 @@ commands:
                                       memory, communication, data rate, disk
   campaign NAME|FILE                  run many recipes and seeds under the same
                                       attacks; repeat it to continue
+  new defense|attack NAME             write a file for a defense or an attack of
+                                      your own, with its test
   recipes                             list the recipes
   models                              list the trained models that have a name
   completion bash|zsh                 print a script with which a shell
@@ -56,6 +59,8 @@ options:
                                       shows the everyday options of a command,
                                       --help-all every one
   --version                           show the version
+  --code FILE.py                      run this file where the record of a run
+                                      names code of yours that moved or changed
 """
 
 _WORTH_RETRYING = 75
@@ -88,7 +93,7 @@ _CPU_MEMORY = "can't allocate memory"
 
 _COMMANDS = (
     *("train", "evaluate", "predict", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign"),
-    *("recipes", "models", "completion"),
+    *("recipes", "models", "completion", "new"),
 )
 
 
@@ -105,8 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             over = final_code()
             if over is not None:  # a run that has ended for good is not begun again
                 return over
-        command, rest = _command(arguments)
+        command, rest = _command(_take_code(arguments))
         code = command(rest)
+        for word in own_code.forget_given():
+            print(f"nuat: warning: --code {printable(word)} had no effect: no record here names it.", file=sys.stderr)
         sys.stdout.flush()  # now rather than at exit: a closed pipe is noticed here
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         code = _failed(error)
@@ -149,6 +156,9 @@ def _failed(error: BaseException) -> int:
         if speaks:
             print(f"nuat: {printable(str(error))}", file=sys.stderr)
         return 1
+    own = own_code.told(error)
+    if own is not None:
+        return _failed(InputError(own))
     traceback.print_exception(error)
     print("nuat: this is an error in nuat; please report it with the lines above.", file=sys.stderr)
     return 1
@@ -216,10 +226,29 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int], list[str
             from nuat.commands.models import models as run
         case "completion":
             from nuat.commands.completion import completion as run
+        case "new":
+            from nuat.commands.new import new as run
         case _:
             hint = did_you_mean(command, _COMMANDS)
             raise InputError(f"unknown command {command!r}.{hint} 'nuat --help' shows the commands.")
     return run, rest
+
+
+def _take_code(arguments: list[str]) -> list[str]:
+    """Take the files of ``--code``, and return the other arguments."""
+    own_code.forget_given()
+    left: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name != "--code":
+            left.append(word)
+            continue
+        given = value if equals else next(words, None)
+        if not given:
+            raise InputError("--code: needs a file of Python.")
+        own_code.give(given)
+    return left
 
 
 def _help(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ import ast
 import functools
 from importlib import resources
 
+from nuat import own_code
 from nuat.errors import InputError, did_you_mean
 
 
@@ -34,12 +35,14 @@ def summaries() -> dict[str, str]:
 
 
 def check_recipe(name: str) -> None:
-    """Refuse a name that no recipe has.
+    """Refuse a name that no recipe has. A file of the user's own is there; it does not run.
 
     Raises:
         InputError: there is no such recipe; the message has the nearest name.
     """
-    if name not in (known := summaries()):
+    if own_code.is_named(name):
+        own_code.check_there(name)
+    elif name not in (known := summaries()):
         raise InputError(f"unknown recipe {name!r}.{did_you_mean(name, known)} 'nuat recipes' lists them.")
 
 

@@ -67,7 +67,7 @@ class CommandLine:
     def done(self, *arguments: object) -> Ended:
         """Call a command that must end well and say nothing on stderr."""
         ended = self(*arguments)
-        assert (ended.code, ended.err) == (0, "")
+        assert (ended.code, ended.err) == (0, ""), ended
         return ended
 
     def refused(self, *arguments: object) -> str:

@@ -64,10 +64,10 @@ def test_its_scaling_is_questioned(stranger: Path, images: Path, nuat: CommandLi
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        ("mak", "has no function 'mak'. Did you mean 'make'?"),
-        ("broken", "failed: RuntimeError: no weights here"),
+        ("mak", "the file has no 'mak'. Did you mean 'make'?"),
+        ("broken", "theirs/bars.py, line 24: RuntimeError: no weights here"),
         ("number", "returned a int; expected a torch.nn.Module"),
-        ("", "has no function ''"),
+        ("", "the file has no ''. It defines Bars, make, broken, number."),
     ],
 )
 def test_functions_that_give_no_model(
@@ -83,11 +83,11 @@ def test_a_file_that_cannot_be_run(stranger: Path, images: Path, nuat: CommandLi
     stranger.write_text("import no_such_module_anywhere\n")
     ended = nuat("evaluate", f"{stranger}:make", "--data.path", images, "--eps", "0.05")
     assert ended.code == 2
-    assert "failed while it was imported: ModuleNotFoundError" in ended.err
+    assert "theirs/bars.py, line 1: ModuleNotFoundError" in ended.err
     stranger.write_text("import sys\nsys.exit('install foo first')\n")
     ended = nuat("evaluate", f"{stranger}:make", "--data.path", images, "--eps", "0.05")
     assert ended.code == 2
-    assert "failed while it was imported: SystemExit: install foo first" in ended.err
+    assert "theirs/bars.py, line 2: SystemExit: install foo first" in ended.err
     ended = nuat("evaluate", "none.py:make", "--data.path", images, "--eps", "0.05")
     assert (ended.code, "none.py: no such file" in ended.err) == (2, True)
 

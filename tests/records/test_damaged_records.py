@@ -19,7 +19,6 @@ from nuat.errors import InputError
 from nuat.evaluation.comparison import compare
 from nuat.figures.cost import cost
 from nuat.figures.training_curves import training_curves
-from nuat.recipes import RECIPES
 from nuat.records.evaluations import evaluation_files, find_evaluation
 from nuat.records.finished_runs import finished_runs
 from nuat.records.runs import read_run
@@ -122,7 +121,7 @@ def everything(folder: Path, *, page: bool) -> Iterator[Any]:
         yield lambda file=file: compare(find_evaluation(file), find_evaluation(file))
     yield lambda: read_data_config(folder / "config.json")
     if folder.name == "quickstart":  # the others have settings of older versions
-        yield lambda: read_config(folder / "config.json", RECIPES)
+        yield lambda: read_config(folder / "config.json")
     yield lambda: campaign_markdown(campaign(), Ledger(folder.parents[1]))
     yield lambda: show(folder, page=page)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from nuat import own_code
 from nuat.attacks.adaptive import AdaptivePGD
 from nuat.attacks.autoattack import AutoAttack
 from nuat.attacks.base import Attack
@@ -23,6 +24,7 @@ from nuat.attacks.mi_fgsm import MIFGSM
 from nuat.attacks.multi_targeted import MultiTargetedPGD
 from nuat.attacks.noise import RandomNoise
 from nuat.attacks.nuclear import NuclearNormAttack
+from nuat.attacks.own_attack import own_job
 from nuat.attacks.pgd import PGD
 from nuat.attacks.rfgsm import RFGSM
 from nuat.attacks.targeted import TargetedPGD
@@ -83,6 +85,9 @@ _GROUP = 64
 """Images of a group of the adaptive attacks: the batch size of the paper's training."""
 _REGROUPINGS = 4
 """Compositions of the batch that a step of adaptive-eot averages over."""
+
+_UNKNOWN_PASSES = 1000
+"""Passes of an attack of the user's own for a forecast, as many as a long attack takes."""
 
 _ROWS: tuple[NamedAttack, ...] = (
     NamedAttack(
@@ -250,15 +255,20 @@ SUITES: dict[str, tuple[str, ...]] = {
 def look_up(name: str) -> tuple[NamedAttack, int]:
     """Return the row of an attack and the number in its name, 0 if it has none.
 
+    The pinned name of an attack of the user's own has a row, too; its code runs when the job is made.
+
     Raises:
         InputError: no attack has this name.
     """
+    if own_code.is_pinned(name):
+        label = own_code.plain(name)
+        return NamedAttack(name, label, None, lambda r: own_job(r), passes=_UNKNOWN_PASSES, rank=4), 0
     for row in CATALOGUE.values():
         fixed, numbered, _ = row.name.partition("<")
         if match := re.fullmatch(re.escape(fixed) + (r"([1-9]\d*)" if numbered else ""), name, re.ASCII):
             return row, int(match[1]) if numbered else 0
     hint = did_you_mean(name, [*CATALOGUE, "pgd-20", "pgd-100", "gama-100"])
-    raise InputError(f"unknown attack {name!r}.{hint} Attacks: {', '.join(CATALOGUE)}.")
+    raise InputError(f"unknown attack {name!r}.{hint} Attacks: {', '.join(CATALOGUE)}; or FILE.py:NAME, your own.")
 
 
 def attack_name(name: str) -> str:

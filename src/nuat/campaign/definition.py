@@ -1,6 +1,8 @@
 """Definition of a campaign: rows (a recipe with changed settings, seed by seed) and suites of attacks on each.
 
-A campaign is a TOML file. Those that come with nuat lie in this package and are read in the same way.
+A campaign is a TOML file. Those that come with nuat lie in this package and are read in the same way. Code of your own
+is named relative to the file: ``recipe = "my.py:recipe"``, ``attacks = ["clean", "my.py:MyAttack"]``. Loading the
+campaign runs it, as ``make`` runs what its file names.
 
 ```toml
 seeds = [0]                      # seeds of rows that name none
@@ -34,10 +36,10 @@ from typing import Any, Literal
 
 from torch import nn
 
-from nuat import data, paper
+from nuat import data, own_code, paper
 from nuat.attacks.catalogue import jobs
 from nuat.campaign import fields
-from nuat.campaign.fields import Settings
+from nuat.campaign.fields import Settings, same_name
 from nuat.config import TrainConfig
 from nuat.config.arguments import parse
 from nuat.errors import InputError, did_you_mean
@@ -70,13 +72,15 @@ class CampaignRow:
     label: str
     """Name of the method in the table."""
     recipe: str
-    """Name of the recipe."""
+    """Name of the recipe, pinned if it is the user's own."""
     config: TrainConfig
     """Settings: the recipe's, changed by the campaign and the row, and the seed."""
     suites: tuple[Suite, ...]
     """Suites that its weights are attacked with."""
     settings: Settings = ()
     """Settings that this row changes in its recipe."""
+    named: str | None = None
+    """Recipe as the campaign's file names it. None: as in ``recipe``."""
 
     @property
     def seed(self) -> int:
@@ -87,7 +91,7 @@ class CampaignRow:
     def method(self) -> str:
         """Name of the folder of the row's seeds: the recipe and the settings that the row changes."""
         changed = [f"{name}-{value}" for name, value in self.settings]
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join([self.recipe, *changed]))
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join([self.named or self.recipe, *changed]))
 
     @property
     def name(self) -> str:
@@ -136,10 +140,17 @@ def load(name: str, *, seeds: Sequence[int] | None = None, settings: Settings = 
         raise InputError(f"{path}: cannot be read as text (not UTF-8).") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    return _campaign(text, path.stem, str(path), seeds, settings)
+    return _campaign(text, path.stem, str(path), seeds, settings, path.parent)
 
 
-def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, settings: Settings) -> Campaign:
+def _campaign(
+    text: str,
+    name: str,
+    where: str,
+    seeds: Sequence[int] | None,
+    settings: Settings,
+    folder: Path = Path(),
+) -> Campaign:
     try:
         values = tomllib.loads(text)
     except ValueError as error:  # a number of thousands of digits is one, too
@@ -156,7 +167,7 @@ def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, set
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
     entries = enumerate(fields.tables(values, "suite", where))
-    suites = tuple(_suite(entry, f"{where}: suite {i + 1}") for i, entry in entries)
+    suites = tuple(_suite(entry, f"{where}: suite {i + 1}", folder) for i, entry in entries)
     if len({suite.name for suite in suites}) < len(suites):
         raise InputError(f"{where}: two suites have one name; give each its own.")
     common = fields.settings(values.get("set", {}), where)
@@ -165,7 +176,7 @@ def _campaign(text: str, name: str, where: str, seeds: Sequence[int] | None, set
         here = f"{where}: row {i + 1}"
         fields.check_names(entry, ("recipe", "label", "seeds", "set"), here)
         own = fields.seeds(entry.get("seeds", values.get("seeds", [0])), here)
-        rows += _rows(entry, here, own if seeds is None else tuple(seeds), common, settings, suites)
+        rows += _rows(entry, here, own if seeds is None else tuple(seeds), common, settings, suites, folder)
     if seeds is not None and len(set(seeds)) == len(seeds):  # rows that differ in their seeds alone become one
         rows = list({(row.name, row.config): row for row in rows}.values())
     names = [row.name for row in rows]
@@ -182,9 +193,13 @@ def _rows(
     common: Settings,
     over: Settings,
     suites: tuple[Suite, ...],
+    folder: Path,
 ) -> list[CampaignRow]:
     """Return a row of the file, seed by seed. Its own settings override ``common``, and ``over`` overrides both."""
-    recipe, label = entry.get("recipe"), entry.get("label", entry.get("recipe"))
+    recipe = entry.get("recipe")
+    # the place of a file of the user's own is no part of a name
+    named = Path(recipe).name if isinstance(recipe, str) and Path(recipe).is_absolute() else recipe
+    label = entry.get("label", named)
     if not isinstance(recipe, str) or not isinstance(label, str):
         raise InputError(f"{where}: needs a recipe, and a label that is text if it has one.")
     given = {fields.same_name(name) for name, _ in over}
@@ -193,9 +208,10 @@ def _rows(
     for name, _ in (*common, *own, *over):
         if name == "seed" or name in ("evaluation.attacks", "evaluation.n"):
             raise InputError(f"{where}: {name} has no effect here; the seeds and the suites decide that.")
-    words = [f"--{name}={value}" for name, value in (*common, *own, *over)]
     try:
-        config = find(recipe)()
+        config = find(recipe, folder)()
+        pinned = own_code.pin(recipe, folder)
+        words = [*_words((*common, *own), folder), *_words(over, Path())]
         if words:  # reading them takes a tenth of a second
             config = parse(TrainConfig, words, prog=f"nuat train {recipe}", default=config)
         if config.data.path is None:
@@ -211,7 +227,8 @@ def _rows(
     rows = [
         CampaignRow(
             label=label,
-            recipe=recipe,
+            recipe=pinned,
+            named=named,
             config=replace(config, seed=seed),
             suites=tuple(suite for suite in suites if suite.seeds is None or seed in suite.seeds),
             settings=own,
@@ -226,7 +243,15 @@ def _rows(
     return rows
 
 
-def _suite(entry: Mapping[str, Any], where: str) -> Suite:
+def _words(settings: Settings, folder: Path) -> list[str]:
+    """Return settings as options; a network of the user's own, relative to ``folder``, is run and pinned."""
+    return [
+        f"--{name}={own_code.pin(value, folder) if same_name(name) == 'model.name' else value}"
+        for name, value in settings
+    ]
+
+
+def _suite(entry: Mapping[str, Any], where: str, folder: Path) -> Suite:
     fields.check_names(entry, ("name", "attacks", "n", "images", "seeds"), where)
     name, attacks, n = entry.get("name"), entry.get("attacks"), entry.get("n", "all")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{,199}", name):
@@ -244,4 +269,5 @@ def _suite(entry: Mapping[str, Any], where: str) -> Suite:
     if images not in ("test", "validation"):
         raise InputError(f'{where}: images={images!r}: expected "test" or "validation".')
     seeds = None if entry.get("seeds") is None else fields.seeds(entry["seeds"], where)
+    attacks = [own_code.pin(attack, folder) for attack in attacks]
     return Suite(name=name, attacks=tuple(attacks), n=None if n == "all" else n, images=images, seeds=seeds)

@@ -11,17 +11,17 @@ import torch
 import tyro
 from rich.console import Console
 
-from nuat import data, hardware
+from nuat import data, hardware, own_code
 from nuat.commands.subject import INHERITED, Subject, find_subject, load_model, settle_threat
 from nuat.config import DataConfig, ForeignNetwork
 from nuat.config.arguments import HELP, parse
 from nuat.core import digest
 from nuat.data import Dataset
-from nuat.errors import InputError, did_you_mean
+from nuat.errors import InputError
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import inspect
 from nuat.figures import style
-from nuat.figures.catalogue import FIGURES, draw, read
+from nuat.figures.catalogue import FIGURES, draw, find, read
 from nuat.figures.common_options import ModelOptions, OutputOptions
 from nuat.figures.figure_record import FigureRecord, ModelIdentity
 from nuat.figures.kind import FigureKind, ModelFigure
@@ -43,6 +43,7 @@ figures:
 
 MODELS are runs, or anybody's as for 'nuat evaluate'; RUNS are folders of runs
 or campaigns.
+FIGURE may be one of your own, FILE.py:FIGURE.
 'nuat analyse FIGURE --help' shows the settings of a figure.
 """
 _REDRAW = ("RECORD.json...", "draw figures again from their records alone")
@@ -71,12 +72,9 @@ def analyse(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name == "redraw":
         return _redraw(rest)
-    if name not in FIGURES:
-        hint = did_you_mean(name, [*FIGURES, "redraw"])
-        raise InputError(f"unknown figure {name!r}.{hint} 'nuat analyse --help' lists them.")
-    figure, prog = FIGURES[name], f"nuat analyse {name}"
+    figure, prog = find(name), f"nuat analyse {name}"
     measure = _measure_models if isinstance(figure, ModelFigure) else _measure_runs
-    measure(figure, rest, prog)
+    measure(figure, rest, prog, own_code.pin(name))
     return 0
 
 
@@ -92,21 +90,21 @@ def _list() -> str:
     )
 
 
-def _measure_models(figure: Any, arguments: list[str], prog: str) -> None:
+def _measure_models(figure: Any, arguments: list[str], prog: str, name: str) -> None:
     asked, subjects = _parse_models(figure, arguments, prog)
     folder = _folder(asked, subjects[0].folder)
     dataset = _read_dataset(asked.data)
     reporter = TerminalReporter(terminal())
     models = _load(asked, subjects, dataset, reporter)
-    _finish(figure, figure.measure(asked, models, dataset, reporter), asked, folder, reporter.console)
+    _finish(figure, figure.measure(asked, models, dataset, reporter), asked, folder, reporter.console, name)
 
 
-def _measure_runs(figure: Any, arguments: list[str], prog: str) -> None:
+def _measure_runs(figure: Any, arguments: list[str], prog: str, name: str) -> None:
     asked = _parse_paths(figure.options, arguments, prog, "run; name folders of runs or campaigns")
     first = asked.runs[0]
     folder = _folder(asked, first if first.is_dir() else first.parent)
     reporter = TerminalReporter(terminal())
-    _finish(figure, figure.measure(asked, finished_runs(asked.runs), reporter), asked, folder, reporter.console)
+    _finish(figure, figure.measure(asked, finished_runs(asked.runs), reporter), asked, folder, reporter.console, name)
 
 
 def _redraw(arguments: list[str]) -> int:
@@ -259,14 +257,16 @@ def _stem(record: FigureRecord, asked: OutputOptions) -> str:
     return f"analysis-{record.kind}" + (f"-{asked.suffix}" if asked.suffix else "")
 
 
-def _finish(figure: FigureKind, record: FigureRecord, asked: OutputOptions, folder: Path, console: Console) -> None:
+def _finish(
+    figure: FigureKind, record: FigureRecord, asked: OutputOptions, folder: Path, console: Console, name: str
+) -> None:
     """Write a record and its figure, print its table, and say where the files are."""
     stem = _stem(record, asked)
     file, picture = folder / f"{stem}.json", folder / f"{stem}.{asked.format}"
     if asked.out is not None:
         folder.mkdir(parents=True, exist_ok=True)
     # the record first: it may have taken hours, and no fault in drawing or printing may lose it
-    record.save(file)
+    record.save(file, figure=name if own_code.is_pinned(name) else "")
     style.save(draw([record]), picture)
     if figure.table is not None:
         console.print(figure.table(record))

@@ -17,6 +17,7 @@ from nuat.commands.diagnose import diagnose
 from nuat.commands.evaluate import evaluate
 from nuat.commands.export import export
 from nuat.commands.models import models
+from nuat.commands.new import new
 from nuat.commands.plan import plan
 from nuat.commands.predict import predict
 from nuat.commands.recipes import recipes
@@ -40,6 +41,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "campaign": campaign,
     "recipes": recipes,
     "models": models,
+    "new": new,
 }
 _SCRIPT = """\
 _nuat() {{
@@ -77,6 +79,7 @@ def completion(arguments: list[str]) -> int:
         **dict.fromkeys(("train", "plan"), summaries()),
         **dict.fromkeys(("evaluate", "predict", "diagnose", "export"), NAMED),
         "analyse": (*FIGURES, "redraw"),
+        "new": ("defense", "attack"),
         "campaign": built_in(),
     }
     cases = "\n".join(

@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import nn
 
-from nuat import data, hardware
+from nuat import data, hardware, own_code
 from nuat.attacks import eval_mode
 from nuat.attacks.catalogue import CATALOGUE, SUITES, attack_name, defined, jobs
 from nuat.commands.subject import (
@@ -151,6 +151,7 @@ def evaluate(arguments: list[str]) -> int:
         raise InputError("--surrogate has no effect without transfer; give --black-box or --attacks transfer,....")
     settled(asked.search_precision, hardware.resolve(asked.device))
     asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))
+    asked = replace(asked, attacks=tuple(map(own_code.pin, asked.attacks)))
     # an attack that cannot run is reported before anything is loaded
     jobs(asked.line_up, nn.Identity(), asked.threat, surrogate=nn.Identity())
     target = result_file(asked.json, subject.folder, f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json")

@@ -21,7 +21,7 @@ from nuat.plan.image_facts import ImageFacts, image_facts, known_facts
 from nuat.plan.presentation import assumptions, plan_table
 from nuat.plan.step_costs import measure
 from nuat.progress import TerminalReporter, terminal
-from nuat.recipes import find
+from nuat.recipes import find, with_pinned_names
 from nuat.recipes.lambda_scaling import scale_warnings
 
 _MACHINE = 8
@@ -83,7 +83,8 @@ def plan(arguments: list[str]) -> int:
     batches = dict(zip(asked.devices, _batches(asked, arguments), strict=True))
     if asked.json is not None:
         check_target(asked.json)
-    config = asked.config
+    config = with_pinned_names(asked.config)
+    asked = replace(asked, config=config)
     images = image_facts(config.data, images=asked.images, classes=asked.classes, image_size=asked.image_size)
     _check_shares(config, images, batches)
     runs = {n: _planned(asked, images, n, batch) for n, batch in batches.items()}

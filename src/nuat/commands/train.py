@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import Sequence
@@ -15,25 +16,25 @@ import tyro
 from rich.console import Console
 from torch import nn
 
-from nuat import data, hardware
+from nuat import data, defenses, hardware, own_code
 from nuat.attacks.catalogue import WORST_CASE, jobs
 from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.config import TrainConfig
 from nuat.config.arguments import as_word, parse, without
 from nuat.data import Dataset
-from nuat.defenses import DEFENSES, Defense
+from nuat.defenses import Defense
 from nuat.distributed import launch
 from nuat.distributed.threads import threads_for_training
 from nuat.distributed.world import World, joined, restarted
-from nuat.errors import InputError, did_you_mean
+from nuat.errors import InputError
 from nuat.evaluation.result_table import evaluation_table
 from nuat.evaluation.results import Evaluation
 from nuat.figures import adversarial_examples, training_curves
 from nuat.progress import TerminalReporter, terminal
-from nuat.recipes import DEFAULT, RECIPES, find
+from nuat.recipes import DEFAULT, find, with_pinned_names
 from nuat.records import checkpoints, environment
 from nuat.records.folder import RunFolder
-from nuat.records.settings import flat_items, read_config
+from nuat.records.settings import flat_items, keep_code, read_config
 from nuat.training.hosted_trackers import named_trackers
 from nuat.training.monitors import RunStopped
 from nuat.training.run import Run, run
@@ -101,7 +102,9 @@ def train(arguments: list[str]) -> int:
         _check_resume(arguments)
         asked = parse(_Resume, arguments, prog="nuat train")
         folder = RunFolder(asked.resume)
-        recipe, config = read_config(folder.config, RECIPES)
+        recipe, config = read_config(folder.config)
+        if own_code.given():
+            keep_code(folder.config, config, recipe)
     else:
         recipe, new = _new(arguments)
         asked, folder, config, again = new, RunFolder(new.out or _new_folder(recipe)), new.config, new.auto_resume
@@ -194,7 +197,8 @@ def _new(arguments: list[str]) -> tuple[str, _Train]:
         default = parse(_Train, from_file, default=_Train(config=config), **options)
     except InputError as error:
         raise InputError(f"{file}: {error}" if from_file else str(error)) from None
-    return recipe, parse(_Train, without(words, "config", "defense"), default=default, **options)
+    asked = parse(_Train, without(words, "config", "defense"), default=default, **options)
+    return own_code.pin(recipe), replace(asked, config=with_pinned_names(asked.config))
 
 
 def _value(words: Sequence[str], option: str) -> str | None:
@@ -225,11 +229,13 @@ def _read_settings(file: Path, recipe: str | None) -> tuple[str | None, TrainCon
         raise InputError(f"--config {file}: not {'TOML' if file.suffix == '.toml' else 'JSON'} ({reason}).") from None
     if not isinstance(values, dict):
         raise InputError(f'--config {file}: expected settings such as epochs = 10 or "optimizer.lr.peak" = 0.1.')
+    _check_runs_nothing(file, values)
     theirs = values.pop("recipe", None)
-    if theirs is not None and recipe is not None and theirs != recipe:
+    named = None if recipe is None else own_code.plain(own_code.pin(recipe))
+    if theirs is not None and named not in (None, own_code.plain(str(theirs))):
         raise InputError(f"--config {file}: is of the recipe {theirs!r}, not {recipe!r}; leave one of them out.")
     if "config" in values:  # what a run wrote
-        recipe, config = read_config(file, RECIPES)
+        recipe, config = read_config(file)
         return recipe, config, []
     recipe = recipe if theirs is None else str(theirs)
     defense = values.pop("defense", None) if isinstance(values.get("defense"), str) else None
@@ -242,14 +248,23 @@ def _read_settings(file: Path, recipe: str | None) -> tuple[str | None, TrainCon
 
 def _other_defense(before: Defense, name: str) -> Defense:
     """Return the defense of that name, with the settings of ``before`` that both have."""
-    if name not in DEFENSES:
-        raise InputError(
-            f"--defense {name}: no such defense.{did_you_mean(name, DEFENSES)} Known: {', '.join(DEFENSES)}."
-        )
-    kind = DEFENSES[name]
+    kind = defenses.find(name)
     ours = {field.name: field.type for field in fields(before)}
     shared = [field.name for field in fields(kind) if field.init and ours.get(field.name) == field.type]
-    return kind(**{name: getattr(before, name) for name in shared})
+    with own_code.blamed(name):
+        return kind(**{name: getattr(before, name) for name in shared})
+
+
+def _check_runs_nothing(file: Path, values: Any) -> None:
+    """Refuse settings that name code: a file that the user only points at runs none."""
+    settings = {name: value for name, value in values.items() if name != "code"}  # that of a record holds paths
+    for name, value in flat_items(settings):
+        for word in ",".join(map(str, value if isinstance(value, list) else [value])).split(","):
+            if own_code.is_named(word):
+                raise InputError(
+                    f"--config {file}: {name} names code, {word}, and a file of settings runs none. Name it on the "
+                    "command line: nuat train FILE.py:RECIPE, --defense, --model or --evaluation.attacks."
+                )
 
 
 def _evaluate(finished: Run, config: TrainConfig, console: Console, world: World) -> Evaluation:
@@ -308,7 +323,8 @@ def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: C
 
 def _new_folder(recipe: str) -> Path:
     """Return a folder under runs/ that does not exist."""
-    stem = Path("runs") / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", own_code.plain(recipe))
+    stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     path, count = stem, 1
     while path.exists():
         count += 1

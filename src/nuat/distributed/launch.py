@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from nuat import own_code
 from nuat.distributed.lifetime import FINAL, LAUNCHER, MEANT
 from nuat.distributed.world import check_gpus, launched, timeout_seconds
 from nuat.errors import InputError
@@ -68,7 +69,7 @@ def launch(arguments: Sequence[str], devices: int, restarts: int) -> int:
         with tempfile.TemporaryDirectory(prefix="nuat-") as folder:
             os.environ[FINAL] = str(Path(folder) / "final")
             os.environ[LAUNCHER] = str(os.getpid())
-            elastic_launch(config, sys.executable)("-m", "nuat", *arguments)
+            elastic_launch(config, sys.executable)("-m", "nuat", *arguments, *own_code.given())
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
         # a process that ended because of another tells nothing new

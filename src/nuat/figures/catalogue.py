@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuat.errors import InputError
+from nuat import own_code
+from nuat.errors import InputError, did_you_mean
 from nuat.figures import (
     confusion,
     cost,
@@ -40,16 +41,47 @@ FIGURES: dict[str, FigureKind] = {
     )
 }
 """Figures by name, in the order of the help."""
+_own: dict[type[FigureRecord], FigureKind] = {}
+"""Figures of the user's own that have been asked for, by the class of their records."""
+
+
+def find(name: str) -> FigureKind:
+    """Return the figure of a name: one of ``FIGURES``, or the user's own, by a name of ``nuat.own_code``.
+
+    Raises:
+        InputError: there is no such figure.
+    """
+    if name in FIGURES:
+        return FIGURES[name]
+    if not (own_code.is_named(name) or own_code.is_pinned(name)):
+        hint = did_you_mean(name, [*FIGURES, "redraw"])
+        raise InputError(
+            f"unknown figure {name!r}.{hint} 'nuat analyse --help' lists them; FILE.py:FIGURE is one of your own."
+        )
+    figure = own_code.find(name)
+    if not isinstance(figure, FigureKind):
+        raise InputError(f"{name}: is not a ModelFigure or RunFigure of nuat.figures.kind.")
+    if figure.name in FIGURES:
+        raise InputError(f"{name}: nuat has a figure {figure.name!r}; give the record another kind.")
+    _own[figure.record] = figure
+    return figure
+
+
+def figure_of(record: FigureRecord) -> FigureKind:
+    """Return the figure that a record is of."""
+    return _own[type(record)] if type(record) in _own else FIGURES[record.kind]
 
 
 def read(path: Path) -> FigureRecord:
     """Return the record in a file that ``nuat analyse`` wrote.
 
     Raises:
-        InputError: the file cannot be read, is not JSON, or does not hold such a record.
+        InputError: the file cannot be read, is not JSON, or does not hold such a record; or its figure is code that
+            may not run.
     """
     values = read_object(path)
-    figure = FIGURES.get(str(values.get("kind")))
+    own = str(values.get("figure", ""))
+    figure = find(own) if own_code.is_pinned(own) else FIGURES.get(str(values.get("kind")))
     if figure is None:
         raise InputError(f"{path}: not a record of 'nuat analyse' (kinds: {', '.join(FIGURES)}).")
     try:
@@ -68,4 +100,4 @@ def draw(records: Sequence[FigureRecord]) -> "Figure":
     if len(kinds) != 1:
         raise InputError(f"a figure needs records of one kind; these are of {', '.join(kinds) or 'none'}.")
     with style.applied():
-        return FIGURES[kinds[0]].draw(records)
+        return figure_of(records[0]).draw(records)

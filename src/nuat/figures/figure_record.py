@@ -48,13 +48,19 @@ class FigureRecord:
             raise InputError(f"holds {values.get('kind')!r}, not {cls.kind!r}.")
         if values.get("format") != _FORMAT:
             raise InputError(f"has format {values.get('format')!r}; this version of nuat reads {_FORMAT}.")
-        fields = {name: value for name, value in values.items() if name not in ("format", "kind")}
+        fields = {name: value for name, value in values.items() if name not in ("format", "kind", "figure")}
         record: Self = _decode(cls, fields, cls.kind)
         return record
 
-    def save(self, path: Path) -> None:
-        """Write the record to ``path`` as JSON, whole, each list of numbers on one line."""
-        text = json.dumps(self.to_json(), indent=1, allow_nan=False)
+    def save(self, path: Path, *, figure: str = "") -> None:
+        """Write the record to ``path`` as JSON, whole, each list of numbers on one line.
+
+        Args:
+            path: the file.
+            figure: pinned name of a figure of the user's own. Empty: one of nuat's.
+        """
+        values = self.to_json() | ({"figure": figure} if figure else {})
+        text = json.dumps(values, indent=1, allow_nan=False)
         inner = re.compile(r"\[\s*([^\[\]{}\"]*?)\s*\]")
         write_text(path, inner.sub(lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n")
 

@@ -5,9 +5,10 @@ import re
 
 from torch import nn
 
+from nuat import own_code
 from nuat.config import ModelConfig
 from nuat.errors import InputError
-from nuat.models import backbones
+from nuat.models import backbones, external
 from nuat.models.adapters import Classifier, adapt, has_batch_norm
 from nuat.models.authors import AuthorsBasicBlock, AuthorsWideResNet
 from nuat.models.mnist_cnn import MNISTCNN
@@ -43,7 +44,8 @@ MODEL_NAMES: tuple[str, ...] = (
     *("small-cnn", "mnist-cnn", "resnet18", "resnet34", "resnet50", "wrn-<depth>-<k>"),
     *("torchvision:<name>", "timm:<name>"),
 )
-"""Values of ModelConfig.name, such as wrn-34-10, torchvision:resnet50 or timm:convnext_tiny."""
+"""Values of ModelConfig.name, such as wrn-34-10, torchvision:resnet50 or timm:convnext_tiny; and pinned names of own
+code (``nuat.own_code.pin("my.py:make_net")``)."""
 
 
 def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple[int, int]) -> Classifier:
@@ -93,6 +95,10 @@ def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple
             "wrn-<depth>-<k>; leave it out."
         )
     block = AuthorsBasicBlock if authors else BasicBlock
+    if own_code.is_named(name):
+        raise InputError(f"model.name={name}: names code; give model.name=nuat.own_code.pin({name!r}) to run it.")
+    if own_code.is_pinned(name):
+        return external.build(config, channels=channels, classes=classes, image_size=image_size)
     if backbones.is_backbone(name):
         return backbones.build(config, channels=channels, classes=classes, image_size=image_size)
     if config.options:

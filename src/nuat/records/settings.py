@@ -1,5 +1,9 @@
-"""A run's settings as its ``config.json`` holds them, and which of them change what is trained."""
+"""A run's settings as its ``config.json`` holds them, and which of them change what is trained.
 
+Classes of the user's own have their pinned names in it (``nuat.own_code``). Their text lies in the folder ``code``.
+"""
+
+import contextlib
 import dataclasses
 import json
 import typing
@@ -7,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nuat import hardware
+from nuat import hardware, own_code
 from nuat.config import DataConfig, TrainConfig
 from nuat.core.schedules import Constant, Cyclic, CyclicStep, MultiStep, OneCycle, Schedule
-from nuat.defenses import DEFENSES, Defense
+from nuat.defenses import DEFENSES, Defense, Standard
 from nuat.errors import InputError
-from nuat.files import write_text
+from nuat.files import atomic_write, write_text
 from nuat.records.json_values import check, json_type, read_object
 
 T = TypeVar("T")
@@ -43,27 +47,73 @@ _CLASSES: dict[str, type] = {
 """Defenses and learning-rate schedules by the name that settings give them."""
 
 
-def write_config(path: Path, config: TrainConfig, recipe: str) -> None:
-    """Write a run's settings, with absolute paths of its images, so that it is evaluated from any folder."""
-    placed = dataclasses.replace(config, data=config.data.placed())
-    values = {"format": 1, "nuat_version": hardware.NUAT_VERSION, "recipe": recipe, "config": to_json(placed)}
-    write_text(path, json.dumps(values, indent=1) + "\n")
+def write_config(path: Path, config: TrainConfig, recipe: str, code: Mapping[str, Any] | None = None) -> None:
+    """Write a run's settings, and the text of the user's own code that they name, under ``code/<digest>/``.
+
+    The paths of its images are absolute, so that it is evaluated from any folder.
+
+    Args:
+        path: the file.
+        config: settings.
+        recipe: name of the recipe.
+        code: record of the code so far, of a run that goes on.
+    """
+    settings = to_json(dataclasses.replace(config, data=config.data.placed()))
+    code = dict(code or {})
+    for own in own_code.files_of([recipe, *_texts(settings)]):
+        folder = path.parent / "code"
+        folder.mkdir(exist_ok=True)
+        for name, text in own.sources.items():
+            kept = folder / own.sha256[:8] / name
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(kept) as file:
+                file.write(text)
+        code[own.name] = {"path": str(own.path), "sha256": own.sha256, "files": list(own.sources)}
+    values = {"format": 1, "nuat_version": hardware.NUAT_VERSION, "recipe": recipe, "config": settings}
+    write_text(path, json.dumps(values | ({"code": code} if code else {}), indent=1) + "\n")
 
 
-def read_config(path: Path, recipes: typing.Mapping[str, typing.Callable[[], TrainConfig]]) -> tuple[str, TrainConfig]:
+def read_config(path: Path) -> tuple[str, TrainConfig]:
     """Return the recipe and the settings that ``write_config`` wrote.
 
-    The recipe gives the classes of the schedules, the file that of the defense and all fields.
+    Classes of the user's own run only as ``nuat.own_code`` says: where this user has named them, or gives ``--code``.
 
     Raises:
-        InputError: no such file, damaged, of an unknown recipe, or with fields that this version does not have.
+        InputError: no such file, damaged, with fields that this version does not have, or with code that may not run.
     """
     recipe, fields = read_settings(path)
-    if recipe not in recipes:
-        raise InputError(
-            f"{path}: its recipe {recipe!r} is not one of ours; use nuat.run(config, out=..., resume=True)."
-        )
-    return recipe, from_json(recipes[recipe](), fields, str(path))
+    with contextlib.suppress(InputError):  # the recipe is not run; its name is a label
+        recipe = own_code.current(recipe)
+    return recipe, from_json(TrainConfig(defense=Standard()), _current(fields), str(path))
+
+
+def keep_code(path: Path, config: TrainConfig, recipe: str) -> None:
+    """Record that a run goes on with the code of ``--code``, where it is other code than its own."""
+    if flat(read_settings(path)[1]) != flat(to_json(config)):
+        write_config(path, config, recipe, read_object(path).get("code"))
+
+
+def code_names(config: TrainConfig, recipe: str) -> list[str]:
+    """Return the pinned names of the user's own code in a run's settings."""
+    return sorted({text for text in (recipe, *_texts(to_json(config))) if own_code.is_pinned(text)})
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in JSON values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _current(value: Any) -> Any:
+    """Return JSON values whose pinned names are of the code that they stand for now."""
+    if isinstance(value, str):
+        return own_code.current(value)
+    if isinstance(value, list):
+        return [_current(item) for item in value]
+    return {name: _current(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def read_data_config(path: Path) -> DataConfig:
@@ -91,6 +141,12 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
         if name == "data.path" and None not in places and len({_last(place) for place in places}) == 1:
             continue
         if has_effect(name, "resume") and theirs.get(name) != ours.get(name):
+            if own_code.plain(str(theirs.get(name))) == own_code.plain(str(ours.get(name))):
+                raise InputError(
+                    f"{path.parent}: was begun with other code, {theirs.get(name)}; its text is in "
+                    f"{path.parent / 'code'}. Put the file back, or start a new run; nuat train --resume "
+                    f"{path.parent} --code FILE.py goes on with another text."
+                )
             raise InputError(
                 f"{path.parent}: was begun with {name}={theirs.get(name)}, not {ours.get(name)}. A run goes on with "
                 "its own settings; start a new one for others."
@@ -142,7 +198,7 @@ def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
 def to_json(value: Any) -> Any:
     """Return a settings object as JSON values; a defense or a schedule with the name of its ``class``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = {"class": type(value).__name__} if isinstance(value, (Defense, Schedule)) else {}
+        kind = {"class": _class_name(type(value))} if isinstance(value, (Defense, Schedule)) else {}
         return kind | {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
@@ -176,10 +232,19 @@ def completed(values: Any, like: Any = TrainConfig) -> Any:
     return full
 
 
+def _class_name(kind: type) -> str:
+    """Return the name of a class in a record, pinned if it is the user's own."""
+    return own_code.pinned_name(kind) or kind.__name__
+
+
 def _of_class(default: T, values: Any) -> T:
-    """Return ``default``, or a defense of the class that ``values`` name: a run may take another than its recipe's."""
-    kind = _CLASSES.get(str(values.get("class"))) if isinstance(values, dict) else None
-    if kind is None or not (isinstance(default, Defense) and issubclass(kind, Defense)) or kind is type(default):
+    """Return ``default``, or a defense or schedule of the class that ``values`` name."""
+    name = values.get("class") if isinstance(values, dict) else None
+    base = next((base for base in (Defense, Schedule) if isinstance(default, base)), None)
+    if base is None or not isinstance(name, str) or name == _class_name(type(default)):
+        return default
+    kind = own_code.find(name) if own_code.is_pinned(name) else _CLASSES.get(name)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
         return default
     return typing.cast(T, kind())
 
@@ -193,8 +258,11 @@ def from_json(default: T, values: dict[str, Any], where: str) -> T:
     values = completed(values, default)
     names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
     if isinstance(values, dict) and "class" in values:
-        if values["class"] != type(default).__name__:
-            raise InputError(f"{where}: holds a {values['class']}, but its recipe makes a {type(default).__name__}.")
+        if values["class"] != _class_name(type(default)):
+            raise InputError(
+                f"{where}: holds a {values['class']}, which this version of nuat does not have; a class of your own "
+                "goes on with nuat.run(config, out=..., resume=True)."
+            )
         values = {name: value for name, value in values.items() if name != "class"}
     if not isinstance(values, dict) or set(values) != names:
         odd = sorted(names ^ set(values)) if isinstance(values, dict) else type(values).__name__

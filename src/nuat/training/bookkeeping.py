@@ -25,7 +25,7 @@ from nuat.records.checkpoints import WeightsInfo, read_info, save_checkpoint, sa
 from nuat.records.environment import environment
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import read_object
-from nuat.records.settings import flat, to_json, write_config
+from nuat.records.settings import code_names, flat, to_json, write_config
 from nuat.training import monitors
 from nuat.training.monitors import Alarm, RunStopped
 from nuat.training.state import TrainingState
@@ -104,7 +104,9 @@ class Bookkeeper:
             # written after the checkpoint: their epoch is done again, and on a GPU may end otherwise
             self._state.best_accuracy = -1.0
         self._folder.truncate_metrics(self._state.metrics_bytes)
-        where = {"epoch": self._state.epoch, "batch": self._state.batch}
+        where: dict[str, Any] = {"epoch": self._state.epoch, "batch": self._state.batch}
+        code = code_names(self._config, self._recipe)
+        where |= {"code": code} if code else {}
         self.record({"kind": "resume", **where, "environment": self._environment(self._state.generator.device)})
         self._reporter.message(f"writing to {self._folder.path}")
         self._tell_hardware()

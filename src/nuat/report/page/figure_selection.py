@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from nuat.attacks.catalogue import attack_name
 from nuat.errors import InputError
-from nuat.figures.catalogue import FIGURES, draw, read
+from nuat.figures.catalogue import FIGURES, draw, figure_of, read
 from nuat.figures.cost import Cost, CostPoint
 from nuat.figures.figure_record import FigureRecord
 from nuat.figures.training_curves import TrainingCurves, curves_of
@@ -104,7 +104,7 @@ def _of_record(path: Path, called: str, prefix: str, *, drawn: bool) -> Picture:
     """Return the figure of a record of ``nuat analyse``. One that cannot be read is named with the reason."""
     try:
         record = read(path)
-        figure = FIGURES[record.kind]
+        figure = figure_of(record)
         drawing = _draw(record, prefix, figure.title) if drawn else None
     except InputError as error:
         return Picture(title=path.name, caption=f"Not drawn: {str(error).replace(str(path), called)}", drawing=None)
