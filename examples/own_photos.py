@@ -78,10 +78,12 @@ def main() -> None:
         new = draw_folder(root / "new", each=8, seed=1)
         run, onnx, answers = root / "run", root / "model.onnx", root / "answers.json"
 
-        # a small network, since this runs on a processor; leave the second line out for a ResNet-18
         train = ["train", "robust-folder", "--data.path", str(root / "photos"), "--out", str(run)]
-        train += ["--model.name", "small-cnn", "--model.variant", "plain", "--data.image-size", "32", "--epochs", "20"]
-        train += ["--eps", "4/255", "--data.cache", str(root / "cache"), "--device", "cpu", "--precision", "fp32"]
+        # a small network and small images, since this runs on a processor; without these lines it is a ResNet-18
+        train += ["--model.name", "small-cnn", "--model.variant", "plain", "--data.image-size", "32"]
+        train += ["--data.crop-padding", "2", "--epochs", "20", "--batch-size", "16", "--lr", "0.05", "--eps", "4/255"]
+        train += ["--device", "cpu", "--precision", "fp32", "--data.cache", str(root / "cache")]
+        train += ["--evaluation.attacks", "clean,pgd-20"]
         assert nuat(train) == 0
         assert nuat(["predict", str(run), *map(str, new), "--json", str(answers)]) == 0
         assert nuat(["export", str(run), "--format", "onnx", "--out", str(onnx)]) == 0
@@ -94,7 +96,7 @@ def main() -> None:
         assert right >= 0.8 * len(new), f"only {right} of {len(new)} new pictures are classified rightly"
         tested = json.loads((run / "evaluation.json").read_text())["results"]
         robust = {one["name"]: np.mean([bit == "1" for bit in one["correct"]]) for one in tested}
-        assert robust["pgd-100"] >= 0.5, robust
+        assert robust["pgd-20"] >= 0.5, robust
         print(f"{right} of {len(new)} new pictures right; onnxruntime gives the same answers without nuat")
 
 

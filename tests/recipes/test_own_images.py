@@ -139,3 +139,57 @@ def test_a_run_on_a_relative_path_is_evaluated_and_resumed_from_any_folder(
     assert ended.code == 2
     assert "was begun with other training images than" in ended.err
     assert ended.err.count("\n") <= 2
+
+
+def damaged_csv(root: Path) -> Path:
+    (csv(root).parent / "labels.csv").write_text("path,label\nmissing.jpg,a\n")
+    return root
+
+
+def folders_of_folders(root: Path) -> Path:
+    return parts(root / "photos").parent
+
+
+def called_like_a_part(root: Path) -> Path:
+    (flat(root) / "a").rename(root / "Training")
+    return root
+
+
+def unknown(root: Path) -> Path:
+    root.mkdir()
+    return root
+
+
+def damaged_parquet(root: Path) -> Path:
+    pytest.importorskip("pyarrow", reason="the parquet extra is not installed")
+    root.with_suffix(".parquet").write_bytes(b"no table")
+    return root.with_suffix(".parquet")
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (damaged_csv, "row 2: missing.jpg cannot be read"),
+        (folders_of_folders, "give the folder whose subfolders are the classes"),
+        (called_like_a_part, "Training looks like a part of the data set, not a class"),
+        (unknown, "holds no images in classes: expected train/<class>/*.jpg"),
+        (damaged_parquet, "cannot be read as a table"),
+    ],
+)
+def test_a_refusal_is_one_line_before_anything_is_written(
+    layout: Callable[[Path], Path],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = layout(tmp_path / "set")
+    monkeypatch.setenv("NUAT_CACHE", str(tmp_path / "cache"))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    words = ["train", "robust-folder", "--data.path", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert not (tmp_path / "run").exists()
