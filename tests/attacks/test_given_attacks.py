@@ -1,6 +1,7 @@
 """Attacks given as objects and functions: their names, their verdicts, and what is refused."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import nuat
 from nuat.attacks import FGSM, PGD, AutoAttack, Ensemble, Transfer
 from nuat.config import ThreatConfig
 from nuat.errors import InputError
+from nuat.evaluation.comparison import compare
+from nuat.records.evaluations import black_box_notes, read_evaluation, read_evaluations
 
 EPS = THREAT.eps
 
@@ -67,6 +70,19 @@ def test_a_function_gets_copies_and_its_examples_decide() -> None:
     assert [result.forwards for result in found.results] == [None] * 3
     assert all(result.seconds is not None for result in found.results)
     assert "darker" in str(found)
+
+
+def test_a_record_of_given_attacks_is_read_and_shown(tmp_path: Path) -> None:
+    model, images = tiny_case()
+    found = evaluate(model, images, ["clean", darker, PGD(model, eps=EPS, steps=2)], threat=THREAT)
+    found.save(tmp_path / "evaluation.json")
+    again = read_evaluation(tmp_path / "evaluation.json")
+    assert again.to_json() == found.to_json()
+    ((file,), broken) = read_evaluations(tmp_path, {})
+    assert [one.attack for one in file.measurements()] == ["clean", "darker", "PGD", "worst-case"]
+    assert (broken, black_box_notes(file.measurements())) == ({}, ())
+    (difference, *_) = compare(found, again)
+    assert difference.attack == "clean"
 
 
 def test_own_attacks_are_seeded_batch_by_batch() -> None:

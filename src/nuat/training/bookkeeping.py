@@ -238,7 +238,8 @@ class Bookkeeper:
 
     def pictures(self) -> dict[str, Picture]:
         """Return pictures of validation images, clean and attacked; empty where there are none to show."""
-        images, model = self._dataset.validation, self._averaged or self._state.model
+        images = self._dataset.validation
+        model = self._state.model if self._averaged is None else self._averaged
         if len(images) == 0 or images.channels not in (1, 3):
             return {}
         self._shipped()  # loads the average
