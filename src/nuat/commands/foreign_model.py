@@ -11,6 +11,7 @@ from torch import nn
 from nuat import models
 from nuat.config import ForeignNetwork, ModelConfig
 from nuat.errors import InputError
+from nuat.evaluation.arguments import classes_of
 from nuat.models import adapt, backbones, external, load_usual_names
 from nuat.models.likely_network import LikelyNetwork
 from nuat.models.onnx_model import OnnxModel
@@ -77,8 +78,7 @@ def load_foreign(
             model = _scripted(Path(named))
         case _:
             model = external.load(named, device)
-    own = getattr(model, "classes", ())
-    names = tuple(own) if isinstance(own, list | tuple) and all(isinstance(name, str) for name in own) else ()
+    names = classes_of(model)
     if asked.mean is not None:
         model = adapt(model, mean=asked.mean, std=asked.std)
     return ForeignModel(model.to(device).eval(), names, None, "")
