@@ -4,7 +4,9 @@ import csv
 import errno
 import io
 import json
+import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -469,3 +471,31 @@ def test_a_record_that_may_not_be_read_is_one_line(
     monkeypatch.setattr("pathlib.Path.read_text", failing(error))
     with pytest.raises(InputError, match=r"config\.json: cannot be read"):
         find_runs([folder])
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x1b[31m b", os.fsdecode(b"\xff\xfe"), "two\nlines", '"); import os  # <b>', "\u202eback"]
+)
+def test_a_name_of_a_folder_is_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run, of a file in it, and of results without a run."""
+    monkeypatch.chdir(tmp_path)
+    folder = run(Path(name))
+    evaluation(folder / f"evaluation-{name}.json", {"clean": 9, "pgd-5": 8})
+    (folder / f"analysis-{name}.json").write_text("{}")
+    evaluation(Path("others") / name / "evaluation.json", {"clean": 9, "square": 8})
+    found = find_runs([Path(name), Path("others") / name])
+    tables = [tabulate(one) for one in group(found.runs)]
+    cards = [model_card(one) for one in found.runs]
+    for text in (render(found), markdown(tables), csv_text(tables), latex(tables), *cards):
+        text.encode()
+        assert not set(text) & {"\x1b", "\u202e"}
+    assert [tag for tag, _ in Page(render(found)).elements if tag == "b"] == []
+    assert references(Page(render(found))) == []
+
+
+def test_a_path_in_a_card_is_a_string(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(Path(__file__).parents[2] / "results" / "quickstart", 'a"); import os; os.remove("b')
+    card = model_card(find_runs([Path('a"); import os; os.remove("b')]).runs[0])
+    (code,) = re.findall(r"model = nuat\.load\((.*)\)\n", card)
+    assert json.loads(code) == 'a"); import os; os.remove("b/best.safetensors'

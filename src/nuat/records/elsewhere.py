@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.records.evaluations import evaluation_files, read_evaluations
 from nuat.records.runs import ANALYSES, RunRecord, is_run, read_diagnosis
 
@@ -28,9 +28,9 @@ def read_results(folder: Path) -> RunRecord:
     ball = evaluations[0].evaluation
     return RunRecord(
         path=folder,
-        called=str(folder),
+        called=printable(str(folder)),
         recipe=_FROM_ELSEWHERE,
-        label=folder.resolve().name,
+        label=printable(folder.resolve().name),
         campaign=None,
         seed=None,
         config={},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.records.evaluations import Measurement
 from nuat.records.methods import differences
 from nuat.records.runs import ROW, RunRecord, is_run, read_run
@@ -176,7 +176,7 @@ def _distinct(runs: Sequence[FinishedRun]) -> tuple[FinishedRun, ...]:
     twice = {name for (name, _), count in counts.items() if count > 1}
     ends = _short([run.folder for run in runs])
     return tuple(
-        replace(run, name=f"{name} ({end})" if name in twice else name)
+        replace(run, name=printable(f"{name} ({end})" if name in twice else name))
         for run, name, end in zip(runs, names, ends, strict=True)
     )
 

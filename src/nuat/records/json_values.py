@@ -163,14 +163,14 @@ def _moderate(text: str) -> int:
 def _visible(value: Any, deep: int) -> Any:
     """Return a JSON value with its texts printable; it may hold ``deep`` levels of lists and objects."""
     if isinstance(value, str):
-        return _line(value)
+        return visible(value)
     if not isinstance(value, (list, dict)):
         return value
     if not deep:
         raise RecursionError
     if isinstance(value, list):
         return [_visible(item, deep - 1) for item in value]
-    return {_line(name): _visible(item, deep - 1) for name, item in value.items()}
+    return {visible(name): _visible(item, deep - 1) for name, item in value.items()}
 
 
 def settings_object(kind: type[T], values: Any, where: str, **more: Any) -> T:
@@ -203,6 +203,6 @@ def json_type(hint: Any) -> Any:
     return hint
 
 
-def _line(text: str) -> str:
-    """Return text with what no page, table or terminal may meet as escapes; line ends and tabs stay."""
+def visible(text: str) -> str:
+    """Return text with characters that no page, table or terminal may meet as escapes; line ends and tabs stay."""
     return _HIDDEN.sub(lambda found: printable(found[0]), text)

@@ -196,7 +196,7 @@ def read_run(folder: Path) -> RunRecord:
     weights, unloaded = _weights(files.best)
     return RunRecord(
         path=folder,
-        called=str(folder),
+        called=printable(str(folder)),
         recipe=recipe,
         label=_label(row),
         campaign=row.get("campaign"),

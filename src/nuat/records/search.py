@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.records.elsewhere import holds_results, read_results
 from nuat.records.runs import ANALYSES, RunRecord, is_run, read_run
 
@@ -72,11 +72,11 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
 
 
 def shown(path: Path, base: Path) -> str:
-    """Return a path for people: as it was given, an absolute one from ``base`` on."""
+    """Return a path for people, printable: as it was given, an absolute one from ``base`` on."""
     if not path.is_absolute():
-        return str(path)
+        return printable(str(path))
     absolute = Path(os.path.normpath(path))
-    return str(absolute.relative_to(base)) if absolute.is_relative_to(base) else f".../{absolute.name}"
+    return printable(str(absolute.relative_to(base)) if absolute.is_relative_to(base) else f".../{absolute.name}")
 
 
 def _base(paths: Sequence[Path]) -> Path:

@@ -2,6 +2,8 @@
 
 import re
 
+from nuat.errors import printable
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -27,12 +29,12 @@ _LATEX = {
 
 def escape_latex(text: str) -> str:
     """Return text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(_LATEX.get(character, character) for character in printable(" ".join(text.split())))
 
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|#~$&])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#~$&])", r"\\\1", printable(" ".join(text.split())))
 
 
 def csv_cell(value: object) -> object:

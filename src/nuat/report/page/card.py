@@ -1,5 +1,6 @@
 """Write a model card from a run's records: facts for the user of its weights."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -188,9 +189,10 @@ def _limits(run: RunRecord) -> str:
 def _loading(run: RunRecord) -> str:
     if run.weights is None:
         return "The weights are not in this folder; to train it again, see below."
+    path = str(PurePath(run.called) / "best.safetensors")
     return (
         "```python\nimport nuat\n\n# a torch.nn.Module in evaluation mode; no pickle is read\n"
-        f'model = nuat.load("{PurePath(run.called) / "best.safetensors"}")\n'
+        f"model = nuat.load({json.dumps(path, ensure_ascii=False)})\n"
         "logits = model(x)  # x: float32 [B, C, H, W] in [0, 1]\n```\n\n" + _without_nuat(run.called, run.weights)
     )
 

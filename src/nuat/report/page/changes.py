@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from nuat.errors import printable
 from nuat.recipes import RECIPES
 from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
@@ -75,7 +76,7 @@ def commands(run: RunRecord) -> tuple[tuple[str, str], ...]:
         words += ["--n", str(evaluation.n), "--seed", str(evaluation.seed), "--batch-size", str(evaluation.batch_size)]
         words += [] if evaluation.norm == run.norm else ["--norm", evaluation.norm]
         words += [] if evaluation.eps == run.eps else ["--eps", setting_text(evaluation.eps)]
-        found.append((f"{file.file}, from its weights", _joined(words)))
+        found.append((printable(f"{file.file}, from its weights"), _joined(words)))
     return tuple(found)
 
 

@@ -18,6 +18,7 @@ from nuat import hardware
 from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
 from nuat.progress import duration
+from nuat.records.json_values import visible
 from nuat.records.methods import without_folder
 from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns
@@ -126,12 +127,18 @@ def _environment() -> Environment:
         loader=PackageLoader("nuat.report.page"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"attack": attack_name, "duration": duration, "eps": eps_text, "interval": interval_text}
     environment.globals["identity"] = id
     return environment
+
+
+def _visible(value: object) -> object:
+    """Return a value of the page, control characters in text made visible: names of files may hold any."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _resource(name: str) -> str:

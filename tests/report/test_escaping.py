@@ -1,0 +1,40 @@
+"""Each character that means something in LaTeX, Markdown or a spreadsheet."""
+
+import re
+
+import pytest
+
+from nuat.report.escaping import csv_cell, escape_latex, escape_markdown
+
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "[": "{[}", "\u00b1": r"$\pm$", "\u2013": "--", "\u2265": r"$\geq$",
+    "\u2264": r"$\leq$",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("character", LATEX)
+def test_latex_prints_every_character(character: str) -> None:
+    assert escape_latex(f"a{character}b") == f"a{LATEX[character]}b"
+
+
+@pytest.mark.parametrize("character", "\\`*_[]<>|#~$&")
+def test_markdown_shows_every_character(character: str) -> None:
+    assert escape_markdown(f"a{character}b") == f"a\\{character}b"
+
+
+@pytest.mark.parametrize("escape", [escape_latex, escape_markdown])
+def test_text_is_one_line(escape) -> None:
+    assert escape("a\n\n  b\t\rc") == "a b c"
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_a_cell_is_no_formula(first: str) -> None:
+    assert csv_cell(f"{first}1") == f"'{first}1"
+    assert csv_cell(f"a{first}1") == f"a{first}1"
+
+
+def test_numbers_stay_numbers() -> None:
+    assert (csv_cell(-1), csv_cell(100 * 842 / 1000), csv_cell(None)) == (-1, 84.2, "")
+    assert re.fullmatch(r"-0\.5", str(csv_cell(-0.5)))
