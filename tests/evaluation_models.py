@@ -7,8 +7,7 @@ import torch
 from oracles import Linear, TinyConv
 from torch import Tensor, nn
 
-from nuat.attacks.catalogue import NamedAttack
-from nuat.attacks.jobs import Job, JobRequest
+from nuat.attacks.jobs import Job, JobRequest, NamedAttack
 from nuat.config import ThreatConfig
 from nuat.data import ImageSet, to_float
 from nuat.evaluation.evaluate import evaluate as inspect_and_evaluate

@@ -104,7 +104,7 @@ def pattern_of(name: str) -> str:
 
 
 def test_every_name_is_tested_here() -> None:
-    assert {"clean", "transfer", *map(pattern_of, (*OURS, *OFFICIAL))} == set(CATALOGUE)
+    assert {"clean", "transfer", "autoattack-quick", *map(pattern_of, (*OURS, *OFFICIAL))} == set(CATALOGUE)
 
 
 @pytest.mark.parametrize("name", OURS)

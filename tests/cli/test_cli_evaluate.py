@@ -161,7 +161,7 @@ LINF = "(0, 1], such as 8/255 or 0.3"
         (("--eps", "0.1", "--n", "24"), "n=24: expected 1 to 23"),
         (("--eps", "0.1", "--batch-size", "0"), "batch_size=0"),
         (("--eps", "0.1", "--suite", "papr"), "'papr'"),
-        (("--eps", "0.1", "--suite", "paper", "--aa", "quick"), "'quick'"),
+        (("--eps", "0.1", "--suite", "paper", "--aa", "slow"), "'slow'"),
         (("--eps", "0.1", "--norm", "L1"), "'L1'"),
         (("--norm", "L2", "--eps", "0"), "threat.eps=0: expected an L2 size > 0"),
         (("--norm", "L2", "--eps", "-1"), "threat.eps=-1: expected an L2 size > 0"),

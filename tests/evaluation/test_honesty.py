@@ -35,7 +35,8 @@ OURS = (
     *("multi-targeted-2", "mi-fgsm-2", "gama-3", "gama-fw-3", "gama-mt-3", "noise-5", "nuclear", "nuclear-2"),
     *("adaptive-2", "adaptive-same-class-2", "adaptive-eot-2", "adaptive-nuclear-2", "adaptive-logit-2"),
 )
-ENDS = ("autoattack", "autoattack-alone")
+ENDS = ("autoattack-quick", "autoattack", "autoattack-alone")
+STANDING = ("autoattack", "autoattack-fast", "autoattack-quick")
 Kept = dict[str, list[tuple[Tensor, Tensor]]]
 """(x, x_adv), each [B, C, H, W], of every batch of every attack."""
 
@@ -76,7 +77,7 @@ def confirm(model: nn.Module, data: ImageSet, found: Evaluation, kept: Kept) -> 
         standing = correct = torch.cat([model(a).argmax(dim=1) for _, a in clean]) == data.labels
     for result in found.results:
         assert all(a.dtype == torch.float32 for _, a in kept.get(result.name, []))
-        takes = {"clean": torch.ones_like(correct), "autoattack": standing, "autoattack-fast": standing}
+        takes = {"clean": torch.ones_like(correct), **dict.fromkeys(STANDING, standing)}
         taken = takes.get(result.name, correct).nonzero().squeeze(1)
         expected, at = torch.zeros(len(data), dtype=torch.bool), 0
         for batch, x_adv in kept.get(result.name, []):

@@ -5,7 +5,7 @@ A new attack is its own file and one row of ``CATALOGUE``.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -13,13 +13,12 @@ from torch import nn
 from nuat import own_code
 from nuat.attacks.adaptive import AdaptivePGD
 from nuat.attacks.autoattack import AutoAttack
-from nuat.attacks.base import Attack
 from nuat.attacks.cr import CR
 from nuat.attacks.fgsm import FGSM
 from nuat.attacks.gama import GAMAPGD
 from nuat.attacks.gama_fw import GAMAFW
 from nuat.attacks.gama_mt import GAMAMT
-from nuat.attacks.jobs import AttackThreat, Job, JobRequest, Takes
+from nuat.attacks.jobs import AttackThreat, Job, JobRequest, NamedAttack, Takes
 from nuat.attacks.mi_fgsm import MIFGSM
 from nuat.attacks.multi_targeted import MultiTargetedPGD
 from nuat.attacks.noise import RandomNoise
@@ -35,45 +34,10 @@ from nuat.errors import InputError, did_you_mean
 
 WORST_CASE = "worst-case"
 """Name of the worst case over all attacks of an evaluation."""
+QUICK = "autoattack-quick"
+"""Name of CR followed by Square, which an evaluation follows with AutoAttack where the two disagree."""
 _WORST_CASE_RANK = 7
 """Below every attack but AutoAttack v2, which is what a table is to be ranked by."""
-
-
-@dataclass(frozen=True)
-class NamedAttack:
-    """One row of the catalogue."""
-
-    name: str
-    """Name on the command line; <...> stands for a whole number from 1."""
-    label: str
-    """Name for people, in texts, tables and figures; {} stands for the number."""
-    kind: type[Attack] | None
-    """Class of the attack; None: no attack."""
-    job: Callable[[JobRequest], Job]
-    """Factory of the job that an evaluation runs."""
-    passes: int = 1
-    """Forward and backward passes per image, at most, without those of the steps; the verdict is one."""
-    passes_per_step: int = 1
-    """Forward and backward passes per image for each of the number in the name."""
-    rank: int = 4
-    """Place in the order of strength, weakest first."""
-    takes: Takes = Takes.CORRECT
-    """Images that it attacks."""
-    gradients: bool = True
-    """Whether it needs the gradient of the model."""
-    leaves_unbroken: bool = False
-    """Whether it stops at an image's first success and returns an image that it did not break unchanged."""
-    stops_early: bool = False
-    """Whether it stops at an image's first success and returns the worst example found otherwise."""
-
-    @property
-    def norms(self) -> tuple[Norm, ...]:
-        """Norms that the attack is defined for."""
-        return ("Linf", "L2") if self.kind is None else self.kind.norms
-
-    def cost(self, number: int) -> int:
-        """Return the passes per image, at most, with this number in the name."""
-        return self.passes + self.passes_per_step * number
 
 
 def _official(name: str, label: str, job: Callable[[JobRequest], Job], passes: int, **more: Any) -> NamedAttack:
@@ -91,11 +55,7 @@ _UNKNOWN_PASSES = 1000
 
 _ROWS: tuple[NamedAttack, ...] = (
     NamedAttack(
-        name="clean",
-        label="Clean",
-        kind=None,
-        job=lambda r: Job((r.name,), {}, lambda x, y, seed: {r.name: x}),
-        passes=1,
+        *("clean", "Clean", None, lambda r: Job((r.name,), {}, lambda x, y, seed: {r.name: x})),
         rank=0,
         takes=Takes.ALL,
         gradients=False,
@@ -145,13 +105,11 @@ _ROWS: tuple[NamedAttack, ...] = (
         stops_early=True,
     ),
     # three targets, 206 forward and 150 backward passes each, and up to five restarts
+    NamedAttack("cr", "CR", CR, lambda r: r.attack(CR), passes=3200, rank=6, leaves_unbroken=True),
     NamedAttack(
-        name="cr",
-        label="CR",
-        kind=CR,
-        job=lambda r: r.attack(CR),
-        passes=3200,
+        *(QUICK, "AutoAttack quick", CR, lambda r: r.quick(queries=1000), 4201),
         rank=6,
+        takes=Takes.STANDING,
         leaves_unbroken=True,
     ),
     # no gradients
@@ -235,8 +193,8 @@ _ROWS: tuple[NamedAttack, ...] = (
 )
 CATALOGUE: dict[str, NamedAttack] = {row.name: row for row in _ROWS}
 """Every attack by its name. nuclear-2 has two steps; autoattack (v2) attacks what the attacks before it left standing,
-autoattack-alone every image that is classified correctly; autoattack-fast stops after the first two attacks of v2, so
-its accuracy is an upper bound of v2's."""
+autoattack-alone every image that is classified correctly; autoattack-fast stops after the first two attacks of v2, and
+autoattack-quick is CR and then Square, so their accuracies are upper bounds of v2's."""
 
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": ("clean", "pgd-100", "gama-100"),
@@ -368,7 +326,7 @@ def jobs(
             passes=row.cost(longest),
             steps=longest or row.cost(longest),
         )
-        before = [other for earlier in planned for other in earlier.names]
+        before = [other for earlier in planned for other in earlier.names if other in names]
         if job.takes is Takes.STANDING and before:
             job = replace(job, settings={**job.settings, "after": before})
         planned.append(job)

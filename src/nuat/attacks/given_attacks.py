@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import Attack
-from nuat.attacks.catalogue import CATALOGUE, NamedAttack
-from nuat.attacks.jobs import AttackThreat, Job, JobRequest
+from nuat.attacks.catalogue import CATALOGUE
+from nuat.attacks.jobs import AttackThreat, Job, JobRequest, NamedAttack
 from nuat.core.threat import threat as ball
 from nuat.errors import InputError
 

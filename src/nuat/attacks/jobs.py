@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nuat.attacks.adaptive import AdaptivePGD
 from nuat.attacks.autoattack import AutoAttack
 from nuat.attacks.base import Attack
+from nuat.attacks.cr import CR
 from nuat.attacks.pgd import PGD
 from nuat.attacks.transfer import usual_transfer
 from nuat.core import digest
@@ -44,6 +45,10 @@ class AttackThreat(Protocol):
     def pgd_alpha(self) -> float:
         """Step size of PGD and of the attacks built on it."""
         ...
+
+
+AFTER_CR = "cr, first half of autoattack-quick"
+"""Name of the examples that CR alone found in the job of autoattack-quick."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,23 @@ class JobRequest:
         recorded = {**named, "line_up": list(first.line_up(self.classes)), "package": "pyautoattack"}
         return Job((self.name,), recorded, run)
 
+    def quick(self, queries: int) -> Job:
+        """Return the job of CR, and then Square with ``queries`` on each image that CR did not break."""
+        square: dict[str, Any] = {"attacks": ("square",), "queries": queries}
+        CR(self.model, **self.ball), AutoAttack(self.model, **self.ball, **square)  # raise before anything runs
+
+        def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
+            generator = torch.Generator(x.device).manual_seed(seed)
+            broken = CR(self.model, **self.ball, generator=generator)(x, y)
+            x_adv, left = broken.clone(), (broken == x).flatten(1).all(dim=1)
+            if bool(left.any()):
+                attack = AutoAttack(self.model, **self.ball, seed=seed, batch_size=len(x), **square)
+                x_adv[left] = attack(x[left], y[left])
+            return {AFTER_CR: broken, self.name: x_adv}
+
+        settings = {"line_up": ["cr", "square"], "queries": queries, "package": "pyautoattack"}
+        return Job((AFTER_CR, self.name), settings, run)
+
     def transfer(self) -> Job:
         """Return the job of examples made on the surrogate."""
         if self.surrogate is None:
@@ -161,3 +183,40 @@ class JobRequest:
 
         settings = {"alpha": self.alpha, "steps": steps[-1], "random_start": True, "restarts": 1}
         return Job(tuple(f"pgd-{count}" for count in steps), settings, run)
+
+
+@dataclass(frozen=True)
+class NamedAttack:
+    """One row of the catalogue."""
+
+    name: str
+    """Name on the command line; <...> stands for a whole number from 1."""
+    label: str
+    """Name for people, in texts, tables and figures; {} stands for the number."""
+    kind: type[Attack] | None
+    """Class of the attack; None: no attack."""
+    job: Callable[[JobRequest], Job]
+    """Factory of the job that an evaluation runs."""
+    passes: int = 1
+    """Forward and backward passes per image, at most, without those of the steps; the verdict is one."""
+    passes_per_step: int = 1
+    """Forward and backward passes per image for each of the number in the name."""
+    rank: int = 4
+    """Place in the order of strength, weakest first."""
+    takes: Takes = Takes.CORRECT
+    """Images that it attacks."""
+    gradients: bool = True
+    """Whether it needs the gradient of the model."""
+    leaves_unbroken: bool = False
+    """Whether it stops at an image's first success and returns an image that it did not break unchanged."""
+    stops_early: bool = False
+    """Whether it stops at an image's first success and returns the worst example found otherwise."""
+
+    @property
+    def norms(self) -> tuple[Norm, ...]:
+        """Norms that the attack is defined for."""
+        return ("Linf", "L2") if self.kind is None else self.kind.norms
+
+    def cost(self, number: int) -> int:
+        """Return the passes per image, at most, with this number in the name."""
+        return self.passes + self.passes_per_step * number

@@ -14,7 +14,7 @@ from torch import nn
 
 from nuat import data, hardware, own_code
 from nuat.attacks import eval_mode
-from nuat.attacks.catalogue import CATALOGUE, SUITES, attack_name, defined, jobs
+from nuat.attacks.catalogue import CATALOGUE, QUICK, SUITES, attack_name, defined, jobs
 from nuat.commands.subject import (
     INHERITED,
     LoadedModel,
@@ -45,7 +45,7 @@ from nuat.progress import TerminalReporter, progress_bars, terminal
 from nuat.records import checkpoints
 from nuat.training.signals import Interrupted
 
-_AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone"}
+_AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone", "quick": QUICK}
 _EVERYDAY = (
     *("--model", "--mean", "--std", "--suite", "--attacks", "--aa", "--n", "--eps", "--norm", "--json"),
     *("--class-map", "--black-box", "--surrogate", "--data.path", "--data.name", "--batch-size", "--seed"),
@@ -73,9 +73,11 @@ class Evaluate:
     torch.nn.Module from images in [0, 1] to logits. Naming a function runs its file."""
     suite: Annotated[Literal["quick", "paper", "standard", "full"], tyro.conf.arg(help=_suites_help())] = "quick"
     """Attacks by the name of a suite."""
-    aa: Literal["full", "fast", "alone"] = "full"
+    aa: Literal["full", "fast", "alone", "quick"] = "full"
     """full: AutoAttack v2 on the images that the attacks before it left standing. fast: its first two attacks, APGD-CE
-    and APGD-T, for an upper bound. alone: on all images, as if there were no other attack."""
+    and APGD-T, for an upper bound. quick: CR and Square, an upper bound at a fraction of the passes; AutoAttack follows
+    by itself where the two disagree or the gradient is masked. alone: on all images, as if there were no other
+    attack."""
     attacks: Annotated[tuple[str, ...], tyro.conf.arg(help=_ATTACKS_HELP)] = ()
     """Attacks instead of a suite."""
     n: int | None = 1000

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
-from nuat.attacks.catalogue import jobs, look_up
+from nuat.attacks.catalogue import QUICK, jobs, look_up
 from nuat.attacks.given_attacks import given_rows
-from nuat.attacks.jobs import Takes
+from nuat.attacks.jobs import AFTER_CR, Takes
 from nuat.config import ThreatConfig
 from nuat.core import digest
 from nuat.core.threat import Norm
@@ -46,7 +46,7 @@ from nuat.evaluation.arguments import (
 )
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
-from nuat.evaluation.inspection import check_logits, inspect, no_gradient
+from nuat.evaluation.inspection import check_logits, gradient_warnings, inspect, no_gradient
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult, Evaluation, black_box_note
@@ -55,6 +55,8 @@ from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
 from nuat.progress import Progress
 
+_HIDDEN = 0.005
+"""Share of images that Square may break beside CR before CR is taken to have followed masked gradients."""
 Warn = Callable[[str], None]
 """Function called with one warning about the model."""
 
@@ -227,6 +229,16 @@ def evaluate(
                     results = run.attack(searched, exact, standing if job.takes is Takes.STANDING else clean.correct)
                     found.update((result.name, result) for result in results)
                     standing = torch.stack([standing, *(result.correct for result in results)]).all(dim=0)
+            if (
+                QUICK in names
+                and "autoattack" not in names
+                and (doubt := _doubt_of_quick(guard, chosen, *(found[name].correct for name in (AFTER_CR, QUICK))))
+            ):
+                told.add(f"{doubt}: {QUICK} is not to be believed here, and AutoAttack follows.")
+                names += ("autoattack",)
+                *_, job = jobs(names, search, threat, logits.shape[1], surrogate=surrogate, given=rows)
+                *_, exact = jobs(names, target, threat, logits.shape[1], surrogate=surrogate, given=rows)
+                (found["autoattack"],) = run.attack(job, exact, standing)
         if run.partial.failure:
             told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
         told.add(*_nonfinite_gradients(target, search))
@@ -282,6 +294,22 @@ def _check_gradient(model: nn.Module, images: ImageSet, attacks: Sequence[str]) 
             f"{', '.join(names)}: gradients are needed, but {reason}. Give --black-box (black_box=True) for Square and "
             "transfer alone, or attacks that need no gradient: clean, square, noise-1000."
         )
+
+
+def _doubt_of_quick(model: nn.Module, images: ImageSet, cr: Tensor, both: Tensor) -> str:
+    """Return why CR and Square say less than AutoAttack: masked gradients. Empty: nothing speaks against them.
+
+    Args:
+        model: model behind the guard.
+        images: images that were attacked.
+        cr: images that withstood CR, bool [n].
+        both: images that withstood Square as well, bool [n].
+    """
+    hidden = int((cr & ~both).sum())
+    if hidden > _HIDDEN * len(images):
+        return f"Square broke {hidden} of {len(images)} images that CR, which follows gradients, did not"
+    found = gradient_warnings(model, images)
+    return found[0].partition(":")[0].partition(";")[0] if found else ""
 
 
 def _nonfinite_gradients(*models: ClimbableModel) -> tuple[str, ...]:

@@ -118,6 +118,12 @@ def check_logits(model: nn.Module, x: Tensor, classes: int) -> Tensor:
     return logits
 
 
+def gradient_warnings(model: nn.Module, images: Images) -> list[str]:
+    """Return the warnings of ``inspect`` about the gradient in the image; empty: attacks can follow it."""
+    part = images.select(class_balanced(images.labels.cpu(), min(_IMAGES, len(images)), seed=0))
+    return list(_gradients(guarded(model), to_float(part.images), part.labels))
+
+
 def no_gradient(model: nn.Module, x: Tensor, y: Tensor) -> str | None:
     """Return why the loss has no gradient in the images ``x`` [B, C, H, W] with labels ``y`` [B]; None: it has one."""
     reason = _gradient(guarded(model), x, y)

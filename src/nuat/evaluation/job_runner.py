@@ -137,10 +137,11 @@ class JobRunner:
                 x_adv = job.run(x, y, seed)
             flags = {name: self._withstood(x, x_adv[name], y, name) for name in job.names}
             if job.leaves_unbroken and self.search is not self.model:
-                (name,) = job.names
                 # the attack stopped at a success of the copy, or took the image for lost from the start
-                moved = (x_adv[name] != x).flatten(1).any(dim=1)
-                self._again(exact, x, y, seed, flags[name], (moved | (self.search(x).argmax(dim=1) != y)).cpu())
+                lost = self.search(x).argmax(dim=1) != y
+                for name in job.names:
+                    given_up = (x_adv[name] != x).flatten(1).any(dim=1) | lost
+                    self._again(exact, name, x, y, seed, flags[name], given_up.cpu())
         cost = {
             "seconds": time.perf_counter() - began,  # the flags are on the host, so the device has finished
             "forwards": sum(counter.forwards for counter in counters),
@@ -148,7 +149,7 @@ class JobRunner:
         }
         return _Batch(flags, cost)
 
-    def _again(self, exact: Job, x: Tensor, y: Tensor, seed: int, flags: Tensor, given_up: Tensor) -> None:
+    def _again(self, exact: Job, name: str, x: Tensor, y: Tensor, seed: int, flags: Tensor, given_up: Tensor) -> None:
         """Attack the images again that the copy gave up but the model withstands, and set their ``flags``, bool [B].
 
         A rounding may be all that broke the copy.
@@ -156,7 +157,6 @@ class JobRunner:
         denied = flags & given_up
         if bool(denied.any()):
             part = denied.to(x.device)
-            (name,) = exact.names
             x_adv = exact.run(x[part], y[part], seed)[name]
             flags[denied] = self._withstood(x[part], x_adv, y[part], name)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nuat.attacks.catalogue import QUICK
 from nuat.core.eps import eps_text
 from nuat.errors import printable
 
@@ -85,6 +86,8 @@ def _notes(evaluation: "Evaluation") -> list[str]:
         notes.append("* on what the attacks above it left standing: its accuracy is that of all of them together")
     if any(result.settings.get("version") == "fast" for result in evaluation.results):
         notes.append("autoattack-fast stops early: an upper bound of AutoAttack's accuracy, not AutoAttack's")
+    if any(result.name == QUICK for result in evaluation.results):
+        notes.append(f"{QUICK} is CR and then Square: an upper bound of AutoAttack's accuracy, not AutoAttack's")
     if evaluation.black_box:
         notes.append(evaluation.black_box)
     return notes

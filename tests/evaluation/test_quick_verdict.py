@@ -1,0 +1,87 @@
+"""autoattack-quick: CR and then Square; AutoAttack follows where the two disagree or the gradient is masked."""
+
+import pytest
+import torch
+from evaluation_models import THREAT, evaluate, tiny_case
+from oracles import shorten_autoattack
+from torch import Tensor, nn
+
+from nuat.attacks import CR, AutoAttack
+from nuat.attacks.catalogue import jobs
+from nuat.data import to_float
+from nuat.evaluation.result_table import as_text
+
+pytest.importorskip("pyautoattack")
+
+
+class Backwards(nn.Module):
+    """The same function as its model, with a gradient in the image that points the other way."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(2 * x.detach() - x)
+        return logits
+
+
+class Saturated(Backwards):
+    """The same function up to the sign of a margin; the gradient is 0 on most images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return (1e4 * logits).clamp(-1.0, 1.0) + 1e-6 * logits.detach()
+
+
+def test_it_is_cr_and_then_square_on_what_cr_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_autoattack(monkeypatch)
+    model, images = tiny_case(12)
+    x, y = to_float(images.images), images.labels
+    (job,) = jobs(["autoattack-quick"], model.eval(), THREAT, classes=4)
+    made = job.run(x, y, 11)
+    first = CR(model, eps=THREAT.eps, generator=torch.Generator().manual_seed(11))(x, y)
+    left = (first == x).flatten(1).all(dim=1)
+    assert 0 < int(left.sum()) < 12
+    then = AutoAttack(model, eps=THREAT.eps, attacks=("square",), queries=1000, seed=11, batch_size=12)(
+        x[left], y[left]
+    )
+    assert torch.equal(made["autoattack-quick"][~left], first[~left])
+    assert torch.equal(made["autoattack-quick"][left], then)
+
+
+def test_an_ordinary_model_gets_no_further_attack() -> None:
+    model, images = tiny_case()
+    found = evaluate(model, images, ("clean", "fgsm", "autoattack-quick"), threat=THREAT)
+    assert [result.name for result in found.results] == ["clean", "fgsm", "autoattack-quick"]
+    assert found.accuracy("autoattack-quick") <= found.accuracy("fgsm")
+    assert found.warnings == ()
+    assert "autoattack-quick is CR and then Square: an upper bound of AutoAttack's accuracy" in as_text(found)
+    assert found.results[-1].settings["after"] == ["clean", "fgsm"]
+
+
+def test_a_gradient_that_misleads_cr_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_autoattack(monkeypatch)
+    model, images = tiny_case()
+    with pytest.warns(UserWarning, match=r"Square broke \d+ of 60 images that CR, which follows gradients, did not"):
+        found = evaluate(Backwards(model), images, ("autoattack-quick",), threat=THREAT)
+    assert [result.name for result in found.results] == ["autoattack-quick", "autoattack"]
+    assert "autoattack-quick is not to be believed here, and AutoAttack follows" in found.warnings[0]
+    assert found.accuracy("autoattack") <= found.accuracy("autoattack-quick")
+    assert found.results[-1].settings["after"] == ["autoattack-quick"]
+
+
+def test_a_gradient_of_zero_is_noticed_even_if_the_two_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_autoattack(monkeypatch)
+    model, images = tiny_case()
+    with pytest.warns(UserWarning, match="gradient"):
+        found = evaluate(Saturated(model), images, ("autoattack-quick",), threat=THREAT)
+    assert found.results[-1].name == "autoattack"
+
+
+def test_autoattack_is_not_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_autoattack(monkeypatch)
+    model, images = tiny_case()
+    found = evaluate(Backwards(model), images, ("autoattack-quick", "autoattack"), threat=THREAT)
+    assert [result.name for result in found.results] == ["autoattack-quick", "autoattack"]
+    assert found.warnings == ()
