@@ -1,6 +1,7 @@
 """Anybody's models on the command line: the right numbers, or one line with the way on."""
 
 import argparse
+import copy
 import json
 import pickle
 import re
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from nuat.config import ModelConfig
 from nuat.models import adapt, build, resnet18
+from nuat.models.onnx_model import OnnxModel
 from nuat.models.small_cnn import SmallCNN
 
 ON_IMAGES = ("--eps", "0.1", "--data.path", "images.npz")
@@ -276,6 +278,7 @@ def test_an_onnx_file_gets_black_box_attacks_alone_and_it_is_said(nuat: CommandL
     )
     ended = nuat("evaluate", "net.onnx", *ON_IMAGES, *more)
     assert ended.code == 0, ended.err
+    assert "net.onnx: run by onnxruntime, without gradients" in ended.out
     assert "black-box attacks alone (square, transfer): no gradient of the model was followed" in ended.out
     assert [row["name"] for row in json.loads(Path("out.json").read_text())["results"]] == [
         "clean",
@@ -286,6 +289,22 @@ def test_an_onnx_file_gets_black_box_attacks_alone_and_it_is_said(nuat: CommandL
     assert "pgd-2: gradients are needed" in line
     Path("net.onnx").write_bytes(b"\x08\x07")
     assert "net.onnx: onnxruntime cannot read it" in nuat.refused("evaluate", "net.onnx", *ON_IMAGES)
+
+
+def test_a_copy_of_an_onnx_file_has_a_mode_of_its_own() -> None:
+    """The diagnosis compares a copy in training mode."""
+    linear("net.onnx")
+    model = OnnxModel(Path("net.onnx")).eval()
+    other = copy.deepcopy(model).train()
+    assert other.training
+    assert not model.training
+    assert torch.equal(other(pixels()[0]), model(pixels()[0]))
+
+
+def test_figures_of_an_onnx_file_are_refused(nuat: CommandLine) -> None:
+    linear("net.onnx")
+    line = nuat.refused("analyse", "confusion", "net.onnx", *ON_IMAGES)
+    assert "the figures follow gradients, and an ONNX file has none" in line
 
 
 def test_an_onnx_file_brings_the_names_of_its_classes(nuat: CommandLine) -> None:

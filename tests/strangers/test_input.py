@@ -6,9 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strangers.three_ways import Theirs, ThreeWays, alike, broken, case, library
+from strangers.three_ways import Outcome, Theirs, ThreeWays, alike, broken, case, library
 from torch import Tensor, nn
 from torch.nn import functional
+
+from nuat.models import adapt
 
 Run = Callable[[nn.Module, Tensor], Tensor]
 
@@ -144,3 +146,25 @@ def test_the_scaling_that_fits_best_is_named(mean: object, std: object, says: st
     mended = three_ways.command("evaluate", Theirs(expecting), case(), "--attacks", "clean", *says.split())
     assert "seems to expect" not in mended.said
     assert mended.accuracy("clean") > 0.9
+
+
+@pytest.mark.parametrize(
+    ("true", "given", "says"),
+    [
+        ((0.0, 1.0), (0.5, 0.5), "with no normalisation instead"),
+        ((0.1307, 0.3081), (0.5, 0.25), "with MNIST's normalisation instead"),
+    ],
+)
+def test_a_wrong_normalisation_is_said_and_the_right_one_is_not(
+    true: tuple[float, float], given: tuple[float, float], says: str
+) -> None:
+    def expecting(model: nn.Module, x: Tensor) -> Tensor:
+        return model(x * true[1] + true[0])
+
+    def with_layer(mean: float, std: float) -> Outcome:
+        return library(adapt(Theirs(expecting), mean=(mean,) * 3, std=(std,) * 3), case(), ("clean",))
+
+    wrong = with_layer(*given)
+    assert says in wrong.said
+    assert f"give --mean {true[0]:g} --std {true[1]:g}" in wrong.said
+    assert with_layer(*true).said == ""

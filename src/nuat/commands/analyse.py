@@ -153,6 +153,9 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
     if figure.single and len(words) > 1:
         raise InputError(f"{prog} takes one model, got {len(words)}; give one command for each.")
     found = [find_subject([word, *rest]) for word in words]
+    for subject, word in zip(found, words, strict=True):
+        if not subject.gradients:
+            raise InputError(f"{word}: the figures follow gradients, and an ONNX file has none; evaluate it instead.")
     # anybody's model says nothing of its training; those that do must agree
     ours = [subject for subject in found if subject.weights is not None]
     if not _given(rest, "--eps") and len({s.threat.eps for s in ours}) > 1:

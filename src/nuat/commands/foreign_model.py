@@ -81,7 +81,8 @@ def load_foreign(
     names = classes_of(model)
     if asked.mean is not None:
         model = adapt(model, mean=asked.mean, std=asked.std)
-    return ForeignModel(model.to(device).eval(), names, None, "")
+    note = f"{named}: run by onnxruntime, without gradients, so only black-box attacks say anything of it"
+    return ForeignModel(model.to(device).eval(), names, None, note if kind is Kind.ONNX else "")
 
 
 def check_network(named: str, kind: Kind, asked: ForeignNetwork | None) -> None:

@@ -18,6 +18,7 @@ from nuat.errors import InputError
 from nuat.evaluation.class_order import accuracy_warning, order_warning
 from nuat.evaluation.guarded_model import GuardedModel, guarded
 from nuat.hardware import full_precision
+from nuat.models import Classifier, Normalise
 
 _IMAGES = 200
 _GAIN = 0.15
@@ -43,6 +44,7 @@ _SCALINGS = (
     _Scaling("CIFAR-100's normalisation", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     _Scaling("MNIST's normalisation", (0.1307,), (0.3081,)),
 )
+_NONE = _Scaling("no normalisation", (0.0,), (1.0,))
 
 
 def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None = None) -> list[str]:
@@ -247,18 +249,23 @@ def _depends_on_batch(changed: Tensor) -> Iterator[str]:
 
 
 def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> list[str]:
-    """Warn if the model is far more accurate on images scaled in a usual way than on pixels in [0, 1]."""
+    """Warn if the model is far more accurate with another usual scaling than with its own, or on pixels in [0, 1]."""
     plain = float((logits.argmax(dim=1) == y).double().mean())
     if plain + _GAIN >= 1.0:
         return []
     best, found = plain, None
-    for scaling in _SCALINGS:
+    layer = model.model.normalise if isinstance(model.model, Classifier) else None
+    own = layer if isinstance(layer, Normalise) else None
+    for scaling in _SCALINGS if own is None else (*_SCALINGS, _NONE):
         if len(scaling.mean) not in (1, x.shape[1]):
             continue
         centre, spread = (x.new_tensor(values).view(1, -1, 1, 1) for values in (scaling.mean, scaling.std))
+        scaled = (x - centre) / spread
         try:
             with torch.no_grad():
-                accuracy = float((model((x - centre) / spread).argmax(dim=1) == y).double().mean())
+                # the model's own normalisation undoes this
+                given = scaled if own is None else scaled * own.std + own.mean
+                accuracy = float((model(given).argmax(dim=1) == y).double().mean())
         except InputError:
             continue  # the model refuses pixels outside [0, 1], so it does not expect them
         if accuracy > best:
@@ -266,10 +273,13 @@ def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> list[
     if found is None or best <= plain + max(_GAIN, 1 / math.sqrt(len(x))):  # twice the deviation of an accuracy
         return []
     mean, std = (["1/255" if value == 1 / 255 else f"{value:g}" for value in both] for both in (found.mean, found.std))
+    told = f"as they come, in [0, 1], but {best:.0%} after {found.name}"
+    if own is not None:
+        told = f"with its normalisation, but {best:.0%} with {found.name} instead"
     return [
-        f"the model classifies {plain:.0%} of the images correctly as they come, in [0, 1], but {best:.0%} after "
-        f"{found.name}. It seems to expect that: give --mean {','.join(mean)} --std {','.join(std)} (in Python, "
-        f"nuat.models.adapt(module, mean=({', '.join(mean)},), std=({', '.join(std)},)))."
+        f"the model classifies {plain:.0%} of the images correctly {told}. It seems to expect that: give --mean "
+        f"{','.join(mean)} --std {','.join(std)} (in Python, nuat.models.adapt(module, mean=({', '.join(mean)},), "
+        f"std=({', '.join(std)},)))."
     ]
 
 

@@ -1,5 +1,6 @@
 """ONNX files as modules: onnxruntime computes the logits, without gradients; needs the ``export`` extra."""
 
+import copy
 import importlib
 import json
 from pathlib import Path
@@ -41,6 +42,10 @@ class OnnxModel(nn.Module):
         self._batch: int | None = size if isinstance(size, int) else None
         self.classes = _classes(self._session.get_modelmeta().custom_metadata_map)
         self.register_buffer("sha256", torch.tensor(list(bytes.fromhex(digest.of_file(path))), dtype=torch.uint8))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxModel":
+        """Return a copy that shares the session, which cannot be copied and has no state."""
+        return copy.copy(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, N] of images [B, C, H, W]."""

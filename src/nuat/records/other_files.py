@@ -44,7 +44,7 @@ def refuse_other_files(path: Path) -> None:
             f"{functions[0] if len(functions) == 1 else 'FUNCTION'}{named}."
         )
     if path.suffix == ".onnx":
-        raise InputError(f"{path}: is an ONNX file, which only nuat evaluate, diagnose and analyse take.")
+        raise InputError(f"{path}: is an ONNX file, which only nuat evaluate and nuat diagnose take.")
     if zipfile.is_zipfile(path) and path.suffix not in _BY_SUFFIX:
         raise InputError(f"{path}: is {_of_torch(path)}")
     if path.suffix in _BY_SUFFIX:
