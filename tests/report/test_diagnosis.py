@@ -63,13 +63,14 @@ def test_a_quick_examination_is_called_partial() -> None:
 
 def test_every_check_is_one_line_of_80_columns() -> None:
     names = (*OTHERS, *(comparison.check for comparison in COMPARISONS))
-    found = [verdict(status, name) for name, status in zip(names, (I, F, P) * 6, strict=False)]
+    shown = "-100.0 pt [-100.0, -98.7]"
+    found = [verdict(status, name, shown) for name, status in zip(names, (I, F, P) * 6, strict=False)]
     head, *lines = printed(verdict_lines(found)).splitlines()
     assert head.split() == ["check", "measured", "verdict"]
     assert len(lines) == len(names) == 16
     for line, one in zip(lines, found, strict=True):
         assert len(line.rstrip()) <= 80
-        assert line.split("  ")[0] == one.check
+        assert line.startswith(f"{one.check} ")
         assert one.shown in line
         assert line.rstrip().endswith({P: "pass", F: "FAIL", I: "cannot judge"}[one.status])
 

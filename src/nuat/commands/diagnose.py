@@ -138,12 +138,12 @@ def diagnose(arguments: list[str]) -> int:
             )
     except KeyboardInterrupt:
         raise _interrupted(finished_parts(subject.folder, quick=asked.quick), asked.resume) from None
-    console.print(headline(found), style="bold")
+    console.print(headline(found), style="bold", soft_wrap=False)
     console.print(verdict_lines(found.verdicts))
     if asked.verbose:
         console.print(verdict_prose(found.verdicts))
     if found.skipped:
-        reporter.message(f"left out by --quick: {'; '.join(found.skipped)}")
+        console.print(f"left out by --quick: {'; '.join(found.skipped)}", soft_wrap=False)
     for line in found.left_out:
         reporter.message(f"left out: {line}")
     if target is None:

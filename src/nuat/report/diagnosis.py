@@ -28,7 +28,7 @@ def headline(found: Examination) -> str:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> Table:
     """Return a line for each check: its name, the measurement, and pass, FAIL or cannot judge."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("check", "measured", "verdict"):
         table.add_column(name, no_wrap=True)
     for verdict in verdicts:

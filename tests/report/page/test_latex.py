@@ -122,9 +122,10 @@ def test_the_structure_is_sound() -> None:
 
 
 def test_it_compiles_where_there_is_a_latex(tmp_path: Path) -> None:
-    tex = shutil.which("tectonic") or shutil.which("pdflatex")
+    found = shutil.which("kpsewhich") and subprocess.run(["kpsewhich", "booktabs.sty"], check=False).returncode == 0
+    tex = shutil.which("tectonic") or (shutil.which("pdflatex") if found else None)
     if tex is None:
-        pytest.skip("neither tectonic nor pdflatex is installed")
+        pytest.skip("neither tectonic nor pdflatex with booktabs is installed")
     run(tmp_path / "odd", settings={"data.path": "a_b & 50 % #x {y}.npz"})
     head = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
     body = latex(tables(RESULTS / "mnist-small", RESULTS / "quickstart", tmp_path / "odd"))
