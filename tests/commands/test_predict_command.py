@@ -105,7 +105,7 @@ def test_an_attack_says_which_answers_it_changes(photos: Path, capsys: pytest.Ca
     assert [one["attacked"] for one in found] == [str(int(label)) for label in model(pgd(x, y)).argmax(dim=1)]
     code, out, _ = run(capsys, "quickstart", photos, "--certainty", "attack", "--eps", "0.6", "--steps", "10")
     assert code == 0
-    assert f"{5 - sum(changed)} of 5 answers withstand PGD-10 at Linf eps 153/255" in out
+    assert f"{5 - sum(changed)} of 5 answers withstand PGD-10 at Linf eps 0.6" in out
 
 
 def test_csv_has_no_formulas(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,12 +189,6 @@ def _one(
     )
 
 
-def _shown(value: float) -> str:
-    """Return a number, or the fraction of 255 that is shorter than its digits."""
-    text = f"{value:.6g}"
-    return min(text, eps_text(value), key=len) if len(text) > 6 else text
-
-
 def _flag(text: str) -> bool:
     if text.lower() in ("true", "yes", "on", "1"):
         return True
@@ -225,7 +219,7 @@ def _all(kind: type) -> Callable[[Any], bool]:
 
 
 _RULES: dict[Any, PrimitiveConstructorSpec[Any]] = {
-    float: _one("NUMBER", parse_number, _shown, lambda value: isinstance(value, (float, int))),
+    float: _one("NUMBER", parse_number, eps_text, lambda value: isinstance(value, (float, int))),
     bool: _one("true|false", _flag, lambda value: str(value).lower(), lambda value: isinstance(value, bool)),
     type(None): _one("none", _nothing, lambda value: "none", lambda value: value is None),
     tuple[int, ...]: _one("N,M,...", _integers, lambda v: ",".join(map(str, v)), _all(int)),

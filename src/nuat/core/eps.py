@@ -7,8 +7,8 @@ if TYPE_CHECKING:
 
 
 def eps_text(eps: float, norm: "Norm" = "Linf") -> str:
-    """Return the radius of a ball as text: in Linf 8/255 where it is a multiple of 1/255, else 0.3."""
-    steps = eps * 255
-    if norm == "L2":
-        return f"{eps:g}"
-    return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 else f"{eps:g}"
+    """Return the radius of a ball as text: 0.3, or in Linf the multiple of 1/255 where that is shorter, such as 8/255."""
+    text, steps = f"{eps:g}", eps * 255
+    if norm == "L2" or abs(steps - round(steps)) >= 1e-6:
+        return text
+    return min(text, f"{round(steps)}/255", key=len)
