@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def eps_text(eps: float, norm: "Norm" = "Linf") -> str:
-    """Return the radius of a ball as text: 0.3, or in Linf the multiple of 1/255 where that is shorter, such as 8/255."""
+    """Return the radius of a ball as text: 0.3, or in Linf 8/255, where the multiple of 1/255 is shorter."""
     text, steps = f"{eps:g}", eps * 255
     if norm == "L2" or abs(steps - round(steps)) >= 1e-6:
         return text
