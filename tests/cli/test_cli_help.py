@@ -91,3 +91,9 @@ def test_everyday_options_come_first(command: str, nuat: CommandLine) -> None:
     assert set(few) < set(everything)
     assert len(few) < 20 < len(everything)
     assert {"--n", "--eps", "--data.path"} <= set(few)
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["recipes", "--table", "1a"], ["models"]], ids=" ".join)
+def test_every_list_fits_80_columns(words: list[str], nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert [line for line in nuat.done(*words).out.splitlines() if len(line.rstrip()) > 80] == []

@@ -31,11 +31,12 @@ def models(arguments: list[str]) -> int:
         found = Evaluation.from_json(json.loads(folder.evaluation.read_text(encoding="utf-8")))
         size = f"{info.channels} x {info.image_size[0]} x {info.image_size[1]}"
         eps = eps_text(info.threat.eps, info.threat.norm)
-        console.print(f"  {info.model.name} for images of {size}, {len(info.classes)} classes; {info.data}")
+        console.print(f"  {info.model.name} for images of {size}, {len(info.classes)} classes")
+        console.print(f"  trained on {info.data}")
         console.print(
-            f"  {found.accuracy('clean'):.1%} right on clean images, {found.accuracy('worst-case'):.1%} under attack "
-            f"({info.threat.norm} eps {eps}, {found.n} images)"
+            f"  {found.accuracy('clean'):.1%} right on {found.n:,} clean images, "
+            f"{found.accuracy('worst-case'):.1%} under attack ({info.threat.norm} eps {eps})"
         )
     console.print()
-    console.print("Use one by its name: nuat predict NAME IMAGES..., nuat evaluate NAME, nuat.load('NAME').")
+    console.print("By its name: nuat predict NAME IMAGES..., nuat evaluate NAME, nuat.load('NAME').")
     return 0

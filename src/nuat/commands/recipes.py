@@ -39,8 +39,9 @@ def recipes(arguments: list[str]) -> int:
             table.add_row(name, (line.partition(": ")[2] if alike else line).removesuffix("."))
         console.print(table)
         console.print()
-    console.print("'nuat train RECIPE --help' shows the settings of a recipe; each can be changed: --epochs 10.")
-    console.print(
-        f"'nuat recipes --table 1a' shows a table of the paper with its recipes; tables: {', '.join(TABLES)}."
-    )
+    for text in (
+        "'nuat train RECIPE --help' shows the settings of a recipe; each can be changed: --epochs 10.",
+        f"'nuat recipes --table 1a' shows a table of the paper with its recipes; tables: {', '.join(TABLES)}.",
+    ):
+        console.print(text, soft_wrap=False)
     return 0
