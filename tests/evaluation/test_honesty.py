@@ -167,7 +167,7 @@ def test_autoattacks_line_up_with_few_and_many_classes(
     data = labelled(model, 7, 1, 7, 10, classes, 0)
     threat = ThreatConfig(norm=norm, eps=0.3 if norm == "Linf" else 3.0, pgd_alpha=0.01)
     with keeping() as kept:
-        found = evaluate(model, data, ("clean", "pgd-1", *ENDS), threat=threat, batch_size=3)
+        found = evaluate(model, data, ("clean", "pgd-1", *defined(ENDS, norm)), threat=threat, batch_size=3)
     confirm(model, data, found, kept)
     by_name = {result.name: result for result in found.results}
     middle = {2: [], 3: ["apgd-dlr"]}.get(classes, ["apgd-t"])
