@@ -112,7 +112,7 @@ def step_at(warmup: float, batch: int = 1) -> Step:
 
 ATTACKS: dict[str, Any] = {
     "nuat": lambda model, x, y, step: single_step_attack(model, x, y, None, 1.0, EPS, step),
-    "nuat2": lambda model, x, y, step: two_step_attack(model, model, x, y, 1.0, EPS, step),
+    "nuat2": lambda model, x, y, step: two_step_attack(model, model, x, y, 1.0, EPS, step, regularised=True),
     "gat": lambda model, x, y, step: GAT(alpha=EPS)._attack(model, x, y, model(x).detach(), 1.0, step),
 }
 

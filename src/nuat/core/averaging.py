@@ -29,6 +29,7 @@ def update(average: Average, model: nn.Module, tau: float, *, skip: Tensor | Non
     """Set average <- tau * average + (1 - tau) * model, in place.
 
     ``skip`` is a bool scalar on the model's device; where it is true the average stays, provided the model is finite.
+    With it, ``tau`` may be a scalar on the device, too.
     """
     now = _tensors(model)
     floating = [name for name, tensor in average.items() if tensor.is_floating_point()]
@@ -37,7 +38,7 @@ def update(average: Average, model: nn.Module, tau: float, *, skip: Tensor | Non
         torch._foreach_lerp_(held, new, 1.0 - tau)
     else:
         moves = torch._foreach_sub(new, held)
-        torch._foreach_mul_(moves, (1.0 - tau) * (~skip).double())
+        torch._foreach_mul_(moves, ((1.0 - tau) * (~skip).double()).to(moves[0].dtype))  # of one dtype: a single kernel
         torch._foreach_add_(held, moves)
     for name, tensor in average.items():
         if not tensor.is_floating_point():

@@ -15,8 +15,13 @@ from nuat.core.random import Source, integers, normal, uniform
 from nuat.errors import InputError
 
 
-def check_eps(name: str, value: float) -> None:
-    """Refuse a perturbation size outside (0, 1], and suggest 8/255 where 8 is given."""
+def check_eps(name: str, value: float | Tensor) -> None:
+    """Refuse a perturbation size outside (0, 1], and suggest 8/255 where 8 is given.
+
+    A scalar on the device passes: reading it would wait for the device, and the training loop made it of checked sizes.
+    """
+    if isinstance(value, Tensor):
+        return
     if math.isfinite(value) and 1.0 < value <= 255.0:
         raise InputError(
             f"{name}={value:g}: pixels are in [0, 1], so this is larger than any image. Did you mean {value:g}/255?"
@@ -25,7 +30,7 @@ def check_eps(name: str, value: float) -> None:
         raise InputError(f"{name}={value:g}: expected a perturbation size in (0, 1], such as 8/255 or 0.3.")
 
 
-def check_radius(name: str, value: float, norm: "Norm") -> None:
+def check_radius(name: str, value: float | Tensor, norm: "Norm") -> None:
     """Refuse a radius or step out of range: Linf as in ``check_eps``, L2 > 0.
 
     An L2 radius that is larger than the images is refused where these are known (``nuat.evaluation.evaluate``).

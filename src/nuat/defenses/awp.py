@@ -11,7 +11,7 @@ the optimizer, weight decay and averages act on w. (Their code writes w + v, ste
 decay sees w + v.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
@@ -42,11 +42,15 @@ class _WeightPerturbation(AdversarialTraining):
             raise InputError(f"defense.gamma={self.gamma:g}: expected a relative size in (0, 1].")
         check_fraction("defense.warmup", self.warmup)
 
+    def _perturbs(self, step: Step) -> bool:
+        """Return whether weights are perturbed in a step."""
+        return step.epoch / step.epochs >= self.warmup
+
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the objective on the attacked batch at the perturbed weights."""
         with eval_mode(model):
             x_adv = self.attack(model, x, y, step)
-        if step.epoch / step.epochs < self.warmup:
+        if not self._perturbs(step):
             return self.objective(model, x, x_adv, y)
         moved = _perturbed_weights(
             model, lambda forward: self.objective(forward, x, x_adv, y).loss, self.gamma, step.world
@@ -72,6 +76,10 @@ class AWP(_WeightPerturbation, PGDAT):
         []
     """
 
+    def step_kind(self, step: Step) -> Hashable:
+        """Return whether weights are perturbed."""
+        return self._perturbs(step)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TRADESAWP(_WeightPerturbation, TRADES):
@@ -93,6 +101,10 @@ class TRADESAWP(_WeightPerturbation, TRADES):
 
     gamma: float = 0.005
     """Size of the weight perturbation relative to each layer's norm, > 0."""
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return whether weights are perturbed."""
+        return self._perturbs(step)
 
 
 def _perturbed_weights(

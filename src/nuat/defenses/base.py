@@ -5,7 +5,7 @@ a dictionary of tensors, numbers, strings and dictionaries of these. The trainin
 ``init_state`` creates it with all its names, and ``loss`` and ``after_step`` may change it in place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +16,9 @@ from nuat.core.threat import Linf
 from nuat.distributed.world import ALONE, World
 
 State = dict[str, Any]
+
+EpochSchedule = Callable[[int, int], float]
+"""Function from the epoch (from 0) and the number of epochs to a value, such as lambda."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,8 @@ class Step:
     """
 
     threat: Linf
-    """The perturbation set."""
+    """The perturbation set. Where the loop repeats a recorded step, eps is a scalar on the device: take part in
+    arithmetic with it, but do not compare or convert it."""
     epoch: int
     """Epoch of this batch, from 0."""
     epochs: int
@@ -42,15 +46,21 @@ class Step:
     """Batches an epoch."""
     warmup: float = 1.0
     """Fraction of the full eps in ``threat`` while eps is warmed up, in (0, 1]; a defense shrinks its own sizes in
-    pixels by it."""
+    pixels by it. Like eps, it may be a scalar on the device."""
     generator: Source = None
     """Source of every random draw, on the model's device (``nuat.core.random``). None: torch's global generator."""
     index: Tensor | None = None
     """Positions of the images in the training set, int64 [M], for defenses that remember images."""
+    held: Callable[[EpochSchedule], float] | None = None
+    """Returns the scalar on the device that holds a schedule's present value. None: values are plain floats."""
     world: World = ALONE
     """The processes that share the batch. With several, x holds this process's images, while y, index and the logits of
     the model belong to all M images (``World.joint``), so losses need no change. Anything else that differs between
     processes must be agreed on or summed through it."""
+
+    def value(self, schedule: EpochSchedule) -> float:
+        """Return the value of ``schedule`` in this epoch; like eps, it may be a scalar on the device."""
+        return schedule(self.epoch, self.epochs) if self.held is None else self.held(schedule)
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,18 @@ class Defense:
     def updates_per_batch(self) -> int:
         """Return how often the loop calls ``loss`` and updates the weights with each batch."""
         return 1
+
+    def step_kind(self, step: Step) -> Hashable | None:
+        """Return the kind of a step, by which the loop may record a step and repeat it.
+
+        From the second step of a kind on, and for one shape of images, all steps of that kind must issue the same
+        operations. Only tensors, ``step.threat``, ``step.warmup`` and ``step.value`` may differ. What the state holds
+        must stay, or be changed in place. None, the default: steps may differ in other ways, as where the host decides
+        by the values of a tensor; no step is repeated.
+
+        A subclass declares its own kinds: none are inherited.
+        """
+        return None
 
     def init_state(self, model: nn.Module) -> State:
         """Return the state at the start of a run; by default it is empty."""

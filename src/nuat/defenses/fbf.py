@@ -1,5 +1,6 @@
 """FBF, "fast is better than free" (Wong et al. 2020, Algorithm 3): FGSM from a uniform start, with a long step."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -38,6 +39,10 @@ class FBF(AdversarialTraining):
     def __post_init__(self) -> None:
         if not 0.0 < self.step_size <= 2.0:
             raise InputError(f"defense.step_size={self.step_size:g}: expected a step in units of eps, in (0, 2].")
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the attacked images [B, C, H, W]."""

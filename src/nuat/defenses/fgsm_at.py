@@ -3,6 +3,7 @@
 It overfits to its own attack: gradients are masked, so that the model withstands FGSM but not PGD.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -29,6 +30,10 @@ class FGSMAT(AdversarialTraining):
         >>> sorted(terms.metrics)
         []
     """
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return x + eps * sign(grad CE(f(x), y)), in the box."""

@@ -10,6 +10,7 @@ FGSM-EP and -MEP store a perturbation per training image, which must follow its 
 | lambda * ||f(x + delta) - f(x + eta)||_2^2, Eq. 10 | ``weight`` * mean over images and classes, as in their code |
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -53,6 +54,10 @@ class FGSMPGI(Defense):
     def init_state(self, model: nn.Module) -> State:
         """Return an empty prior; the first batch gives its shape."""
         return {"prior": None}
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(x_adv), y) + weight * (f(x_adv) - f(x_prior))^2, in training mode."""

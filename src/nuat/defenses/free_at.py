@@ -4,6 +4,7 @@ Each batch is replayed m times with an update each; the perturbation is carried 
 batch. A run at the cost of N epochs has N / m epochs.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,6 +51,10 @@ class FreeAT(Defense):
     def init_state(self, model: nn.Module) -> State:
         """Return an empty perturbation; the first batch gives its shape."""
         return {"delta": None}
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(x + delta), y); its backward pass also moves delta."""

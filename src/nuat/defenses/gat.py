@@ -7,7 +7,7 @@
 | Bernoulli noise of eps / 2 | ``start`` |
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -53,9 +53,13 @@ class GAT(Defense):
         if self.alpha is not None:
             check_eps("defense.alpha", self.alpha)
 
+    def step_kind(self, step: Step) -> Hashable:
+        """Return whether the distance guides the attack."""
+        return has_regularised_attack(self.regularised_attack, step, self.weight)
+
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(x), y) + weight * ||softmax(f(x_adv)) - softmax(f(x))||_2^2, means over the batch."""
-        weight = self.weight(step.epoch, step.epochs)
+        weight = step.value(self.weight)
         clean = CleanPass(model, x)
         with eval_mode(model):
             x_adv = self._attack(model, x, y, clean.logits.detach(), weight, step)
@@ -70,7 +74,7 @@ class GAT(Defense):
 
     def _attack(self, model: nn.Module, x: Tensor, y: Tensor, reference: Tensor, weight: float, step: Step) -> Tensor:
         """Return the attacked images [B, C, H, W]; ``reference`` is f(x) [B, N]."""
-        guided = has_regularised_attack(self.regularised_attack, step)
+        guided = has_regularised_attack(self.regularised_attack, step, self.weight)
 
         def objective(z: Tensor) -> Tensor:
             logits = model(z)

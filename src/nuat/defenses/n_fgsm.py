@@ -4,6 +4,7 @@ The noise augments the clean image rather than choosing a start inside the ball,
 (noise + 1) * eps.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -39,6 +40,10 @@ class NFGSM(AdversarialTraining):
     def __post_init__(self) -> None:
         if not 0.0 < self.noise <= 10.0:
             raise InputError(f"defense.noise={self.noise:g}: expected a magnitude in units of eps, in (0, 10].")
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the attacked images [B, C, H, W], in the box but not in the ball."""

@@ -11,7 +11,7 @@
 | ||.||_* | ``nuclear_term`` | divided by M, as the cross-entropy is a mean |
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,7 +24,7 @@ from nuat.core.losses import cross_entropy
 from nuat.core.nuclear import NORM_TERMS, NormName, frobenius_term, nuclear_term
 from nuat.core.schedules import Ramp
 from nuat.core.threat import bernoulli, check_eps
-from nuat.defenses.base import BatchLoss, Defense, State, Step
+from nuat.defenses.base import BatchLoss, Defense, EpochSchedule, State, Step
 from nuat.defenses.training_passes import CleanPass, Passes, reference_pass
 
 Batches = Literal["odd", "every", "never"]
@@ -66,13 +66,18 @@ class NuAT(Defense):
         if self.alpha is not None:
             check_eps("defense.alpha", self.alpha)
 
+    def step_kind(self, step: Step) -> Hashable:
+        """Return whether the attack has the nuclear norm."""
+        return has_regularised_attack(self.regularised_attack, step, self.lam)
+
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the loss of Alg. 1, line 8, on the single-step attack of lines 4-7."""
-        lam = self.lam(step.epoch, step.epochs)
+        lam = step.value(self.lam)
         clean = CleanPass(model, x) if self.passes == "one" else None
         logits_clean = reference_pass(model, x) if clean is None else clean.logits
         with eval_mode(model):
-            reference = logits_clean.detach() if has_regularised_attack(self.regularised_attack, step) else None
+            regularised = has_regularised_attack(self.regularised_attack, step, self.lam)
+            reference = logits_clean.detach() if regularised else None
             x_adv = single_step_attack(model, x, y, reference, lam, self.alpha, step, self.norm)
         return regularised_loss(model, x, y, x_adv, clean, lam, self.norm)
 
@@ -93,13 +98,14 @@ def single_step_attack(
     """
     bounds = step.threat.bounds(x)
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
-    gradient = ascent_direction(model, x_adv, y, reference if lam > 0 else None, lam, norm)  # Alg. 1, line 5
+    gradient = ascent_direction(model, x_adv, y, reference, lam, norm)  # Alg. 1, line 5
     return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))  # Alg. 1, lines 6-7
 
 
-def has_regularised_attack(batches: Batches, step: Step) -> bool:
-    """Return whether the attack of this batch has the regulariser."""
-    return batches == "every" or (batches == "odd" and step.batch % 2 == 1)
+def has_regularised_attack(batches: Batches, step: Step, weight: EpochSchedule) -> bool:
+    """Return whether the attack of this batch has the regulariser, which a weight of 0 leaves out."""
+    chosen = batches == "every" or (batches == "odd" and step.batch % 2 == 1)
+    return chosen and weight(step.epoch, step.epochs) > 0
 
 
 def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:

@@ -6,6 +6,7 @@
 | second step, cross-entropy on the live model | ``ascent_direction(model, ..., reference=None)`` |
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import torch
@@ -57,13 +58,20 @@ class NuAT2(Defense):
         """Return the weight average of the attack, if it takes one."""
         return {} if self.attack_tau is None else {"attack_average": averaging.start(model)}
 
+    def step_kind(self, step: Step) -> Hashable:
+        """Return whether the first attack step has the nuclear norm, and whether it takes the averaged weights."""
+        return self._first_step(step)
+
+    def _first_step(self, step: Step) -> tuple[bool, bool]:
+        return self.lam(step.epoch, step.epochs) > 0, self.attack_tau is not None and step.epoch > 0
+
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the loss of Alg. 1, line 8, on the two-step attack of section 5.3."""
-        lam = self.lam(step.epoch, step.epochs)
-        averaged = "attack_average" in state and step.epoch > 0
+        lam = step.value(self.lam)
+        regularised, averaged = self._first_step(step)
         first = averaging.forward(model, state["attack_average"]) if averaged else model
         with eval_mode(model):
-            x_adv = two_step_attack(model, first, x, y, lam, self.alpha, step)
+            x_adv = two_step_attack(model, first, x, y, lam, self.alpha, step, regularised=regularised)
         return regularised_loss(model, x, y, x_adv, None, lam)
 
     def after_step(self, model: nn.Module, step: Step, state: State) -> None:
@@ -73,12 +81,23 @@ class NuAT2(Defense):
 
 
 def two_step_attack(
-    model: nn.Module, first: Forward, x: Tensor, y: Tensor, lam: float, alpha: float | None, step: Step
+    model: nn.Module,
+    first: Forward,
+    x: Tensor,
+    y: Tensor,
+    lam: float,
+    alpha: float | None,
+    step: Step,
+    *,
+    regularised: bool,
 ) -> Tensor:
-    """Return X~ [M, C, H, W] of section 5.3; the model is in evaluation mode, ``first`` is f of the first step."""
+    """Return X~ [M, C, H, W] of section 5.3; the model is in evaluation mode, ``first`` is f of the first step.
+
+    Unless ``regularised``, the first step leaves the nuclear norm out.
+    """
     bounds = step.threat.bounds(x)
     with torch.no_grad():
-        reference = first(x) if lam > 0 else None
+        reference = first(x) if regularised else None
     torch.clear_autocast_cache()  # weights cast without a graph would give the loss none
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
     gradient = ascent_direction(first, x_adv, y, reference, lam)

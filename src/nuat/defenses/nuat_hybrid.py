@@ -87,9 +87,10 @@ class NuATHybrid(Defense):
         switch = self._decide(clean_loss, step, state)
         with eval_mode(model):
             if state["two_step"]:
-                x_adv = two_step_attack(model, model, x, y, lam, self.alpha, step)
+                x_adv = two_step_attack(model, model, x, y, lam, self.alpha, step, regularised=lam > 0)
             else:
-                reference = logits_clean.detach() if has_regularised_attack(self.regularised_attack, step) else None
+                regularised = has_regularised_attack(self.regularised_attack, step, self.lam)
+                reference = logits_clean.detach() if regularised else None
                 x_adv = single_step_attack(model, x, y, reference, lam, self.alpha, step)
         terms = regularised_loss(model, x, y, x_adv, clean, lam)
         return BatchLoss(terms.loss, {**terms.metrics, "two_step": float(state["two_step"])}, switch)

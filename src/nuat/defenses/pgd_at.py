@@ -3,6 +3,7 @@
 Early stopping is the loop's: the weights of the epoch with the highest validation accuracy under PGD are kept.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -39,6 +40,10 @@ class PGDAT(AdversarialTraining):
 
     def __post_init__(self) -> None:
         check_steps(self.steps, self.step_size)
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the PGD examples [B, C, H, W]."""

@@ -5,6 +5,7 @@ The authors published neither code nor the weight. The squared distance and the 
 our reading; the default weight is not tuned, and a recipe whose weight was swept says so.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -39,6 +40,10 @@ class RMGM(Defense):
 
     def __post_init__(self) -> None:
         check_weight("defense.weight", self.weight)
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the loss in training mode on the two single-step examples."""

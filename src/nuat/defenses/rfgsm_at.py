@@ -1,5 +1,6 @@
 """R-FGSM-AT: adversarial training on R-FGSM examples (Tramer et al. 2018); "RFGSM-AT" of Tables 1a and 2."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -26,6 +27,10 @@ class RFGSMAT(AdversarialTraining):
         >>> sorted(terms.metrics)
         []
     """
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return x' + eps/2 * sign(grad CE(f(x'), y)) with x' = x +- eps/2, in the ball and the box."""

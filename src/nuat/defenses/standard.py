@@ -1,5 +1,6 @@
 """Standard training: cross-entropy on clean images, the row "Normal" of Tables 1a and 2."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -29,6 +30,10 @@ class Standard(Defense):
 
     judged_by: ClassVar[Literal["pgd", "clean"]] = "clean"
     """No robustness is sought, so the best epoch is the most accurate on clean images."""
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return CE(f(X), Y), the mean over the batch."""

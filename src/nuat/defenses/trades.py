@@ -7,6 +7,7 @@
 | 0.001 * N(0, I) | ``_START`` |
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,10 @@ class TRADES(AdversarialTraining):
     def __post_init__(self) -> None:
         check_steps(self.steps, self.step_size)
         check_weight("defense.beta", self.beta)
+
+    def step_kind(self, step: Step) -> Hashable:
+        """Return the same kind for every step."""
+        return "every"
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the images [B, C, H, W] with the highest divergence that the attack finds."""
