@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,19 +19,18 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     error (no space left, Ctrl-C) the temporary file is removed and ``path`` stays. The folder must exist: one that was
     removed meanwhile is not made anew.
     """
+    # not by tempfile, whose files only their owner can read: results follow the umask
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        file = temporary.open("xb")
     except OSError as error:
         error.filename = str(path)  # the name that people know
         raise
-    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read; results follow the umask
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -67,13 +66,6 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole."""
     with atomic_write(path) as file:
         file.write(text.encode())
-
-
-def _umask() -> int:
-    # the only portable way to read it is to set it
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def no_space_left(error: OSError) -> bool:

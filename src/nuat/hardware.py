@@ -81,9 +81,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
+def full_precision() -> contextlib.AbstractContextManager[None]:
     """Compute in true fp32: no TF32 or bf16 inside matrix products and convolutions, and no autocast."""
+    return _computing("ieee")
+
+
+def search_precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Compute as attacks search during training: on a GPU in TF32, on a CPU in true fp32, and without autocast."""
+    return _computing("tf32" if device.type == "cuda" else "ieee")
+
+
+@contextlib.contextmanager
+def _computing(precision: str) -> Iterator[None]:
+    """Take matrix products and convolutions of fp32 in a precision of torch's, without autocast."""
     backends: Any = torch.backends  # the stubs lack its newer parts
     parts = (
         backends.cuda.matmul,
@@ -94,10 +104,28 @@ def full_precision() -> Iterator[None]:
     )
     before = [part.fp32_precision for part in parts]
     for part in parts:
-        part.fp32_precision = "ieee"
+        part.fp32_precision = precision
     try:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
+        for part, old in zip(parts, before, strict=True):
+            part.fp32_precision = old
+
+
+@contextlib.contextmanager
+def autotuned(device: torch.device) -> Iterator[None]:
+    """Let cuDNN time its kernels on a GPU for each new shape, and keep the fastest.
+
+    Another process may find another one fastest, which rounds otherwise: so a resumed run on a GPU is equal up to
+    rounding alone. If torch was asked for deterministic kernels, nothing is changed.
+    """
+    cudnn = torch.backends.cudnn
+    if device.type != "cuda" or torch.are_deterministic_algorithms_enabled() or cudnn.deterministic:
+        yield
+        return
+    before, cudnn.benchmark = cudnn.benchmark, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before

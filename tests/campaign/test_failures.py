@@ -149,7 +149,7 @@ def test_an_overfitting_alarm_is_in_the_record(monkeypatch: pytest.MonkeyPatch) 
     def validate(model: Any, images: Any, **keywords: Any) -> dict[str, float]:
         return {"clean_loss": 0.5, "clean": 0.9, "fgsm": next(seen), "pgd": 0.2}
 
-    monkeypatch.setattr("nuat.training.bookkeeping.validate", validate)
+    monkeypatch.setattr("nuat.training.validation.validate", validate)
     run(plan(toml({"recipe": NORMAL})))
     found = record(f"{NORMAL}/seed-0")
     assert found["status"] == "done"
@@ -163,12 +163,12 @@ def test_a_full_disk_in_training_ends_the_campaign_and_keeps_what_is_finished(
 ) -> None:
     saved, save = 0, training_run.Bookkeeper.checkpoint
 
-    def checkpoint(books: Any) -> None:
+    def checkpoint(books: Any, *, now: bool) -> None:
         nonlocal saved
         saved += 1
         if saved == 4:  # the second of the second row
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(books)
+        save(books, now=now)
 
     with monkeypatch.context() as patch:
         patch.setattr(training_run.Bookkeeper, "checkpoint", checkpoint)

@@ -67,8 +67,8 @@ def test_settings_without_a_norm_are_of_linf(tmp_path: Path) -> None:
 def test_every_setting_that_may_differ_exists() -> None:
     names = flat(to_json(RECIPES["quickstart"]()))
     free = {between: {n for n in names if not has_effect(n, between)} for between in ("resume", "processes", "method")}  # type: ignore[arg-type]
-    assert free["processes"] == {"device", "data.workers", "data.path", "data.cache", "data.download"}
-    assert free["resume"] >= {"device", "data.workers", "checkpoint_every", "checkpoint_batches", "evaluation.n"}
+    assert free["processes"] == {"device", "graph", "data.workers", "data.path", "data.cache", "data.download"}
+    assert free["resume"] >= {"device", "data.workers", "checkpoint_every", "checkpoint_seconds", "evaluation.n"}
     assert "data.path" not in free["resume"]
     assert free["method"] == free["resume"] | free["processes"]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -117,6 +118,14 @@ class Watcher(Reporter):
 
 def cut() -> None:
     raise PowerCut
+
+
+def wait_for(file: Path, seconds: float = 60.0) -> None:
+    """Wait until a run's thread has written its first version of a file."""
+    end = time.monotonic() + seconds
+    while not file.is_file():
+        assert time.monotonic() < end, f"{file} was not written"
+        time.sleep(0.005)
 
 
 def interrupt() -> None:

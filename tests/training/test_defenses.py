@@ -279,7 +279,7 @@ def test_collapse_is_seen_on_validation_images_where_a_defense_sees_no_clean_one
     def validate(model: nn.Module, images: Any, **settings: Any) -> dict[str, float]:
         return {"clean_loss": next(losses), "clean": 0.9, "fgsm": 0.5, "pgd": 0.4}
 
-    monkeypatch.setattr("nuat.training.bookkeeping.validate", validate)
+    monkeypatch.setattr("nuat.training.validation.validate", validate)
     config = small_config(
         images,
         defense=CASES[name][0],

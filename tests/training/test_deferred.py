@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from cases import DEFENSES
+from recording import AskedError, NoQuestions
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from training.small_runs import (
     BATCH_NORM,
     BATCHES,
@@ -24,6 +24,7 @@ from training.small_runs import (
     small_config,
     timeless,
     train,
+    wait_for,
     write_images,
 )
 
@@ -137,6 +138,7 @@ def test_stop_keeps_the_last_good_checkpoint(images: Path, tmp_path: Path, defer
     before: dict[str, bytes] = {}
 
     def look() -> None:
+        wait_for(out / "checkpoint.pt")  # the last of the three
         before.update({n: (out / n).read_bytes() for n in ("checkpoint.pt", "best.safetensors", "last.safetensors")})
 
     with pytest.raises(RunStopped, match="epoch 2, batch 2"):
@@ -159,19 +161,6 @@ def test_a_checkpoint_within_the_epoch_waits_for_the_verdict(
 
 
 # nothing in a step asks the device
-
-
-class AskedError(AssertionError):
-    """Something of a step waits for the device."""
-
-
-class NoQuestions(TorchDispatchMode):
-    """Fails where a tensor's values, or how many of them there are, are asked for."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket.__name__ in ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "item"):
-            raise AskedError(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 NAMES = ("nuat", "nuat-authors", "nuat2-wa", "gat", "trades", "pgd-at", "awp", "free-at")

@@ -19,6 +19,7 @@ from training.small_runs import (
     small_config,
     temporary_files,
     train,
+    wait_for,
     write_images,
 )
 
@@ -152,6 +153,7 @@ def test_a_run_on_a_disk_that_is_really_full(
     stack = contextlib.ExitStack()
 
     def fill() -> None:
+        wait_for(out / "checkpoint.pt")  # a thread writes it
         stack.enter_context(files_no_larger_than(limit(out, 20)))
 
     with stack, pytest.raises(InputError, match="no space left on the disk"):

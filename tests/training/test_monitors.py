@@ -29,6 +29,7 @@ from training.small_runs import (
     remembered,
     small_config,
     train,
+    wait_for,
     write_images,
 )
 
@@ -38,7 +39,7 @@ from nuat.core.schedules import Constant
 from nuat.defenses import BatchLoss, Defense, NuAT, NuATHybrid, Standard, State, Step
 from nuat.errors import InputError
 from nuat.records.checkpoints import read_info
-from nuat.training import bookkeeping, monitors
+from nuat.training import monitors, validation
 from nuat.training.monitors import Alarm, RunStopped
 
 SPOILED = BATCHES + 1  # the second step of epoch 2, counted from 0
@@ -138,6 +139,7 @@ def test_stop_keeps_the_last_good_checkpoint(
     before: dict[str, bytes] = {}
 
     def look() -> None:
+        wait_for(out / "checkpoint.pt")  # a thread writes it, last of the three
         for name in ("checkpoint.pt", "best.safetensors", "last.safetensors"):
             before[name] = (out / name).read_bytes()
 
@@ -260,7 +262,7 @@ def test_a_skipped_update_leaves_no_trace_in_batch_norm(defense: Defense, images
 def test_weights_that_validation_finds_to_be_infinite(
     on: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = bookkeeping.validate, 0
+    real, calls = validation.validate, 0
 
     def validate(model: nn.Module, *arguments: Any, **settings: Any) -> dict[str, float]:
         nonlocal calls
@@ -270,7 +272,7 @@ def test_weights_that_validation_finds_to_be_infinite(
             next(model.parameters()).data.mul_(math.inf)
         return real(model, *arguments, **settings)
 
-    monkeypatch.setattr(bookkeeping, "validate", validate)
+    monkeypatch.setattr(validation, "validate", validate)
     config, out = small_config(images, monitors=MonitorConfig(on_nonfinite=on), epochs=3), tmp_path / "run"
     if on == "stop":
         with pytest.raises(RunStopped, match="validation"):
@@ -384,7 +386,7 @@ def scripted_validation(
         found.append({"clean_loss": 0.1, "clean": 0.9, "fgsm": fgsm, "pgd": pgd})
         return found[-1]
 
-    monkeypatch.setattr("nuat.training.bookkeeping.validate", validate)
+    monkeypatch.setattr("nuat.training.validation.validate", validate)
     return found
 
 

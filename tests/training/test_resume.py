@@ -206,7 +206,7 @@ class Impatient(Watcher):
         self.epoch = epoch
 
     def message(self, text: str, *, style: str = "") -> None:
-        if text.startswith(f"epoch   {self.epoch}/"):
+        if text.lstrip().startswith(f"{self.epoch}/"):
             terminate()
 
 

@@ -178,16 +178,16 @@ def test_a_power_cut_in_the_middle_of_the_warm_up(images: Path, tmp_path: Path) 
 def test_validation_and_evaluation_take_the_full_radius(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nuat.training import bookkeeping
+    from nuat.training import validation
 
     radii: list[float] = []
-    validate = bookkeeping.validate
+    validate = validation.validate
 
     def watched(*arguments: Any, eps: float, **keywords: Any) -> dict[str, float]:
         radii.append(eps)
         return validate(*arguments, eps=eps, **keywords)
 
-    monkeypatch.setattr(bookkeeping, "validate", watched)
+    monkeypatch.setattr(validation, "validate", watched)
     still = OptimizerConfig(lr=Constant(peak=0.0))  # the same weights, so that the same radius gives the same numbers
     found = {}
     for warmup in (0.0, 0.99):

@@ -1,5 +1,6 @@
 """Settings of a run; those of its images and its network are in files of their own."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -184,10 +185,21 @@ class TrainConfig:
     compile: bool = False
     """Compile the network's passes with torch.compile, on one device. Compilation takes tens of seconds to minutes
     (recorded as compile_seconds), which a short run does not earn back. On a CPU it was slower (benchmarks/)."""
+    graph: Literal["auto", "on", "off"] = "auto"
+    """Repeat whole updates as CUDA graphs, on one GPU: the same updates up to rounding, several times as fast where the
+    host sets the pace. The first ones are also taken eagerly; if they differ, or the defense declares no kinds of
+    steps, updates stay eager and the run says why. auto: on a GPU. on: refused where it cannot be. off: eager."""
     checkpoint_every: int = 1
     """Epochs between checkpoints of the full state, >= 1."""
     checkpoint_batches: int | None = None
     """Batches between checkpoints within an epoch, >= 1. None: checkpoints at the ends of epochs alone."""
+    checkpoint_seconds: float | None = None
+    """Least time between checkpoints [s], > 0: those that ``checkpoint_every`` and ``checkpoint_batches`` would bring
+    earlier are left out. The end of a run and a request to stop always save. None: none is left out."""
+    validate_every: int | None = None
+    """Epochs between validations, >= 1; the first and the last epoch are always validated. The best epoch is chosen
+    from those that are validated. None: on a CPU every epoch; on a GPU as often as it takes less than 5 % of the time,
+    so that the choice depends on the clock, too."""
 
     def __post_init__(self) -> None:
         at_least("epochs", self.epochs, 1)
@@ -205,6 +217,12 @@ class TrainConfig:
         at_least("checkpoint_every", self.checkpoint_every, 1)
         if self.checkpoint_batches is not None:
             at_least("checkpoint_batches", self.checkpoint_batches, 1)
+        if self.checkpoint_seconds is not None and not 0.0 < self.checkpoint_seconds < math.inf:
+            raise InputError(f"checkpoint_seconds={self.checkpoint_seconds:g}: expected a time > 0 [s].")
+        if self.validate_every is not None:
+            at_least("validate_every", self.validate_every, 1)
+            if self.data.validation == 0:
+                raise InputError("validate_every has no effect without validation images: set data.validation.")
         if self.threat.norm != "Linf":
             raise InputError(f"threat.norm={self.threat.norm}: the defenses train for Linf; evaluate with --norm L2.")
         check_fraction("eps_warmup", self.eps_warmup)

@@ -11,6 +11,7 @@ from nuat.hardware import memory_bytes
 from nuat.plan.communication import Link, Traffic, traffic
 from nuat.plan.image_facts import ImageFacts
 from nuat.plan.step_costs import Phase, StepCosts, at_batch
+from nuat.training.validation import LARGEST_SHARE, is_validated
 
 How = Literal["measured", "counted", "computed", "assumed"]
 Unit = Literal["images", "operations", "s", "hours", "bytes", "bytes/s", "images/s", "fraction", "processes", "numbers"]
@@ -73,8 +74,11 @@ def estimate(costs: StepCosts, run: PlannedRun) -> dict[str, Estimate]:
     whole = [c + joint + t for c, t in zip(compute, talk, strict=True)]
     epochs = [phase.epochs for phase in phases]
     training = sum(n * batches * s for n, s in zip(epochs, whole, strict=True)) / 3600
-    evaluated = run.config.epochs * math.ceil(images.validation / devices)
-    validation = evaluated * costs.validation_seconds / faster / 3600
+    every, total = run.config.validate_every, run.config.epochs
+    validated = sum(is_validated(epoch, total, every or 1) for epoch in range(1, total + 1))
+    validation = validated * math.ceil(images.validation / devices) * costs.validation_seconds / faster / 3600
+    if every is None and costs.device.type == "cuda":
+        validation = min(validation, LARGEST_SHARE * training)
     largest = max(sent, key=lambda part: part.total)
     needed = batch / min(whole)  # where images are needed fastest
     operations, own, step = (_mean(of, epochs) for of in ([phase.operations for phase in phases], compute, whole))
@@ -91,7 +95,7 @@ def estimate(costs: StepCosts, run: PlannedRun) -> dict[str, Estimate]:
         "efficiency": Estimate("share of a step that is one device's own work", own / step, "fraction", "computed"),
         "steps": Estimate("batches an epoch", math.ceil(batches), "numbers", "computed"),
         "training_hours": Estimate("training", training, "hours", "computed"),
-        "validation_hours": Estimate("validation after each epoch", validation, "hours", "computed"),
+        "validation_hours": Estimate("validation", validation, "hours", "computed"),
         "hours": Estimate("hours", training + validation, "hours", "computed"),
         "device_hours": Estimate("device-hours", devices * (training + validation), "hours", "computed"),
         **_memory(costs, run),

@@ -24,6 +24,7 @@ from nuat.data.images import ImageSet
 from nuat.data.transforms import Draws, TrainingView, training_view
 from nuat.plan.counters import CountingWorld, StepCounter, storage_bytes
 from nuat.plan.image_facts import ImageFacts, made_up, training_sizes
+from nuat.training.graph import EAGER_UPDATES
 from nuat.training.rehearsal import go_to, rehearsal, wait
 from nuat.training.run import Loop
 from nuat.training.validation import validate
@@ -138,9 +139,12 @@ def measure(
         added: dict[int, int] = {}
         tried = {timed} if timed else {timed_batch(batch, phase.operations, device) for batch in batches}
         for batch in sorted(tried):
+            if device.type == "cuda":  # of eager updates: a recording keeps the memory that it needs
+                with _rehearsed(replace(config, graph="off"), recipe, images, size, batch, device) as loop:
+                    added[batch] = _added_on_gpu(loop, epoch)
             with _rehearsed(config, recipe, images, size, batch, device) as loop:
                 taken[batch] = seconds(loop, epoch, pairs)
-                added |= {batch: _added_on_gpu(loop, epoch)} if device.type == "cuda" else count(loop, epoch).added
+                added |= {} if device.type == "cuda" else count(loop, epoch).added
                 if batch == max(tried) and images.validation > 0 and "validation_seconds" not in facts:
                     facts["validation_seconds"] = _validation(loop)  # it keeps one size throughout the run
         phases.append(replace(phase, epochs=sizes.count(size), seconds=taken, added=added))
@@ -206,6 +210,9 @@ def _take(loop: Loop, epoch: int) -> set[str]:
 
 def seconds(loop: Loop, epoch: int, pairs: int) -> float:
     """Return the seconds of a step in an epoch, from the median of ``pairs`` pairs of an even and an odd batch."""
+    if loop.recorded is not None:
+        for _ in range(EAGER_UPDATES + 1):  # the last one makes the recordings
+            _take(loop, epoch)
     return _median_seconds(lambda: _take(loop, epoch), loop.device, pairs) / loop.batches
 
 
@@ -285,6 +292,7 @@ def _facts(loop: Loop) -> dict[str, Any]:
 
 def _added_on_gpu(loop: Loop, epoch: int) -> int:
     """Return the bytes that a step adds to what stays on the GPU between steps, and that the defense keeps."""
+    _take(loop, epoch)
     loop.state.optimizer.zero_grad()
     wait(loop.device)
     torch.cuda.reset_peak_memory_stats(loop.device)

@@ -22,8 +22,8 @@ from nuat.records.json_values import check, json_type, read_object
 T = TypeVar("T")
 
 _PLACE_OF_IMAGES = ("data.path", "data.cache", "data.download")
-_COMPUTER = ("device", "data.workers")
-_AROUND_TRAINING = ("monitors.", "evaluation.", "checkpoint_every", "checkpoint_batches")
+_COMPUTER = ("device", "graph", "data.workers")
+_AROUND_TRAINING = ("monitors.", "evaluation.", "checkpoint_")
 _WITHOUT_EFFECT = {
     "resume": (*_COMPUTER, *_AROUND_TRAINING, "data.cache", "data.download"),
     "processes": (*_COMPUTER, *_PLACE_OF_IMAGES),

@@ -6,8 +6,10 @@ first process writes.
 
 import copy
 import json
+import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +32,8 @@ from nuat.training import monitors
 from nuat.training.monitors import Alarm, RunStopped
 from nuat.training.state import TrainingState
 from nuat.training.trackers import Picture, TrackedRun, Tracking
-from nuat.training.validation import clean_and_attacked, validate
+from nuat.training.validation import Validator, clean_and_attacked
+from nuat.training.writer import Writer
 
 _HEAD = "    epoch       lr     loss   clean    fgsm   pgd-7      time"
 """Head of the lines of epochs."""
@@ -55,6 +58,9 @@ class Bookkeeper:
         self._averaged: nn.Module | None = None if state.average is None else copy.deepcopy(state.model)
         self._recipe = recipe
         self._told = False
+        self._writer = Writer(state.generator.device, folder.check_there)
+        self._saved = time.monotonic()
+        self._validator = Validator(config, dataset.validation, state.generator.device, world)
         self.status = ""
         """Last validation, for the progress bar."""
 
@@ -128,6 +134,7 @@ class Bookkeeper:
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Add a line to the metrics."""
+        self._writer.check()
         if self._world.leads:
             self._folder.check_there()
             self._state.metrics_bytes = self._folder.append(dict(line))
@@ -136,7 +143,7 @@ class Bookkeeper:
         return environment(device) | ({"processes": self._world.size} if self._world.size > 1 else {})
 
     def finish_epoch(self, tracking: Tracking) -> None:
-        """Validate, record the epoch, raise its alarms, and keep its weights where they are the best."""
+        """Validate if it is time, record the epoch, raise its alarms, and keep its weights where they are the best."""
         state = self._state
         train = self._train_means()
         shipped = self._shipped()
@@ -162,8 +169,7 @@ class Bookkeeper:
         self._check(train, validation or {})
         if best:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
-            if self._world.leads:
-                save_weights(self._folder.best, shipped, self._info())
+            self._write_weights(self._folder.best, shipped)
 
     def _train_means(self) -> dict[str, float]:
         """Return the means of the metrics over this epoch's images so far, of all processes."""
@@ -187,14 +193,33 @@ class Bookkeeper:
             raise RunStopped(alarm)
         self._reporter.message(f"warning: {alarm.message}", style="bold yellow")
 
-    def checkpoint(self) -> None:
-        """Write the full state and the last weights."""
+    def checkpoint(self, *, now: bool) -> None:
+        """Write the full state and the last weights, in a thread, from a copy.
+
+        Args:
+            now: wait until they are written. Otherwise ``checkpoint_seconds`` may leave this checkpoint out.
+        """
+        spacing = self._config.checkpoint_seconds
+        if not now and spacing is not None and not self._world.agree(time.monotonic() - self._saved >= spacing):
+            return
+        self._saved = time.monotonic()
         values = self._state.to_dict(self._world)
+        # the checkpoint comes last: anything cut off before it is done again on resuming
+        self._write_weights(self._folder.last, self._shipped())
         if self._world.leads:
-            self._folder.check_there()
-            # the checkpoint comes last: anything cut off before it is done again on resuming
-            save_weights(self._folder.last, self._shipped(), self._info())
-            save_checkpoint(self._folder.checkpoint, values)
+            self._writer.write(lambda copied: save_checkpoint(self._folder.checkpoint, copied), values)
+        if now:
+            self._writer.finish()
+
+    def close(self) -> None:
+        """Wait for the files that are being written; the run is over, one way or another."""
+        self._writer.close()
+
+    def _write_weights(self, path: Path, weights: dict[str, Tensor]) -> None:
+        """Write weights with the metadata of this moment, in the thread."""
+        if self._world.leads:
+            info = self._info()
+            self._writer.write(lambda copied: save_weights(path, copied, info), weights)
 
     def finish(self, batches: int, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Record the end of the run, and return its figures.
@@ -263,20 +288,13 @@ class Bookkeeper:
     def _validate(self) -> dict[str, dict[str, float]] | None:
         """Return the validation of the live weights and of the average, by name; empty without images.
 
-        None: the model has diverged, and the settings go on.
+        None: this epoch is not validated, or the model has diverged, and the settings go on.
         """
-        images = self._dataset.validation
-        if len(images) == 0:
-            return {}
         candidates = {"live": self._state.model}
         if self._averaged is not None:
             candidates["averaged"] = self._averaged
-        eps, batch_size = self._config.threat.eps, self._config.evaluation.batch_size
         try:
-            return {
-                name: validate(model, images, eps=eps, batch_size=batch_size, world=self._world)
-                for name, model in candidates.items()
-            }
+            return self._validator.validate(candidates, self._state.epoch + 1, self._state.seconds)
         except NonFiniteError as error:
             self.alarm(monitors.diverged(self._config.monitors, str(error)), self._state.epoch + 1)
             return None
@@ -290,10 +308,11 @@ class Bookkeeper:
                 self.record({"kind": "monitor_off", "monitor": monitor, "message": message})
                 self._reporter.message(f"warning: {message}", style="bold yellow")
         # defenses that see no clean images report no clean loss; validation has one
-        clean_loss = train["clean_loss"] if "clean_loss" in train else validation.get("live", {}).get("clean_loss", 0.0)
-        collapsed = monitors.looks_collapsed(config, clean_loss, classes)
-        self._state.collapsed_epochs = self._state.collapsed_epochs + 1 if collapsed else 0
-        self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes), self._state.epoch)
+        clean_loss = train.get("clean_loss", validation.get("live", {}).get("clean_loss"))
+        if clean_loss is not None:
+            collapsed = monitors.looks_collapsed(config, clean_loss, classes)
+            self._state.collapsed_epochs = self._state.collapsed_epochs + 1 if collapsed else 0
+            self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes), self._state.epoch)
         if validation:
             gap = validation["live"]["fgsm"] - validation["live"]["pgd"]
             self.status = f"pgd-7 {validation['live']['pgd']:.0%} gap {gap:.0%}"

@@ -20,7 +20,6 @@ from torch import nn
 
 from nuat import data, hardware
 from nuat.config import TrainConfig
-from nuat.core.pass_counter import PassCounter
 from nuat.data import Batch
 from nuat.defenses import BatchLoss
 from nuat.distributed.world import ALONE, World, peer_lost
@@ -32,6 +31,7 @@ from nuat.records.folder import RunFolder
 from nuat.records.settings import check_same_config
 from nuat.training import compiling, monitors
 from nuat.training.bookkeeping import Bookkeeper
+from nuat.training.graph import recorded_updates
 from nuat.training.preparation import prepare, warn
 from nuat.training.signals import Interrupted, StopRequest
 from nuat.training.state import TrainingState
@@ -112,6 +112,7 @@ def run(
             folder.check_new()
         loop = Loop(config, folder, recipe, device, reporter, world)
         state, books = loop.state, loop.books
+        held.callback(books.close)
         if resume:
             state.load(read_checkpoint(folder.checkpoint), str(folder.checkpoint), world)
             books.resume()
@@ -134,12 +135,15 @@ def run(
                 loop.train_epoch(stop)
                 books.finish_epoch(tracking)
                 stopped = world.any(stop.signal_number is not None)
-                if stopped or state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs:
-                    books.checkpoint()
+                last = state.epoch == config.epochs
+                if stopped or last or state.epoch % config.checkpoint_every == 0:
+                    books.checkpoint(now=stopped or last)
                 if stopped:
                     raise loop.interrupted(stop)
-        took = {"compile_seconds": compiling.seconds()} if config.compile else {}
-        summary = books.finish(loop.batches, took)
+        figures: dict[str, Any] = {"compile_seconds": compiling.seconds()} if config.compile else {}
+        if loop.recorded is not None:
+            figures["repeated_updates"] = loop.recorded.repeated
+        summary = books.finish(loop.batches, figures)
         if tracking:
             tracking.results |= {f"final/{name}": value for name, value in numbers(summary).items()}
             tracking.pictures |= books.pictures()
@@ -168,6 +172,7 @@ class Loop:
         self.state = TrainingState.start(config, prepared.model, device)
         self.books = Bookkeeper(config, recipe, folder, self.dataset, self.state, reporter, world)
         self.updater = Updater(config, self.state, world, steps=self.steps, batches=self.batches)
+        self.recorded = recorded_updates(config, self.state, self.updater, world, tell=self._tell_eager)
         warn(config, self.steps, reporter, world)
 
     @contextlib.contextmanager
@@ -201,14 +206,14 @@ class Loop:
             if now - told > 0.5:  # reading the loss waits for the device
                 if self.world.size == 1:
                     self._tell_skipped()
-                loss = f"loss {float(terms.loss.detach()):.3f}" if terms is not None else ""
+                loss = f"loss {float(terms.loss):.3f}" if terms is not None else ""
                 self.reporter.advance(state.step, f"epoch {state.epoch + 1}/{config.epochs} {loss} {self.books.status}")
                 told = now
             stopped = self.world.any(stop.signal_number is not None)
             if stopped or (every is not None and state.batch // every > (state.batch - len(batches)) // every):
                 self._tell_skipped()
                 state.seconds += time.perf_counter() - clock  # work that the device still had to do is training, too
-                self.books.checkpoint()
+                self.books.checkpoint(now=stopped)
                 clock = time.perf_counter()
             if stopped:
                 raise self.interrupted(stop)
@@ -249,23 +254,25 @@ class Loop:
             The terms of the last batch; None where the update was skipped.
         """
         state = self.state
-        with PassCounter(state.model) as passes:
-            for _ in range(self.replays):
-                try:
-                    found = self.updater.update(batches)
-                except NonFiniteError as error:
-                    found = []
-                    alarm = monitors.nonfinite(self.config.monitors, str(error), state.epoch, state.batch)
-                    self.books.alarm(alarm, state.epoch + 1)
-                for event in (event for terms in found for event in terms.events):
-                    self.books.record(event)
-                state.step += 1
-        # passes are counted on this process's images, and every process does the same
-        share = sum(len(b.y) for b in batches) / sum(len(b.x) for b in batches)
-        state.forwards += round(share * passes.forwards)
-        state.backwards += round(share * passes.backwards)
+        found: Sequence[BatchLoss] = ()
+        for _ in range(self.replays):
+            try:
+                with hardware.autotuned(self.device):
+                    found = (self.recorded or self.updater).update(batches)
+            except NonFiniteError as error:
+                found = ()
+                alarm = monitors.nonfinite(self.config.monitors, str(error), state.epoch, state.batch)
+                self.books.alarm(alarm, state.epoch + 1)
+            for event in (event for terms in found for event in terms.events):
+                self.books.record(event)
+            state.step += 1
         state.batch += len(batches)
         return found[-1] if found else None
+
+    def _tell_eager(self, reason: str) -> None:
+        """Say and record why updates are not repeated as CUDA graphs."""
+        self.books.record({"kind": "graph", "repeats": False, "reason": reason})
+        self.reporter.message(f"updates run eagerly, not as CUDA graphs: {reason}.", style="bold yellow")
 
     def _tell_skipped(self) -> None:
         """Raise the alarms of updates that the device skipped, before their epoch is kept."""

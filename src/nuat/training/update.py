@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +12,21 @@ from torch.nn.parallel import DistributedDataParallel
 from nuat.config import TrainConfig
 from nuat.core import averaging
 from nuat.core.nonfinite import Watch, check_finite
+from nuat.core.pass_counter import PassCounter
 from nuat.core.schedules import warm_up
 from nuat.core.threat import Linf
 from nuat.data import Batch
 from nuat.defenses import BatchLoss, Defense, State, Step
 from nuat.distributed.world import World
 from nuat.errors import NonFiniteError
+from nuat.training.device_numbers import Held, Numbers
 from nuat.training.state import TrainingState, tensors_of
 
 NONFINITE = "the loss or its gradient is infinite or NaN"
 
 
 class Objective(nn.Module):
-    """Loss of a defense as a module, so that DistributedDataParallel can follow its backward pass.
+    """Loss of a defense as a module, so that DistributedDataParallel can follow its backward pass on several devices.
 
     Attacks on the way differentiate the images alone, which reaches no weight and exchanges no gradient.
     """
@@ -41,6 +43,16 @@ class Objective(nn.Module):
             return self._defense.loss(self.model, batch.x, world.rows(batch.y), step, state)
         with world.joint(self.model, len(batch.y)):
             return self._defense.loss(self.model, batch.x, batch.y, step, state)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An update that was taken."""
+
+    terms: tuple[BatchLoss, ...]
+    """Terms of each batch; the loss is detached."""
+    bad: Tensor | None
+    """Bool scalar on the device: whether the update was left out there. None: it was checked at once."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +97,11 @@ class Updater:
         self._defers = needed if defers is None else defers
         self._pending: list[tuple[Skipped, int, Tensor]] = []
         self._joint = config.distributed.statistics == "global"
+        self._momentum_cycles = config.optimizer.momentum_at_peak is not None
         self._average_buffers = world.size > 1 and config.distributed.batch_norm == "device"
-        objective = Objective(state.model, config.defense, world, joint=self._joint)
-        self._objective: nn.Module = objective
+        self._objective: DistributedDataParallel | None = None
         if world.size > 1:
+            objective = Objective(state.model, config.defense, world, joint=self._joint)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # its new name is not in every supported version
                 # average_buffers keeps buffers equal; a broadcast would drop the statistics of other processes' images
@@ -96,7 +109,7 @@ class Updater:
                     objective, broadcast_buffers=False, gradient_as_bucket_view=True
                 )
 
-    def update(self, batches: Sequence[Batch]) -> list[BatchLoss]:
+    def update(self, batches: Sequence[Batch]) -> tuple[BatchLoss, ...]:
         """Do one update on the mean of the batches' gradients; return the terms of each.
 
         Raises:
@@ -104,53 +117,115 @@ class Updater:
                 ``skipped`` reports it instead. Either way the weights and averages stay, and so do the buffers if the
                 settings go on after it. The state of the defense, such as a count, has moved.
         """
+        numbers = self.numbers()
+        passes = PassCounter(self._state.model)
+        try:
+            with passes:
+                taken = self.take(batches, numbers)
+        finally:  # an update that is refused has had its passes, too
+            self.count(passes, batches)
+        self.note(taken, batches)
+        return taken.terms
+
+    def numbers(self) -> Numbers:
+        """Return the numbers of the next update, which the optimizer is given, too."""
         config, state = self._config, self._state
         done_share = state.step / self._steps
+        warmup = warm_up(state.step, config.eps_warmup * self._steps)
+        tau = config.averaging.tau
+        numbers = Numbers(
+            rate=config.optimizer.lr(done_share),
+            momentum=config.optimizer.momentum_at(done_share),
+            eps=config.threat.eps * warmup,
+            warmup=warmup,
+            decay=0.0 if tau is None else averaging.decay(tau, state.step, warmup=config.averaging.warmup),
+        )
         for group in state.optimizer.param_groups:
-            group["lr"] = config.optimizer.lr(done_share)
-            if config.optimizer.momentum_at_peak is not None:
-                group["momentum"] = config.optimizer.momentum_at(done_share)
+            group["lr"] = numbers.rate
+            if self._momentum_cycles:
+                group["momentum"] = numbers.momentum
+        return numbers
+
+    def take(self, batches: Sequence[Batch], numbers: Numbers, held: Held | None = None) -> Taken:
+        """Do one update without counting it.
+
+        Args:
+            batches: batches that share the update.
+            numbers: numbers of the update.
+            held: if ``numbers`` are scalars on the device, so that the operations can be recorded: what returns those
+                of schedules. None: they are floats.
+
+        Raises:
+            NonFiniteError: see ``update``.
+        """
+        config, state = self._config, self._state
         # a forward pass on bad weights also spoils batch norm's running statistics
         buffers = [b.clone() for b in state.model.buffers()] if config.monitors.on_nonfinite == "skip" else []
         state.optimizer.zero_grad(set_to_none=True)
-        done: list[tuple[BatchLoss, int]] = []
+        done: list[BatchLoss] = []
         watch = Watch()
         try:
             with watch.entered() if self._defers else contextlib.nullcontext():
                 for position, batch in enumerate(batches):
-                    step = self._step(batch, position)
+                    step = self.step(batch, position, numbers, held)
                     with self._exchange(last=batch is batches[-1]):
                         with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                            terms: BatchLoss = self._objective(batch, step, state.defense)
+                            if self._objective is None:
+                                terms = config.defense.loss(state.model, batch.x, batch.y, step, state.defense)
+                            else:
+                                terms = self._objective(batch, step, state.defense)
                         share = self._share(batch, batches)
                         torch.autograd.backward(terms.loss if share == 1.0 else share * terms.loss)
-                    done.append((terms, len(batch.y) if self._joint else len(batch.x)))
+                    # detached: the graph of a step that is over would tie the next one's gradients to its stream
+                    done.append(replace(terms, loss=terms.loss.detach()))
                 self._check_finite(terms)
         except NonFiniteError:
             for buffer, before in zip(state.model.buffers(), buffers, strict=bool(buffers)):
                 buffer.copy_(before)
             raise
         bad = None if watch.bad is None else self._world.sum([watch.bad.float()])[0] > 0
-        self._follow(bad, step, buffers)
-        for terms, images in done:
-            state.add({"loss": terms.loss.detach(), **terms.metrics}, images, skip=bad)
-        if bad is not None:
-            self._pending.append((Skipped(step.epoch, state.batch), sum(images for _, images in done), bad))
-        return [terms for terms, _ in done]
+        self._follow(bad, step, buffers, numbers, on_device=held is not None)
+        return Taken(tuple(done), bad)
 
-    def _follow(self, bad: Tensor | None, step: Step, buffers: Sequence[Tensor]) -> None:
+    def note(self, taken: Taken, batches: Sequence[Batch]) -> None:
+        """Add an update to the sums of the epoch, and remember to ask whether it was skipped."""
+        state, bad = self._state, taken.bad
+        images = [len(batch.y) if self._joint else len(batch.x) for batch in batches]
+        for terms, n in zip(taken.terms, images, strict=True):
+            state.add({"loss": terms.loss, **terms.metrics}, n, skip=bad)
+        if bad is not None:
+            self._pending.append((Skipped(state.epoch, state.batch), sum(images), bad.clone()))
+
+    def count(self, passes: PassCounter, batches: Sequence[Batch]) -> None:
+        """Add passes to the run's; they are counted on this process's images, and every process does the same."""
+        share = sum(len(b.y) for b in batches) / sum(len(b.x) for b in batches)
+        self._state.forwards += round(share * passes.forwards)
+        self._state.backwards += round(share * passes.backwards)
+
+    def _follow(
+        self,
+        bad: Tensor | None,
+        step: Step,
+        buffers: Sequence[Tensor],
+        numbers: Numbers,
+        *,
+        on_device: bool,
+    ) -> None:
         """Move the weights and their followers, unless ``bad`` is given and true on the device.
 
         Args:
             bad: bool scalar on the device. None: the update is good.
             step: position of the update's last batch.
             buffers: buffers of the model before the update, to set back if it is bad; empty: leave them.
+            numbers: numbers of the update.
+            on_device: whether they are scalars on the device.
         """
         config, state = self._config, self._state
         if bad is not None:
             self._fill_momentum()
             state.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # the fused optimizers obey it
-        state.optimizer.step()
+        with self._read_from_device(numbers, bad) if on_device else contextlib.nullcontext():
+            state.optimizer.step()
         if self._average_buffers:  # first, because a defense may average them over the steps
             self._world.average_buffers(state.model)
         with _undone_where(bad, tensors_of(state.defense) if _follows(config.defense) else ()):
@@ -158,9 +233,34 @@ class Updater:
         if bad is not None:
             for buffer, before in zip(state.model.buffers(), buffers, strict=bool(buffers)):
                 buffer.copy_(torch.where(bad, before, buffer))
-        if state.average is not None and config.averaging.tau is not None:
-            tau = averaging.decay(config.averaging.tau, state.step, warmup=config.averaging.warmup)
-            averaging.update(state.average, state.model, tau, skip=bad)
+        if state.average is not None:
+            averaging.update(state.average, state.model, numbers.decay, skip=bad)
+
+    @contextlib.contextmanager
+    def _read_from_device(self, numbers: Numbers, bad: Tensor | None) -> Iterator[None]:
+        """Let the optimizer read its rate and momentum from scalars on the device during the block.
+
+        Torch's fused SGD takes the rate as a tensor, but not the momentum. So where that moves, the buffers are
+        multiplied by it first, and the optimizer by 1. (Nesterov's momentum, which enters twice, is refused before.)
+        """
+        groups = self._state.optimizer.param_groups
+        before = [dict(group) for group in groups]
+        if self._momentum_cycles:
+            momentum = torch.as_tensor(numbers.momentum)
+            factor = momentum if bad is None else torch.where(bad, torch.ones_like(momentum), momentum)
+            held = [self._state.optimizer.state[p].get("momentum_buffer") for group in groups for p in group["params"]]
+            torch._foreach_mul_([buffer for buffer in held if buffer is not None], factor)
+        for group in groups:
+            group["lr"] = numbers.rate
+            if self._momentum_cycles:
+                group["momentum"] = 1.0
+            if "capturable" in group:
+                group["capturable"] = True
+        try:
+            yield
+        finally:
+            for group, old in zip(groups, before, strict=True):
+                group.update(old)
 
     def skipped(self) -> list[Skipped]:
         """Return the updates that the device skipped since the last call; this waits for the device."""
@@ -180,17 +280,17 @@ class Updater:
                 if parameter.grad is not None:
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
-    def _step(self, batch: Batch, position: int) -> Step:
-        """Return the step of a batch, the ``position``-th of its update."""
+    def step(self, batch: Batch, position: int, numbers: Numbers, held: Held | None = None) -> Step:
+        """Return the step of a batch, the ``position``-th of its update; the rest is as in ``take``."""
         config, state = self._config, self._state
-        warmup = warm_up(state.step, config.eps_warmup * self._steps)
         return Step(
-            threat=Linf(config.threat.eps * warmup),
+            threat=Linf(numbers.eps),
             epoch=state.epoch,
             epochs=config.epochs,
             batch=state.batch + position,
             batches=self._batches,
-            warmup=warmup,
+            warmup=numbers.warmup,
+            held=held,
             generator=self._world.source(state.generator, len(batch.y)),
             index=batch.index,
             world=self._world,
@@ -198,7 +298,7 @@ class Updater:
 
     def _exchange(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Return the context of a backward pass; that of an update's last batch exchanges the gradients."""
-        if not last and isinstance(self._objective, DistributedDataParallel):
+        if not last and self._objective is not None:
             return self._objective.no_sync()
         return contextlib.nullcontext()
 

@@ -1,5 +1,8 @@
 """Validation during training, which chooses the best epoch and feeds the monitors."""
 
+import time
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,12 +10,61 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nuat.attacks import FGSM, PGD, eval_mode
+from nuat.config import TrainConfig
 from nuat.data import ImageSet, batches, class_balanced, to_float
 from nuat.distributed.world import ALONE, World
 from nuat.errors import NonFiniteError
-from nuat.hardware import full_precision
+from nuat.hardware import full_precision, search_precision
 
 PGD_STEPS = 7
+LARGEST_SHARE = 0.05
+"""Largest share of validation in the time of training on a GPU, unless the settings say how often it comes."""
+
+
+def is_validated(epoch: int, epochs: int, every: int) -> bool:
+    """Return whether an epoch (from 1) is validated: every ``every``-th one, and the first and the last."""
+    return epoch in (1, epochs) or epoch % every == 0
+
+
+class Validator:
+    """Validate the epochs of a run, as often as its settings ask for.
+
+    By default a GPU validates once it has trained so long that the last validation took ``LARGEST_SHARE`` of it.
+    """
+
+    def __init__(self, config: TrainConfig, images: ImageSet, device: torch.device, world: World) -> None:
+        self._config, self._images, self._world = config, images, world
+        self._on_gpu = device.type == "cuda"
+        self._took, self._trained = 0.0, 0.0
+
+    def is_due(self, epoch: int, trained: float) -> bool:
+        """Return whether an epoch (from 1) is validated, at whose end the run has trained ``trained`` seconds."""
+        every = self._config.validate_every or (self._config.epochs if self._on_gpu else 1)
+        if len(self._images) == 0 or is_validated(epoch, self._config.epochs, every):
+            return True
+        by_time = self._config.validate_every is None
+        return by_time and self._world.agree(self._took < LARGEST_SHARE * (trained - self._trained))
+
+    def validate(
+        self, models: Mapping[str, nn.Module], epoch: int, trained: float
+    ) -> dict[str, dict[str, float]] | None:
+        """Return the validation of each model; None: the epoch is not validated. The arguments are as in ``is_due``.
+
+        Raises:
+            NonFiniteError: a model is infinite or NaN.
+        """
+        if not self.is_due(epoch, trained):
+            return None
+        if len(self._images) == 0:
+            return {}
+        clock = time.monotonic()
+        eps, batch_size = self._config.threat.eps, self._config.evaluation.batch_size
+        found = {
+            name: validate(model, self._images, eps=eps, batch_size=batch_size, world=self._world)
+            for name, model in models.items()
+        }
+        self._took, self._trained = time.monotonic() - clock, trained
+        return found
 
 
 def validate(
@@ -21,7 +73,8 @@ def validate(
     """Return the clean loss and the accuracies, in [0, 1], on ``images`` (at least one) in evaluation mode and fp32.
 
     ``clean_loss`` is the mean cross-entropy; ``clean``, ``fgsm`` and ``pgd`` are accuracies. ``pgd`` is I-FGSM: 7 steps
-    of eps / 7 from the image itself, by which the authors' scripts choose the best epoch.
+    of eps / 7 from the image itself, by which the authors' scripts choose the best epoch. On a GPU the attacks search
+    in TF32; the verdicts are fp32's.
 
     Several processes share the images, and each returns the result of all.
 
@@ -47,8 +100,10 @@ def _totals(model: nn.Module, images: ImageSet, eps: float, batch_size: int) -> 
     totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
     with eval_mode(model), full_precision(), torch.no_grad():
         for x, y in batches(images, batch_size):
+            with search_precision(x.device):
+                attacked = [attack(x, y) for attack in (fgsm, pgd)]
             logits = model(x)
-            correct = [logits.argmax(dim=1) == y, *(model(attack(x, y)).argmax(dim=1) == y for attack in (fgsm, pgd))]
+            correct = [logits.argmax(dim=1) == y, *(model(x_adv).argmax(dim=1) == y for x_adv in attacked)]
             loss = F.cross_entropy(logits, y, reduction="sum")
             totals += torch.stack([loss, *(flags.sum() for flags in correct)])
     return totals

@@ -1,0 +1,156 @@
+"""Large files are written by a thread, from copies; its failures reach the run."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training.small_runs import (
+    PowerCut,
+    Watcher,
+    assert_same_run,
+    cut,
+    interrupt,
+    metrics,
+    small_config,
+    temporary_files,
+    train,
+    write_images,
+)
+
+import nuat
+from nuat.errors import InputError
+from nuat.records.checkpoints import read_checkpoint
+from nuat.training import bookkeeping
+from nuat.training.signals import Interrupted
+from nuat.training.writer import Writer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+def test_what_is_written_is_a_copy_of_that_moment() -> None:
+    go, seen = threading.Event(), []
+
+    def save(values: Any) -> None:
+        go.wait()
+        seen.append((values["a"].tolist(), values["b"][0]["c"].tolist(), values["n"], threading.current_thread()))
+
+    tensor = torch.zeros(2)
+    writer = Writer(CPU, lambda: None)
+    writer.write(save, {"a": tensor, "b": [{"c": tensor}], "n": 3})
+    tensor += 1
+    go.set()
+    writer.finish()
+    ((a, c, n, thread),) = seen
+    assert (a, c, n) == ([0.0, 0.0], [0.0, 0.0], 3)
+    assert thread is not threading.current_thread()
+    writer.close()
+
+
+def test_after_a_failure_nothing_is_written_and_every_call_says_so() -> None:
+    written: list[int] = []
+
+    def save(number: int) -> None:
+        if number == 1:
+            raise OSError("no")
+        written.append(number)
+
+    go = threading.Event()
+    writer = Writer(CPU, lambda: None)
+    writer.write(lambda _: go.wait(), None)
+    for number in (1, 2):
+        writer.write(save, number)
+    go.set()
+    with pytest.raises(OSError, match="no"):
+        writer.finish()
+    for call in (writer.check, writer.finish, lambda: writer.write(save, 3)):
+        with pytest.raises(OSError, match="no"):
+            call()
+    writer.close()
+    assert written == []
+
+
+def test_no_more_than_a_few_copies_wait() -> None:
+    go, written = threading.Event(), list[int]()
+
+    def save(number: int) -> None:
+        go.wait()
+        written.append(number)
+
+    writer = Writer(CPU, lambda: None)
+    for number in range(3):
+        writer.write(save, number)
+    fourth = threading.Thread(target=writer.write, args=(save, 3))
+    fourth.start()
+    fourth.join(0.05)
+    assert fourth.is_alive()
+    go.set()
+    fourth.join()
+    writer.finish()
+    assert written == [0, 1, 2, 3]
+    writer.close()
+
+
+def test_a_failure_ends_the_run_at_its_next_record(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path, *values: Any) -> None:
+        raise OSError(5, "a broken disk")
+
+    monkeypatch.setattr(bookkeeping, "save_checkpoint", broken)
+    with pytest.raises(OSError, match="a broken disk"):
+        train(small_config(images, epochs=3), tmp_path / "run")
+    assert len(metrics(tmp_path / "run", "epoch")) < 3
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_checkpoints_that_come_too_soon_are_left_out(images: Path, tmp_path: Path) -> None:
+    config = small_config(images, checkpoint_seconds=3600.0, checkpoint_batches=1)
+    with pytest.raises(PowerCut):
+        train(config, tmp_path / "cut", {6: cut})
+    assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", {6: interrupt})
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == 6
+    train(config, tmp_path / "run", resume=True)
+    train(small_config(images), tmp_path / "whole")
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert temporary_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_impossible_times_are_refused(seconds: float, images: Path) -> None:
+    with pytest.raises(InputError, match="checkpoint_seconds"):
+        small_config(images, checkpoint_seconds=seconds)
+
+
+# validation
+
+
+def test_only_some_epochs_are_validated(images: Path, tmp_path: Path) -> None:
+    every = nuat.run(small_config(images, epochs=5), out=tmp_path / "every")
+    some = nuat.run(small_config(images, epochs=5, validate_every=2), out=tmp_path / "some", reporter=Watcher())
+    lines, others = metrics(tmp_path / "some", "epoch"), metrics(tmp_path / "every", "epoch")
+    assert [bool(line["validation"]) for line in lines] == [True, True, False, True, True]
+    for ours, theirs in zip(lines, others, strict=True):
+        assert ours["train"] == theirs["train"]
+        assert ours["validation"] in ({}, theirs["validation"])
+    best = max((line["validation"]["live"]["pgd"], line["epoch"]) for line in lines if line["validation"])
+    assert (some.summary["best_validation"], some.summary["best_epoch"]) == best
+    assert every.summary["forwards"] == some.summary["forwards"]
+
+
+def test_validate_every_is_refused_where_it_has_no_effect(images: Path) -> None:
+    config = small_config(images)
+    with pytest.raises(InputError, match="validate_every has no effect without validation images"):
+        nuat.config.TrainConfig(
+            defense=config.defense, data=nuat.config.DataConfig(path=images, validation=0), validate_every=2
+        )
+    with pytest.raises(InputError, match="validate_every"):
+        small_config(images, validate_every=0)
