@@ -44,7 +44,13 @@ def soft():
     return Bars(1.0)
 
 
-bars = Bars
+class Flat(Bars):
+    def forward(self, x):
+        with torch.no_grad():
+            return super().forward(x)
+
+
+bars, flat = Bars, Flat
 """
 SMALL = {"x": np.zeros((8, 4, 4, 1), np.uint8), "y": np.arange(8) % 4}
 COMMON = ("--data.path", "images.npz", "--eps", "0.1", "--device", "cpu", "--out", "found")
@@ -208,6 +214,8 @@ def test_what_a_cost_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> N
         (("eps-curve", "theirs.py:bars", *COMMON, "--batch-size", "0"), "--batch-size 0"),
         (("eps-curve", "theirs.py:bars", *COMMON, "--suffix", "../x"), "--suffix ../x"),
         (("eps-curve", "theirs.py:bars", "--data.path", "images.npz"), "give --eps"),
+        (("eps-curve", "theirs.py:flat", *COMMON), "theirs.py:flat: the loss has no gradient in the image at all"),
+        (("steps-curve", "theirs.py:bars", "theirs.py:flat", *COMMON), "--black-box true' does not"),
         (("eps-curve", "nowhere", *COMMON), "nowhere: no such run or weights file"),
         (("loss-surface", "theirs.py:bars", *COMMON, "--index", "3", "--images", "2"), "--images has no effect"),
         (("loss-surface", "theirs.py:bars", *COMMON, "--index", "3", "--images=10"), "--images has no effect"),
@@ -251,6 +259,7 @@ def weights(path: Path, *, eps: float = 0.1, seed: int = 0, recipe: str = "ours"
     )  # fmt: skip
     torch.manual_seed(seed)
     model = models.build(info.model, channels=1, classes=4, image_size=(8, 8))
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(path, model.state_dict(), info)
     if data is not None:
         write_config(
@@ -269,7 +278,7 @@ def test_runs_give_names_eps_images_and_the_place() -> None:
     assert [curve.subject.name for curve in found.models] == ["ours (one)", "ours (two)"]
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (f"{one}/best.safetensors", two)]
     assert [curve.subject.weights_sha256 for curve in found.models] == digests
-    (one / "row.json").write_text(json.dumps({"label": "NuAT | <b>"}))
+    (one / "row.json").write_text(json.dumps({"recipe": "ours", "label": "NuAT | <b>"}))
     call("steps-curve", str(one), "--steps", "1", "--device", "cpu", "--data.path", "images.npz")
     told = read(one / "analysis-steps-curve.json")
     assert isinstance(told, StepsCurve)

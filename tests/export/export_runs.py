@@ -73,6 +73,7 @@ def make_run(
         resize=resize,
     )
     config = TrainConfig(defense=NuAT() if defense is None else defense, data=data, model=model)
+    folder.mkdir(parents=True, exist_ok=True)
     write_config(folder / "config.json", config, recipe)
     network = trained(info.build()).eval()
     with torch.no_grad():

@@ -16,7 +16,7 @@ from nuat.figures.cost import Cost
 
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_record_comes_back_from_its_file(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "record.json"
+    path = tmp_path / "record.json"
     RECORDS[kind].save(path)
     again = read(path)
     assert again == RECORDS[kind]

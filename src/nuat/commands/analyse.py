@@ -10,16 +10,18 @@ from typing import Any
 import torch
 import tyro
 from rich.console import Console
+from torch import nn
 
 from nuat import data, hardware, own_code
+from nuat.attacks import eval_mode
 from nuat.commands.subject import INHERITED, Subject, find_subject, load_model, settle_threat
 from nuat.config import DataConfig, ForeignNetwork
 from nuat.config.arguments import HELP, parse
 from nuat.core import digest
-from nuat.data import Dataset
+from nuat.data import Dataset, to_float
 from nuat.errors import InputError
 from nuat.evaluation.guarded_model import guarded
-from nuat.evaluation.inspection import inspect
+from nuat.evaluation.inspection import inspect, no_gradient
 from nuat.figures import style
 from nuat.figures.catalogue import FIGURES, draw, find, read
 from nuat.figures.common_options import ModelOptions, OutputOptions
@@ -216,6 +218,7 @@ def _load(
             reporter.message(note)
         if subject.weights is None:
             sha256 = digest.of_tensors(*model.state_dict().values())
+            _check_gradient(model, dataset, device, word)
             for warning in inspect(model, dataset.test):
                 reporter.message(f"warning: {word}: {warning}", style="bold yellow")
         else:
@@ -223,6 +226,17 @@ def _load(
         model.to(memory_format=torch.channels_last)
         models.append(NamedModel(ModelIdentity(name=name, weights_sha256=sha256), model))
     return models
+
+
+def _check_gradient(model: nn.Module, dataset: Dataset, device: torch.device, word: Path) -> None:
+    """Refuse a model without a gradient: every figure of models follows it, and would show a flat curve."""
+    part = dataset.test.select(torch.arange(min(2, len(dataset.test)))).to(device)
+    with eval_mode(model):
+        reason = no_gradient(model, to_float(part.images), part.labels)
+    if reason is not None:
+        raise InputError(
+            f"{word}: {reason}, and this figure follows it; 'nuat evaluate {word} --black-box true' does not."
+        )
 
 
 def _model_name(weights: Path | None, word: Path) -> str:
