@@ -1,6 +1,7 @@
 """The lines of the epochs: a head once, 80 columns, the best marked, and everything else in the record."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from training.small_runs import PowerCut, Watcher, averaged, cut, small_config, write_images
 
 import nuat
+from nuat.progress import TerminalReporter, terminal
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +73,20 @@ def test_without_validation_images_the_accuracies_are_dashes_and_no_epoch_is_bes
     assert line.split()[3:6] == ["-", "-", "-"]
     assert not line.endswith("best")
     assert not any("validation images" in text for text in watcher.messages)
+
+
+def test_in_a_pipe_a_run_and_its_resumption_write_plain_lines(images: Path, tmp_path: Path) -> None:
+    config, written = small_config(images, epochs=2), []
+    for resume in (False, True):
+        console = terminal()
+        console.file = out = io.StringIO()
+        nuat.run(config, out=tmp_path / "run", resume=resume, reporter=TerminalReporter(console))
+        written.append(out.getvalue())
+        config = dataclasses.replace(config, epochs=3)
+        settings = json.loads((tmp_path / "run" / "config.json").read_text())
+        settings["config"]["epochs"] = 3
+        (tmp_path / "run" / "config.json").write_text(json.dumps(settings))
+    for text, lines in zip(written, (2, 1), strict=True):
+        assert not set(text) & set("\r\x1b")
+        assert sum(line.split()[:2] == ["epoch", "lr"] for line in text.splitlines()) == 1
+        assert sum("/3 " in line or "/2 " in line for line in text.splitlines()) == lines
