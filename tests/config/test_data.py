@@ -1,11 +1,14 @@
 """The settings of data: which of them cannot be together, and the image size by epoch."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from nuat.config import DataConfig
+from nuat.config.arguments import parse
 from nuat.errors import InputError
+from nuat.records.settings import from_json, to_json
 
 FOLDER = {"path": Path("pets"), "image_size": 224}
 
@@ -72,3 +75,33 @@ def test_placed_settings_name_the_same_files_in_every_folder(tmp_path, monkeypat
     assert once.path is not None
     assert once.path.is_absolute()
     assert once.placed() == once
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("200", 200), ("0", 0), ("0.1", 0.1), ("1/10", 0.1), ("1e-2", 0.01), ("none", None)]
+)
+def test_the_command_line_takes_a_number_or_a_fraction_of_validation_images(word, value):
+    found = parse(DataConfig, ["--validation", word], prog="nuat train").validation
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("word", ["1.5", "200.0", "-0.1", "-3", "some"])
+def test_neither_is_refused_in_one_line(word):
+    with pytest.raises(InputError) as caught:
+        parse(DataConfig, [f"--validation={word}"], prog="nuat train")
+    assert "validation" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [200, 0, 0.1, None])
+def test_it_comes_back_from_a_record(value):
+    config = DataConfig(validation=value)
+    found = from_json(DataConfig(validation=7), json.loads(json.dumps(to_json(config))), "config.json")
+    assert found == config
+    assert type(found.validation) is type(value)
+
+
+def test_by_default_named_sets_keep_their_number_and_images_of_your_own_give_a_tenth():
+    assert DataConfig().validation_size == 500
+    assert DataConfig(path=Path("pets")).validation_size == 0.1
+    assert DataConfig(path=Path("pets"), validation=3).validation_size == 3

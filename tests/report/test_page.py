@@ -210,6 +210,13 @@ def test_no_path_of_the_machine_is_in_the_page(tmp_path: Path) -> None:
     assert "/x/" not in card
 
 
+def test_a_card_counts_the_validation_images_of_a_fraction(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a", settings={"data.validation": 0.1})
+    write(folder / "split.json", {"source": "folder of classes photos", "train": 210, "validation": 24, "test": 60})
+    card = model_card(find_runs([tmp_path]).runs[0])
+    assert "210 training images; 24 images held out of them chose the best epoch." in card
+
+
 @pytest.mark.slow
 def test_tuning_comes_last_and_is_told_apart(tmp_path: Path) -> None:
     alarm = {"monitor": "overfitting", "epoch": 1, "message": "far"}

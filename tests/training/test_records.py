@@ -43,6 +43,7 @@ from nuat.records.methods import method_key
 from nuat.records.settings import (
     check_same_config,
     from_json,
+    images_name,
     read_config,
     read_data_config,
     to_json,
@@ -100,6 +101,20 @@ def test_the_images_of_a_run_may_move_but_not_be_called_otherwise(theirs: str, o
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=None, image_size=None))
     with pytest.raises(InputError, match="was begun with"):
         check_same_config(path, config)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("mnist.npz", "mnist.npz"),
+        ("/a/photos", "photos"),
+        ("/a/photos/labels.csv", "photos/labels.csv"),
+        ("b/../c", "c"),
+    ],
+)
+def test_images_are_known_by_the_end_of_their_path(path: str, name: str) -> None:
+    """Two lists called labels.csv are not the same images."""
+    assert images_name(path) == name
 
 
 def test_where_the_images_lie_is_no_part_of_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

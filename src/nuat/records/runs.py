@@ -13,7 +13,7 @@ from nuat.records.checkpoints import WeightsInfo, read_info
 from nuat.records.evaluations import EvaluationFile, Measurement, read_evaluations, row_measurements
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import check, read_object
-from nuat.records.settings import completed, to_json
+from nuat.records.settings import completed, images_name, to_json
 from nuat.records.shapes import (
     ConfigFileShape,
     DiagnosisShape,
@@ -131,7 +131,10 @@ class RunRecord:
         if not self.config:
             return None
         path = self.config["data"].get("path")
-        return Path(path).stem if path else str(self.config["data"]["name"])
+        if not path:
+            return str(self.config["data"]["name"])
+        name = images_name(path)
+        return name.removesuffix(Path(name).suffix)
 
     @property
     def network(self) -> str | None:

@@ -138,7 +138,7 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
     theirs, ours = flat(completed(read_settings(path)[1], config)), flat(to_json(config))
     for name in {**theirs, **ours}:
         places = [one.get(name) for one in (theirs, ours)]
-        if name == "data.path" and None not in places and len({_last(place) for place in places}) == 1:
+        if name == "data.path" and None not in places and len({images_name(str(place)) for place in places}) == 1:
             continue
         if has_effect(name, "resume") and theirs.get(name) != ours.get(name):
             if own_code.plain(str(theirs.get(name))) == own_code.plain(str(ours.get(name))):
@@ -153,9 +153,14 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
             )
 
 
-def _last(path: Any) -> str:
-    """Return the last part of a path; older versions recorded paths as they were given."""
-    return Path(str(path)).expanduser().absolute().name
+def images_name(path: str) -> str:
+    """Return what images are known by, wherever they lie: the last part of their path.
+
+    Many lists are called labels.csv, so a list is known by its folder, too. Records of older versions hold paths as
+    they were given.
+    """
+    place = Path(path).absolute()
+    return f"{place.parent.name}/{place.name}" if place.suffix.lower() in (".csv", ".tsv") else place.name
 
 
 def has_effect(name: str, between: Literal["resume", "processes", "method", "row"]) -> bool:

@@ -68,7 +68,7 @@ class _DataShape(TypedDict):
     name: str
     path: NotRequired[str | None]
     train_limit: NotRequired[Positive | None]
-    validation: NotRequired[Count]
+    validation: NotRequired[Amount | None]
 
 
 class _ModelShape(TypedDict):
