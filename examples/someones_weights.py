@@ -1,8 +1,8 @@
 """Believe somebody's weights or not: a file of theirs, evaluated, diagnosed, and shown on one page.
 
-The file is made here, as training scripts of others make them: weights under names of their own wrapper, beside other
-entries, for images that their data loader normalises. ``nuat`` gets the file, the name of the network, and the mean and
-standard deviation that it asks for.
+The file is made here, as training scripts of others make them: the weights of a network in plain PyTorch, under the
+names of a wrapper and beside other entries, for images that their data loader normalises. ``nuat`` gets the file, the
+class of the network, and the mean and standard deviation that it asks for itself.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from runpy import run_path
 
 import torch
 from torch import nn
@@ -25,32 +26,37 @@ from nuat.data import load, to_float
 ON_DIGITS = ("--eps", "0.2", "--data.name", "mnist-sample")
 
 
-class TheirNet(nn.Module):
-    """Two convolutions and two linear layers, in plain PyTorch."""
+THEIR_CODE = """
+from torch import nn
 
-    def __init__(self) -> None:
+
+class Net(nn.Module):
+    def __init__(self):
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 16, 4, 2, 1), nn.Conv2d(16, 32, 4, 2, 1)
-        self.fc1, self.fc2 = nn.Linear(32 * 7 * 7, 100), nn.Linear(100, 10)
+        self.trunk = nn.Sequential(
+            nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten()
+        )
+        self.answer = nn.Sequential(nn.Linear(32 * 7 * 7, 100), nn.ReLU(), nn.Linear(100, 10))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.conv2(F.relu(self.conv1(x))))
-        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+    def forward(self, x):
+        return self.answer(self.trunk(x))
+"""
 
 
 class TheirModule(nn.Module):
     """Their wrapper for training, as of Lightning: the network and what the loss needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.net = TheirNet()
+        self.net = net
         self.register_buffer("class_weights", torch.ones(10))
 
 
 def their_training(file: Path) -> None:
     """Train without a defense on images in [-1, 1], and save a checkpoint."""
+    Path("their_code.py").write_text(THEIR_CODE)
     torch.manual_seed(0)
-    digits, module = load(DataConfig(name="mnist-sample")).train, TheirModule()
+    digits, module = load(DataConfig(name="mnist-sample")).train, TheirModule(run_path("their_code.py")["Net"]())
     optimizer = torch.optim.Adam(module.parameters(), lr=2e-3)
     for _ in range(3):
         for part in torch.randperm(len(digits)).split(64):
@@ -78,9 +84,9 @@ def main() -> None:
 
     code, said = run("evaluate", "theirs.ckpt", *ON_DIGITS)
     assert code == 2, "a file does not say which network its weights are for"
-    assert "Give --model small-cnn" in said, said
+    assert "--model FILE.py:NAME, the class or function that builds it" in said, said
 
-    theirs = ("theirs.ckpt", "--model", "small-cnn")
+    theirs = ("theirs.ckpt", "--model", "their_code.py:Net")
     code, said = run("evaluate", *theirs, *ON_DIGITS, "--n", "200", "--attacks", "clean", "--json", "first.json")
     asked = re.search(r"--mean (\S+) --std (\S+) ", said)
     assert asked is not None, "images in [0, 1] are not what it was trained on"

@@ -191,6 +191,42 @@ def test_weights_for_another_network_are_one_line(network: str, message: str, nu
     assert re.search(message, line), line
 
 
+THEIR_CODE = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, classes=3):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten())
+        self.answer = nn.Linear(36, classes)
+
+    def forward(self, x):
+        return self.answer(self.trunk(x))
+"""
+
+
+def test_weights_for_a_network_in_a_file_of_theirs(nuat: CommandLine) -> None:
+    Path("their_code.py").write_text(THEIR_CODE)
+    names: dict[str, Any] = {}
+    exec(THEIR_CODE, names)
+    net = trained_a_little(names["Net"]())
+    torch.save({"state_dict": {f"model.{name}": value for name, value in net.state_dict().items()}}, "theirs.ckpt")
+    assert "--model FILE.py:NAME, the class or function that builds it" in nuat.refused(
+        "evaluate", "theirs.ckpt", *ON_IMAGES
+    )
+    words = ("theirs.ckpt", "--model", "their_code.py:Net")
+    found, said = verdicts(nuat, *words)
+    assert found == right(net)
+    assert "theirs.ckpt: their_code.py:Net, with no normalisation" in said
+    assert verdicts(nuat, *words, *NORMALISED)[0] == right(adapt(net, mean=MEAN, std=STD))
+    line = nuat.refused("evaluate", "theirs.ckpt", "--model", "their_code.py:Nte", *ON_IMAGES)
+    assert "their_code.py" in line
+    torch.save(resnet18(width=2).state_dict(), "theirs.ckpt")
+    line = nuat.refused("evaluate", *words, *ON_IMAGES)
+    assert "theirs.ckpt as their_code.py:Net: the weights do not fit the model; missing: trunk.0.weight" in line
+
+
 def test_weights_without_a_last_layer_are_refused(nuat: CommandLine) -> None:
     state = {name: value for name, value in resnet18(width=4).state_dict().items() if not name.startswith("fc.")}
     torch.save(state, "theirs.pth")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nuat import models
+from nuat import models, own_code
 from nuat.config import ForeignNetwork, ModelConfig
 from nuat.errors import InputError
 from nuat.evaluation.arguments import classes_of
@@ -109,7 +109,7 @@ def check_network(named: str, kind: Kind, asked: ForeignNetwork | None) -> None:
         way = (
             f"Convert it first: nuat export {named} {options} --format safetensors ...."
             if asked is None
-            else f"Give {options} ({_EXAMPLES}), or return the model from a function, and name file.py:function."
+            else f"Give {options} ({_EXAMPLES}), or --model FILE.py:NAME, the class or function that builds it."
         )
         raise InputError(f"{named}: does not say which network its weights are for.{looks} {way}")
 
@@ -163,15 +163,15 @@ def _with_network(
         check_normalisation(named, asked, *own)
     mean, std = own or (asked.mean, asked.std)
     likely = None if backbones.is_backbone(config.name) else likely_network_of(source.tensors)
+    network = own_code.plain(config.name)
     if likely is not None and likely.name == config.name:
-        config = replace(config, width=likely.width, stem=likely.stem)
+        config, network = replace(config, width=likely.width, stem=likely.stem), str(likely)
     config = replace(config, mean=mean, std=std, weights="none")
     try:
         model = _loaded(config, source, channels, image_size, classes)
     except InputError as error:
-        raise InputError(f"{named} as {config.name}: {error}") from None
+        raise InputError(f"{named} as {own_code.plain(config.name)}: {error}") from None
     scaling = "no normalisation" if mean is None or std is None else f"mean {_text(mean)}, std {_text(std)}"
-    network = config.name if likely is None else str(likely)
     return ForeignModel(model, names, config, f"{named}: {network}, with {scaling}")
 
 
@@ -181,7 +181,8 @@ def _named_network(named: str, kind: Kind, asked: ForeignNetwork, channels: int)
         case Kind.WEIGHTS:
             check_network(named, kind, asked)
             assert asked.name is not None
-            return ModelConfig(name=asked.name, weights=named, variant=asked.variant, options=asked.options), ()
+            name = own_code.pin(asked.name)
+            return ModelConfig(name=name, weights=named, variant=asked.variant, options=asked.options), ()
         case Kind.LIBRARY:
             _refuse_network(named, asked)
             return ModelConfig(name=named, weights="pretrained", options=asked.options), ()

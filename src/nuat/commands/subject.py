@@ -18,7 +18,7 @@ from nuat.core import digest
 from nuat.errors import InputError
 from nuat.evaluation.class_order import order_by_name
 from nuat.files import check_writable, writable
-from nuat.models import Normalise
+from nuat.models import Normalise, external
 from nuat.records import checkpoints
 from nuat.records.folder import RunFolder
 from nuat.records.hugging_face import read_hugging_face
@@ -63,8 +63,8 @@ def find_subject(arguments: list[str]) -> Subject:
     has_images = helping or any(word.startswith(("--data.name", "--data.path")) for word in arguments)
     kind = kind_of(named)
     if kind is not Kind.OURS:
+        asked = next((following for word, following in _options(arguments) if word == "--model"), None)
         if not helping:
-            asked = next((following for word, following in _options(arguments) if word == "--model"), None)
             check_network(named, kind, ForeignNetwork(name=asked))
             if not any(word == "--eps" for word, _ in _options(arguments)):
                 raise InputError(f"{named} does not say what it withstands; give --eps 8/255, or another radius.")
@@ -72,7 +72,9 @@ def find_subject(arguments: list[str]) -> Subject:
             raise InputError(f"say which images {named} is attacked on: --data.name or --data.path.")
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(named).name)
         file = _file(named, kind)
-        code = digest.of_file(file) if file.is_file() else ""  # a missing file is refused when it is loaded
+        files = [file, Path(asked.rpartition(":")[0])] if asked and external.names_function(asked) else [file]
+        # a missing file is refused when it is loaded
+        code = "".join(digest.of_file(file) for file in files if file.is_file())
         return Subject(
             None, Path(), stem, ThreatConfig(), DataConfig(validation=0), code, gradients=kind is not Kind.ONNX
         )

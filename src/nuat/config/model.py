@@ -54,8 +54,9 @@ class ForeignNetwork:
     """Network and normalisation of a model that nuat did not train."""
 
     name: Annotated[str | None, tyro.conf.arg(name="model")] = None
-    """Network of a file of weights alone: timm:NAME, torchvision:NAME, resnet18, wrn-34-10, ... as in 'nuat train'.
-    torchscript: run a TorchScript file, which is a program. None: the file says, or a function builds it."""
+    """Network of a file of weights alone: timm:NAME, torchvision:NAME, resnet18, wrn-34-10, ... as in 'nuat train', or
+    FILE.py:NAME, the class or function that builds it. torchscript: run a TorchScript file, which is a program. None:
+    the file says, or a function builds it."""
     mean: tuple[float, ...] | None = None
     """Mean that the model subtracts from pixels in [0, 1]: one value, or one for each channel. None: the file's own, or
     no normalisation."""
