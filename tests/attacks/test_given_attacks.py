@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from evaluation_models import THREAT, evaluate, linear_case, tiny_case
+from evaluation_models import THREAT, evaluate, linear_case, random_images, tiny_case
 from torch import Tensor
 
 import nuat
-from nuat.attacks import FGSM, PGD, AutoAttack, Ensemble, Transfer
-from nuat.config import ThreatConfig
+from nuat.attacks import FGSM, PGD, Attack, AutoAttack, Ensemble, Transfer
+from nuat.config import ModelConfig, ThreatConfig
+from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
 from nuat.evaluation.comparison import compare
+from nuat.models import build
+from nuat.models.folding import folded
 from nuat.records.evaluations import black_box_notes, read_evaluation, read_evaluations
 
 EPS = THREAT.eps
@@ -121,6 +124,24 @@ def test_attacks_of_attacks_are_run_on_the_guarded_model() -> None:
         assert torch.equal(transfer.correct, clean & (model(x_adv).argmax(1) == images.labels))
 
 
+def test_attack_objects_search_on_the_model_itself() -> None:
+    """An attack that stops at a success of a faster copy, whose roundings differ, might stop too early."""
+    seen: list[Any] = []
+
+    class Spy(Attack):
+        def perturb(self, x: Tensor, y: Tensor) -> Tensor:
+            seen.append(self.model)
+            return x
+
+    model = build(ModelConfig(name="wrn-10-1"), channels=3, classes=4, image_size=(8, 8)).eval()
+    images = random_images(30, classes=4, channels=3, size=8)
+    labels = model(to_float(images.images)).argmax(1)
+    assert folded(model, to_float(images.images), labels) is not model
+    evaluate(model, ImageSet(images.images, labels), [Spy(model, eps=EPS)], threat=THREAT, batch_size=20)
+    assert len(seen) == 2
+    assert all(climbable.model.model is model for climbable in seen)
+
+
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -135,6 +156,7 @@ def test_attacks_of_attacks_are_run_on_the_guarded_model() -> None:
         (lambda model: PGD(model, eps=EPS, norm="L2"), r"PGD has L2 eps=0.03"),
         (lambda model: lambda x, y: x + 2 * EPS, r"lambda returned an example outside the Linf ball of eps=0.03"),
         (lambda model: lambda x, y: x - EPS, r"lambda returned an example outside"),
+        (lambda model: lambda x, y: x.add_(2 * EPS).clamp_(0, 1), r"lambda returned an example outside"),
         (lambda model: lambda x, y: x * float("nan"), r"lambda returned an example outside"),
         (lambda model: lambda x, y: (x, y), r"lambda returned tuple; expected attacked images as one tensor \[60, 3"),
         (lambda model: lambda x, y: x[:2], r"lambda returned \[2, 3, 6, 6\]; expected"),

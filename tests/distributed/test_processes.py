@@ -174,6 +174,7 @@ def test_whatever_ends_its_processes_the_run_is_the_undisturbed_one(
 @pytest.mark.slow
 def test_evaluation_by_several_gives_the_verdicts_of_one(here: CommandLine, undisturbed: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    assert len(list((out / "tensorboard").iterdir())) == 1  # only the first process is followed
     asked = ("evaluate", out, "--attacks", "clean,pgd-5", "--n", "30", "--batch-size", "10")
     here.done(*asked, "--json", out / "one.json")
     ended = here(*asked, "--devices", "2", "--json", out / "two.json")

@@ -1,6 +1,7 @@
 """TensorBoard as a tracker: hyperparameters, pictures, results, and a disk that is full."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -44,8 +45,11 @@ def test_hyperparameters_pictures_and_results(images: Path, tmp_path: Path) -> N
 class Full:
     """A writer of records whose disk is full after the first."""
 
-    def __init__(self, file: object) -> None:
+    files: list[BinaryIO] = []  # noqa: RUF012  # of the one that the tracker makes
+
+    def __init__(self, file: BinaryIO) -> None:
         self.writes = 0
+        self.files.append(file)
 
     def write(self, data: bytes) -> None:
         self.writes += 1
@@ -64,6 +68,7 @@ def test_a_full_disk_is_said_in_one_line_and_ends_nothing(
     (said,) = [text for text in watcher.messages if "TensorBoard" in text]
     assert said == "warning: TensorBoard follows the run no more: [Errno 28] No space left on device"
     assert capfd.readouterr().err == ""
+    assert Full.files[-1].closed  # a buffer that is written later would raise where nobody expects it
 
 
 def test_a_run_without_settings_of_an_evaluation_is_followed_too(tmp_path: Path) -> None:
