@@ -20,7 +20,8 @@ from nuat.attacks.base import Forward
 from nuat.cli import main as nuat
 from nuat.config import TrainConfig
 from nuat.core.losses import cross_entropy, squared_distance
-from nuat.defenses import AdversarialTraining, BatchLoss, Step
+from nuat.core.schedules import Ramp
+from nuat.defenses import AdversarialTraining, BatchLoss, NuAT, Step
 from nuat.recipes import find
 
 
@@ -28,7 +29,7 @@ from nuat.recipes import find
 class LogitPairing(AdversarialTraining):
     """CE on the R-FGSM example + weight * ||f(x_adv) - f(x)||_2^2, means over the batch."""
 
-    weight: float = 0.1
+    weight: float = 0.05
     """Weight of the distance between the logits."""
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
@@ -49,15 +50,16 @@ def paired() -> TrainConfig:
     return replace(
         config,
         defense=LogitPairing(),
-        epochs=1,
-        data=replace(config.data, train_limit=1000, validation=100),
+        threat=replace(config.threat, eps=0.1),
+        epochs=3,
+        data=replace(config.data, train_limit=2000, validation=100),
         evaluation=replace(config.evaluation, attacks=("clean",)),
     )
 
 
 def baseline() -> TrainConfig:
     """Return the same settings with NuAT."""
-    return replace(paired(), defense=find("quickstart")().defense)
+    return replace(paired(), defense=NuAT(lam=Ramp(peak=1.0), alpha=0.1))
 
 
 CAMPAIGN = f"""
@@ -91,9 +93,9 @@ def main() -> str:
         folder = Path(name)
         (folder / "two.toml").write_text(CAMPAIGN)
         run("campaign FOLDER/two.toml --out FOLDER/two", folder)
-        rows = sorted((folder / "two").glob("*/seed-*/row.json"))
-        assert len(rows) == 4
-        assert all(json.loads(row.read_text())["status"] == "done" for row in rows)
+        rows = [json.loads(row.read_text()) for row in (folder / "two").glob("*/seed-*/row.json")]
+        assert [row["status"] for row in rows] == ["done"] * 4
+        assert all(row["suites"]["main"]["accuracies"]["pgd-20"] > 0.4 for row in rows)
         config = json.loads(next((folder / "two").glob("*-paired/seed-0/config.json")).read_text())
         assert config["config"]["defense"]["class"].startswith("own_defense.py:LogitPairing@")
         kept = folder.glob("two/*-paired/seed-0/code/*/own_defense.py")

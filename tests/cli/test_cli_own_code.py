@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cli.cli_runs import CommandLine
+from torch import nn
 
 from nuat.records.folder import RunFolder
 from nuat.records.runs import read_run
@@ -279,6 +281,14 @@ def test_attacks_of_a_file(run: Path, my: Path, nuat: CommandLine) -> None:
         "evaluate", run, "--attacks", "my.py:NOT_A_FUNCTION"
     )
     nuat.done("report", run, "--format", "markdown")
+
+
+def test_a_network_of_a_file_takes_somebodys_weights(my: Path, images: Path, nuat: CommandLine) -> None:
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).state_dict(), "theirs.pth")
+    words = ("evaluate", "theirs.pth", "--data.path", images, "--eps", "0.1", "--attacks", "clean,fgsm")
+    ended = nuat(*words, "--model", "my.py:make_net")
+    assert (ended.code, ended.err) == (0, "")
+    assert "theirs.pth: my.py:make_net" in " ".join(ended.out.split())
 
 
 def test_a_plan_of_a_recipe(my: Path, nuat: CommandLine) -> None:

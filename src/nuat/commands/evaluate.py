@@ -54,7 +54,10 @@ _EVERYDAY = (
 """Options that ``--help`` shows."""
 
 
-_ATTACKS_HELP = f"Attacks instead of a suite, separated by commas: {', '.join(CATALOGUE)}. Empty: those of the suite."
+_ATTACKS_HELP = (
+    f"Attacks instead of a suite, separated by commas: {', '.join(CATALOGUE)}; FILE.py:NAME is one of your own. "
+    "Empty: those of the suite."
+)
 
 
 def _suites_help() -> str:

@@ -74,7 +74,8 @@ class _Train(_Around):
     """Train, evaluate and record a model.
 
     'nuat train --resume RUN' continues an interrupted run. '--defense NAME' takes another defense; settings that both
-    have stay. '--config FILE' takes settings from a TOML or JSON file, or from a run's config.json.
+    have stay. '--config FILE' takes settings from a TOML or JSON file, or from a run's config.json. A recipe or a
+    defense of your own is FILE.py:NAME; 'nuat new defense NAME' writes one.
     """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]

@@ -15,7 +15,7 @@ class ModelConfig:
 
     name: str = "small-cnn"
     """small-cnn, mnist-cnn, resnet18, resnet34, resnet50, wrn-<depth>-<k> (wrn-34-10), torchvision:<name>
-    (torchvision:resnet50) or timm:<name> (timm:convnext_tiny; needs timm)."""
+    (torchvision:resnet50), timm:<name> (timm:convnext_tiny; needs timm), or FILE.py:FUNCTION, one of your own."""
     width: int | None = None
     """Channels of the first stage. None: the architecture's own (small-cnn 16, mnist-cnn 32, resnet 64)."""
     stem: Literal["cifar", "imagenet"] | None = None

@@ -117,7 +117,8 @@ class EvaluationConfig:
     """The evaluation on test images after training."""
 
     attacks: tuple[str, ...] = ("clean", "pgd-100", "gama-100")
-    """Attacks in order, such as clean, pgd-<steps>, gama-<steps>, autoattack; 'nuat evaluate --help' lists all."""
+    """Attacks in order, such as clean, pgd-<steps>, gama-<steps>, autoattack; 'nuat evaluate --help' lists all.
+    FILE.py:NAME is one of your own."""
     n: int | None = 1000
     """Test images, class-balanced. None: all images."""
     batch_size: int = 250
