@@ -29,6 +29,7 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[i
     return {plan["devices"]: {n: f["value"] for n, f in plan["figures"].items()} for plan in found["plans"]}, out
 
 
+@pytest.mark.slow
 def test_a_plan_is_printed_and_written_and_leaves_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     plans, out = planned(capsys, "--devices", "1,4")
     assert [path.name for path in Path().iterdir()] == ["plan.json"]  # no data set was read, no run was left
@@ -53,6 +54,7 @@ def test_a_plan_is_printed_and_written_and_leaves_nothing_else(capsys: pytest.Ca
         assert word in out
 
 
+@pytest.mark.slow
 def test_the_batch_may_grow_with_the_devices(capsys: pytest.CaptureFixture[str]) -> None:
     plans, out = planned(capsys, "--devices", "1,64", "--per-device", "16")
     assert (plans[64]["batch"], plans[64]["held"]) == (1024, 16)
@@ -76,6 +78,7 @@ def test_a_rate_and_a_link_that_are_given(capsys: pytest.CaptureFixture[str]) ->
     assert "steps of 4 images" in out
 
 
+@pytest.mark.slow
 def test_images_that_are_read_as_they_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
     found = planned(
         capsys, "--data.path", "pictures", "--data.loading", "stream", "--data.image-size", "28", "--classes", "10"
@@ -90,7 +93,17 @@ def test_images_that_are_read_as_they_are_needed(capsys: pytest.CaptureFixture[s
     "arguments",
     [
         # a library's weights, which would be downloaded; small images, for the sake of time
-        ("finetune-folder", "--images", "5000", "--classes", "10", "--data.image-size", "32"),
+        (
+            "finetune-folder",
+            "--images",
+            "5000",
+            "--classes",
+            "10",
+            "--data.image-size",
+            "32",
+            "--data.validation",
+            "10",
+        ),
         ("finetune-vit-mnist", "--batch-size", "4"),  # those of a run that is not there
     ],
 )

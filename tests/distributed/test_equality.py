@@ -11,11 +11,11 @@ from nuat.config import DistributedConfig
 from nuat.distributed.world import World
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
-CASES = [(name, batch_norm) for name in DEFENSES for batch_norm in (False, True)]
-"""Defenses, without and with batch norm."""
 EXCHANGES = ("nuat", "nuat2-wa", "nuat-h", "trades-awp", "free-at", "fgsm-pgi")
-FOUR = [case for case in CASES if case[0] in EXCHANGES]
-"""Those among which everything that processes exchange is found; more processes do no more with the others."""
+"""Defenses among which everything that processes exchange is found; more processes do no more with the others."""
+CASES = [(name, True) for name in DEFENSES] + [(name, False) for name in EXCHANGES]
+"""Defenses, and whether the network has batch norm."""
+FOUR = [(name, True) for name in EXCHANGES] + [("nuat-h", False)]
 
 
 def flat(values: dict, prefix: str = "") -> dict:

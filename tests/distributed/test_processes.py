@@ -239,6 +239,7 @@ def test_auto_resume_starts_anew_what_died_early_and_keeps_what_is_finished(
     assert (out / "metrics.jsonl").read_text() == record
 
 
+@pytest.mark.slow
 def test_auto_resume_keeps_what_other_settings_or_an_alarm_left(
     here: CommandLine, images: Path, tmp_path: Path
 ) -> None:

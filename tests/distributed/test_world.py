@@ -247,7 +247,7 @@ def test_a_process_that_is_gone_is_noticed(tmp_path: Path) -> None:
 
 def one_sleeps(world: World) -> str:
     if world.rank == 1:
-        time.sleep(4.0)
+        time.sleep(3.0)
         return "slept"
     try:
         world.wait()
@@ -288,11 +288,11 @@ def one_has_long_work(world: World) -> list[Any]:
         world, patient=torch.distributed.new_group(backend="gloo", timeout=datetime.timedelta(seconds=60))
     )
     if world.rank == 1:
-        time.sleep(3.0)
+        time.sleep(2.5)
     found: list[Any] = world.objects(world.rank, patient=True)
     with world.first_of_machine():
         if world.rank == 0:
-            time.sleep(3.0)
+            time.sleep(2.5)
         found.append(time.monotonic())
     return [*found, world.any(world.rank == 1, patient=True)]
 

@@ -44,7 +44,7 @@ def graph(run: Path) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "torchvision"])  # made as timm's are, larger
 def test_onnxruntime_gives_the_logits_of_the_model(network: str, tmp_path: Path) -> None:
     model, channels = NETWORKS[network]
     run = make_run(tmp_path / "run", model, channels=channels)

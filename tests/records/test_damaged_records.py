@@ -5,7 +5,7 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,8 @@ def campaign() -> Campaign:
     return replace(whole, rows=rows)
 
 
-def everything(folder: Path, *, page: bool) -> Iterator[Any]:
-    """Yield what reads the records of a run, ready to be called."""
+def readers(folder: Path) -> Iterator[Any]:
+    """Yield what reads the records of a run, ready to be called, but for the page."""
     yield lambda: read_run(folder)
     yield lambda: cost(finished_runs([folder]))
     yield lambda: training_curves(finished_runs([folder]))
@@ -123,11 +123,16 @@ def everything(folder: Path, *, page: bool) -> Iterator[Any]:
     if folder.name == "quickstart":  # the others have settings of older versions
         yield lambda: read_config(folder / "config.json")
     yield lambda: campaign_markdown(campaign(), Ledger(folder.parents[1]))
-    yield lambda: show(folder, page=page)
+    yield lambda: show(folder)
 
 
-def show(folder: Path, *, page: bool) -> None:
-    """Write every form of the report."""
+def page(folder: Path) -> Iterator[Any]:
+    """Yield what draws the page of a run."""
+    yield lambda: render(find_runs([folder])).encode()
+
+
+def show(folder: Path) -> None:
+    """Write every form of the report but the page."""
     found = find_runs([folder])
     groups = group(found.runs)
     tables = [tabulate(one) for one in groups]
@@ -135,15 +140,13 @@ def show(folder: Path, *, page: bool) -> None:
         text.encode()
         assert not set(text) & set(map(chr, (0, 27)))
     assert all(group_sentences(one) for one in groups)
-    if page:
-        render(found).encode()
 
 
-def read_or_refused(folder: Path, name: str, text: str, *, page: bool) -> None:
+def read_or_refused(folder: Path, name: str, text: str, acts: Callable[[Path], Iterator[Any]]) -> None:
     kept = (folder / name).read_text(encoding="utf-8")
     try:
         (folder / name).write_text(text, encoding="utf-8")
-        for act in everything(folder, page=page):
+        for act in acts(folder):
             told = ""
             try:
                 act()
@@ -158,7 +161,7 @@ def read_or_refused(folder: Path, name: str, text: str, *, page: bool) -> None:
 @given(edit=edited())
 def test_an_edited_record_is_read_or_refused_in_one_line(folders: dict[str, Path], edit: tuple[str, str, str]) -> None:
     folder, name, text = edit
-    read_or_refused(folders[folder], name, text, page=False)
+    read_or_refused(folders[folder], name, text, readers)
 
 
 @pytest.mark.slow
@@ -166,10 +169,10 @@ def test_an_edited_record_is_read_or_refused_in_one_line(folders: dict[str, Path
 @given(edit=edited())
 def test_a_page_of_an_edited_record_is_drawn_or_refused(folders: dict[str, Path], edit: tuple[str, str, str]) -> None:
     folder, name, text = edit
-    read_or_refused(folders[folder], name, text, page=True)
+    read_or_refused(folders[folder], name, text, page)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_records_as_they_are_are_read(folders: dict[str, Path], folder: str) -> None:
-    for act in everything(folders[folder], page=False):
+    for act in readers(folders[folder]):
         act()

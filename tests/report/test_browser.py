@@ -152,6 +152,7 @@ def test_a_link_to_a_run_unfolds_it(browser: Any, file: Path) -> None:
     opened.page.context.close()
 
 
+@pytest.mark.slow
 def test_it_works_without_scripts(browser: Any, file: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -27,6 +27,8 @@ from nuat.report.page.summary import group_sentences, lead
 from nuat.report.page.table import decimals, tabulate
 from nuat.report.page.text import csv_text, markdown
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RESULTS = Path(__file__).parents[2] / "results"
 
 
@@ -51,6 +53,7 @@ def accuracies_in(folder: Path) -> Mapping[str, tuple[int, int]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quickstart", "nuat-mnist", "quickstart-fgsm-at", "cifar10-resnet18-narrow"])
 def test_every_number_of_a_real_run_is_that_of_its_records(name: str) -> None:
     folder = RESULTS / name
@@ -102,6 +105,7 @@ def test_the_campaigns_numbers_are_those_of_its_rows() -> None:
             assert any(text.startswith(f"{mean:.2f} ") for text in texts)
 
 
+@pytest.mark.slow
 def test_an_interval_is_wilsons(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     evaluation(folder / "evaluation.json", {"clean": 95}, 100)
@@ -127,6 +131,7 @@ def test_several_seeds_are_their_mean_and_deviation(tmp_path: Path) -> None:
     assert ("50.00 \u00b1 10.00", "50.0") in Page(render(find_runs([tmp_path]))).rows()["NuAT"]
 
 
+@pytest.mark.slow
 def test_a_seed_that_lacks_an_attack_is_not_counted_as_0(tmp_path: Path) -> None:
     campaign_row(tmp_path, "nuat-mnist-small-cnn", label="NuAT", seed=0, correct={"clean": 90, "gama-100": 40})
     campaign_row(tmp_path, "nuat-mnist-small-cnn", label="NuAT", seed=1, correct={"clean": 80})
@@ -137,6 +142,7 @@ def test_a_seed_that_lacks_an_attack_is_not_counted_as_0(tmp_path: Path) -> None
     assert any(text.endswith(", 1 of 2 seeds") for text, _ in Page(render(found)).rows()["NuAT"])
 
 
+@pytest.mark.slow
 def test_a_paper_row_that_nothing_attacked_is_all_missing(tmp_path: Path) -> None:
     found = find_runs([run(tmp_path / "a", recipe="nuat-wa-cifar10-resnet18")])
     (line,) = csv_rows(tmp_path)
@@ -173,6 +179,7 @@ def test_runs_of_other_settings_are_not_averaged_and_told_apart(tmp_path: Path) 
     ]
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_is_a_dash_or_empty_and_never_0(tmp_path: Path) -> None:
     a, b = run(tmp_path / "a"), run(tmp_path / "b", recipe="quickstart-standard", ended=False)
     evaluation(a / "evaluation.json", {"clean": 90, "pgd-100": 0})
@@ -197,6 +204,7 @@ def test_what_was_not_measured_is_a_dash_or_empty_and_never_0(tmp_path: Path) ->
             assert "data-value" not in attributes  # it sorts behind every number
 
 
+@pytest.mark.slow
 def test_evaluations_at_another_eps_are_not_in_the_table(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     evaluation(folder / "evaluation.json", {"pgd-100": 40})
@@ -207,6 +215,7 @@ def test_evaluations_at_another_eps_are_not_in_the_table(tmp_path: Path) -> None
     assert "--eps 0.1" in Page(render(find_runs([folder]))).text
 
 
+@pytest.mark.slow
 def test_evaluations_within_another_norm_are_not_in_the_table(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     evaluation(folder / "evaluation.json", {"pgd-100": 40})
@@ -227,6 +236,7 @@ def test_the_accuracy_over_the_most_images_is_taken(tmp_path: Path) -> None:
     assert (float(line["pgd-100 [%]"]), line["pgd-100 n"]) == (45, "1000")
 
 
+@pytest.mark.slow
 def test_validation_images_are_said_to_be_so(tmp_path: Path) -> None:
     campaign_row(tmp_path, "nuat-mnist-small-cnn", label="NuAT", images="validation", correct={"pgd-100": 40})
     (line,) = csv_rows(tmp_path)
@@ -244,6 +254,7 @@ def test_a_row_whose_evaluations_are_gone_keeps_its_numbers(tmp_path: Path) -> N
     assert csv_rows(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "table", "eps"),
     [("nuat-wa-cifar10-resnet18", "1a", 8 / 255), ("nuat-wa-h-60-cifar10-wrn-34-10", "1b", 8 / 255),
@@ -273,6 +284,7 @@ def test_the_paper_says_nothing_of_other_data_or_eps(settings: dict[str, Any], t
     assert not [name for name in line if name.startswith("paper")]
 
 
+@pytest.mark.slow
 def test_changes_to_the_recipe_are_named(tmp_path: Path) -> None:
     settings = {
         "defense.lam.peak": 9.5,
@@ -290,6 +302,7 @@ def test_changes_to_the_recipe_are_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_markdown_and_latex_have_the_csvs_numbers() -> None:
     root = RESULTS / "mnist-small"
     tables = [tabulate(one) for one in group(find_runs([root]).runs)]
@@ -375,6 +388,7 @@ def test_a_shorter_recipe_stands_beside_the_papers_row() -> None:
     )
 
 
+@pytest.mark.slow
 def test_alarms_failures_and_verdicts_are_said(tmp_path: Path) -> None:
     alarm = {"kind": "alarm", "monitor": "overfitting", "epoch": 2, "message": "FGSM <far> above PGD", "stop": True}
     a = run(tmp_path / "a", metrics=[alarm], ended=False)

@@ -65,6 +65,7 @@ def hostile_campaign(root: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     hostile_campaign(tmp_path)
     text = render(find_runs([tmp_path]))
@@ -139,6 +140,7 @@ def test_nothing_outside_the_page_is_asked_for(tmp_path: Path) -> None:
     assert all(a["alt"] for tag, a in page.elements if tag == "img")
 
 
+@pytest.mark.slow
 def test_an_analysis_is_drawn_and_a_broken_one_named(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     (folder / "analysis-broken.json").write_text("{")
@@ -150,6 +152,7 @@ def test_an_analysis_is_drawn_and_a_broken_one_named(tmp_path: Path) -> None:
     assert "analysis-broken.json: not JSON" in page.text
 
 
+@pytest.mark.slow
 def test_a_dark_page_keeps_colours_that_stand_for_values(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     committed = Path(__file__).parents[2] / "results" / "figures"
@@ -180,6 +183,8 @@ def test_analyses_are_found_in_every_folder_that_is_searched(tmp_path: Path, mon
         find_runs([Path("beside")])
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_record_is_shown_with_the_title_and_caption_of_its_figure(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     source = Path(__file__).parents[2] / "results" / "quickstart" / "metrics.jsonl"
@@ -190,6 +195,7 @@ def test_a_record_is_shown_with_the_title_and_caption_of_its_figure(tmp_path: Pa
     assert f"{figure.title}. {figure.caption} From a/analysis-training.json" in told
 
 
+@pytest.mark.slow
 def test_no_path_of_the_machine_is_in_the_page(tmp_path: Path) -> None:
     folder = run(tmp_path / "one" / "a", settings={"data.cache": str(tmp_path / "cache"), "data.path": "/x/y/m.npz"})
     environment = json.loads((folder / "environment.json").read_text())
@@ -218,6 +224,7 @@ def test_a_card_counts_the_validation_images_of_a_fraction(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_tuning_comes_last_and_is_told_apart(tmp_path: Path) -> None:
     alarm = {"monitor": "overfitting", "epoch": 1, "message": "far"}
     for peak in ("0.1", "0.2"):
@@ -241,6 +248,7 @@ def test_tuning_comes_last_and_is_told_apart(tmp_path: Path) -> None:
     assert next(a["class"] for tag, a in page.elements if tag == "details") == "tuning"
 
 
+@pytest.mark.slow
 def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
     for recipe, label in (("nuat-mnist-small-cnn", "a $\\frac{ b$"), ("gat-mnist-small-cnn", "b")):
         campaign_row(tmp_path, recipe, label=label)
@@ -248,6 +256,8 @@ def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
     assert ">a $\\frac{ b$</text>" in drawing
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_that_is_named_itself_and_broken_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "good")
     broken = run(tmp_path / "broken")
@@ -266,6 +276,7 @@ def test_a_folder_that_is_named_itself_and_broken_is_refused(tmp_path: Path) -> 
         find_runs([tmp_path, broken])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -275,6 +286,7 @@ def test_a_folder_that_is_named_itself_and_broken_is_refused(tmp_path: Path) -> 
         ("best.safetensors", "cut off", "best.safetensors cannot be read"),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_is_shown_without_a_damaged_finding(name: str, text: str, says: str, tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     evaluation(folder / "evaluation-good.json", {"clean": 90})
@@ -321,6 +333,8 @@ def test_an_accuracy_that_its_verdicts_belie_is_refused(tmp_path: Path) -> None:
     assert found.measurements == ()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_is_under_way_is_shown_with_what_it_has(tmp_path: Path) -> None:
     done = campaign_row(tmp_path, "nuat-mnist-small-cnn", label="NuAT", seed=0)
     going = run(done.parent / "seed-1", recipe="nuat-mnist-small-cnn", settings={"seed": 1}, ended=False)
@@ -381,7 +395,9 @@ def test_the_same_records_give_the_same_page(tmp_path: Path) -> None:
     assert render(find_runs([tmp_path])) == render(find_runs([tmp_path]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t.md", "t.csv", "t.tex", "t.html", "report.html"])
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_of_the_users_is_not_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(tmp_path / "runs" / "a")
@@ -396,6 +412,8 @@ def test_a_file_of_the_users_is_not_replaced(name: str, tmp_path: Path, monkeypa
         assert report(words) == 0  # a page of ours
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path / "a")
     (tmp_path / "file").write_text("")
@@ -408,6 +426,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatc
             report([str(tmp_path / "a"), "--out", str(tmp_path / "x.html")])
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     evaluation(run(tmp_path / "runs" / "a") / "evaluation.json", {"clean": 90})
@@ -446,6 +465,7 @@ def test_what_the_command_refuses(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["a\x01\x1b[31m b", "\ud800 half", "\u202eback", "line\nbreak", "\x0c"])
 def test_a_control_character_in_a_label_kills_no_page(label: str, tmp_path: Path) -> None:
     campaign_row(tmp_path, "nuat-mnist-small-cnn", label=label)
