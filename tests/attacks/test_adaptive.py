@@ -168,6 +168,7 @@ def test_each_objective_climbs_what_it_names() -> None:
         assert reached[name][name] >= 0.999 * max(other[name] for other in reached.values())
 
 
+@pytest.mark.slow
 def test_regroupings_free_the_step_from_the_order_of_the_images() -> None:
     """In groups as they come, another order gives another step; averaged over many regroupings almost the same."""
     model = TinyConv(dropout=0.0).double().eval()

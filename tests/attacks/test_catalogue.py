@@ -170,6 +170,7 @@ def test_forward_and_backward_counts_are_exact(attack: str, forwards: int, backw
     assert (result.forwards, result.backwards) == (attacked * forwards, attacked * backwards)
 
 
+@pytest.mark.slow
 def test_stronger_names_break_more() -> None:
     model, images = tiny_case()
     names = ("clean", "noise-30", "fgsm", "gama-fw-20", "multi-targeted-20", "gama-mt-20", "adaptive-20")

@@ -90,6 +90,7 @@ def slow(model: nn.Module, x: Tensor, y: int, generator: Generator, targets: int
     return x, False
 
 
+@pytest.mark.slow
 def test_every_image_is_attacked_as_described() -> None:
     """Alone and in float64, so that its draws are those of the slow version."""
     model = TinyConv(classes=CLASSES, dropout=0.0).double().eval()
@@ -107,6 +108,7 @@ def test_every_image_is_attacked_as_described() -> None:
     assert 0 < sum(outcomes) < len(outcomes)
 
 
+@pytest.mark.slow
 def test_a_linear_model_is_broken_exactly_where_it_can_be() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, CLASSES)).double()

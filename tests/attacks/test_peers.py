@@ -22,6 +22,7 @@ def batch() -> tuple[Tensor, Tensor]:
     return images(BATCH, size=8), labels(BATCH, 4)
 
 
+@pytest.mark.slow
 def test_fgsm_against_torchattacks(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     torchattacks = pytest.importorskip("torchattacks")
     theirs = torchattacks.FGSM(model, eps=EPS)(*batch)

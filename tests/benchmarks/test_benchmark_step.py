@@ -42,6 +42,7 @@ def test_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert work[0] >= work[1] == work[2]
 
 
+@pytest.mark.slow
 def test_the_profile_lists_kernels() -> None:
     made = Ours(Case(batch=4, width=2, size=8), CPU)
     assert "aten::" in step.profile(made, CPU)

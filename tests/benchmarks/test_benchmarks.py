@@ -31,6 +31,7 @@ def printed(script: str, arguments: str, monkeypatch: pytest.MonkeyPatch, capsys
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_nuclear(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], measure: ModuleType) -> None:
     small = measure.Limits(1e9, 1e9)
     monkeypatch.setattr(measure.Limits, "measure", lambda *arguments, **settings: small)

@@ -72,6 +72,7 @@ class Clock:
         monkeypatch.setattr(Runner, "_train", train)
 
 
+@pytest.mark.slow
 def test_only_rows_that_fit_are_started_and_shorter_later_ones_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = dict(zip(NAMES, (40.0, 70.0, 90.0, 50.0), strict=True))
     campaign = plan()
@@ -83,6 +84,7 @@ def test_only_rows_that_fit_are_started_and_shorter_later_ones_still_run(monkeyp
     assert statuses(runner(campaign).run(71.0)) == dict(zip(NAMES, ("done", "done", "waiting", "done"), strict=True))
 
 
+@pytest.mark.slow
 def test_a_budget_of_exactly_what_a_row_needs_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = dict.fromkeys(NAMES, 50.0)
     needs(monkeypatch, seconds)
@@ -104,6 +106,7 @@ def test_a_budget_too_small_for_any_row_is_refused_before_anything_is_trained(
     assert [path.name for path in Path("out").rglob("*")] == ["rates.json"]
 
 
+@pytest.mark.slow
 def test_a_row_of_an_unknown_rate_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     needs(monkeypatch, dict.fromkeys(NAMES, 1.0))
     monkeypatch.setattr(Forecaster, "needed", lambda forecaster, row: None if row.seed else 1.0)
@@ -115,6 +118,7 @@ def test_a_budget_for_nothing_that_is_left_is_no_error(finished: Path, monkeypat
     assert set(statuses(runner(plan()).run(0.001)).values()) == {"done"}
 
 
+@pytest.mark.slow
 def test_without_a_budget_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     rates(monkeypatch, lambda row: pytest.fail("there is no budget to keep"))
     assert set(run(plan()).values()) == {"done"}
@@ -312,6 +316,7 @@ def test_measuring_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, recipe
     assert snapshot(Path()) == {**before, "small.toml": text.encode()}
 
 
+@pytest.mark.slow
 def test_a_measure_is_of_the_size_of_what_it_forecasts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A factor of 20 either way: no clock of a busy machine is that wrong, and a forgotten factor is."""
     monkeypatch.setattr("nuat.campaign.remaining_time._PROBE_SECONDS", 0.3)

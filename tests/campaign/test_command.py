@@ -51,6 +51,7 @@ def campaign(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     return CommandLine(capsys)
 
 
+@pytest.mark.slow
 def test_a_whole_campaign(campaign: CommandLine) -> None:
     ended = campaign("small.toml")
     assert (ended.code, ended.err) == (0, "")
@@ -123,6 +124,7 @@ def test_the_queue_says_what_is_done_running_failed_and_left(
     assert last == "1 done, 1 failed, 1 running, 1 half done; the rest needs about 2.0 h; in out"
 
 
+@pytest.mark.slow
 def test_a_failed_row_makes_the_exit_code_1(campaign: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("small.toml").write_text(toml({"recipe": NORMAL, "set": {"optimizer.lr.peak": 1e30}}, {"recipe": NORMAL}))
     ended = campaign("small.toml", "--out", "out")
@@ -182,6 +184,7 @@ def test_without_a_name_the_campaigns_are_named(campaign: CommandLine) -> None:
     assert "table-1a" in line
 
 
+@pytest.mark.slow
 def test_settings_of_training_hold_for_every_row(campaign: CommandLine) -> None:
     Path("images.npz").rename("moved.npz")
     ended = campaign("--epochs", "1", "small.toml", "--data.path=moved.npz", "--seeds", "3", "--batch-size", "24")
@@ -262,6 +265,7 @@ def test_the_time_that_timing_takes_is_of_the_budget(campaign: CommandLine, monk
     assert given == [600.0 - 200.0]
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_enough(campaign: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nuat.campaign.remaining_time._PROBE_SECONDS", 0.1)
     ended = campaign("small.toml", "--budget", "1h", "--seeds", "1")

@@ -50,6 +50,7 @@ def break_row(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) 
     monkeypatch.setattr("nuat.campaign.runner.run", broken)
 
 
+@pytest.mark.slow
 def test_a_crash_in_a_row_is_recorded_and_the_others_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[QueueEntry] = []
     told = At()
@@ -66,6 +67,7 @@ def test_a_crash_in_a_row_is_recorded_and_the_others_finish(monkeypatch: pytest.
     assert "in broken\n" in found["traceback"]
 
 
+@pytest.mark.slow
 def test_what_may_pass_is_no_failure_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     told = At()
     with monkeypatch.context() as patch:
@@ -77,6 +79,7 @@ def test_what_may_pass_is_no_failure_of_the_row(monkeypatch: pytest.MonkeyPatch)
     assert run(plan()) == dict.fromkeys(NAMES, "done")
 
 
+@pytest.mark.slow
 def test_a_failed_row_stays_failed_until_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_row(patch, NAMES[1], RuntimeError("out of luck"))
@@ -90,6 +93,7 @@ def test_a_failed_row_stays_failed_until_it_is_tried_again(monkeypatch: pytest.M
     assert {name for name in before if after[name] != before[name]} == {f"{NAMES[1]}/row.json"}
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_again_is_tried_once_and_keeps_the_new_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     for reason in ("first", "second"):
         with monkeypatch.context() as patch:
@@ -98,6 +102,7 @@ def test_a_row_that_fails_again_is_tried_once_and_keeps_the_new_reason(monkeypat
         assert record(NAMES[1])["reason"] == f"RuntimeError: {reason}"
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_after_its_training_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any, **keywords: Any) -> Any:
         raise RuntimeError("CUDA error: out of memory\nCompile with ...")
@@ -112,6 +117,7 @@ def test_a_row_that_fails_after_its_training_keeps_it(monkeypatch: pytest.Monkey
     assert (Path("out") / NAMES[0] / "metrics.jsonl").read_bytes() == metrics
 
 
+@pytest.mark.slow
 def test_a_row_that_diverges_is_recorded_with_its_alarm() -> None:
     wild = {"recipe": NORMAL, "set": {"optimizer.lr.peak": 1e30, "optimizer.momentum": 0.99}}
     name = f"{NORMAL}_optimizer.lr.peak-1e-30_optimizer.momentum-0.99/seed-0"
@@ -133,6 +139,7 @@ def test_a_model_that_cannot_be_evaluated_fails_its_row_alone(monkeypatch: pytes
     assert record(f"{NORMAL}/seed-0")["reason"].startswith("the model returns logits")
 
 
+@pytest.mark.slow
 def test_the_alarms_of_a_row_are_in_its_record() -> None:
     """With a learning rate of 0 the model stays the near-constant that it begins as."""
     settings = {**SMALL, "epochs": 3, "optimizer.lr.peak": 0, "monitors.collapse-patience": 2}
@@ -158,6 +165,7 @@ def test_an_overfitting_alarm_is_in_the_record(monkeypatch: pytest.MonkeyPatch) 
     assert "90.0% under FGSM but 20.0% under PGD-7" in alarm["message"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_training_ends_the_campaign_and_keeps_what_is_finished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -289,6 +297,7 @@ def test_a_failure_in_learning_a_rate_is_recorded(monkeypatch: pytest.MonkeyPatc
     assert [record(name)["reason"] for name in NAMES] == ["no", "no", "KeyError: 'odd'", "KeyError: 'odd'"]
 
 
+@pytest.mark.slow
 def test_a_failure_of_other_settings_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that failed before it had a config.json is tried again once its settings changed."""
     text = toml({"recipe": NORMAL})
@@ -305,6 +314,7 @@ LATER = {"name": "later", "attacks": ["pgd-3"]}
 MORE = {"name": "more", "attacks": ["fgsm"], "n": 6}
 
 
+@pytest.mark.slow
 def test_a_suite_that_is_added_later_and_fails_leaves_the_rows_figures(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

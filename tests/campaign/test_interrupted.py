@@ -61,6 +61,7 @@ def test_a_training_that_was_interrupted_goes_on(finished: Path, step: int, numb
     assert [line["kind"] for line in lines].count("resume") == 1
 
 
+@pytest.mark.slow
 def test_a_later_row_that_was_interrupted_leaves_the_earlier_ones_alone(finished: Path) -> None:
     told: list[str] = []
     ours = runner(plan(), "again", reporter=At({}))
@@ -82,6 +83,7 @@ def test_a_later_row_that_was_interrupted_leaves_the_earlier_ones_alone(finished
     assert same(finished, Path("again"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 7])
 def test_a_killed_process_loses_no_more_than_an_epoch(finished: Path, step: int) -> None:
     """At step 1 there is no checkpoint yet: the row is begun again; at step 7 there is that of epoch 1."""
@@ -142,6 +144,7 @@ def interrupt_in_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable
     return lambda: seen
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_interrupted_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     text = toml({"recipe": NORMAL, "set": {"evaluation.batch-size": 10}}, suites=(MAIN,))
     name = f"{NORMAL}_evaluation.batch-size-10/seed-0"

@@ -133,6 +133,7 @@ def test_a_second_call_does_nothing(finished: Path, monkeypatch: pytest.MonkeyPa
     assert snapshot(finished) == before
 
 
+@pytest.mark.slow
 def test_every_row_that_ends_is_told_once() -> None:
     ended: list[QueueEntry] = []
     runner(plan()).run(None, ended.append)
@@ -141,6 +142,7 @@ def test_every_row_that_ends_is_told_once() -> None:
         assert entry.seconds == sum(record(entry.row.name)["seconds"].values())
 
 
+@pytest.mark.slow
 def test_a_new_seed_is_run_and_the_rest_kept(finished: Path) -> None:
     before = snapshot(finished)
     assert set(run(plan(seeds=(0, 1, 2))).values()) == {"done"}
@@ -249,6 +251,7 @@ def test_progress_is_told() -> None:
     assert advanced[-1] == attacked_few
 
 
+@pytest.mark.slow
 def test_rows_are_announced() -> None:
     told = At()
     run(plan(), reporter=told)

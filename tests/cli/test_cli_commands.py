@@ -201,6 +201,7 @@ def test_the_trained_weights_have_the_accuracy_that_the_evaluation_says(trained:
     assert found.accuracy("clean") > 0.5  # or the other tests would compare constant models
 
 
+@pytest.mark.slow
 def test_without_out_every_run_gets_a_folder_of_its_own(nuat: CommandLine, images: Path) -> None:
     for _ in range(2):
         nuat.done("train", "quickstart-standard", *FAST, "--epochs", 1, "--data.path", images)
@@ -332,6 +333,7 @@ def test_a_finished_run_can_be_resumed_to_the_same_end(nuat: CommandLine, run: P
     assert [row["correct"] for row in rows[0]] == [row["correct"] for row in rows[1]]
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_are_equal_and_of_two_are_not(nuat: CommandLine, images: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         nuat.done("train", *FAST, "--epochs", 1, "--data.path", images, "--seed", seed, "--out", name)
@@ -413,6 +415,7 @@ def test_a_reader_that_has_left_is_no_error(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_images_whose_bytes_are_floats_give_the_same_run(nuat: CommandLine, images: Path) -> None:
     floats = {name: (x / 255).astype(np.float32) for name, x in arrays().items() if name.startswith("x_")}
     write_npz(Path("floats.npz"), **floats)

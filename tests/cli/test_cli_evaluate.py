@@ -270,6 +270,7 @@ def test_what_a_norm_does_not_have_is_left_out_aloud(
     assert {"gama-100", "gama-mt-100", "mi-fgsm-100"} <= set(left)
 
 
+@pytest.mark.slow
 def test_the_paper_suite_in_l2_from_end_to_end(
     case: tuple[str, ...], nuat: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,6 +409,7 @@ def test_an_interruption_before_anything_is_finished_leaves_nothing(
     assert interrupted(command, passes, nuat, at=2)[1] == set()
 
 
+@pytest.mark.slow
 def test_other_settings_have_a_state_of_their_own(run: Path, nuat: CommandLine, passes: Passes) -> None:
     command = ("evaluate", run, "--attacks", "clean,pgd-2", "--batch-size", 10, "--json", "out.json")
     _, (state,) = interrupted((*command, "--eps", "0.2"), passes, nuat, at=6 + LOOK)

@@ -100,6 +100,7 @@ def test_what_only_the_user_knows(stranger: Path, images: Path, nuat: CommandLin
     assert "--suite has no effect together with --attacks" in both.err
 
 
+@pytest.mark.slow
 def test_suites(run: Path, trained: Path, nuat: CommandLine) -> None:
     ended = nuat("evaluate", run, "--suite", "quick", "--n", "6", "--json", "out.json")
     assert ended.code == 0, ended.err

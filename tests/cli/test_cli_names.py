@@ -24,6 +24,7 @@ def named(request: pytest.FixtureRequest, run: Path) -> str:
     return str(request.param)
 
 
+@pytest.mark.slow
 def test_each_command_shows_the_name_literally(named: str, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     shown = NAMES[named]

@@ -177,6 +177,7 @@ def test_arrays_that_cannot_be(changes: dict[str, Any], expected: str, nuat: Com
     assert "bad.npz" in message
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be(nuat: CommandLine, images: Path) -> None:
     whole = images.read_bytes()
     Path("cut.npz").write_bytes(whole[: len(whole) // 2])
@@ -195,6 +196,7 @@ def test_files_that_cannot_be(nuat: CommandLine, images: Path) -> None:
         assert expected in nuat.refused("train", *FAST, "--data.path", path)
 
 
+@pytest.mark.slow
 def test_settings_that_the_data_do_not_allow(nuat: CommandLine, images: Path) -> None:
     train = ("train", *FAST, "--data.path", images)
     assert "only 72 training images" in nuat.refused(*train, "--data.validation", "72")
@@ -205,6 +207,7 @@ def test_settings_that_the_data_do_not_allow(nuat: CommandLine, images: Path) ->
     assert "no effect on small-cnn" in nuat.refused(*train, "--model.stem", "cifar")
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_with_batch_norm(nuat: CommandLine, images: Path) -> None:
     train = ("train", *FAST, "--data.path", images, "--model.name", "wrn-10-1", "--model.width", "none")
     assert "try batch_size=60" in nuat.refused(*train, "--batch-size", "59")
@@ -221,6 +224,7 @@ def write_folder(folder: Path, *, classes: tuple[str, ...] = ("cat", "dog"), per
     return folder
 
 
+@pytest.mark.slow
 def test_image_folders_that_cannot_be(nuat: CommandLine) -> None:
     train = ("train", *FAST, "--data.validation", "2", "--batch-size", "4", "--epochs", "1", "--data.path")
     folder = write_folder(Path("photos"))
@@ -245,12 +249,14 @@ def test_image_folders_that_cannot_be(nuat: CommandLine) -> None:
     assert "found train" in nuat.refused(*train, folder)
 
 
+@pytest.mark.slow
 def test_a_named_source_that_is_not_there_and_may_not_be_downloaded(nuat: CommandLine) -> None:
     for spelling in ("false", "no", "0", "False"):
         message = nuat.refused("train", "nuat-mnist", "--data.download", spelling)
         assert "mnist was not found whole" in message
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_exists(nuat: CommandLine, run: Path, images: Path) -> None:
     message = nuat.refused("train", *FAST, "--data.path", images, "--out", run)
     assert f"{run}: exists and is not empty" in message
@@ -447,6 +453,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(os, "fsync", fsync)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 3, 8])
 def test_no_space_left_in_training(
     after: int, nuat: CommandLine, images: Path, monkeypatch: pytest.MonkeyPatch

@@ -102,6 +102,7 @@ def test_a_run_whose_decoder_died_goes_on_as_the_message_says(
     nuat.done(*command, "--auto-resume", "true")
 
 
+@pytest.mark.slow
 def test_a_missing_shard_and_settings_without_effect_are_refused(nuat: CommandLine, folder: Path) -> None:
     shards = write_shards(Path("shards"), {"train": 20, "val": 6})
     (shards / "train" / "set-000001.tar").unlink()

@@ -95,6 +95,7 @@ def test_each_has_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert f"usage: nuat analyse {name}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_loss_surface_of_two_models(capsys: pytest.CaptureFixture[str]) -> None:
     call("loss-surface", "theirs.py:bars", "theirs.py:soft", *COMMON, "--images", "2", "--resolution", "3")
     found = record("loss-surface")
@@ -106,6 +107,7 @@ def test_a_loss_surface_of_two_models(capsys: pytest.CaptureFixture[str]) -> Non
     assert "written to found/analysis-loss-surface.json" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_confusion_beside_the_papers_entropies(capsys: pytest.CaptureFixture[str]) -> None:
     call("confusion", "theirs.py:bars", *COMMON, "--batch-size", "5", "--suffix", "plain", "--format", "png")
     found = record("confusion-plain")
@@ -137,6 +139,7 @@ def test_the_others_are_written_and_drawn_again(name: str, options: tuple[str, .
     assert figure.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_runs_need_no_model() -> None:
     for name, lam in (("a", 1.0), ("b", 2.0)):
         write_run(Path(name), recipe=name, lam=lam, accuracies={"clean": 0.9, "gama-100": 0.5})
@@ -187,6 +190,7 @@ def test_too_few_steps_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None
     assert "warning" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_a_cost_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     write_row(Path("rows/a"), "[/b]")
     suites = {"tuning": {"images": "validation", "n": 100, "accuracies": {"pgd-100": 0.9}}}

@@ -98,6 +98,7 @@ def test_every_defense_has_a_test_file_of_its_own() -> None:
     assert not missing
 
 
+@pytest.mark.slow
 def test_the_defenses_differ() -> None:
     """That the equalities above are not those of things that are all the same."""
     last = {name: Fast(BASELINES[name][0], False).losses[-1] for name in BASELINES}

@@ -88,6 +88,7 @@ def slow_resized_crop(images: torch.Tensor, scale: float, draws: list[list[float
     return out
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 4), st.sampled_from([1, 3]), st.integers(2, 9), st.integers(2, 9)),

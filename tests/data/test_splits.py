@@ -26,6 +26,7 @@ def fair_shares(available: list[int], n: int) -> list[int]:
     return shares
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(labels_and_n(), st.integers(0, 2**31))
 def test_class_balanced_deals_fairly_and_returns_sorted_distinct_positions(case, seed):

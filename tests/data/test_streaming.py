@@ -181,6 +181,7 @@ def test_streaming_draws_nothing_from_the_global_generator(roots):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_workers_stay_over_epochs_and_go_with_the_set(roots):
     streamed = read(roots, "files", 2).train
     run(streamed)
@@ -192,6 +193,7 @@ def test_workers_stay_over_epochs_and_go_with_the_set(roots):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_an_epoch_that_was_left_gives_way_to_the_next_and_cannot_be_gone_on_with(roots):
     streamed = read(roots, "files", 2).train
     left = stream(streamed, epoch=0)
@@ -270,6 +272,7 @@ def test_workers_that_cannot_be_started_are_told_in_a_sentence(roots, monkeypatc
         run(read(roots, "files", 2).train)
 
 
+@pytest.mark.slow
 def test_a_group_that_is_asked_to_end_still_gets_the_batches_that_lead_to_its_checkpoint(roots):
     streamed = read(roots, "files", 1).train
     whole = run(read(roots, "files").train)
@@ -285,6 +288,7 @@ def test_a_group_that_is_asked_to_end_still_gets_the_batches_that_lead_to_its_ch
     streamed.close()
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_left_to_the_training_process(roots):
     streamed = read(roots, "files", 2).train
     batches = stream(streamed)
@@ -295,6 +299,7 @@ def test_ctrl_c_is_left_to_the_training_process(roots):
     assert_equal(got, run(read(roots, "files").train))
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_is_no_mistake_of_the_user(roots, monkeypatch):
     monkeypatch.setattr("nuat.data.workers.training_view", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):

@@ -44,6 +44,7 @@ def test_a_box_lies_inside_and_is_not_empty(width, height, scale, position):
     assert 0 <= top < bottom <= height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (300, 300), (90, 400)])
 def test_boxes_are_distributed_as_torchvisions(width, height):
     ours = np.array([crop_box(width, height, 0.08, Draws(0, 0, position)) for position in range(4000)], dtype=float)

@@ -49,6 +49,7 @@ def test_the_rank_is_recorded(norm: str) -> None:
     assert float(same.metrics["rank"]) == 0.0
 
 
+@pytest.mark.slow
 def test_one_clean_pass_leaves_what_the_authors_three_passes_leave() -> None:
     """Over 60 updates without dropout: attacks, losses, weights, running statistics, averages; counters aside."""
     one, authors = (

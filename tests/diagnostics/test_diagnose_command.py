@@ -77,6 +77,7 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
     return code, " ".join(out.split()), err
 
 
+@pytest.mark.slow
 def test_an_honest_model_is_0(capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name for path in Path().iterdir()}
     code, out, err = call(capsys, "theirs.py:honest", *COMMON)
@@ -95,6 +96,7 @@ def test_an_honest_model_is_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert {path.name for path in Path().iterdir()} - before <= {"diagnosis.json", "cache", "__pycache__"}
 
 
+@pytest.mark.slow
 def test_a_masked_model_is_1_and_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = call(capsys, "theirs.py:rounded", *COMMON, "--json", "deep/er/found.json")
     assert (code, err) == (1, "")
@@ -112,6 +114,7 @@ def carried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strength, "COMPARISONS", (dataclasses.replace(fewer[0], stronger=("pgd-10",)),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "source"), [((), "answers"), (("--surrogate", "theirs.py:honest"), "theirs.py")])
 def test_a_masked_model_falls_to_a_surrogate(
     words: tuple[str, ...], source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -126,6 +129,7 @@ def test_a_masked_model_falls_to_a_surrogate(
     assert transfer["measured"]["agreement"] > 0.9
 
 
+@pytest.mark.slow
 def test_what_l2_does_not_have_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--data.path", "images.npz", "--norm", "L2", "--eps", "2", "--pgd-alpha", "0.5", "--device", "cpu")
     code, out, err = call(capsys, "theirs.py:honest", *words)
@@ -138,6 +142,7 @@ def test_what_l2_does_not_have_is_said(capsys: pytest.CaptureFixture[str]) -> No
         assert f"left out: {line}" in out
 
 
+@pytest.mark.slow
 def test_another_scaling_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     assert "after pixels from 0 to 255" in call(capsys, "theirs.py:elsewhere", *COMMON)[1]
 
@@ -168,6 +173,7 @@ def test_mistakes_are_2(words: tuple[str, ...], says: str, capsys: pytest.Captur
     assert not Path("diagnosis.json").exists()
 
 
+@pytest.mark.slow
 def test_a_diagnosis_that_is_cut_off_writes_nothing_half(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_an_honest_model_does_not_fail(honest: tuple[nn.Module, Examination]) ->
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_pixels_that_are_rounded() -> None:
     """PGD stands still; queries, which need no gradient, break what it leaves."""
     found = fails(Quantised(), GRADIENTS, QUERIES, UNBOUNDED, CARRIED)
@@ -243,6 +244,7 @@ def test_the_verdicts_as_json_rest_on_the_evaluation(honest: tuple[nn.Module, Ex
     assert curve["0.0625"] > curve["0.25"]
 
 
+@pytest.mark.slow
 def test_starts_are_different_draws(honest: tuple[nn.Module, Examination], monkeypatch: pytest.MonkeyPatch) -> None:
     """PGD from one start is as good as from several on a linear model, where each climbs to the same corner."""
     told = {verdict.check: verdict for verdict in honest[1].verdicts}

@@ -40,6 +40,7 @@ def carried(
     return transferred(model, named, X, Y, threat=threat, seed=0, batch_size=batch_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threat", [THREAT, L2], ids=lambda threat: threat.norm)
 @pytest.mark.parametrize("model", [Quantised(), Stepped(), Graphless()], ids=lambda m: type(m).__name__)
 def test_a_substitute_breaks_a_model_that_hides_its_gradients(model: nn.Module, threat: ThreatConfig) -> None:
@@ -48,12 +49,14 @@ def test_a_substitute_breaks_a_model_that_hides_its_gradients(model: nn.Module, 
     assert float(found.withstood.double().mean()) < 0.4  # the gradients themselves, being 0, break nothing
 
 
+@pytest.mark.slow
 def test_a_substitute_breaks_nothing_where_nothing_can_be_broken() -> None:
     robust = ThreatConfig(eps=0.1, pgd_alpha=0.05)
     found = carried(Quantised(), learnt(Quantised(), threat=robust), robust)
     assert bool(found.withstood.all())
 
 
+@pytest.mark.slow
 def test_the_substitute_learns_the_models_answers_and_not_the_truth() -> None:
     class Shifted(Bars):
         def forward(self, x: Tensor) -> Tensor:
@@ -77,6 +80,7 @@ def test_the_substitute_is_decided_by_the_seed() -> None:
     assert not any(torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_the_model_is_asked_for_answers_alone_and_left_as_it_was() -> None:
     class Watched(Bars):
         asked = 0
@@ -97,6 +101,7 @@ def test_the_model_is_asked_for_answers_alone_and_left_as_it_was() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_what_the_substitute_is_shown_lies_in_the_ball() -> None:
     shown: list[Tensor] = []
 
@@ -121,6 +126,7 @@ def test_no_substitute_without_images_to_learn_from(images: ImageSet | None) -> 
     assert substitute.learn(Bars(), images, threat=THREAT, classes=4, seed=0) is None
 
 
+@pytest.mark.slow
 def test_what_is_carried_over_is_the_surrogates_attack() -> None:
     surrogate = nn.Sequential(nn.AvgPool2d(1), learnt(Bars()))
     by_hand = MIFGSM(surrogate, eps=0.25, steps=10, mu=1.0)(X, Y)
@@ -207,6 +213,7 @@ def test_logits_that_are_not_finite_are_no_robustness() -> None:
         carried(Broken(), Bars())
 
 
+@pytest.mark.slow
 def test_a_random_model_is_learnt_too() -> None:
     torch.manual_seed(0)
     assert carried(Noisy(), learnt(Noisy())).agreement > 0.8

@@ -156,6 +156,7 @@ def test_every_verdict_is_that_of_a_fresh_pass(
     confirm(model, data, found, kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("classes", [2, 3, 4, 1000])
 def test_autoattacks_line_up_with_few_and_many_classes(
@@ -222,6 +223,7 @@ def strays(x: Tensor, norm: Norm, eps: float, seed: int) -> Tensor:
     return x_adv
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(eps=sizes, seed=st.integers(0, 10_000), n=st.integers(1, 9), batch_size=st.integers(1, 5))
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
@@ -272,6 +274,7 @@ def shaped(*changes: Any) -> dict[str, Any]:
     return dict(zip(("n", "channels", "height", "width", "classes"), changes, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [shaped(5, 1, 4, 9, 2), shaped(7, 3, 5, 4, 2), shaped(7, 1, 6, 6, 1000), shaped(5, 3, 8, 5, 1000)]
 )

@@ -48,6 +48,7 @@ def cut_off(state: Path, number: int = 1 + 3 + 7 + 4) -> tuple[Watched, ImageSet
     return watched, images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [3, 4, 5, 11, 12, 15, 30, CALLS])
 def test_the_next_call_goes_on_to_the_identical_evaluation(number: int, state: Path) -> None:
     watched, images = cut_off(state, number)
@@ -70,6 +71,7 @@ def test_the_next_call_goes_on_to_the_identical_evaluation(number: int, state: P
     assert all(result.seconds for result in resumed.results if result.shared_with is None)
 
 
+@pytest.mark.slow
 def test_it_can_be_cut_off_again_and_again(state: Path) -> None:
     model, images = tiny_case(N)
     watched = Watched(model)
@@ -180,6 +182,7 @@ def test_attacks_that_are_asked_for_later_use_what_is_finished(state: Path) -> N
     assert [result.name for result in found.results] == ["fgsm", "pgd-5", "pgd-2", "clean"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["empty", "binary", "cut", "list", "number", "no results", "null"])
 def test_a_damaged_file_is_ignored(damage: str, state: Path) -> None:
     watched, images = cut_off(state)

@@ -72,6 +72,7 @@ def test_the_worst_case_is_the_and_of_all_attacks_per_image() -> None:
     assert found.accuracy("worst-case") < min(result.accuracy for result in found.results)  # no attack has them all
 
 
+@pytest.mark.slow
 def test_step_counts_of_one_trajectory_equal_separate_evaluations() -> None:
     model, images = tiny_case()
     steps = ("pgd-1", "pgd-2", "pgd-4")
@@ -224,6 +225,7 @@ def test_an_image_outside_the_ball_or_the_box_ends_the_evaluation(
     assert (found.accuracy("clean"), found.accuracy("planted")) == (1.0, 0.0)
 
 
+@pytest.mark.slow
 def test_autoattack_takes_what_the_attacks_before_it_left_standing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its number is that of all of them together; alone, it takes all images that are classified correctly."""
     shorten_autoattack(monkeypatch)
@@ -364,6 +366,7 @@ def test_progress_is_told_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["autoattack", "autoattack-v1"])
 def test_autoattack_finds_the_worst_case_of_two_classes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_autoattack(monkeypatch)

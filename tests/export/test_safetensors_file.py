@@ -17,6 +17,7 @@ from nuat.export import find_model, safetensors_file, to_safetensors
 from nuat.records.checkpoints import read_info, save_weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_copy_is_the_model_without_the_run(network: str, tmp_path: Path) -> None:
     model, channels = NETWORKS[network]

@@ -13,6 +13,7 @@ from nuat.figures.measuring import generator
 from nuat.figures.steps_curve import steps_curve
 
 
+@pytest.mark.slow
 def test_a_linear_model_of_two_classes_falls_at_its_margin() -> None:
     model = Linear()
     model.weight.data[2], model.bias.data[2] = 0.0, -100.0  # the third class is out of reach

@@ -26,6 +26,7 @@ class Never(nn.Module):
         return self.bias + 0.01 * x.mean(dim=(1, 2, 3))[:, None]
 
 
+@pytest.mark.slow
 def test_the_true_class_stands_above_and_the_prediction_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
     save = style.save

@@ -17,6 +17,7 @@ def test_every_kind_has_a_record_and_a_figure() -> None:
     assert set(RECORDS) == set(FIGURES) == set(FIGURES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_figure_is_small_and_the_same_bytes_again(kind: str) -> None:
     first, second = (style.to_bytes(draw([RECORDS[kind]]), "svg").decode() for _ in range(2))
@@ -27,6 +28,7 @@ def test_a_figure_is_small_and_the_same_bytes_again(kind: str) -> None:
     assert "<one>" not in first  # names are escaped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FIGURES)
 def test_no_text_leaves_the_figure(kind: str) -> None:
     record = RECORDS[kind]

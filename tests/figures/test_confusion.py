@@ -97,6 +97,7 @@ def test_no_steps_and_no_size_are_refused() -> None:
         confusion(named(Linear()), images(4), ("a", "b", "c"), eps=0.1, step_size=0.0, batch_size=2)
 
 
+@pytest.mark.slow
 def test_the_matrix_shows_shares_of_the_class() -> None:
     figure, axes = drawn("confusion")
     shown = [text.get_text() for text in axes[0].texts]

@@ -20,6 +20,7 @@ FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
 RESULTS = Path(__file__).parents[2] / "results"
 
 
+@pytest.mark.slow
 def test_beside_test_images_those_of_tuning_do_not_count() -> None:
     record = cost(finished_runs([RESULTS / "mnist-small", RESULTS / "mnist-small-tuning"]))
     assert record.images == "test"
@@ -92,6 +93,7 @@ def test_other_data_eps_or_images_are_refused(tmp_path: Path) -> None:
         cost(finished_runs([a, deeper]))
 
 
+@pytest.mark.slow
 def test_the_cost_shows_the_front_and_what_is_missing() -> None:
     figure, (left, right) = drawn("cost")
     told = texts(figure)
@@ -105,6 +107,7 @@ def test_the_cost_shows_the_front_and_what_is_missing() -> None:
     assert {text.get_text() for text in right.texts} - {""} == {"A", "B"}
 
 
+@pytest.mark.slow
 def test_the_small_print_says_how_many_seeds_a_point_is_of() -> None:
     seeds = tuple(dataclasses.replace(point("A", a, 10.0, 10**6), seed=i) for i, a in enumerate((0.5, None, None)))
     figure = draw([dataclasses.replace(RECORDS["cost"], points=seeds, attack="gama-100")])

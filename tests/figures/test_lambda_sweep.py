@@ -16,6 +16,7 @@ FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
 RESULTS = Path(__file__).parents[2] / "results"
 
 
+@pytest.mark.slow
 def test_the_tuning_of_the_campaign_is_a_sweep() -> None:
     runs = finished_runs([RESULTS / "mnist-small-tuning"])
     assert len({(run.name, run.seed) for run in runs}) == len(runs) > 60

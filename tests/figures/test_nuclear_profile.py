@@ -88,6 +88,7 @@ def test_wrong_sizes_are_refused() -> None:
         nuclear_profile([named(Linear())], images(6), eps=0.1, pgd_alpha=0.02, batches=0)
 
 
+@pytest.mark.slow
 def test_a_group_without_norms_is_missing_not_zero() -> None:
     figure, axes = drawn("nuclear-profile")
     assert "not measured: 3 images" in texts(figure)

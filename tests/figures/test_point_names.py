@@ -23,6 +23,7 @@ def test_names_beside_points_do_not_overlap() -> None:
         assert all(a.overlap(b) < 1.0 for i, a in enumerate(boxes) for b in boxes[:i])
 
 
+@pytest.mark.slow
 def test_a_name_leads_to_its_own_point() -> None:
     # two points that touch; the name of the left one may not be reached through the right one
     pair = (point("left", 0.50, 10.0, 10**6), point("right", 0.52, 10.3, 10**6))

@@ -9,6 +9,7 @@ from nuat.figures import style
 from nuat.figures.catalogue import draw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
 def test_files_are_written_in_each_format(suffix: str, tmp_path: Path) -> None:
     begins = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}

@@ -47,6 +47,7 @@ def test_a_run_without_epochs_has_no_curves(tmp_path: Path) -> None:
         training_curves(finished_runs([write_run(tmp_path / "a", epochs=0)]))
 
 
+@pytest.mark.slow
 def test_a_runs_own_picture_is_of_the_same_curves(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", lam=3.0, epochs=3)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -58,6 +59,7 @@ def test_a_runs_own_picture_is_of_the_same_curves(tmp_path: Path) -> None:
     assert (folder / "empty.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_an_epoch_that_was_not_measured_is_a_gap() -> None:
     figure, axes = drawn("training")
     values = [list(line.get_ydata()) for axis in axes for line in axis.lines]

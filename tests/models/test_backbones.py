@@ -48,6 +48,7 @@ def test_logits_of_the_datasets_classes(
     assert bool(torch.autograd.grad(logits.square().sum(), x)[0].any())
 
 
+@pytest.mark.slow
 def test_options_and_image_size_reach_the_constructor() -> None:
     net = make("timm:vit_tiny_patch16_224", VIT, size=(8, 24)).net
     assert net.pos_embed.shape == (1, 1 + 2 * 6, 16)
@@ -60,6 +61,7 @@ def test_options_and_image_size_reach_the_constructor() -> None:
     assert net.encoder.pos_embedding.shape == (1, 1 + 2 * 2, 768)
 
 
+@pytest.mark.slow
 def test_torchvision_sees_a_grey_image_in_three_channels() -> None:
     torch.manual_seed(1)
     grey = make("torchvision:resnet18", channels=1, mean=(0.4,), std=(0.2,)).eval()
@@ -72,6 +74,7 @@ def test_torchvision_sees_a_grey_image_in_three_channels() -> None:
     assert make("timm:resnet18", channels=4).net.conv1.in_channels == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), [("timm:convnext_atto", CONVNEXT), ("torchvision:resnet18", ())])
 def test_the_global_generator_alone_decides_the_weights(name: str, options: tuple[str, ...]) -> None:
     def weights(seed: int) -> torch.Tensor:
@@ -82,6 +85,7 @@ def test_the_global_generator_alone_decides_the_weights(name: str, options: tupl
     assert not torch.equal(weights(0), weights(1))
 
 
+@pytest.mark.slow
 def test_where_weights_are_to_come_a_normalisation_waits_for_theirs() -> None:
     torch.manual_seed(2)
     plain = make("torchvision:resnet18").eval()

@@ -22,6 +22,7 @@ from nuat.models import (
 )
 
 
+@pytest.mark.slow
 def test_build_makes_each_network() -> None:
     def net(size: int = 32, **settings: object) -> nn.Module:
         with torch.device("meta"):

@@ -238,6 +238,7 @@ def test_a_copy_that_is_not_the_model_is_refused(fuse: Any, monkeypatch: pytest.
     assert folded(model, x, y) is model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "wrn-10-1"])
 def test_an_evaluation_finds_the_same_with_and_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained_like(name, size=8).train()

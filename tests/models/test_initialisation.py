@@ -95,6 +95,7 @@ def test_random_weights_stay() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_torchvisions_own_weights(resnet: tuple[Path, dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, dict[str, Any]]] = []
 
@@ -179,6 +180,7 @@ def test_a_download_that_fails_says_what_to_do_by_hand(monkeypatch: pytest.Monke
         begin("pretrained", VIT, SMALL_VIT)
 
 
+@pytest.mark.slow
 def test_librarys_weights_that_there_are_not(
     vit: tuple[Path, dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +215,7 @@ def test_a_file_of_torchvisions(form: str, resnet: tuple[Path, dict[str, Tensor]
     assert normalisation(bare) == ([0.0] * 3, [1.0] * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_file_that_normalises_keeps_its_own(prefix: str, tmp_path: Path) -> None:
     stranger = adapt(torchvision.models.resnet18(num_classes=5), mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -292,6 +295,7 @@ def test_a_run_of_ours(config: ModelConfig, normalised: bool, classes: int, tmp_
             begin(tmp_path / "run", config.name, config.options, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit_change_nothing(
     resnet: tuple[Path, dict[str, Tensor]], vit: tuple[Path, dict[str, Tensor]], tmp_path: Path
 ) -> None:
@@ -333,6 +337,7 @@ class Hostile:
         return (Path.touch, (self.mark,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["torchvision:resnet18", CONVNEXT, "resnet18"])
 def test_files_that_are_no_weights_are_refused(name: str, tmp_path: Path) -> None:
     mark = tmp_path / "it ran"

@@ -76,6 +76,7 @@ def test_dtypes_layout_and_gradient(name: str) -> None:
     torch.testing.assert_close(double.float(), logits.detach(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["small-cnn", "wrn-10-1"])
 def test_compiles_to_one_graph(name: str) -> None:
     model = make(name, size=(8, 8))
@@ -84,6 +85,7 @@ def test_compiles_to_one_graph(name: str) -> None:
     torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), model(x))
 
 
+@pytest.mark.slow
 def test_parameter_counts() -> None:
     with torch.device("meta"):
         # (25 + 1) 32 + (800 + 1) 32 + (800 + 1) 64 + (1600 + 1) 64 + 3137 512 + 513 10
@@ -113,6 +115,7 @@ def test_a_network_that_the_authors_do_not_have_is_refused(name: str) -> None:
         build(ModelConfig(name=name, variant="nuat"), channels=3, classes=5, image_size=(32, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_resnet_is_torchvisions(name: str) -> None:
     torch.manual_seed(1)

@@ -87,6 +87,7 @@ def test_operations_and_memory_grow_with_the_batch(tmp_path: Path) -> None:
     assert large.added[64] == pytest.approx(2 * small.added[32], rel=0.1)  # the gradients do not double
 
 
+@pytest.mark.slow
 def test_an_average_counts_with_the_network_that_it_is_loaded_into() -> None:
     plain, averaged = measured("nuat-mnist-small-cnn", batch=4), measured("nuat-wa-mnist-small-cnn", batch=4)
     assert plain.average_bytes == 0
@@ -160,6 +161,7 @@ def test_sizes_that_the_network_does_not_take_are_refused_as_in_training() -> No
         measure(fixed, "fixed", TINY, batches=[8], pairs=1)
 
 
+@pytest.mark.slow
 def test_a_perturbation_that_the_defense_carries_grows_with_the_batch() -> None:
     found, few = measured("free-at-mnist-small-cnn", 16), measured("free-at-mnist-small-cnn", 16, batch=2)
     # x and its copy are alive and the perturbation kept: at least 4 bytes a pixel of each image
@@ -182,6 +184,7 @@ def test_facts_of_the_network() -> None:
     assert found.phases[0].added[4] > momentum  # a gradient for each weight
 
 
+@pytest.mark.slow
 def test_the_normalisation_of_weights_stays_though_they_are_not_read() -> None:
     """Their bytes are part of what is written and averaged; its values cost nothing."""
     plain = config("normal-mnist-small-cnn", 16)

@@ -84,6 +84,7 @@ def test_a_file_of_an_older_version_has_no_checksum_and_loads(tmp_path):
     assert torch.equal(checkpoints.load(file).state_dict()["net.fc2.bias"], weights()["net.fc2.bias"])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_no_flipped_bit_of_weights_is_read_as_another_value(data):
@@ -103,6 +104,7 @@ def test_no_flipped_bit_of_weights_is_read_as_another_value(data):
         assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in weights().items())
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_no_flipped_bit_of_a_checkpoint_is_read_as_another_value(data):

@@ -45,6 +45,7 @@ def plain(classes: int) -> Any:
 orders = st.sampled_from([2, 4, 8]).flatmap(lambda n: st.permutations(range(n))).map(tuple)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(orders)
 def test_classes_in_another_order_are_found_and_the_map_that_is_named_mends_it(order: tuple[int, ...]) -> None:
@@ -61,6 +62,7 @@ def test_classes_in_another_order_are_found_and_the_map_that_is_named_mends_it(o
     assert mended.verdicts == plain(classes).verdicts
 
 
+@pytest.mark.slow
 def test_the_map_also_holds_for_the_folded_copy_that_attacks_search_on() -> None:
     torch.manual_seed(1)
     model = build(ModelConfig(name="resnet18", width=4), channels=1, classes=4, image_size=(8, 8)).eval()
@@ -83,6 +85,7 @@ def test_the_inspection_looks_at_every_class() -> None:
     assert "--class-map 2,0,3,1" in library(Reordered((2, 0, 3, 1)), images.select(order), ("clean",)).said
 
 
+@pytest.mark.slow
 def test_every_way_takes_the_map(three_ways: ThreeWays) -> None:
     order, images = (2, 0, 3, 1), bars(80)
     for outcome in three_ways(Reordered(order), images):
@@ -95,6 +98,7 @@ def test_every_way_takes_the_map(three_ways: ThreeWays) -> None:
         assert outcome.verdicts["pgd-5"] == expected.verdicts["pgd-5"]
 
 
+@pytest.mark.slow
 def test_more_logits_than_classes_name_the_map(three_ways: ThreeWays) -> None:
     order = (217, 482, 491, 900)
     for outcome in three_ways(Reordered(order, 1000), bars(80)):
@@ -147,6 +151,7 @@ def named(three_ways: ThreeWays, model: nn.Module, names: list[str], *options: s
         return [three_ways.command(name, model, images, *options) for name in ("evaluate", "diagnose")]
 
 
+@pytest.mark.slow
 def test_classes_are_matched_by_name(three_ways: ThreeWays) -> None:
     order = (2, 0, 3, 1)
     theirs = [NAMES[order.index(logit)] for logit in range(4)]
@@ -159,11 +164,13 @@ def test_classes_are_matched_by_name(three_ways: ThreeWays) -> None:
             assert outcome.accuracy("clean") == 1.0
 
 
+@pytest.mark.slow
 def test_numbers_for_names_are_matched_in_the_order_of_folders(three_ways: ThreeWays) -> None:
     for outcome in named(three_ways, Reordered((0, 1, 3, 2), names=["0", "1", "2", "3"]), ["0", "1", "3", "2"]):
         assert outcome.accuracy("clean") == 1.0
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_refused(three_ways: ThreeWays) -> None:
     for outcome in named(three_ways, Reordered((0, 1, 2, 3), names=NAMES), ["ant", "bee", "cat", "doge"]):
         assert "has classes that theirs.py:make does not have: 'doge'" in outcome.error

@@ -65,6 +65,7 @@ def cloning(run: Run) -> Run:
     return lambda model, x: run(model, x.clone())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", WRITERS)
 def test_a_model_that_writes_into_its_input_gets_the_verdicts_of_its_cloning_twin(run: Run) -> None:
     attacks = ("clean", "fgsm", "pgd-5", "gama-5", "square-10")
@@ -83,6 +84,7 @@ def test_a_surrogate_that_writes_into_its_input_is_its_cloning_twin(run: Run) ->
     assert found.accuracy("transfer") < found.accuracy("clean")
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.lists(st.sampled_from(WRITERS), min_size=1, max_size=3), st.integers(5, 60))
 def test_so_do_models_that_write_in_several_ways(runs: list[Run], batch_size: int) -> None:
@@ -97,6 +99,7 @@ def test_so_do_models_that_write_in_several_ways(runs: list[Run], batch_size: in
     assert WRITES in found.said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [rounds, scales_through_numpy, normalises])
 def test_so_says_every_way(run: Run, three_ways: ThreeWays) -> None:
     outcomes = three_ways(Theirs(run))
@@ -104,6 +107,7 @@ def test_so_says_every_way(run: Run, three_ways: ThreeWays) -> None:
     assert all(WRITES in outcome.said for outcome in outcomes)
 
 
+@pytest.mark.slow
 def test_a_model_that_refuses_images_outside_the_box_is_evaluated(three_ways: ThreeWays) -> None:
     def strict(model: nn.Module, x: Tensor) -> Tensor:
         assert float(x.min()) >= 0
@@ -126,6 +130,7 @@ def test_a_strict_model_that_predicts_little_is_given_no_advice_on_scaling() -> 
     assert "adapt" not in found.said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mean", "std", "says"),
     [

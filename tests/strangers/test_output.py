@@ -22,6 +22,7 @@ def network() -> nn.Module:
     return tiny_case(60)[0].eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_model_in_another_type_is_evaluated(dtype: torch.dtype, three_ways: ThreeWays) -> None:
     """It takes images in its own type alone, and its logits come in it."""
@@ -30,6 +31,7 @@ def test_a_model_in_another_type_is_evaluated(dtype: torch.dtype, three_ways: Th
     alike(three_ways(model), library(explicit))
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.sampled_from(DTYPES), st.booleans(), st.integers(7, 60), st.sampled_from(["square-10", "gama-4", "pgd-3"]))
 def test_types_inside_and_outside(dtype: torch.dtype, logits_too: bool, batch_size: int, attack: str) -> None:
@@ -46,6 +48,7 @@ def test_types_inside_and_outside(dtype: torch.dtype, logits_too: bool, batch_si
     assert (found.error, found.verdicts) == ("", expected.verdicts)
 
 
+@pytest.mark.slow
 def test_autocast_inside_is_evaluated(three_ways: ThreeWays) -> None:
     def cast(m: nn.Module, x: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -56,6 +59,7 @@ def test_autocast_inside_is_evaluated(three_ways: ThreeWays) -> None:
     assert library(Theirs(cast), attacks=("clean", "square-50")).error == ""
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_that_loses_its_dimension_is_one_line(three_ways: ThreeWays) -> None:
     squeezing = Theirs(lambda m, x: m(x).squeeze())
     images = case()
@@ -100,6 +104,7 @@ def dark_case() -> ImageSet:
     return ImageSet(images, labels)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_0_and_the_attack_goes_on(three_ways: ThreeWays) -> None:
     images = dark_case()
     outcomes = three_ways(Theirs(lambda m, x: m(x**0.5)), images)
@@ -137,6 +142,7 @@ NO_GRADIENT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NO_GRADIENT)
 def test_attacks_by_gradients_are_refused_by_name_without_one(model: nn.Module, three_ways: ThreeWays) -> None:
     by_library, by_command, diagnosed = three_ways(model)
@@ -147,6 +153,7 @@ def test_attacks_by_gradients_are_refused_by_name_without_one(model: nn.Module, 
     assert re.search(r"[1-9] FAIL", diagnosed.said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NO_GRADIENT)
 def test_a_black_box_is_attacked_by_square_and_transfer(
     model: nn.Module, three_ways: ThreeWays, monkeypatch: pytest.MonkeyPatch
@@ -189,6 +196,7 @@ def frozen() -> nn.Module:
         return torch.jit.freeze(scripted())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [scripted, frozen, NoHooks])
 def test_models_that_refuse_hooks_are_evaluated_and_their_passes_counted(make: Any, three_ways: ThreeWays) -> None:
     model = make()

@@ -52,6 +52,7 @@ def test_json_replaces_no_pipe_or_device(name: str, plain: Theirs, three_ways: T
     assert Path("pipe").is_fifo()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["evaluate", "diagnose"])
 def test_json_replaces_results_of_its_own_kind(name: str, plain: Theirs, three_ways: ThreeWays) -> None:
     other = {"evaluate": "diagnose", "diagnose": "evaluate"}[name]
@@ -62,6 +63,7 @@ def test_json_replaces_results_of_its_own_kind(name: str, plain: Theirs, three_w
     assert "was not written by this command" in refused(three_ways, other, plain, out="again.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["evaluate", "diagnose"])
 def test_a_folder_that_cannot_be_written_is_no_reason_to_end(
     name: str, plain: Theirs, three_ways: ThreeWays, monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,7 @@ class Normalising(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [noisy, dropping])
 def test_a_random_model_is_called_so_and_gets_no_advice_on_scaling(run, three_ways: ThreeWays) -> None:
     for outcome in three_ways(Theirs(run)):
@@ -49,6 +50,7 @@ def test_a_random_model_is_called_so_and_gets_no_advice_on_scaling(run, three_wa
         assert BATCH not in outcome.said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: Theirs(by_batch), Normalising])
 def test_a_model_that_depends_on_the_batch_is_called_so(make, three_ways: ThreeWays) -> None:
     for outcome in three_ways(make()):
@@ -83,6 +85,7 @@ def test_it_is_said_when_draws_from_elsewhere_hide_what_the_batch_does(three_way
         assert "cannot be judged, since the model draws its random numbers outside torch's generators" in outcome.said
 
 
+@pytest.mark.slow
 @given(st.floats(0.02, 1.0), st.sampled_from(["noise", "dropout", "permutation"]))
 def test_little_randomness_is_seen_too(size: float, kind: str) -> None:
     def run(model: nn.Module, x: Tensor) -> Tensor:

@@ -171,6 +171,7 @@ class Asked(Cyclic):
         return super().__call__(t)
 
 
+@pytest.mark.slow
 def test_free_at_updates_the_weights_in_each_replay(images: Path, tmp_path: Path) -> None:
     schedule, total = Asked(peak=0.05, rise=0.3), 2 * BATCHES * REPLAYS
     config = small_config(
@@ -215,6 +216,7 @@ class Diverging(FreeAT):
         return BatchLoss(result.loss * (math.nan if step.batch == 1 and step.epoch == 0 else 1.0))
 
 
+@pytest.mark.slow
 def test_a_skipped_update_leaves_no_nan_in_free_ats_perturbation(images: Path, tmp_path: Path) -> None:
     config = small_config(
         images, defense=Diverging(replays=REPLAYS), model=BATCH_NORM, monitors=MonitorConfig(on_nonfinite="skip")
@@ -307,6 +309,7 @@ def test_without_clean_images_of_any_kind_no_collapse_is_claimed(images: Path, t
     assert metrics(tmp_path / "run", "alarm") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["free-at", "awp", "trades-awp", "fgsm-pgi", "r-mgm"])
 def test_bf16_moves_the_weights_as_fp32_does(name: str, images: Path, tmp_path: Path) -> None:
     results: dict[str, dict[str, Tensor]] = {}

@@ -115,6 +115,7 @@ def test_a_bad_update_is_skipped_as_if_it_were_checked_at_once(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_what_a_defense_averages_does_not_see_a_skipped_update(
     images: Path, tmp_path: Path, deferring: Deferring

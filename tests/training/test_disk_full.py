@@ -143,6 +143,7 @@ def checkpoint_halves(out: Path, room: int) -> int:
     return (out / "checkpoint.pt").stat().st_size // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [metrics_grow_by, checkpoint_halves])
 def test_a_run_on_a_disk_that_is_really_full(
     limit: Callable[[Path, int], int], undisturbed: tuple[TrainConfig, Path], tmp_path: Path
@@ -190,6 +191,7 @@ def test_quotas_count_as_a_full_disk(
         train(undisturbed[0], tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_checkpoint_before_is_the_one_of_an_undisturbed_run(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def losses(name: str, folder: Path) -> dict[str, list[float]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_the_losses_are_the_committed_ones(name: str, tmp_path: Path) -> None:
     golden = json.loads(GOLDEN.read_text())[name]

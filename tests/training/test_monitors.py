@@ -131,6 +131,7 @@ def bad(kind: str, *steps: int) -> Spoiled:
 KINDS = pytest.mark.parametrize("kind", ["loss", "nuclear norm"])
 
 
+@pytest.mark.slow
 @KINDS
 def test_stop_keeps_the_last_good_checkpoint(
     kind: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -213,6 +214,7 @@ def test_the_nuclear_norm_itself_raises_the_alarm(images: Path, tmp_path: Path) 
     assert all(bool(tensor.isfinite().all()) for tensor in remembered(tmp_path / "run")["model"].values())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_may_go_on_and_skip(images: Path, tmp_path: Path) -> None:
     config = small_config(images, defense=bad("loss", SPOILED), monitors=STOP)
     with pytest.raises(RunStopped):
@@ -244,6 +246,7 @@ def test_a_gradient_that_is_not_finite(images: Path, tmp_path: Path) -> None:
     assert all(bool(tensor.isfinite().all()) for tensor in remembered(tmp_path / "run")["model"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defense", [Diverged(lam=LAM), DivergedHybrid(lam=LAM)])
 def test_a_skipped_update_leaves_no_trace_in_batch_norm(defense: Defense, images: Path, tmp_path: Path) -> None:
     config = small_config(
@@ -319,6 +322,7 @@ def collapsing(images: Path, **monitor: Any) -> TrainConfig:
     )
 
 
+@pytest.mark.slow
 def test_collapse_warns_once_when_the_patience_is_reached(images: Path, tmp_path: Path) -> None:
     train(collapsing(images), tmp_path / "run")
     (alarm,) = metrics(tmp_path / "run", "alarm")
@@ -326,6 +330,7 @@ def test_collapse_warns_once_when_the_patience_is_reached(images: Path, tmp_path
     assert len(metrics(tmp_path / "run", "epoch")) == 4
 
 
+@pytest.mark.slow
 def test_collapse_stops(images: Path, tmp_path: Path) -> None:
     config = collapsing(images, on_collapse="stop")
     with pytest.raises(RunStopped, match="collapse to a constant"):
@@ -339,6 +344,7 @@ def test_collapse_stops(images: Path, tmp_path: Path) -> None:
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_the_patience_survives_a_resume(images: Path, tmp_path: Path) -> None:
     with pytest.raises(PowerCut):
         train(collapsing(images), tmp_path / "run", {BATCHES + 2: cut})
@@ -346,6 +352,7 @@ def test_the_patience_survives_a_resume(images: Path, tmp_path: Path) -> None:
     assert [alarm["epoch"] for alarm in metrics(tmp_path / "run", "alarm")] == [2]
 
 
+@pytest.mark.slow
 def test_an_epoch_that_learns_starts_the_patience_anew(images: Path, tmp_path: Path) -> None:
     """Losses of 2, 2, 0.1, 2 and 2 in epochs of patience 3: no alarm."""
 
@@ -400,6 +407,7 @@ def test_overfitting_is_recorded_with_its_epoch(images: Path, tmp_path: Path, mo
     assert len(metrics(tmp_path / "run", "epoch")) == 3
 
 
+@pytest.mark.slow
 def test_overfitting_stop_keeps_the_checkpoint_before(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

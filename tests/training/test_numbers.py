@@ -40,6 +40,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(images: Path, tmp_path: Path) -> None:
     config = small_config(images, model=BATCH_NORM, averaging=averaged())
     train(config, tmp_path / "a")
@@ -49,6 +50,7 @@ def test_the_same_seed_gives_the_same_run(images: Path, tmp_path: Path) -> None:
     assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run_on_the_same_split(images: Path, tmp_path: Path) -> None:
     config = small_config(images)
     train(config, tmp_path / "a")
@@ -60,6 +62,7 @@ def test_another_seed_gives_another_run_on_the_same_split(images: Path, tmp_path
     assert (tmp_path / "a" / "split.json").read_bytes() == (tmp_path / "b" / "split.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_split_seed_gives_another_split(images: Path, tmp_path: Path) -> None:
     config = small_config(images)
     train(config, tmp_path / "a")
@@ -97,6 +100,7 @@ def seen() -> list[dict[str, Tensor]]:
     return SEEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warmup", [False, True])
 @pytest.mark.parametrize("tau", [0.0, 0.35, 0.9])
 def test_the_average_is_as_configured(
@@ -130,6 +134,7 @@ def test_every_image_once_an_epoch_in_another_order(
     assert [len(batch) for batch in INDICES[:BATCHES]] == [32, 32, 32, 4]
 
 
+@pytest.mark.slow
 def test_every_step_is_in_training_mode(images: Path, tmp_path: Path, seen: list[dict[str, Tensor]]) -> None:
     """Validation between the epochs leaves the mode as it was."""
     train(small_config(images, defense=Seen(), model=BATCH_NORM), tmp_path / "run")
@@ -193,6 +198,7 @@ def test_a_batch_of_one_without_batch_norm(images: Path, tmp_path: Path) -> None
     assert watcher.steps == list(range(1, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defense", [NuAT(lam=LAM), NuAT(lam=LAM, passes="authors"), NuAT2(lam=LAM, attack_tau=0.5)])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_bf16_trains_every_weight_in_fp32(

@@ -67,6 +67,7 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # settings
 
 
+@pytest.mark.slow
 def test_every_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     for name, make in RECIPES.items():
@@ -472,6 +473,7 @@ def test_events_after_a_stop(at: int, images: Path, tmp_path: Path) -> None:
     assert_events_are_the_metrics(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_events_of_epochs_that_are_done_again(images: Path, tmp_path: Path) -> None:
     """Cut off in epoch 4 after a checkpoint of epoch 2: the events of epoch 3 are there twice, and shown once."""
     config = small_config(images, epochs=4, checkpoint_every=2)

@@ -44,6 +44,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 # one process in a folder
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_while_a_run_is_trained(images: Path, tmp_path: Path) -> None:
     """Whether it resumes or starts; the run itself is undisturbed."""
     config, out = small_config(images), tmp_path / "run"
@@ -94,6 +95,7 @@ def hold(path: Path, ready: Event) -> None:
         time.sleep(600)
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_process_keeps_nobody_out(images: Path, tmp_path: Path) -> None:
     config, out = small_config(images), tmp_path / "run"
     with pytest.raises(PowerCut):
@@ -180,6 +182,7 @@ def test_a_half_line_of_metrics_is_left_out_and_a_damaged_one_refused(tmp_path: 
 # what is said
 
 
+@pytest.mark.slow
 def test_other_threads_than_at_the_start_are_said(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

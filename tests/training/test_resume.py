@@ -101,6 +101,7 @@ def test_resume_is_bit_for_bit(name: str, stop: str, undisturbed: Undisturbed, t
     assert (resumed["epoch"], resumed["batch"]) == place
 
 
+@pytest.mark.slow
 def test_what_the_cases_are_meant_to_cover(undisturbed: Undisturbed) -> None:
     """The states that resume must carry are there, and were not trivial."""
     hybrid = undisturbed("hybrid")[1]
@@ -120,6 +121,7 @@ def test_what_the_cases_are_meant_to_cover(undisturbed: Undisturbed) -> None:
     assert not bf16["model"]["net.fc.weight"].equal(plain["model"]["net.fc.weight"])
 
 
+@pytest.mark.slow
 def test_several_stops(undisturbed: Undisturbed, tmp_path: Path) -> None:
     config, whole = undisturbed("hybrid")
     with pytest.raises(Interrupted):
@@ -132,6 +134,7 @@ def test_several_stops(undisturbed: Undisturbed, tmp_path: Path) -> None:
     assert len(metrics(tmp_path / "run", "resume")) == 4
 
 
+@pytest.mark.slow
 def test_a_cut_after_lines_that_are_written_again(undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Switches of steps that are done again stand in the metrics once."""
     config, whole = undisturbed("hybrid")
@@ -143,6 +146,7 @@ def test_a_cut_after_lines_that_are_written_again(undisturbed: Undisturbed, tmp_
     assert timeless(tmp_path / "run") == timeless(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 2])
 def test_resuming_a_finished_run_is_harmless(undisturbed: Undisturbed, tmp_path: Path, at: int) -> None:
     config, whole = undisturbed("nuat-averaged")
@@ -155,6 +159,7 @@ def test_resuming_a_finished_run_is_harmless(undisturbed: Undisturbed, tmp_path:
     assert len(metrics(tmp_path / "run", "end")) == 1
 
 
+@pytest.mark.slow
 def test_checkpoints_come_as_often_as_configured(undisturbed: Undisturbed, tmp_path: Path) -> None:
     config, whole = undisturbed("small-cnn")  # checkpoint_every=2
     with pytest.raises(PowerCut):
@@ -172,6 +177,7 @@ def test_checkpoints_come_as_often_as_configured(undisturbed: Undisturbed, tmp_p
     assert remembered(whole)["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_those_of_the_run_that_goes_on(images: Path, tmp_path: Path) -> None:
     """Epochs that are done again may turn out otherwise (on a GPU) than those that wrote the best weights."""
     config = small_config(images, **CASES["small-cnn"] | {"epochs": 4})
@@ -295,6 +301,7 @@ def test_the_clock_and_the_passes_go_on(undisturbed: Undisturbed, tmp_path: Path
     assert summary["forwards"] > stopped["forwards"] > 0
 
 
+@pytest.mark.slow
 def test_the_bar_goes_on_where_the_run_does(undisturbed: Undisturbed, tmp_path: Path) -> None:
     config, _ = undisturbed("small-cnn")
     with pytest.raises(Interrupted):
@@ -327,6 +334,7 @@ def test_no_other_folder_or_settings(undisturbed: Undisturbed, tmp_path: Path) -
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_other_training_images(images: Path, tmp_path: Path) -> None:
     """The file of the images was written anew between the stop and the resume."""
     shutil.copy(images, tmp_path / "images.npz")

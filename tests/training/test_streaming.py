@@ -78,6 +78,7 @@ def test_a_run_on_files_of_every_mode_learns(roots: dict[str, Path], tmp_path: P
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loading", ["memory", "stream"])
 def test_bad_files_end_a_run_before_it_begins_or_are_left_out_and_recorded(
     roots: dict[str, Path], tmp_path: Path, loading: str
@@ -135,6 +136,7 @@ def test_a_group_that_is_asked_to_end_within_an_update_of_several_batches_saves_
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_other_files_under_the_same_names_are_noticed_on_resuming(roots: dict[str, Path], tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", N)
     streamed = config({**roots, "set": root}, "set", loading="stream")

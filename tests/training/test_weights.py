@@ -44,6 +44,7 @@ def begun_with(config: TrainConfig, weights: Path) -> TrainConfig:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(weights)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_begins_with_the_weights_of_another(model: str, images: Path, tmp_path: Path) -> None:
     if model == "vit":
@@ -77,6 +78,7 @@ def test_the_first_step_starts_from_them_and_so_do_the_averages(images: Path, tm
             assert torch.equal(where[name], tensor), name
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_file(images: Path, tmp_path: Path) -> None:
     train(small_config(images, defense=Standard(), epochs=1), tmp_path / "plain")
     config = begun_with(small_config(images, averaging=averaged()), tmp_path / "plain")
@@ -96,6 +98,7 @@ def test_weights_that_cannot_be_had_leave_no_folder(images: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_other_weights_are_another_run(images: Path, tmp_path: Path) -> None:
     for name in ("one", "other"):
         train(small_config(images, defense=Standard(), epochs=1), tmp_path / name)
