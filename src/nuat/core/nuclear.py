@@ -67,7 +67,7 @@ def _by_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
     # Python's numbers: for ten of them, one operation on tensors costs more than all of this
     s = [math.sqrt(max(value, 0.0)) for value in eigenvalues.tolist()]
     least = _tolerance(a) * s[-1]  # singular values up to it are 0 to rounding
-    inverse = torch.tensor([1.0 / value if value > least else 0.0 for value in s], dtype=gram.dtype)
+    inverse = gram.new_tensor([1.0 / value if value > least else 0.0 for value in s])
     root = (vectors * inverse) @ vectors.mT
     if a.numel() < _LARGE or not 1e-30 < s[-1] < 1e30:
         polar = (a64 @ root if tall else root @ a64).to(a.dtype)
@@ -75,7 +75,7 @@ def _by_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
         root = root.to(a.dtype)
         with torch.autocast(device_type=a.device.type, enabled=False):
             polar = a @ root if tall else root @ a
-    return torch.tensor(math.fsum(s), dtype=a.dtype), polar
+    return a.new_tensor(math.fsum(s)), polar
 
 
 _LARGE = 2**15
