@@ -198,6 +198,10 @@ def test_missing_shards_other_splits_and_several_data_sets(arrow, tmp_path):
     parquet(root / "unsupervised-00000-of-00001.parquet", table(6))
     notes = scan(root, tmp_path / "cache").notes
     assert notes == ("1 files are passed over: 1 .parquet (unsupervised-00000-of-00001.parquet)",)
+    for twice in ("train-00000-of-00001.parquet", "train-00000-of-00002-0123456789abcdef.parquet"):
+        parquet(root / twice, table(6))
+        assert "holds a part in two versions (train-00000-of-0000" in failure(root)
+        (root / twice).unlink()
     parquet(root / "other" / "train-00000-of-00001.parquet", table(6))
     assert "holds Parquet files of several data sets (., other); give one of their folders" in failure(root)
 

@@ -32,7 +32,7 @@ _SPLITS = ("split",)
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     """A row of a list."""
 

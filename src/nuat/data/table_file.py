@@ -90,6 +90,7 @@ def copied(file: Path, folder: Path, arrow: ModuleType) -> Table:
         if known is not None:
             return Table(copy, known["sizes"], known["labels"], known["digests"], columns.classes)
         sizes, labels, digests = [], [], []
+        folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(copy) as target:
             for number, image, label in _rows(file, batches, columns):
                 target.write(image)

@@ -169,12 +169,15 @@ def _by_part(path: Path, passed: PassedOver) -> dict[str | None, list[Path]]:
 
 
 def _check_numbers(files: Sequence[Path]) -> None:
-    """Refuse files ...-00000-of-00003 of which one is missing."""
-    numbers: dict[int, set[int]] = {}
+    """Refuse files ...-00000-of-00003 of which one is missing, or there twice."""
+    numbers: dict[int, list[int]] = {}
     for file in files:
         match = _NUMBERED.match(file.stem)
         if match:
-            numbers.setdefault(int(match[3]), set()).add(int(match[2]))
+            numbers.setdefault(int(match[3]), []).append(int(match[2]))
+    if len(numbers) > 1 or any(len(set(there)) < len(there) for there in numbers.values()):
+        named = few([file.name for file in files])
+        raise InputError(f"{files[0].parent} holds a part in two versions ({named}); remove the files of the old one.")
     for total, there in numbers.items():
         if len(there) < total:
             first = next(number for number in range(total) if number not in there)
