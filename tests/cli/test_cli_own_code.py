@@ -1,6 +1,7 @@
 """The user's own code on the command line: recipes, defenses, attacks and networks in a file, and what may run when."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from cli.cli_runs import CommandLine
 from torch import nn
 
+from nuat.records.checkpoints import read_info, read_tensors, save_weights
 from nuat.records.folder import RunFolder
 from nuat.records.runs import read_run
 
@@ -231,6 +233,18 @@ def test_a_record_cannot_name_code_that_runs(
     assert not Path("ran.txt").exists()
 
 
+def test_weights_cannot_name_code_that_runs(
+    trained_net: Path, images: Path, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = read_info(trained_net / "best.safetensors")
+    info = replace(info, model=replace(info.model, name="my.py:make_net"))
+    save_weights(Path("theirs.safetensors"), read_tensors(trained_net / "best.safetensors"), info)
+    forget(monkeypatch)
+    assert "names code" in nuat.refused("evaluate", "theirs.safetensors", "--data.path", images)
+    assert "names a file" in nuat.refused("evaluate", "my.py", "--data.path", images, "--eps", "0.1")
+    assert not Path("ran.txt").exists()
+
+
 def test_a_network_is_built_again_and_takes_part_in_everything(
     trained_net: Path, images: Path, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +315,8 @@ def test_a_plan_of_a_recipe(my: Path, nuat: CommandLine) -> None:
     ("text", "words", "told"),
     [
         (MY, ("my.py:recip",), "the file has no 'recip'. Did you mean 'recipe'?"),
-        (MY, ("my.py",), "my.py:: the file has no ''. It defines "),
+        (MY, ("my.py",), "my.py: names a file; name what is in it, too, such as my.py:recipe"),
+        (MY, ("my.py:",), "my.py:: the file has no ''. It defines Mine, Noise, "),
         (MY, ("my.py:number",), "returned a int; expected a nuat.config.TrainConfig"),
         (MY, ("my.py:NOT_A_FUNCTION",), "is a int; expected a function"),
         (MY, ("none.py:recipe",), "none.py: no such file"),

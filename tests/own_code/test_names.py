@@ -1,6 +1,11 @@
 """Names of own code, what they stand for, and when it runs."""
 
+import importlib.util
 import json
+import py_compile
+import struct
+import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,22 +13,27 @@ from typing import Any
 
 import pytest
 
-from nuat import own_code
+from nuat import defenses, own_code
 from nuat.errors import InputError
 from nuat.own_code import notes, running
 
 
 @pytest.fixture(autouse=True)
-def _process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = set(sys.modules)
     monkeypatch.setattr(running.process, "files", [])
     monkeypatch.setattr(running.process, "given", {})
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    yield
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in ("helper", "part", "parts"):
+            del sys.modules[name]
 
 
 def write(text: str, name: str = "my.py") -> Path:
     path = Path(name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
@@ -65,12 +75,29 @@ def test_a_file_runs_once_until_it_changes() -> None:
 
 def test_files_of_one_name_import_what_lies_next_to_them() -> None:
     for folder, value in (("a", 1), ("b", 2)):
-        write("import helper\ndef f(): return helper.VALUE\n", f"{folder}/my.py")
+        write("import helper\nfrom parts import first\ndef f(): return helper.VALUE * first.ONE\n", f"{folder}/my.py")
         write(f"VALUE = {value}\n", f"{folder}/helper.py")
-    assert [own_code.call(f"{folder}/my.py:f") for folder in ("a", "b", "a")] == [1, 2, 1]
+        write(f"ONE = {10**value}\n", f"{folder}/parts/first.py")
+    assert [own_code.call(f"{folder}/my.py:f") for folder in ("a", "b", "a")] == [10, 200, 10]
     write("VALUE = 3\n", "a/helper.py")
-    assert own_code.call("a/my.py:f") == 3
+    assert own_code.call("a/my.py:f") == 30
     assert not list(Path().rglob("__pycache__"))
+
+
+def test_only_the_texts_that_were_read_are_imported(tmp_path: Path) -> None:
+    """Neither a compiled file next to them, which may be of another text, nor a file that no import names."""
+    write("import helper\nfrom parts import first\ndef f(): return helper.VALUE, first.VALUE\n")
+    write("VALUE = 1\n", "helper.py")
+    write("VALUE = 2\n", "parts/first.py")
+    (tmp_path / "other.py").write_text("VALUE = 3\n")
+    compiled = Path(py_compile.compile("other.py", importlib.util.cache_from_source("helper.py")) or "")
+    content = compiled.read_bytes()
+    stat = Path("helper.py").stat()
+    compiled.write_bytes(content[:8] + struct.pack("<II", int(stat.st_mtime), stat.st_size) + content[16:])
+    assert own_code.call("my.py:f") == (1, 2)
+    write("import importlib\nimportlib.import_module('other')\n", "hidden.py")
+    with pytest.raises(InputError, match=r"hidden\.py, line 2: ModuleNotFoundError: No module named 'other'"):
+        own_code.pin("hidden.py:f")
 
 
 def test_a_file_that_would_not_be_the_one_imported_is_refused() -> None:
@@ -174,8 +201,15 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for n, t in (("f", "f"), ("mine", "Mine"))
     ]
     monkeypatch.setattr(running, "metadata", SimpleNamespace(entry_points=lambda group: points, EntryPoint=Any))
-    monkeypatch.delitem(__import__("sys").modules, "package_of_mine", raising=False)
+    monkeypatch.delitem(sys.modules, "package_of_mine", raising=False)
     return Path("package_of_mine.py")
+
+
+def test_a_defense_may_be_an_entry_point(plugin: Path) -> None:
+    plugin.write_text("from nuat.defenses import Defense\nclass Mine(Defense):\n    def loss(self, *batch): ...\n")
+    assert defenses.find("plugin:mine").__name__ == "Mine"
+    with pytest.raises(InputError, match="plugin:g: no installed package"):
+        defenses.find("plugin:g")
 
 
 def test_entry_points_have_names(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 It is named ``FILE.py:NAME``, or ``plugin:NAME`` for an entry point of the group ``nuat.plugins``. To name it on the
 command line, in a campaign's file or from Python is to run the file, as a program would run. While it loads, and while
-nuat calls one of its functions to make something, its folder can be imported from.
+nuat calls one of its functions to make something, it can import the other files of its folder that it names.
 
 Records hold the *pinned* name ``FILE.py:NAME@DIGEST``. The digest covers the file and the files of its folder that it
 imports. A pinned name never runs what a record or its folder brings, since both may come from a stranger. It runs

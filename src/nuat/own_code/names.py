@@ -99,7 +99,8 @@ def call(text: str, folder: Path = Path(), **offered: Any) -> Any:
     function = find(text, folder)
     if not callable(function):
         raise InputError(f"{text}: is a {type(function).__name__}; expected a function or a class.")
-    with blamed(text), importable(folder_of(text, folder)):
+    own = _file(text, folder)
+    with blamed(text), importable(own.path.parent, own.sources):
         return call_function(function, **offered)
 
 
@@ -164,6 +165,8 @@ def _file(text: str, folder: Path) -> OwnFile:
         return _resolve(pinned)
     found = _NAMED.fullmatch(text)
     assert found is not None
+    if found["name"] is None and not found["plugin"]:
+        raise InputError(f"{text}: names a file; name what is in it, too, such as {text}:recipe.")
     return run_plugin(found["plugin"]) if found["plugin"] else run_file(folder / found["file"])
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,17 +75,16 @@ def run_file(path: Path) -> OwnFile:
     for own in process.files:
         if (own.path, own.sha256) == (path, sha256):
             return own
-    loader = _TextLoader(path, sources[path.name])
     name = f"nuat_own_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{sha256[:8]}"
-    spec = importlib.util.spec_from_loader(name, loader, origin=str(path))
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    module.__file__ = str(path)
+    loader = _TextLoader(path, sources[path.name])
+    module = importlib.util.module_from_spec(_spec(name, path, loader))
     local = {module_name(source): path.parent / source for source in list(sources)[1:]}
+    folders = [folder for source in local.values() for folder in source.relative_to(path.parent).parents]
+    local = {module_name(str(folder)): path.parent / folder for folder in folders if folder.name} | local
     _forget(local)
     sys.modules[name] = module  # dataclasses look it up
     process.starting |= {path, *local.values()}
-    with blamed(str(path)), importable(path.parent):
+    with blamed(str(path)), importable(path.parent, sources):
         loader.exec_module(module)
     imported = [sys.modules[other] for other in local if other in sys.modules]
     own = OwnFile(name=path.name, path=path, sources=sources, sha256=sha256, modules=(module, *imported))
@@ -143,16 +143,14 @@ def call_function(function: Callable[..., Any], *arguments: Any, **offered: Any)
 
 
 @contextlib.contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """Let the block import from a folder, and leave no compiled files in it."""
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
+def importable(folder: Path, sources: Mapping[str, bytes]) -> Iterator[None]:
+    """Let the block import the sources of a folder, from the texts that were read, and nothing else of the folder."""
+    finder = _Finder(folder, sources)
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
-        sys.dont_write_bytecode = before
+        sys.meta_path.remove(finder)
 
 
 @contextlib.contextmanager
@@ -214,6 +212,30 @@ def forget_given() -> list[str]:
     left = [word for word, used in process.given.items() if not used]
     process.given.clear()
     return left
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finder of modules among texts that have been read; compiled files next to them do not count."""
+
+    def __init__(self, folder: Path, sources: Mapping[str, bytes]) -> None:
+        self._folder, self._sources = folder, sources
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return where a module is; None: not among the texts."""
+        place = fullname.replace(".", "/")
+        for name in (f"{place}/__init__.py", f"{place}.py"):
+            if name in self._sources:
+                file = self._folder / name
+                return _spec(fullname, file, _TextLoader(file, self._sources[name]))
+        if any(name.startswith(f"{place}/") for name in self._sources):  # a folder without __init__.py
+            return ModuleSpec(fullname, None, is_package=True)
+        return None
+
+
+def _spec(name: str, file: Path, loader: importlib.abc.Loader) -> ModuleSpec:
+    spec = ModuleSpec(name, loader, origin=str(file), is_package=file.name == "__init__.py")
+    spec.has_location = True  # the module gets a __file__
+    return spec
 
 
 class _TextLoader(importlib.abc.InspectLoader):
