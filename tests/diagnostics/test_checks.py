@@ -80,7 +80,7 @@ def test_a_gap_that_is_allowed_is_no_failure(comparison: strength.Comparison) ->
 def test_being_stronger_elsewhere_sets_nothing_off_where_groups_are_taken_together() -> None:
     """Square breaks 300 images that no gradient finds, the gradients 500 that Square does not."""
     flags = lookup(square=standing(range(500, 1300)))
-    apart, together = check("black-box attack"), check("Square adds nothing")
+    apart, together = check("Square is weaker"), check("Square finds nothing")
     assert apart.judge(flags).status is Status.PASS
     verdict = together.judge(flags)
     assert verdict.status is Status.FAIL

@@ -10,7 +10,7 @@ from nuat.diagnostics import Examination, Gap, Status, Verdict, judge_gap
 from nuat.diagnostics.strength import COMPARISONS
 from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.progress import terminal
-from nuat.report.diagnosis import headline, verdict_lines, verdict_prose
+from nuat.report.diagnosis import LEGEND, headline, verdict_lines, verdict_prose
 
 P, F, I = Status.PASS, Status.FAIL, Status.INCONCLUSIVE  # noqa: E741
 OTHERS = (
@@ -68,6 +68,7 @@ def test_every_check_is_one_line_of_80_columns() -> None:
     head, *lines = printed(verdict_lines(found)).splitlines()
     assert head.split() == ["check", "measured", "verdict"]
     assert len(lines) == len(names) == 16
+    assert len(LEGEND) <= 80
     for line, one in zip(lines, found, strict=True):
         assert len(line.rstrip()) <= 80
         assert line.startswith(f"{one.check} ")

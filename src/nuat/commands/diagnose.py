@@ -27,7 +27,7 @@ from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import inspect
 from nuat.files import writable, write_text
 from nuat.progress import TerminalReporter, duration, progress_bars, terminal
-from nuat.report.diagnosis import headline, verdict_lines, verdict_prose
+from nuat.report.diagnosis import LEGEND, headline, verdict_lines, verdict_prose
 from nuat.training.signals import Interrupted
 
 _DIAGNOSIS_KEYS = frozenset({"counts", "verdicts", "evaluation"})
@@ -140,6 +140,7 @@ def diagnose(arguments: list[str]) -> int:
         raise _interrupted(finished_parts(subject.folder, quick=asked.quick), asked.resume) from None
     console.print(headline(found), style="bold", soft_wrap=False)
     console.print(verdict_lines(found.verdicts))
+    console.print(LEGEND, soft_wrap=False)
     if asked.verbose:
         console.print(verdict_prose(found.verdicts))
     if found.skipped:

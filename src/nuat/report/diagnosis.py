@@ -10,6 +10,8 @@ from nuat.diagnostics.verdict import Status, Verdict
 
 _WORDS = {Status.PASS: "pass", Status.FAIL: "FAIL", Status.INCONCLUSIVE: "cannot judge"}
 _STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.INCONCLUSIVE: "yellow"}
+LEGEND = "pt: points by which the supposedly weaker attack breaks more [95 % interval]"
+"""Explanation of the measurements in points."""
 
 
 def headline(found: Examination) -> str:
