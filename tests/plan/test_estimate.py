@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from plan.plan_measures import IMAGES, LINK, costs, numbers, phase, planned
 
 from nuat.config import DataConfig
@@ -27,6 +28,16 @@ def test_one_device() -> None:
     assert found["operations"] == 2e6
     assert found["drawn"] == 40 * 300
     assert estimate(costs(), planned(1))["compute_seconds"].how == "assumed"
+
+
+def test_validation_costs_as_often_as_it_comes() -> None:
+    run = planned(1)
+    some = replace(run, config=replace(run.config, validate_every=4))
+    assert numbers(costs(), some)["validation_hours"] == pytest.approx(4 * 100 * 0.5 / 3600)  # epochs 1, 4, 8, 10
+    # by default a GPU gives it no more than 5 % of the time of training
+    gpu = costs(device=torch.device("cuda"), validation_seconds=500.0)
+    assert numbers(gpu, run)["validation_hours"] == pytest.approx(0.05 * 10.0)
+    assert numbers(gpu, some)["validation_hours"] == pytest.approx(4 * 100 * 500.0 / 3600)
 
 
 def test_two_devices() -> None:

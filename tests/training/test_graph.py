@@ -156,6 +156,17 @@ def test_other_updates_are_repeated(changes: dict[str, Any], images: Path, tmp_p
     _assert_close(repeated, eager)
 
 
+def test_a_state_that_begins_anew_is_recorded_anew(images: Path, tmp_path: Path) -> None:
+    config = moving(images, DEFENSES["free-at"].defense)
+    runs = [loop_of(config, tmp_path, capture, torch.float64) for capture in (None, taped)]
+    for loop in runs:
+        train(loop, torch.float64)
+        loop.state.defense["delta"] = torch.zeros_like(loop.state.defense["delta"])
+        loop.state.step = 0
+        train(loop, torch.float64)
+    _assert_close(*map(left, reversed(runs)))
+
+
 # what cannot be repeated stays eager, and the run says why
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from training.small_runs import (
     PowerCut,
-    Watcher,
     assert_same_run,
     cut,
     interrupt,
@@ -19,7 +18,6 @@ from training.small_runs import (
     write_images,
 )
 
-import nuat
 from nuat.errors import InputError
 from nuat.records.checkpoints import read_checkpoint
 from nuat.training import bookkeeping
@@ -128,29 +126,3 @@ def test_checkpoints_that_come_too_soon_are_left_out(images: Path, tmp_path: Pat
 def test_impossible_times_are_refused(seconds: float, images: Path) -> None:
     with pytest.raises(InputError, match="checkpoint_seconds"):
         small_config(images, checkpoint_seconds=seconds)
-
-
-# validation
-
-
-def test_only_some_epochs_are_validated(images: Path, tmp_path: Path) -> None:
-    every = nuat.run(small_config(images, epochs=5), out=tmp_path / "every")
-    some = nuat.run(small_config(images, epochs=5, validate_every=2), out=tmp_path / "some", reporter=Watcher())
-    lines, others = metrics(tmp_path / "some", "epoch"), metrics(tmp_path / "every", "epoch")
-    assert [bool(line["validation"]) for line in lines] == [True, True, False, True, True]
-    for ours, theirs in zip(lines, others, strict=True):
-        assert ours["train"] == theirs["train"]
-        assert ours["validation"] in ({}, theirs["validation"])
-    best = max((line["validation"]["live"]["pgd"], line["epoch"]) for line in lines if line["validation"])
-    assert (some.summary["best_validation"], some.summary["best_epoch"]) == best
-    assert every.summary["forwards"] == some.summary["forwards"]
-
-
-def test_validate_every_is_refused_where_it_has_no_effect(images: Path) -> None:
-    config = small_config(images)
-    with pytest.raises(InputError, match="validate_every has no effect without validation images"):
-        nuat.config.TrainConfig(
-            defense=config.defense, data=nuat.config.DataConfig(path=images, validation=0), validate_every=2
-        )
-    with pytest.raises(InputError, match="validate_every"):
-        small_config(images, validate_every=0)

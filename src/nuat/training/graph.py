@@ -106,6 +106,7 @@ class _Recording:
     """Update of one kind that can be repeated."""
 
     batches: tuple[Batch, ...]  # buffers
+    state: list[Tensor]  # of the defense
     repeat: Callable[[], Taken]
     passes: PassCounter
     """Passes of one update."""
@@ -149,11 +150,7 @@ class RecordedUpdates:
         tell: Callable[[str], None],
         reason: str | None = None,
     ) -> None:
-        """Take the parts of the run.
-
-        ``updater`` leaves bad updates to the device. ``tell`` hears why updates are eager; ``reason`` says why from the
-        start.
-        """
+        """Take the parts of the run; ``reason``: why updates are eager from the start, if they are."""
         self._config, self._state, self._updater = config, state, updater
         self._capture, self._tell = capture, tell
         dtype = next(state.model.parameters()).dtype
@@ -173,6 +170,9 @@ class RecordedUpdates:
             return self._updater.update(batches)
         key = self._key(batches)
         recording = self._recordings.get(key)
+        if recording is not None and not _same(recording.state, tensors_of(self._state.defense)):
+            del self._recordings[key]  # the state began anew, as with images of another size
+            recording, self._seen[key] = None, 0
         self._seen[key] += 1
         if key is None or (recording is None and self._seen[key] <= EAGER_UPDATES):
             return self._updater.update(batches)
@@ -201,13 +201,13 @@ class RecordedUpdates:
         state, updater = self._state, self._updater
         numbers = updater.numbers()
         self._numbers.fill(numbers, state.epoch, self._config.epochs)
-        tensors, plain, start = self._tensors(), _plain(state.defense), self._snapshot()
+        held, plain, start = self._listed(), _plain(state.defense), self._snapshot()
         passes = PassCounter(state.model)
         with passes:
             eager = updater.take(batches, numbers)
         updater.note(eager, batches)
         updater.count(passes, batches)
-        if not _same_objects(tensors, self._tensors()) or _plain(state.defense) != plain:
+        if not _same(held, self._listed()) or _plain(state.defense) != plain:
             self._refused = "the state of the defense holds more than tensors that are changed in place"
             return eager.terms
         end = self._snapshot()
@@ -273,7 +273,7 @@ class RecordedUpdates:
             repeat = self._capture(body, [self._state.generator])
         finally:
             self._numbers.complete = False
-        return _Recording(buffers, repeat, passes, self._state.epoch)
+        return _Recording(buffers, tensors_of(self._state.defense), repeat, passes, self._state.epoch)
 
     def _with_floats(self, taken: Taken) -> Taken:
         """Return the terms with the schedules' own values, whose scalars may be rounded."""
@@ -295,6 +295,9 @@ class RecordedUpdates:
             "the state of the defense": tensors_of(state.defense),
         }
 
+    def _listed(self) -> list[Tensor]:
+        return [tensor for tensors in self._tensors().values() for tensor in tensors]
+
     def _snapshot(self) -> _Snapshot:
         device = self._state.generator.device
         rng = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
@@ -314,12 +317,9 @@ class RecordedUpdates:
             torch.set_rng_state(snapshot.rng)
 
 
-def _same_objects(some: Tensors, others: Tensors) -> bool:
-    """Return whether two listings hold the same tensors, rather than equal ones."""
-    return all(
-        len(tensors) == len(others[name]) and all(a is b for a, b in zip(tensors, others[name], strict=True))
-        for name, tensors in some.items()
-    )
+def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Return whether two sequences hold the same tensors, rather than equal ones."""
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
 
 
 def _plain(values: Any) -> list[Any]:

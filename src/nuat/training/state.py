@@ -93,7 +93,8 @@ class TrainingState:
 
     def means(self) -> dict[str, float]:
         """Return the means of the metrics over this epoch's images so far."""
-        return {name: float(total) / self.images for name, total in self.sums.items()}
+        totals = torch.stack(list(self.sums.values())).tolist()  # waits for the device once
+        return {name: total / self.images for name, total in zip(self.sums, totals, strict=True)}
 
     def to_dict(self, world: World = ALONE) -> dict[str, Any]:
         """Return the state as plain data for a checkpoint, the same on every process and for any number of them."""

@@ -243,7 +243,7 @@ class Updater:
         Torch's fused SGD takes the rate as a tensor, but not the momentum. So where that moves, the buffers are
         multiplied by it first, and the optimizer by 1. (Nesterov's momentum, which enters twice, is refused before.)
         """
-        groups = self._state.optimizer.param_groups
+        groups, on_gpu = self._state.optimizer.param_groups, self._state.generator.device.type == "cuda"
         before = [dict(group) for group in groups]
         if self._momentum_cycles:
             momentum = torch.as_tensor(numbers.momentum)
@@ -255,7 +255,7 @@ class Updater:
             if self._momentum_cycles:
                 group["momentum"] = 1.0
             if "capturable" in group:
-                group["capturable"] = True
+                group["capturable"] = on_gpu and torch.cuda.is_current_stream_capturing()
         try:
             yield
         finally:

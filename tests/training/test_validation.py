@@ -1,0 +1,107 @@
+"""How often epochs are validated, and in which precision."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from training.small_runs import metrics, small_config, write_images
+
+import nuat
+from nuat import data, models
+from nuat.config import ModelConfig
+from nuat.data import ImageSet
+from nuat.distributed.world import ALONE
+from nuat.errors import InputError
+from nuat.training import validation
+from nuat.training.validation import Validator, validate
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+def test_only_some_epochs_are_validated(images: Path, tmp_path: Path) -> None:
+    every = nuat.run(small_config(images, epochs=5), out=tmp_path / "every")
+    some = nuat.run(small_config(images, epochs=5, validate_every=2), out=tmp_path / "some")
+    lines, others = metrics(tmp_path / "some", "epoch"), metrics(tmp_path / "every", "epoch")
+    assert [bool(line["validation"]) for line in lines] == [True, True, False, True, True]
+    for ours, theirs in zip(lines, others, strict=True):
+        assert ours["train"] == theirs["train"]
+        assert ours["validation"] in ({}, theirs["validation"])
+    # of equals the later epoch is kept
+    best = max((line["validation"]["live"]["pgd"], line["epoch"]) for line in lines if line["validation"])
+    assert (some.summary["best_validation"], some.summary["best_epoch"]) == best
+    assert every.summary["forwards"] == some.summary["forwards"]
+
+
+def test_validate_every_is_refused_where_it_has_no_effect(images: Path) -> None:
+    config = small_config(images)
+    with pytest.raises(InputError, match="validate_every has no effect without validation images"):
+        replace(config, data=replace(config.data, validation=0), validate_every=2)
+    with pytest.raises(InputError, match="validate_every"):
+        small_config(images, validate_every=0)
+
+
+def validator(images: Path, device: str, monkeypatch: pytest.MonkeyPatch, seconds: float, count: int = 20) -> Validator:
+    """Return what validates the epochs of a run of 100; each validation takes ``seconds``."""
+    clock = 0.0
+
+    def now() -> float:
+        return clock
+
+    def taken(*arguments: object, **settings: object) -> dict[str, float]:
+        nonlocal clock
+        clock += seconds
+        return {"pgd": 0.5}
+
+    monkeypatch.setattr(validation.time, "monotonic", now)
+    monkeypatch.setattr(validation, "validate", taken)
+    held_out = data.load(small_config(images).data).validation.select(torch.arange(count))
+    return Validator(small_config(images, epochs=100), held_out, torch.device(device), ALONE)
+
+
+@pytest.mark.parametrize(
+    ("device", "seconds", "expected"),
+    [
+        ("cpu", 50.0, list(range(1, 101))),
+        ("cuda", 1.0, [1, *range(4, 101, 3), 100]),  # 10 s an epoch: 1 s is less than 5 % of 30 s
+        ("cuda", 0.1, list(range(1, 101))),
+        ("cuda", 1e6, [1, 100]),
+    ],
+)
+def test_by_default_a_gpu_validates_as_often_as_it_takes_little_time(
+    device: str, seconds: float, expected: list[int], images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = validator(images, device, monkeypatch, seconds)
+    done = [epoch for epoch in range(1, 101) if judge.validate({"live": torch.nn.Identity()}, epoch, 10.0 * epoch)]
+    assert done == sorted(set(expected))
+    if device == "cuda" and seconds < 1e6:
+        assert seconds * (len(done) - 2) <= 0.05 * 1000.0  # the first and the last are always taken
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_without_images_every_epoch_counts(device: str, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = validator(images, device, monkeypatch, 1.0, count=0)
+    assert [judge.validate({}, epoch, float(epoch)) for epoch in (1, 2, 50)] == [{}, {}, {}]
+
+
+def test_attacks_search_in_their_own_precision_and_verdicts_are_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU both are full, so the search is told by another mark."""
+    searching, passes = False, []
+
+    @contextlib.contextmanager
+    def search(device: torch.device) -> Iterator[None]:
+        nonlocal searching
+        searching = True
+        yield
+        searching = False
+
+    monkeypatch.setattr(validation, "search_precision", search)
+    model = models.build(ModelConfig(name="small-cnn", width=2), channels=1, classes=3, image_size=(8, 8))
+    model.register_forward_hook(lambda *_: passes.append(searching))
+    validate(model, ImageSet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 3), eps=0.1, batch_size=4)
+    assert passes == [True] * 8 + [False] * 3  # FGSM and PGD-7; then clean and both attacked
