@@ -186,7 +186,7 @@ def _another_ended() -> bool:
 
 def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int], list[str]]:
     """Return the function of the command that is asked for, and the arguments that are left for it."""
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help", "--help-all"):
         return _help, arguments
     command, rest = arguments[0], arguments[1:]
     if command == "--version":

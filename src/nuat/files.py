@@ -71,3 +71,8 @@ def write_text(path: Path, text: str) -> None:
 def no_space_left(error: OSError) -> bool:
     """Return whether an error says that a disk or a quota is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def not_writable(error: OSError) -> bool:
+    """Return whether an error says that a place may not be written, or is gone."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)

@@ -1,6 +1,7 @@
 """The whole examination on small models: honest ones do not fail, masked ones fail for the right reason."""
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -386,3 +387,16 @@ def test_a_large_radius_is_not_enlarged_past_every_image(monkeypatch: pytest.Mon
     curve = next(v.measured["accuracy_by_eps"] for v in found.verdicts if v.check == "accuracy falls with eps")
     assert list(curve) == ["0.125", "0.25", "0.5"]
     assert found.evaluation.n == 8
+
+
+def test_a_substitute_that_cannot_be_kept_is_learnt_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(substitute, "BATCHES", 2)
+    monkeypatch.setattr(substitute, "atomic_write", refused)
+    file = tmp_path / "kept.safetensors"
+    assert substitute.learn(Bars(), bars(8), threat=THREAT, classes=CLASSES, seed=0, state_path=file) is not None
+    assert not file.exists()

@@ -31,7 +31,7 @@ from nuat.core.threat import Threat
 from nuat.core.threat import threat as ball_of
 from nuat.data import Images, class_balanced, to_float
 from nuat.diagnostics.surrogate import Surrogate
-from nuat.files import atomic_write
+from nuat.files import atomic_write, not_writable
 from nuat.hardware import versions
 from nuat.models import build
 from nuat.progress import Progress
@@ -87,8 +87,7 @@ def learn(
     if state_path is None or not _read(state_path, key, network):
         _train(network, model, images, chosen, ball=ball, seed=seed, progress=progress)
         if state_path is not None:
-            with atomic_write(state_path) as file:
-                file.write(save(network.state_dict(), {"key": key}))
+            _write(state_path, key, network)
     return Surrogate(network.eval().requires_grad_(False), "a small network trained on the model's answers")
 
 
@@ -129,6 +128,16 @@ def _key(model: nn.Module, x: Tensor, settings: str) -> str:
     with eval_mode(model), torch.no_grad():
         answers = model(x).argmax(dim=1)
     return digest.of_tensors(*model.state_dict().values(), answers, settings=settings)
+
+
+def _write(path: Path, key: str, network: nn.Module) -> None:
+    """Keep a network; where that is not possible, a later call trains it again."""
+    try:
+        with atomic_write(path) as file:
+            file.write(save(network.state_dict(), {"key": key}))
+    except OSError as error:
+        if not not_writable(error):
+            raise
 
 
 def _read(path: Path, key: str, network: nn.Module) -> bool:

@@ -1,7 +1,6 @@
 """Finished batches of an evaluation, kept on disk so that an interrupted one can be resumed."""
 
 import contextlib
-import errno
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from torch import Tensor
 from nuat.core import digest
 from nuat.distributed.world import World
 from nuat.evaluation.results import flags_to_text, text_to_flags
-from nuat.files import write_text
+from nuat.files import not_writable, write_text
 
 _SECONDS_BETWEEN_SAVES = 5.0
 
@@ -95,7 +94,7 @@ class PartialResults:
             try:
                 write_text(self._path, json.dumps(self._content(self._done)))
             except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+                if not not_writable(error):
                     raise
                 self.failure = f"{self._path}: {error.strerror or error}"
                 self._path = None
