@@ -8,6 +8,8 @@ import nbformat
 import pytest
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "quickstart.ipynb"
+FEWER = {"[::5]": "[::25]", "n=200": "n=40"}
+"""Changes of the source that leave a fifth of the images; pictures and numbers are of the same kinds."""
 
 
 def kinds(notebook: Any) -> list[list[str]]:
@@ -18,6 +20,11 @@ def kinds(notebook: Any) -> list[list[str]]:
 @pytest.mark.slow
 def test_the_notebook_runs_and_its_outputs_are_committed() -> None:
     committed, run = (nbformat.read(NOTEBOOK, as_version=4) for _ in range(2))
+    code = [cell for cell in run.cells if cell.cell_type == "code"]
+    for many, few in FEWER.items():
+        assert any(many in cell.source for cell in code), many
+        for cell in code:
+            cell.source = cell.source.replace(many, few)
     nbclient.NotebookClient(run, timeout=300, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
     assert kinds(run) == kinds(committed)
     assert any(kind == "display_data" for cell in kinds(committed) for kind in cell)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import tempfile
@@ -43,6 +44,20 @@ def shipped(folder: Path) -> Path:
     file = folder / "best.safetensors"
     checkpoints.save_weights(file, weights(), INFO)
     return file
+
+
+@functools.cache
+def shipped_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return shipped(Path(folder)).read_bytes()
+
+
+@functools.cache
+def checkpoint_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "checkpoint.pt"
+        checkpoints.save_checkpoint(file, {"model": weights(), "epoch": 3, "rate": 0.1, "name": "x"})
+        return file.read_bytes()
 
 
 def metadata(file: Path) -> dict[str, object]:
@@ -89,8 +104,7 @@ def test_a_file_of_an_older_version_has_no_checksum_and_loads(tmp_path):
 @given(st.data())
 def test_no_flipped_bit_of_weights_is_read_as_another_value(data):
     with tempfile.TemporaryDirectory() as folder:
-        file = shipped(Path(folder))
-        content = bytearray(file.read_bytes())
+        file, content = Path(folder) / "best.safetensors", bytearray(shipped_bytes())
         bit = data.draw(st.integers(0, 8 * len(content) - 1))
         content[bit // 8] ^= 1 << bit % 8
         file.write_bytes(content)
@@ -108,11 +122,8 @@ def test_no_flipped_bit_of_weights_is_read_as_another_value(data):
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_no_flipped_bit_of_a_checkpoint_is_read_as_another_value(data):
-    state = {"model": weights(), "epoch": 3, "rate": 0.1, "name": "x"}
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "checkpoint.pt"
-        checkpoints.save_checkpoint(file, state)
-        content = bytearray(file.read_bytes())
+        file, content = Path(folder) / "checkpoint.pt", bytearray(checkpoint_bytes())
         bit = data.draw(st.integers(0, 8 * len(content) - 1))
         content[bit // 8] ^= 1 << bit % 8
         file.write_bytes(content)
@@ -121,7 +132,7 @@ def test_no_flipped_bit_of_a_checkpoint_is_read_as_another_value(data):
         except InputError as error:
             assert "\n" not in str(error)  # noqa: PT017 - either is right
             return
-        assert all(torch.equal(loaded["model"][name], tensor) for name, tensor in state["model"].items())
+        assert all(torch.equal(loaded["model"][name], tensor) for name, tensor in weights().items())
         assert {name: loaded[name] for name in ("epoch", "rate", "name")} == {"epoch": 3, "rate": 0.1, "name": "x"}
 
 
