@@ -108,4 +108,5 @@ def test_code_that_fails_in_training_fails_its_row() -> None:
     write({"recipe": "my.py:recipe"}, {"recipe": NORMAL})
     assert set(run(load("plans/own.toml")).values()) == {"failed", "done"}
     row = json.loads(Path("out/my.py-recipe/seed-0/row.json").read_text())
-    assert "AttributeError" in row["reason"]
+    assert row["reason"].startswith("plans/my.py, line 13: AttributeError: ")
+    assert "Traceback" in row["traceback"]

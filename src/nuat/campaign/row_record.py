@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from nuat import hardware
+from nuat import hardware, own_code
 from nuat.campaign.definition import Campaign, CampaignRow
 from nuat.campaign.ledger import Ledger, settings_digest
 from nuat.errors import InputError
@@ -65,8 +65,9 @@ def failed(campaign: Campaign, ledger: Ledger, row: CampaignRow, error: Exceptio
 
 def reason_of(error: Exception) -> str:
     """Return the reason of a failure in one line."""
-    expected = isinstance(error, (InputError, RunStopped))
-    return " ".join((str(error) if expected else "".join(traceback.format_exception_only(error))).split())
+    if isinstance(error, (InputError, RunStopped)):
+        return " ".join(str(error).split())
+    return own_code.told(error) or " ".join("".join(traceback.format_exception_only(error)).split())
 
 
 def _identity(campaign: Campaign, row: CampaignRow) -> dict[str, Any]:

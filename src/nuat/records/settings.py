@@ -222,8 +222,9 @@ def completed(values: Any, like: Any = TrainConfig) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    kind = _CLASSES.get(str(values.get("class")), like if isinstance(like, type) else type(like))
-    if not dataclasses.is_dataclass(kind):
+    name = str(values.get("class"))
+    kind = _CLASSES.get(name, like if isinstance(like, type) else type(like))
+    if not dataclasses.is_dataclass(kind) or (own_code.is_pinned(name) and name != _class_name(kind)):
         return values
     hints, full = typing.get_type_hints(kind), dict(values)
     for field in dataclasses.fields(kind):
