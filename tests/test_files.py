@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nuat.files import atomic_write, write_text
+from nuat.errors import InputError
+from nuat.files import atomic_write, check_writable, writable, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -106,3 +107,17 @@ def test_permissions_are_what_the_umask_allows(tmp_path: Path, mask: int, mode: 
 def test_text_is_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "‖A‖ = Σσ\n")
     assert (tmp_path / "a.txt").read_bytes() == "‖A‖ = Σσ\n".encode()
+
+
+def test_places_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_writable(tmp_path / "new" / "folder", "--out")
+    assert names(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--out .*: file is a file, not a folder; choose another --out"):
+        check_writable(tmp_path / "file" / "below", "--out")
+    with pytest.raises(InputError, match=r"--out .*: cannot be written \(File name too long\)"):
+        check_writable(tmp_path / ("a" * 300), "--out")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert not writable(tmp_path)
+    with pytest.raises(InputError, match=r"--out .*: nothing can be written in "):
+        check_writable(tmp_path / "new", "--out")

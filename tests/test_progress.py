@@ -112,3 +112,16 @@ def test_elsewhere_it_is_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatc
 )  # fmt: skip
 def test_a_time_as_people_write_it(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_bar_has_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    console = terminal()
+    console.file, console._force_terminal = io.StringIO(), True
+    reporter = TerminalReporter(console)
+    reporter.begin("[bold]x[/bold] [/]", 2)
+    reporter.advance(1, "[red]y[/red] [/]")
+    assert reporter._bar is not None
+    reporter._bar.refresh()
+    reporter.end()
+    assert "[bold]x[/bold] [/]" in console.file.getvalue()

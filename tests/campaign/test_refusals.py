@@ -212,3 +212,23 @@ def test_a_row_whose_folder_no_file_system_takes_is_refused() -> None:
     names = {"data.path": "images.npz", "model.weights": "w" * 250 + ".safetensors"}
     with pytest.raises(InputError, match=r"row 1: its settings make a folder name of \d+ characters, .* allow 255\."):
         plan(toml({"recipe": NORMAL, "set": names}))
+
+
+def test_a_file_without_permission_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan()
+    read = Path.read_text
+
+    def refuse(path: Path, **options: Any) -> str:
+        if path.name == "small.toml":
+            raise PermissionError(13, "Permission denied")
+        return read(path, **options)
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    with pytest.raises(InputError, match=r"^small\.toml: cannot be read \(Permission denied\)\.$"):
+        load("small.toml")
+
+
+def test_a_data_set_that_nuat_does_not_have() -> None:
+    common = {name: value for name, value in SMALL.items() if name != "data.path"}
+    with pytest.raises(InputError, match=r"row 1: data\.name='cifar': no such data set\. Did you mean 'cifar10'"):
+        plan(toml({"recipe": NORMAL}, common={**common, "data.name": "cifar"}))

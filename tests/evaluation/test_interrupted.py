@@ -1,6 +1,8 @@
 """An evaluation that is cut off goes on to the same numbers, without doing finished batches again."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -227,3 +229,21 @@ def test_a_folder_that_is_removed_is_no_reason_to_end_and_is_not_made_anew(
         )
     assert timeless(found)["results"] == timeless(run(Watched(model), images))["results"]
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC])
+def test_a_state_that_may_not_be_written_is_no_reason_to_end_and_a_full_disk_is(
+    number: int, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(partial_results, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(partial_results, "write_text", refuse)
+    model, images = tiny_case(N)
+    if number == errno.ENOSPC:
+        with pytest.raises(OSError, match="No space left"):
+            run(Watched(model), images, state)
+    else:
+        with pytest.warns(UserWarning, match="could not be kept for a restart: "):
+            assert run(Watched(model), images, state).n == N

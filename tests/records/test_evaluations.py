@@ -59,6 +59,9 @@ def test_a_rows_only_evaluation_is_taken(tmp_path: Path, capsys: pytest.CaptureF
         ({"eps": "8/255"}, "eps: expected a number"),
         ({"format": 3}, r"evaluation format 3: this version reads \(1, 2\); update nuat"),
         ({"indices": "0-9999999999999"}, "its indices are not those of n=4 images"),
+        ({"indices": "0-" + "9" * 5000}, "its indices are not those of n=4 images"),
+        ({"indices": "a-3"}, "its indices are not those of n=4 images"),
+        ({"indices": "-1-2"}, "its indices are not those of n=4 images"),
         ({"indices": [0, 1, 2, 1.5]}, r"indices\[3\]: expected a whole number"),
         ({"indices": [0, 1, 2]}, "its indices are not those of n=4"),
         ({"n": 5}, "its indices are not those of n=5"),
@@ -77,6 +80,7 @@ def test_a_wrong_value_is_named(tmp_path: Path, changes: dict[str, Any], told: s
     ("changes", "told"),
     [
         ({"correct": "11012"}, "has verdicts on other images than n=4"),
+        ({"correct": "1101" * 2}, "has verdicts on other images than n=4"),
         ({"correct": "1x01"}, "has verdicts on other images than n=4"),
         ({"accuracy": 0.5}, "the accuracy written for pgd-100 is not that of its verdicts"),
         ({"accuracy": 1.5}, "accuracy: expected a number of at least 0.0 and at most 1.0"),
@@ -90,4 +94,13 @@ def test_a_wrong_result_is_named(tmp_path: Path, changes: dict[str, Any], told: 
     values["results"][0] |= changes
     path.write_text(json.dumps(values))
     with pytest.raises(InputError, match=told):
+        read_evaluation(path)
+
+
+def test_two_results_of_one_attack_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json")
+    values = json.loads(path.read_text())
+    values["results"] *= 2
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="expected results of different attacks"):
         read_evaluation(path)

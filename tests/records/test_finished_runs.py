@@ -1,5 +1,6 @@
 """Runs read off their folders, and what is made of them: costs and the Pareto front, lambda, training curves."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from figure_models import evaluation, write_row, write_run
 
 from nuat.errors import InputError
-from nuat.records.finished_runs import finished_runs
+from nuat.records.finished_runs import check_same_data, finished_runs
 
 RESULTS = Path(__file__).parents[2] / "results"
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
@@ -120,3 +121,12 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         finished_runs([folder])
     with pytest.raises(InputError, match="name at least one"):
         finished_runs([])
+
+
+@pytest.mark.parametrize("change", [{"data": "other"}, {"network": "other"}, {"norm": "L2"}, {"eps": 0.7}])
+def test_runs_of_other_images_networks_or_balls_are_no_figure(change: dict[str, Any], tmp_path: Path) -> None:
+    (one,) = finished_runs([write_run(tmp_path / "a")])
+    check_same_data([one, one])
+    with pytest.raises(InputError, match=rf"have different {next(iter(change))}: "):
+        check_same_data([one, replace(one, **change)])
+    check_same_data([one, replace(one, **dict.fromkeys(change))])  # not recorded

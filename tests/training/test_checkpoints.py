@@ -347,6 +347,12 @@ def test_a_state_of_another_run_is_refused_and_changes_nothing(what: str, images
     assert torch.equal(torch.get_rng_state(), rng)
 
 
+def test_a_state_of_another_kind_of_device_is_refused(images: Path) -> None:
+    other = written(start(images)) | {"cuda_rng": [torch.get_rng_state()]}
+    with pytest.raises(InputError, match="here: written on another kind of device"):
+        start(images).load(other, "here")
+
+
 def test_parts_of_a_state_that_are_missing_or_damaged(images: Path) -> None:
     state = start(images)
     before = written(state)
