@@ -19,13 +19,13 @@ from nuat.training.initial_weights import read_source
 
 
 def adopt(named: str, asked: ForeignClassifier, device: torch.device, threat: ThreatConfig) -> TrainedClassifier | None:
-    """Return the model that a user names with everything that its use needs. None: nuat trained it.
+    """Return the model that a user names, with its classes and preprocessing. None: nuat trained it.
 
     Args:
         named: file of weights, Hugging Face folder, or name in a library.
-        asked: what the user says of it.
+        asked: network, images and classes that the user gives.
         device: device of the model.
-        threat: perturbations that it is said to withstand.
+        threat: perturbations that it is to withstand.
 
     Raises:
         InputError: a fact is missing, or contradicts the file; or the model has no network that nuat can build.
@@ -73,7 +73,7 @@ def adopt(named: str, asked: ForeignClassifier, device: torch.device, threat: Th
 
 
 def _facts(named: str, kind: Kind) -> tuple[tuple[int, int] | None, tuple[str, ...], int]:
-    """Return the size of the images and the names of the classes, as far as these are known, and the channels."""
+    """Return image size [pixels] and class names, where the model states them, and the number of channels."""
     if kind is Kind.LIBRARY:
         return backbones.image_size(named), (), 3
     if kind is Kind.HUGGING_FACE:

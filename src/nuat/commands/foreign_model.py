@@ -35,7 +35,7 @@ class ForeignModel:
     config: ModelConfig | None
     """Settings that build its network. None: they cannot (TorchScript, ONNX, functions)."""
     note: str
-    """A line for the user on what was taken for granted; empty: nothing was."""
+    """Line for the user: the network and normalisation that were assumed; empty: none were."""
 
 
 def load_foreign(
@@ -48,12 +48,12 @@ def load_foreign(
     image_size: tuple[int, int],
     classes: int,
 ) -> ForeignModel:
-    """Return the model that a user names, with the normalisation that the user gives inside.
+    """Return the model that a user names, with the user's normalisation as its first layer.
 
     Args:
         named: file, folder, name or function.
         kind: its kind, other than ``Kind.OURS``.
-        asked: what the user says of it.
+        asked: network and normalisation that the user gives.
         device: device of the model.
         channels: channels of the images.
         image_size: height and width of the images [pixels].
@@ -91,10 +91,10 @@ def check_network(named: str, kind: Kind, asked: ForeignNetwork | None) -> None:
     Args:
         named: file.
         kind: its kind.
-        asked: what the user says of it. None: there is no option to say so.
+        asked: network that the user gives. None: the command has no option for it.
 
     Raises:
-        InputError: with the network that its weights are likely for.
+        InputError: the network is missing; the message names the likely one.
     """
     name = None if asked is None else asked.name
     if kind is Kind.TORCHSCRIPT and name != TORCHSCRIPT:
@@ -115,7 +115,7 @@ def check_network(named: str, kind: Kind, asked: ForeignNetwork | None) -> None:
 
 
 def per_channel(asked: ForeignNetwork, channels: int) -> ForeignNetwork:
-    """Return the same with one mean and std for each channel.
+    """Return the options with one mean and one std per channel.
 
     Raises:
         InputError: another number of values.
@@ -124,10 +124,10 @@ def per_channel(asked: ForeignNetwork, channels: int) -> ForeignNetwork:
 
 
 def check_normalisation(named: str, asked: ForeignNetwork, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Refuse a mean and std other than those that a model has, ``mean`` and ``std``.
+    """Refuse a normalisation other than the model's own, ``mean`` and ``std``.
 
     Raises:
-        InputError: with the model's own.
+        InputError: another mean or std.
     """
     for given, own in ((asked.mean, mean), (asked.std, std)):
         if given is not None and not _close(given, own):

@@ -191,7 +191,7 @@ class LoadedModel:
     order: tuple[int, ...] | None
     """The logit of each class of the images. None: logit i is class i."""
     notes: tuple[str, ...] = ()
-    """Lines for the user on what was taken for granted."""
+    """Lines for the user on what was assumed."""
 
 
 def load_model(
@@ -208,7 +208,7 @@ def load_model(
         named: run, weights, or anybody's model, see ``nuat.records.model_kinds``.
         dataset: images that it is for.
         device: device of the model.
-        network: what the user says of a model that nuat did not train. None: there is no option to say so.
+        network: network and normalisation that the user gives. None: the command has no option for them.
         class_map: logit of each class of the images; or the names of the classes of the model, in the order of its
             logits, or one file of them. Empty: the names that the model brings, if any.
 
@@ -260,7 +260,7 @@ def load_model(
 
 
 def _refuse_another_network(named: str, model: TrainedClassifier, asked: ForeignNetwork) -> None:
-    """Refuse options that contradict what weights of nuat say of their network, or that add nothing."""
+    """Refuse a network for weights that nuat wrote, and a normalisation other than theirs."""
     if asked.name is not None or asked.variant != "plain" or asked.options:
         name = model.info.model.name
         raise InputError(f"{named} says which network it is for, {name}; leave --model and its options out.")

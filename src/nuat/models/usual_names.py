@@ -111,7 +111,7 @@ def likely_network_of(state_dict: Mapping[str, Any]) -> LikelyNetwork | None:
 
 
 def _fitting(model: nn.Module, state_dict: Mapping[str, Any], may_differ: Collection[str]) -> tuple[_Match, list[str]]:
-    """Return the comparison in the first spelling that fits, and what must be said of the weights.
+    """Return the comparison in the first spelling that fits, and the notes for the user.
 
     Raises:
         InputError: no spelling fits.

@@ -84,7 +84,7 @@ def without_doubles(
         given: the weights, by name.
         own: state dict of the model.
         has_extra: whether the model has a state that is no tensor under a name.
-        notes: receives what must be said of it.
+        notes: receives a line for each choice that the user must know of.
 
     Raises:
         InputError: a double differs from its twin.

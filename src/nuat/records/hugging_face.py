@@ -14,7 +14,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFaceModel:
-    """What a folder says of its model."""
+    """Facts about a model in the configuration of its folder."""
 
     weights: Path
     """File of the weights."""
@@ -42,7 +42,7 @@ def is_hugging_face(folder: Path) -> bool:
 
 
 def read_hugging_face(folder: Path) -> HuggingFaceModel:
-    """Return what a folder says of its model.
+    """Return the facts in the configuration of a folder.
 
     Raises:
         InputError: its configuration cannot be read, or is not that of a network of timm.
@@ -95,7 +95,10 @@ def _not_timm(folder: Path, values: Mapping[str, Any]) -> str:
     names = values.get("architectures")
     kind = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else values.get("model_type")
     if not isinstance(kind, str):
-        return f"{folder}: config.json names no architecture of timm, so its network is unknown; give the weights file."
+        return (
+            f"{folder}: config.json names no architecture of timm, so its network is unknown; give the file of the "
+            "weights with --model NAME."
+        )
     return (
         f"{folder}: a model of transformers ({kind}), whose networks nuat does not build. Return a module whose "
         f"forward pass returns AutoModelForImageClassification.from_pretrained({str(folder)!r})(x).logits from a "

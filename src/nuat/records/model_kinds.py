@@ -34,7 +34,7 @@ def kind_of(named: str) -> Kind:
     Raises:
         InputError: there is no such model, it cannot be read, or is of no kind that nuat knows.
     """
-    if external.names_function(named):
+    if external.names_function(named) and not named.endswith(".py"):  # a file alone is told its functions below
         return Kind.FUNCTION
     path = Path(named)
     if backbones.is_backbone(named) and not path.exists():
@@ -42,6 +42,8 @@ def kind_of(named: str) -> Kind:
     if is_hugging_face(path):
         return Kind.HUGGING_FACE
     file = checkpoints.weights_file(path)
+    if file != path:  # the best weights of a run, or shipped ones
+        return Kind.OURS
     if file.suffix == ".onnx":
         return Kind.ONNX
     refuse_checkpoint(file)

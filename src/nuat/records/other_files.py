@@ -1,4 +1,4 @@
-"""Files that are no safetensors: what each is, and how its model is evaluated."""
+"""Recognise files other than safetensors, and say how to evaluate their models."""
 
 import ast
 import zipfile
