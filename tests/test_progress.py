@@ -117,7 +117,7 @@ def test_a_time_as_people_write_it(seconds: float, text: str) -> None:
 def test_a_bar_has_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     console = terminal()
-    console.file, console._force_terminal = io.StringIO(), True
+    console.file, console._force_terminal, console.is_interactive = io.StringIO(), True, True
     reporter = TerminalReporter(console)
     reporter.begin("[bold]x[/bold] [/]", 2)
     reporter.advance(1, "[red]y[/red] [/]")
