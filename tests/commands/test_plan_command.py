@@ -104,6 +104,11 @@ def test_images_that_are_read_as_they_are_needed(capsys: pytest.CaptureFixture[s
             "--data.validation",
             "10",
         ),
+        # momentum that cycles against the rate
+        (
+            *("robust-folder", "--images", "60", "--classes", "5", "--data.image-size", "8", "--model.width", "4"),
+            *("--batch-size", "4", "--data.crop-padding", "1", "--data.validation", "2"),
+        ),
         ("finetune-vit-mnist", "--batch-size", "4"),  # those of a run that is not there
     ],
 )

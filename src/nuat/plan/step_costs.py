@@ -124,7 +124,7 @@ def measure(
     config = replace(
         config,
         model=_without_weights(config.model, images.channels),
-        optimizer=replace(config.optimizer, lr=Constant(peak=0.0)),
+        optimizer=replace(config.optimizer, lr=Constant(peak=0.0), momentum_at_peak=None),
         monitors=replace(config.monitors, on_nonfinite="skip", on_overfitting="warn"),
     )
     sizes = training_sizes(config.data, images, config.epochs)
