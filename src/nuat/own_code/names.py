@@ -185,7 +185,7 @@ def _resolve(pinned: re.Match[str]) -> OwnFile:
             return run_file(path)
     if len(process.given) == 1:  # under another name
         return _given(next(iter(process.given)), pinned)
-    then = "its text of then is in the run's folder, under code/"
+    then = f"its text of then is in the run's folder, code/{digest}/"
     if pinned["plugin"]:
         own = run_plugin(pinned["plugin"])
         if own.sha256.startswith(digest):
