@@ -90,3 +90,17 @@ def test_in_a_pipe_a_run_and_its_resumption_write_plain_lines(images: Path, tmp_
         assert not set(text) & set("\r\x1b")
         assert sum(line.split()[:2] == ["epoch", "lr"] for line in text.splitlines()) == 1
         assert sum("/3 " in line or "/2 " in line for line in text.splitlines()) == lines
+
+
+def test_an_epoch_without_validation_has_dashes_under_the_head_of_the_others(images: Path, tmp_path: Path) -> None:
+    watcher = Watcher()
+    config = small_config(images, epochs=4, validate_every=4)  # the first and the last epoch
+    with pytest.raises(PowerCut):
+        nuat.run(config, out=tmp_path / "run", reporter=Watcher({6: cut}))
+    nuat.run(config, out=tmp_path / "run", resume=True, reporter=watcher)
+    _, second, third, last = table(watcher.messages)
+    for line in (second, third):
+        assert line.split()[3:6] == ["-", "-", "-"]
+        assert not line.endswith("best")
+    assert "-" not in last.split()
+    assert sum("on 20 validation images" in text for text in watcher.messages) == 1

@@ -337,9 +337,9 @@ class Bookkeeper:
         """Print an epoch in one line of at most 80 columns, the first under a head; the record has every figure."""
         if not self._told:
             self._told = True
-            if record["validation"]:
+            count = len(self._dataset.validation)
+            if count:
                 which = "averaged" if self._averaged is not None else "live"
-                count = len(self._dataset.validation)
                 self._reporter.message(
                     f"clean, fgsm, pgd-7: accuracy of the {which} weights on {count:,} validation images"
                 )
