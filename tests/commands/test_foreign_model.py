@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 from cli.cli_runs import CommandLine, arrays, write_npz
 from torch import Tensor, nn
 
@@ -172,8 +173,23 @@ def test_weights_without_a_network_name_the_likely_one(nuat: CommandLine) -> Non
     assert verdicts(nuat, "theirs.pth", "--model", "wrn-10-1", "--model.variant", "nuat")[0] == right(odd)
     torch.save({"w": torch.ones(2)}, "theirs.pth")
     assert "Give --model NAME" in nuat.refused("evaluate", "theirs.pth", *ON_IMAGES)
-    run = nuat.refused("evaluate", "theirs.py:make", "--surrogate", "theirs.pth", "--black-box", *ON_IMAGES)
-    assert "theirs.py: no such file" in run
+
+
+def test_a_surrogate_in_a_file_of_weights_is_converted_first(nuat: CommandLine) -> None:
+    """The options of the network are those of the first model."""
+    torch.save(resnet18(width=4, classes=3).state_dict(), "other.pth")
+    torch.save(SmallCNN(3, 3, (8, 8), width=2).state_dict(), "theirs.pth")
+    words = ("evaluate", "theirs.pth", "--model", "small-cnn", "--surrogate", "other.pth", "--attacks", "transfer")
+    line = nuat.refused(*words, *ON_IMAGES)
+    assert "other.pth: does not say which network its weights are for. They look like resnet18" in line
+    assert "Convert it first: nuat export other.pth --model resnet18 --format safetensors" in line
+
+
+@pytest.mark.slow
+def test_a_file_of_torchvisions_network(nuat: CommandLine) -> None:
+    net = torchvision.models.resnet18(num_classes=3)
+    torch.save(net.state_dict(), "theirs.pth")
+    assert verdicts(nuat, "theirs.pth", "--model", "torchvision:resnet18")[0] == right(net)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +324,7 @@ def test_an_onnx_file_gives_the_logits_of_its_network(batch: int | str, kind: in
 def test_an_onnx_file_gets_black_box_attacks_alone_and_it_is_said(nuat: CommandLine) -> None:
     pytest.importorskip("pyautoattack", reason="the autoattack extra is not installed")
     linear("net.onnx")
-    more = ("--n", "6", "--surrogate", "surrogate.py:make", "--json", "out.json")
+    more = ("--n", "3", "--surrogate", "surrogate.py:make", "--json", "out.json")
     Path("surrogate.py").write_text(
         "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))\n"
     )

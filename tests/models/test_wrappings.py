@@ -115,6 +115,7 @@ def test_the_average_beside_is_said_and_not_taken(key: str, average: str) -> Non
 @pytest.mark.parametrize("key", ["weights", "params", "generator"])
 def test_the_only_dictionary_of_tensors_is_taken(key: str) -> None:
     assert holds(loaded({"epoch": 1, key: LIVE.state_dict(), "optimizer": {"state": {}}}), LIVE)
+    assert holds(loaded({key: {**LIVE.state_dict(), "fc._extra_state": {"a": 1}}, "optimizer": {}}), LIVE)
     with pytest.raises(InputError, match=r"is a OrderedDict: expected tensors by name"):
         loaded({key: LIVE.state_dict(), "discriminator": AVERAGE.state_dict()})
 

@@ -70,7 +70,9 @@ def _only_weights(held: Mapping[Any, Any]) -> Any:
     found = [
         key
         for key, value in held.items()
-        if isinstance(value, Mapping) and value and all(isinstance(tensor, Tensor) for tensor in value.values())
+        if isinstance(value, Mapping)
+        and any(isinstance(tensor, Tensor) for tensor in value.values())
+        and all(isinstance(tensor, Tensor) or str(name).endswith(_EXTRA) for name, tensor in value.items())
     ]
     return found[0] if len(found) == 1 else None
 
