@@ -1,5 +1,6 @@
 """Parquet files and saved data sets, written as Hugging Face's ``datasets`` writes them."""
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ from image_files import encoded
 CLASSES = ("cat", "dog", "emu")
 
 
+picture = functools.cache(encoded)
+
+
 def table(
     n: int, *, start: int = 0, labels: Sequence[Any] | None = None, classes: Sequence[str] | None = CLASSES,
     image: str = "image", label: str = "label", rows: Sequence[Any] | None = None,
@@ -18,7 +22,7 @@ def table(
     import pyarrow
 
     numbers = range(start, start + n)
-    pictures = [{"bytes": encoded("rgb.jpg", label=i % 3, seed=i), "path": f"{i}.jpg"} for i in numbers]
+    pictures = [{"bytes": picture("rgb.jpg", label=i % 3, seed=i), "path": f"{i}.jpg"} for i in numbers]
     made = pyarrow.table(
         {image: pictures if rows is None else rows, label: [i % 3 for i in numbers] if labels is None else labels}
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from data.table_files import CLASSES, parquet, save_to_disk, table
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import encoded
 
@@ -46,6 +46,8 @@ def failure(path: Path, **settings: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
+@settings(max_examples=12)
 @given(
     st.sampled_from(["", "data", "plain_text"]),
     st.sampled_from([("train", "test"), ("train", "validation"), ("train", "validation", "test")]),

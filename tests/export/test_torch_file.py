@@ -49,6 +49,7 @@ def test_it_runs_where_nuat_is_not_installed(tmp_path: Path) -> None:
     assert done.stdout.strip() == f"(4, {len(CLASSES)})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -65,6 +65,7 @@ def saved(root: Path) -> Path:
     return table_files.save_to_disk(root, table_files.table(60, classes=CLASSES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["finetune-folder", "robust-folder"])
 @pytest.mark.parametrize("layout", [parts, parts_with_val, flat, csv, shards, npz, parquet, saved])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
