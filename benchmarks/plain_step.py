@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nuat import models
+from nuat import hardware, models
 from nuat.config import ModelConfig, OptimizerConfig, ThreatConfig, TrainConfig
 from nuat.core.schedules import Constant, Ramp
 from nuat.data import Batch
 from nuat.defenses import NuAT
 from nuat.distributed.world import ALONE
 from nuat.training import compiling
+from nuat.training.graph import recorded_updates
 from nuat.training.state import TrainingState
 from nuat.training.update import Updater
 
@@ -126,8 +127,9 @@ class Ours:
         passes: Any = "one",
         compiled: bool = False,
         tf32: bool = False,
+        graph: bool = False,
     ) -> None:
-        self.tf32 = tf32
+        self.tf32, self.device = tf32, device
         config = TrainConfig(
             defense=NuAT(lam=LAM, passes=passes),
             model=ModelConfig(name=case.model, width=case.width),
@@ -136,13 +138,15 @@ class Ours:
             epochs=EPOCHS,
             batch_size=case.batch,
             precision=precision,
+            graph="on" if graph else "off",
         )
         self.model = case.network(device).to(memory_format=torch.channels_last)
         if compiled:
             compiling.compile_network(self.model, device)
         self.state = TrainingState.start(config, self.model, device)
         self.state.epoch = EPOCH
-        self.updater = Updater(config, self.state, ALONE, steps=1000, batches=500)
+        updater = Updater(config, self.state, ALONE, steps=1000, batches=500)
+        self.updater = recorded_updates(config, self.state, updater, ALONE, tell=print) or updater
         x, y = case.images(device)
         self.batch = Batch(
             x=x.contiguous(memory_format=torch.channels_last), y=y, index=torch.arange(len(y), device=device)
@@ -150,7 +154,7 @@ class Ours:
 
     def __call__(self) -> Tensor:
         """Do a step and return its loss."""
-        with tf32_set(self.tf32):
+        with tf32_set(self.tf32), hardware.autotuned(self.device):
             (terms,) = self.updater.update([self.batch])
         self.state.batch += 1
         self.state.step += 1

@@ -5,7 +5,8 @@
 
 All steps run in turn in one process. The floor is what the step's own convolutions and matrix products take at the
 measured rate of a large matrix product in the same arithmetic. On a GPU both are timed without and with TF32, the
-published step also with TF32 and channels_last; --profile lists the ten kernels that take the most time.
+published step also with TF32 and channels_last, and ours also as CUDA graphs; --profile lists the ten kernels that take
+the most time.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from nuat import hardware
 Make = Callable[[Case, torch.device], Any]
 Arithmetic = tuple[torch.dtype, bool]
 """The type of number in which a step multiplies, and whether TF32 is allowed for it."""
+GRAPH = ", graph"
 LAID_OUT = "plain, TF32, channels_last"
 
 
@@ -38,8 +40,11 @@ def contenders(device: torch.device, *, compiled: bool) -> dict[str, tuple[Make,
         ours["TF32"] = ({"tf32": True}, tf32)
     ours["bf16"] = ({"precision": "bf16", "tf32": True}, bf16)
     for name, (settings, arithmetic) in ours.items():
-        for how in ({}, {"compiled": True}) if compiled else ({},):
-            label = f"ours, {name}" + (", compiled" if how else "")
+        variants = [{}, {"compiled": True}] if compiled else [{}]
+        if device.type == "cuda":
+            variants += [{**how, "graph": True} for how in variants]
+        for how in variants:
+            label = ", ".join((f"ours, {name}", *how))
             found[label] = (lambda c, d, s={**settings, **how}: Ours(c, d, **s), arithmetic)
     return found
 
@@ -66,7 +71,8 @@ def compare(case: Case, device: torch.device, *, rounds: int, compiled: bool, si
     baselines = [name for name in ("plain", LAID_OUT) if name in made]
     rows = []
     for name, (step, kind) in made.items():
-        spent, (forwards, backwards) = work(step), passes(step.model, step)
+        eager = made[name.removesuffix(GRAPH)][0]  # nothing is seen of what a graph does
+        spent, (forwards, backwards) = work(eager), passes(eager.model, eager)
         took, floor = median(seconds[name]), spent.operations / limits[kind].matrix_rate
         peak = peak_memory(step, device)
         rows.append(
