@@ -1,7 +1,7 @@
 """Stand-ins for CUDA graphs on a CPU: the operations of an update, recorded and repeated with the same arguments."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from nuat.training.update import Taken
+
+T = TypeVar("T")
 
 ASKS = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "item")
 """Operations that wait for a GPU: they ask for a tensor's values, or for how many of them there are."""
@@ -77,16 +79,22 @@ class Tape(NoQuestions):
             tensor.copy_(present(tensor))
 
 
-def taped(body: Callable[[], Taken], generators: Sequence[torch.Generator]) -> Callable[[], Taken]:
-    """Record an update on the CPU in the place of ``nuat.training.graph.cuda_capture``."""
+def taped(body: Callable[[], T], generators: Sequence[torch.Generator]) -> Callable[[], T]:
+    """Record a function on the CPU in the place of ``nuat.training.capture.cuda_capture``."""
     tape = Tape()
     with tape:
-        taken = body()
-    results = [value for terms in taken.terms for value in (terms.loss, *terms.metrics.values())]
-    results += [] if taken.bad is None else [taken.bad]
+        made = body()
+    results = [made] if isinstance(made, Tensor) else _tensors(made)
 
-    def repeat() -> Taken:
-        tape.repeat([value for value in results if isinstance(value, Tensor)])
-        return taken
+    def repeat() -> T:
+        tape.repeat(results)
+        return made
 
     return repeat
+
+
+def _tensors(taken: Any) -> list[Tensor]:
+    """Return the tensors of an update that was taken."""
+    assert isinstance(taken, Taken)
+    values = [taken.bad, *(value for terms in taken.terms for value in (terms.loss, *terms.metrics.values()))]
+    return [value for value in values if isinstance(value, Tensor)]

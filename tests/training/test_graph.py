@@ -22,8 +22,8 @@ from nuat.distributed.world import ALONE
 from nuat.errors import InputError
 from nuat.progress import Reporter
 from nuat.records.folder import RunFolder
-from nuat.training import graph
 from nuat.training import run as training_run
+from nuat.training.capture import Capture
 from nuat.training.graph import RecordedUpdates, unsuited
 from nuat.training.run import Loop
 from nuat.training.update import Taken, Updater
@@ -40,7 +40,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nuclear, "_method", lambda device, dtype: nuclear._by_iteration)
 
 
-def loop_of(config: TrainConfig, out: Path, capture: graph.Capture | None, dtype: torch.dtype = torch.float32) -> Loop:
+def loop_of(config: TrainConfig, out: Path, capture: Capture | None, dtype: torch.dtype = torch.float32) -> Loop:
     """Return a run whose updates are left to the device, and recorded if there is a ``capture``."""
     loop = Loop(config, RunFolder(out), "test", torch.device("cpu"), Reporter())
     loop.state.model.to(dtype)
@@ -191,11 +191,12 @@ def test_a_defense_that_cannot_be_repeated_runs_eagerly_and_says_why(
         return RecordedUpdates(config, state, updater, capture=taped, tell=tell, reason=unsuited(config, world))
 
     monkeypatch.setattr(training_run, "recorded_updates", as_with_a_gpu)
+    monkeypatch.setattr(training_run, "cuda_capture", lambda: taped)
     monkeypatch.setattr(training_run, "Updater", _deferring)
     nuat.run(config, out=tmp_path / "run", reporter=watcher)
     (said,) = [message for message in watcher.messages if "CUDA graphs" in message]
     assert reason in said
-    (line,) = metrics(tmp_path / "run", "graph")
+    (line,) = metrics(tmp_path / "run", "eager")
     assert line["reason"] in said
     for ours, theirs in zip(*(metrics(tmp_path / name, "epoch") for name in ("run", "eager")), strict=True):
         assert ours["train"] == pytest.approx(theirs["train"], rel=1e-5)

@@ -1,13 +1,14 @@
 """Batches of an epoch: order, augmentation, conversion to float, and checks of the sizes."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nuat.config import DataConfig
-from nuat.core.random import Rows
+from nuat.core.random import Rows, Source
 from nuat.data.augmentation import random_crop, random_flip, random_resized_crop, resize
 from nuat.data.images import Images, ImageSet, to_float
 from nuat.data.order import epoch_order
@@ -149,6 +150,7 @@ def epoch_batches(
     channels_last: bool = False,
     rank: int = 0,
     ranks: int = 1,
+    repeat: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch: every image once, the last batch holding the rest.
 
@@ -169,6 +171,8 @@ def epoch_batches(
         channels_last: whether x is stored in torch's channels-last format.
         rank: number of this device. x holds rows rank, rank + ranks, ... of a batch; y and index hold all rows.
         ranks: number of devices that share each batch.
+        repeat: returns what a function, which draws and augments an ``ImageSet``'s images, makes of their positions
+            [B]; it may repeat a recording. None: the function is called.
 
     Raises:
         InputError: a streamed image can no longer be read, or a decoding process died.
@@ -198,15 +202,40 @@ def epoch_batches(
     for first in range(start * batch_size, len(images), batch_size):
         index = order[first : first + batch_size]
         source = generator if ranks == 1 else Rows(generator, rank, ranks, len(index))
-        pixels = random_crop(images.images[index[rank::ranks]], crop_padding, source)
-        if crop_scale is not None:
-            pixels = random_resized_crop(pixels, crop_scale, source)
-        if flip:
-            pixels = random_flip(pixels, source)
-        if size is not None:
-            pixels = resize(pixels, size)
-        x = to_float(pixels).contiguous(memory_format=memory_format)
-        yield Batch(x=x, y=images.labels[index], index=index)
+        augment = functools.partial(
+            _augmented,
+            images.images,
+            source=source,
+            crop_padding=crop_padding,
+            crop_scale=crop_scale,
+            flip=flip,
+            size=size,
+            memory_format=memory_format,
+        )
+        rows = index[rank::ranks]
+        yield Batch(x=augment(rows) if repeat is None else repeat(augment, rows), y=images.labels[index], index=index)
+
+
+def _augmented(
+    images: Tensor,
+    rows: Tensor,
+    *,
+    source: Source,
+    crop_padding: int,
+    crop_scale: float | None,
+    flip: bool,
+    size: int | None,
+    memory_format: torch.memory_format,
+) -> Tensor:
+    """Return x [B, C, H, W] of the images at ``rows``; the other arguments are those of ``epoch_batches``."""
+    pixels = random_crop(images[rows], crop_padding, source)
+    if crop_scale is not None:
+        pixels = random_resized_crop(pixels, crop_scale, source)
+    if flip:
+        pixels = random_flip(pixels, source)
+    if size is not None:
+        pixels = resize(pixels, size)
+    return to_float(pixels).contiguous(memory_format=memory_format)
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

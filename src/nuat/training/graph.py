@@ -24,6 +24,7 @@ from nuat.data import Batch
 from nuat.defenses import BatchLoss
 from nuat.distributed.world import World
 from nuat.errors import InputError
+from nuat.training.capture import Capture, cuda_capture
 from nuat.training.device_numbers import DeviceNumbers
 from nuat.training.state import TrainingState, tensors_of
 from nuat.training.update import Taken, Updater
@@ -38,9 +39,6 @@ _LEAST, _LARGEST = 1e-3, 0.1
 """Relative difference that always counts as rounding, and one that never does."""
 _NOISE = 4.0
 """Differences up to this many times that of two eager updates count as rounding."""
-
-Capture = Callable[[Callable[[], Taken], Sequence[torch.Generator]], Callable[[], Taken]]
-"""Function that records an update, which draws from the generators, and returns the function that repeats it."""
 
 
 def unsuited(config: TrainConfig, world: World) -> str | None:
@@ -70,35 +68,6 @@ def recorded_updates(
     if config.graph == "on" and (not on_gpu or reason is not None):
         raise InputError(f"graph=on: {reason or 'CUDA graphs need a GPU'}; leave it at auto.")
     return RecordedUpdates(config, state, updater, capture=cuda_capture(), tell=tell, reason=reason)
-
-
-def cuda_capture() -> Capture:
-    """Return a function that records CUDA graphs, all with memory of one pool."""
-    pool = torch.cuda.graph_pool_handle()
-
-    def capture(body: Callable[[], Taken], generators: Sequence[torch.Generator]) -> Callable[[], Taken]:
-        graph = torch.cuda.CUDAGraph()
-        for generator in generators:
-            graph.register_generator_state(generator)
-        # torch registers its default generators itself; after a failure all would still wait for the graph
-        drawn_from = [*generators, *torch.cuda.default_generators]
-        kept = [generator.clone_state() for generator in drawn_from]
-        try:
-            # of this thread alone: another one may be writing a checkpoint
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                taken = body()
-        except BaseException:
-            for generator, state in zip(drawn_from, kept, strict=True):
-                generator.graphsafe_set_state(state)
-            raise
-
-        def repeat() -> Taken:
-            graph.replay()
-            return taken
-
-        return repeat
-
-    return capture
 
 
 @dataclass

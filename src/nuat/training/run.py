@@ -31,8 +31,10 @@ from nuat.records.folder import RunFolder
 from nuat.records.settings import check_same_config
 from nuat.training import compiling, monitors
 from nuat.training.bookkeeping import Bookkeeper
+from nuat.training.capture import cuda_capture
 from nuat.training.graph import recorded_updates
 from nuat.training.preparation import prepare, warn
+from nuat.training.recorded_images import RecordedImages
 from nuat.training.signals import Interrupted, StopRequest
 from nuat.training.state import TrainingState
 from nuat.training.tensorboard import TensorBoard
@@ -172,7 +174,17 @@ class Loop:
         self.state = TrainingState.start(config, prepared.model, device)
         self.books = Bookkeeper(config, recipe, folder, self.dataset, self.state, reporter, world)
         self.updater = Updater(config, self.state, world, steps=self.steps, batches=self.batches)
-        self.recorded = recorded_updates(config, self.state, self.updater, world, tell=self._tell_eager)
+        self.recorded = recorded_updates(
+            config, self.state, self.updater, world, tell=lambda why: self._tell_eager("updates", why)
+        )
+        self.images: RecordedImages | None = None
+        if self.recorded is not None:
+            self.images = RecordedImages(
+                self.state.generator,
+                config.batch_size,
+                capture=cuda_capture(),
+                tell=lambda why: self._tell_eager("the augmentation", why),
+            )
         warn(config, self.steps, reporter, world)
 
     @contextlib.contextmanager
@@ -231,6 +243,7 @@ class Loop:
     def epoch(self) -> Iterator[Batch]:
         """Yield the batches that are left of the present epoch."""
         config, state = self.config, self.state
+        size = config.data.size_at(state.epoch, config.epochs)
         return data.epoch_batches(
             self.dataset.train,
             config.batch_size,
@@ -240,11 +253,12 @@ class Loop:
             crop_scale=config.data.crop_scale,
             flip=config.data.flip,
             generator=state.generator,
-            size=config.data.size_at(state.epoch, config.epochs),
+            size=size,
             start=state.batch,
             channels_last=config.channels_last,
             rank=self.world.rank,
             ranks=self.world.size,
+            repeat=None if self.images is None else self.images.at_size(size),
         )
 
     def train_batches(self, batches: Sequence[Batch]) -> BatchLoss | None:
@@ -269,10 +283,10 @@ class Loop:
         state.batch += len(batches)
         return found[-1] if found else None
 
-    def _tell_eager(self, reason: str) -> None:
-        """Say and record why updates are not repeated as CUDA graphs."""
-        self.books.record({"kind": "graph", "repeats": False, "reason": reason})
-        self.reporter.message(f"updates run eagerly, not as CUDA graphs: {reason}.", style="bold yellow")
+    def _tell_eager(self, what: str, reason: str) -> None:
+        """Say and record why something is not repeated as CUDA graphs."""
+        self.books.record({"kind": "eager", "what": what, "reason": reason})
+        self.reporter.message(f"not as CUDA graphs but eagerly: {what}: {reason}.", style="bold yellow")
 
     def _tell_skipped(self) -> None:
         """Raise the alarms of updates that the device skipped, before their epoch is kept."""
