@@ -112,6 +112,11 @@ def test_a_stopped_run_closes_its_trackers_and_goes_on_under_the_same_digits(ima
     assert (first.run.id, second.run.epoch) == (second.run.id, 1)
     assert other.run.id != first.run.id
     assert first.run.id.isalnum()
+    (tmp_path / "run" / "environment.json").write_text("{}")  # of an older version
+    old = Diary()
+    nuat.run(config, out=tmp_path / "run", resume=True, trackers=[old])
+    assert old.run is not None
+    assert old.run.id not in ("", first.run.id)
 
 
 def test_a_run_that_is_refused_starts_no_tracker(images: Path, tmp_path: Path) -> None:

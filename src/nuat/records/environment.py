@@ -43,6 +43,14 @@ def threads_of(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
+def run_id_of(path: Path) -> str | None:
+    """Return the digits of the run in a file of its environment; None: an older version began it."""
+    try:
+        return str(json.loads(path.read_text())["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def git_revision() -> str | None:
     """Return the commit of the code that runs; ``-dirty`` where a module was changed or added. None: no checkout."""
     package = Path(hardware.__file__).parent

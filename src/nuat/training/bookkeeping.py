@@ -24,7 +24,7 @@ from nuat.errors import InputError, NonFiniteError
 from nuat.files import write_text
 from nuat.progress import Reporter
 from nuat.records.checkpoints import WeightsInfo, read_info, save_checkpoint, save_weights
-from nuat.records.environment import environment
+from nuat.records.environment import environment, run_id_of
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import read_object
 from nuat.records.settings import code_names, flat, to_json, write_config
@@ -247,19 +247,12 @@ class Bookkeeper:
     def tracked(self) -> TrackedRun:
         """Return the run as its trackers get to know it."""
         return TrackedRun(
-            id=self._run_id(),
+            id=run_id_of(self._folder.environment) or digest.of_file(self._folder.config)[:16],
             folder=self._folder.path,
             recipe=self._recipe,
             settings=flat(to_json(self._config)),
             epoch=self._state.epoch,
         )
-
-    def _run_id(self) -> str:
-        """Return the digits that were drawn at the start, or the digest of the settings of a run that has none."""
-        try:
-            return str(json.loads(self._folder.environment.read_text())["run_id"])
-        except (OSError, ValueError, KeyError, TypeError):  # begun by an older version, or somebody's own file
-            return digest.of_file(self._folder.config)[:16]
 
     def pictures(self) -> dict[str, Picture]:
         """Return pictures of validation images, clean and attacked; empty where there are none to show."""
