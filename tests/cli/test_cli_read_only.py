@@ -2,7 +2,6 @@
 
 import errno
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,21 @@ from cli.cli_runs import CommandLine, files
 @pytest.fixture(params=[errno.EACCES, errno.EROFS])
 def shut(request: pytest.FixtureRequest, run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run whose folder refuses every new file (a superuser's tests cannot rely on permissions)."""
-    make, access = tempfile.mkstemp, os.access
+    make, access = Path.open, os.access
     inside = run.resolve()
 
     def within(path: Any) -> bool:
         return Path(path).resolve().is_relative_to(inside)
 
-    def refused(*arguments: Any, **keywords: Any) -> Any:
-        if within(keywords.get("dir") or "/"):
-            raise OSError(request.param, os.strerror(request.param), str(keywords["dir"]))
-        return make(*arguments, **keywords)
+    def refused(path: Path, mode: str = "r", *arguments: Any, **keywords: Any) -> Any:
+        if mode[0] in "xwa" and within(path):
+            raise OSError(request.param, os.strerror(request.param), str(path))
+        return make(path, mode, *arguments, **keywords)
 
     def seen(path: Any, mode: int, **keywords: Any) -> bool:
         return access(path, mode, **keywords) and not (mode & os.W_OK and within(path))
 
-    monkeypatch.setattr("tempfile.mkstemp", refused)
+    monkeypatch.setattr(Path, "open", refused)
     monkeypatch.setattr("os.access", seen)
     # every batch is saved
     monkeypatch.setattr("nuat.evaluation.partial_results._SECONDS_BETWEEN_SAVES", -1.0)

@@ -421,7 +421,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatc
         with pytest.raises(InputError, match=r"--out .*(is a file, not a folder|cannot be written)"):
             report([str(tmp_path / "a"), "--out", str(out)])
     for number, refused in ((errno.EACCES, InputError), (errno.ENOSPC, OSError)):
-        monkeypatch.setattr("tempfile.mkstemp", failing(OSError(number, "no")))
+        monkeypatch.setattr("nuat.files.os.fsync", failing(OSError(number, "no")))
         with pytest.raises(refused):
             report([str(tmp_path / "a"), "--out", str(tmp_path / "x.html")])
 
