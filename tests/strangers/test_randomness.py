@@ -13,7 +13,7 @@ from torch.nn import functional
 from nuat.evaluation.inspection import inspect
 
 RANDOM = "the model is random in evaluation mode"
-BATCH = "change with the other images of their batch"
+BATCH = "change with the other images of their batch (batch norm on batch statistics)"
 
 
 def noisy(model: nn.Module, x: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def check_model(model: object) -> None:
 
 
 def check_arguments(model: object, images: object) -> None:
-    """Refuse a model that is no module, and images that are no set of images or have only the values 0 and 1.
+    """Refuse a model that is no module, and images that are no set of images.
 
     Raises:
         InputError: with what was expected.
@@ -87,7 +87,6 @@ def check_arguments(model: object, images: object) -> None:
             "nuat.data.ImageSet(images, labels) with uint8 images [N, C, H, W]; of floats in [0, 1], "
             "(255 * x).round().byte()."
         )
-    check_greys(images)
 
 
 def check_greys(images: object) -> None:
