@@ -167,6 +167,20 @@ def test_a_state_that_begins_anew_is_recorded_anew(images: Path, tmp_path: Path)
     _assert_close(*map(left, reversed(runs)))
 
 
+def test_a_recording_is_compared_again_and_again(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    compared = RecordedUpdates._compared
+
+    def watched(updates: RecordedUpdates, *arguments: Any) -> str | None:
+        tried.append(loop.state.epoch)
+        return compared(updates, *arguments)
+
+    monkeypatch.setattr(RecordedUpdates, "_compared", watched)
+    loop = loop_of(moving(images, DEFENSES["standard"].defense, epochs=9), tmp_path, taped)
+    train(loop)
+    assert tried == [0, 1, 3, 7]
+
+
 # what cannot be repeated stays eager, and the run says why
 
 

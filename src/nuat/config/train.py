@@ -188,8 +188,8 @@ class TrainConfig:
     (recorded as compile_seconds), which a short run does not earn back. On a CPU it was slower (benchmarks/)."""
     graph: Literal["auto", "on", "off"] = "auto"
     """Repeat whole updates as CUDA graphs, on one GPU: the same updates up to rounding, several times as fast where the
-    host sets the pace. The first ones are also taken eagerly; if they differ, or the defense declares no kinds of
-    steps, updates stay eager and the run says why. auto: on a GPU. on: refused where it cannot be. off: eager."""
+    host sets the pace. Some are also taken eagerly; if they differ, or the defense declares no kinds of steps, updates
+    are eager and the run says why. auto: on a GPU. on: refused where it cannot be. off: eager."""
     checkpoint_every: int = 1
     """Epochs between checkpoints of the full state, >= 1."""
     checkpoint_batches: int | None = None

@@ -3,8 +3,8 @@
 The defense says which steps are of one kind (``Defense.step_kind``). After two eager updates of a kind, the third is
 recorded: what changes between updates is in tensors (``nuat.training.device_numbers``), images are in buffers, and the
 generators are registered with the graph. Before a recording is trusted, the same update is taken eagerly from the same
-state, and once more in another epoch, where schedules have moved. If the recording differs by more than rounding, or
-cannot be made, the run goes on eagerly and says why. The weights after such a trial are those of the eager update.
+state, and again after 1, 3, 7, ... epochs, where schedules have moved. If the recording differs by more than rounding,
+or cannot be made, the run goes on eagerly and says why. The weights after such a trial are those of the eager update.
 
 The short last batch of an epoch is always eager.
 """
@@ -31,8 +31,6 @@ from nuat.training.update import Taken, Updater
 
 EAGER_UPDATES = 2
 """Updates of a kind before it is recorded: they make what optimizer and defense remember, and choose kernels."""
-_TRIALS = 2
-"""Epochs in which a recording is compared with an eager update."""
 _MOST = 16
 """Recordings of a run; each keeps memory."""
 _LEAST, _LARGEST = 1e-3, 0.1
@@ -80,9 +78,13 @@ class _Recording:
     passes: PassCounter
     """Passes of one update."""
     epoch: int
-    """Last epoch in which it was compared with an eager update."""
+    """Epoch in which it was made."""
     trials: int = 0
-    """Such comparisons."""
+    """Comparisons with an eager update."""
+
+    def is_tried_in(self, epoch: int) -> bool:
+        """Return whether it is compared in an epoch: 1, 3, 7, ... epochs after it was made, at the first update."""
+        return epoch - self.epoch >= (1 << self.trials) - 1
 
     def load(self, batches: Sequence[Batch]) -> None:
         """Copy images into the buffers."""
@@ -145,7 +147,7 @@ class RecordedUpdates:
         self._seen[key] += 1
         if key is None or (recording is None and self._seen[key] <= EAGER_UPDATES):
             return self._updater.update(batches)
-        if recording is None or (recording.trials < _TRIALS and recording.epoch != self._state.epoch):
+        if recording is None or recording.is_tried_in(self._state.epoch):
             return self._tried(key, batches, recording)
         self._numbers.fill(self._updater.numbers(), self._state.epoch, self._config.epochs)
         recording.load(batches)
@@ -183,7 +185,7 @@ class RecordedUpdates:
         try:
             if eager.bad is None or not bool(eager.bad):  # an update that is left out moves nothing to compare
                 self._refused = self._compared(key, batches, recording, start, eager, end, passes)
-        except Exception as error:
+        except Exception as error:  # whatever fails in a recording, the eager update has been taken
             self._refused = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         self._restore(end)
         if self._refused is not None:
@@ -223,7 +225,7 @@ class RecordedUpdates:
                 f"a repeated update differs from an eager one: {what} by {difference:.1e}, relative, where two eager "
                 f"ones differ by {noise:.1e}"
             )
-        recording.epoch, recording.trials = self._state.epoch, recording.trials + 1
+        recording.trials += 1
         self._recordings[key] = recording
         return None
 
