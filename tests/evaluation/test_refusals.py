@@ -29,7 +29,7 @@ from nuat.evaluation.evaluate import evaluate
         (("pgd-1.5",), "unknown attack 'pgd-1.5'"),
         (("pgd-<steps>",), "unknown attack"),
         (("CLEAN",), "unknown attack 'CLEAN'"),
-        (("zzz",), f"unknown attack 'zzz'. Attacks: {', '.join(CATALOGUE)}."),
+        (("zzz",), f"unknown attack 'zzz'. Attacks: {', '.join(CATALOGUE)}; or FILE.py:NAME, your own."),
         ((), "give at least one attack"),
         (("clean", "pgd-2", "clean"), "attacks='clean,pgd-2,clean': give at least one attack, and each once."),
         (("pgd-2", "pgd-2"), "each once"),
