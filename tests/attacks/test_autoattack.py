@@ -61,6 +61,7 @@ def test_verdicts_of_the_official_package(version: str, classes: int) -> None:
     assert torch.equal(ours[unbroken], x[unbroken])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("version", ["standard", "v1"])
 @pytest.mark.parametrize("classes", [2, 3, 4, 5, 10])

@@ -94,6 +94,7 @@ def test_the_floor_is_the_slower_of_operations_and_bytes(measure: ModuleType) ->
     assert measured.bandwidth > 0
 
 
+@pytest.mark.slow
 def test_peak_memory_sees_what_was_freed_again(measure: ModuleType) -> None:
     size = 1 << 26
     found = measure.peak_memory(lambda: float(torch.ones(size // 4).sum()), CPU)

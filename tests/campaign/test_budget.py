@@ -287,6 +287,7 @@ def test_autoattack_on_a_broken_model_says_nothing_of_a_robust_one(
     )
 
 
+@pytest.mark.slow
 def test_what_is_half_done_needs_the_rest_alone(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = finished / NAMES[0]
     (folder / "row.json").unlink()

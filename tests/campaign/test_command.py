@@ -158,6 +158,7 @@ def test_an_interruption_is_130(campaign: CommandLine, monkeypatch: pytest.Monke
     assert ended.err.strip() == message
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_2(campaign: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object, **keywords: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -130,6 +130,7 @@ def test_a_row_that_diverges_is_recorded_with_its_alarm() -> None:
     assert "traceback" not in found
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_evaluated_fails_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def infinite(images: Any, *rest: Any, **keywords: Any) -> Any:
         raise InputError("the model returns logits that are infinite or NaN on clean images; it cannot be evaluated.")
@@ -191,6 +192,7 @@ def test_a_full_disk_in_training_ends_the_campaign_and_keeps_what_is_finished(
     assert snapshot(Path("out") / NAMES[0]) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["evaluation-main.json", "row.json"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_after_training_ends_the_campaign(
@@ -226,6 +228,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_evaluation_is_said_and_nothing_is_run(
     finished: Path, monkeypatch: pytest.MonkeyPatch, text: str
@@ -268,6 +271,7 @@ def test_a_damaged_checkpoint_fails_its_row_alone(finished: Path) -> None:
     assert record(NAMES[1])["alarms"] == []
 
 
+@pytest.mark.slow
 def test_a_failure_to_tell_of_a_row_leaves_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
     def tell(entry: QueueEntry) -> None:
         raise RuntimeError("the terminal has gone")
@@ -277,6 +281,7 @@ def test_a_failure_to_tell_of_a_row_leaves_its_record(monkeypatch: pytest.Monkey
     assert record(NAMES[0])["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_failed_row_is_in_the_report_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = plan(toml({"recipe": NORMAL}, {"recipe": NUAT}, suites=(MAIN,)))
     break_row(monkeypatch, f"{NUAT}/seed-0", InputError("no such thing"))

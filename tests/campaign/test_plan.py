@@ -124,6 +124,7 @@ def test_the_command_lines_seeds_replace_those_of_every_row() -> None:
     assert [len(row.suites) for row in campaign.rows] == [1, 2, 1, 2]
 
 
+@pytest.mark.slow
 def test_seeds_of_the_command_line_make_one_row_of_rows_that_differ_in_their_seeds() -> None:
     """A file may list one method twice to run its seeds at different times."""
     rows = ({"recipe": NUAT, "seeds": [0]}, {"recipe": NORMAL}, {"recipe": NUAT, "seeds": [1]})

@@ -58,6 +58,7 @@ def test_two_recipes_with_two_seeds(finished: Path) -> None:
     assert not [path for path in finished.rglob("*") if path.name.endswith((".tmp", ".partial.json"))]
 
 
+@pytest.mark.slow
 def test_a_rows_run_is_that_of_its_config(finished: Path, tmp_path: Path) -> None:
     row = plan().rows[3]
     alone = nuat.run(row.config, out=tmp_path / "alone", recipe=row.recipe)
@@ -223,6 +224,7 @@ def test_looking_at_the_queue_writes_nothing() -> None:
     assert snapshot(Path()) == {**before, "small.toml": FOUR.encode()}
 
 
+@pytest.mark.slow
 def test_progress_is_told() -> None:
     stretches: list[tuple[str, int]] = []
     advanced: list[int] = []

@@ -121,6 +121,7 @@ def test_the_settings_that_change_no_weights_may_differ(finished: Path) -> None:
     assert snapshot(finished) == before
 
 
+@pytest.mark.slow
 def test_another_setting_of_a_row_has_a_folder_of_its_own(finished: Path) -> None:
     before = snapshot(finished)
     other = f"{NUAT}_defense.lam.peak-3/seed-0"

@@ -190,6 +190,7 @@ def test_refusals_are_one_line(typed: list[str], expected: str, capsys: pytest.C
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_what_is_typed_reaches_the_run(nuat: CommandLine, images: Path) -> None:
     nuat.done(
         *("train", "nuat-wa-cifar10-resnet18", *FAST[:-1], "clean, fgsm", "--epochs", 1, "--data.path", images),

@@ -212,6 +212,7 @@ def test_without_out_every_run_gets_a_folder_of_its_own(nuat: CommandLine, image
         assert (folder / "evaluation.json").is_file()
 
 
+@pytest.mark.slow
 def test_train_on_an_image_folder(nuat: CommandLine) -> None:
     write_folder(Path("photos"))
     nuat.done("train", *FAST, "--epochs", 1, "--data.path", "photos", "--out", "run")
@@ -342,6 +343,7 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_are_not(nuat: CommandLine, im
     assert a != c
 
 
+@pytest.mark.slow
 def test_autoattack_on_the_command_line(nuat: CommandLine, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from oracles import shorten_autoattack
 

@@ -370,6 +370,7 @@ def interrupted(
     return ended.err, set(files(Path.cwd())) - before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", ["true", "false"])
 def test_ctrl_c_keeps_what_is_finished_and_resume_says_whether_it_is_used(
     resume: str, run: Path, nuat: CommandLine, passes: Passes

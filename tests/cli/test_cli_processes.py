@@ -191,6 +191,7 @@ def test_ctrl_c_ends_a_run_with_its_number_and_says_how_to_go_on(stopped: Stoppe
     assert_ended_by(signal.SIGINT, stopped)
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_run_as_ctrl_c_does(nuat: CommandLine, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batches, original = itertools.count(), NuAT.loss
 

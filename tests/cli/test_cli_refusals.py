@@ -276,6 +276,7 @@ def test_resume_takes_no_other_settings(nuat: CommandLine, run: Path) -> None:
     assert "nuat-mnist" in nuat.refused("train", "nuat-mnist", "--resume", run)
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there(nuat: CommandLine, run: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("cuda", "cuda:1"):

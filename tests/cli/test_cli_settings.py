@@ -73,6 +73,7 @@ def test_what_a_run_wrote_works_again(settings: Any, run: Path) -> None:
     assert isinstance(config.defense, NuAT)
 
 
+@pytest.mark.slow
 def test_a_run_with_another_defense_is_recorded_and_resumed(nuat: CommandLine, images: Path) -> None:
     words = (*FAST, "--epochs", "1", "--defense", "fgsm-at", "--data.path", images, "--out", "other")
     nuat.done("train", *words)

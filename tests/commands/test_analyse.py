@@ -120,6 +120,7 @@ def test_a_confusion_beside_the_papers_entropies(capsys: pytest.CaptureFixture[s
     assert Path("found/analysis-confusion-plain.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -183,6 +184,7 @@ def test_the_record_is_kept_where_nothing_can_be_drawn(monkeypatch: pytest.Monke
     assert isinstance(record("eps-curve"), EpsCurve)
 
 
+@pytest.mark.slow
 def test_too_few_steps_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     call("steps-curve", "theirs.py:bars", *COMMON, "--pgd-alpha", "0.04", "--steps", "1,2")
     assert "warning: 2 steps move at most 0.08 from their start, less than eps 0.1" in capsys.readouterr().out
@@ -272,6 +274,7 @@ def weights(path: Path, *, eps: float = 0.1, seed: int = 0, recipe: str = "ours"
     return str(path)
 
 
+@pytest.mark.slow
 def test_runs_give_names_eps_images_and_the_place() -> None:
     one = Path(weights(Path("one/best.safetensors"), data="images.npz")).parent
     two = weights(Path("two/best.safetensors"), seed=1, data="images.npz")

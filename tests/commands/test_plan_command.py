@@ -66,6 +66,7 @@ def test_the_batch_may_grow_with_the_devices(capsys: pytest.CaptureFixture[str])
     assert "lambda" not in quiet  # somebody has chosen it
 
 
+@pytest.mark.slow
 def test_a_rate_and_a_link_that_are_given(capsys: pytest.CaptureFixture[str]) -> None:
     plans, out = planned(
         capsys, "--devices", "2", "--rate", "0.001", "--bandwidth", "0.001", "--latency", "1000", "--timed-batch", "4"

@@ -41,6 +41,7 @@ def test_what_only_folders_know_is_refused_for_a_file(npz, settings, words):
         assert word in message
 
 
+@pytest.mark.slow
 def test_the_classes_of_imagenet100_alone_are_kept(tmp_path):
     chosen = sorted(folders.imagenet100())
     assert len(chosen) == 100

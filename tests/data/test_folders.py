@@ -218,6 +218,7 @@ def test_one_part_alone_is_enough_to_evaluate(tree, cache, name):
     assert (len(source.train), source.train.channels, source.classes) == (0, 3, ("cat", "dog"))
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(SUFFIXES), min_size=1, max_size=6), st.booleans())
 def test_files_of_every_suffix_are_found(suffixes, upper):
     with tempfile.TemporaryDirectory() as folder:

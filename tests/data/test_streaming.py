@@ -144,6 +144,7 @@ def test_without_augmentation_it_is_the_resident_path_in_the_same_order(roots):
         assert_equal(run(read(roots, "files").train, epoch=epoch, **plain), run(resident, epoch=epoch, **plain))
 
 
+@pytest.mark.slow
 def test_another_size_comes_straight_from_the_image(roots):
     batches = run(read(roots, "files", 1).train, size=20, channels_last=True)
     assert {tuple(batch.x.shape[1:]) for batch in batches} == {(3, 20, 20)}
@@ -204,6 +205,7 @@ def test_an_epoch_that_was_left_gives_way_to_the_next_and_cannot_be_gone_on_with
     streamed.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @KINDS
 def test_an_image_that_vanishes_is_named_and_no_process_stays(tmp_path, kind, workers):
@@ -330,6 +332,7 @@ def train_until(how: str, roots: dict[str, Path], said: Connection) -> None:
         time.sleep(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["end", "sigkill", "sigkill while they begin"])
 def test_no_worker_outlives_the_training_process(roots, how):
     told, said = multiprocessing.Pipe()

@@ -19,6 +19,7 @@ from nuat.defenses import AWP, PGDAT, TRADES, TRADESAWP, Step
 AWPS = ("awp", "awp-warmup", "trades-awp")
 
 
+@pytest.mark.slow
 @NORMS
 @pytest.mark.parametrize("name", AWPS)
 def test_equals_the_slow_one(name: str, norm: bool) -> None:

@@ -17,6 +17,7 @@ def test_equals_the_slow_one(norm: bool) -> None:
     assert_equals_the_slow_one("free-at", norm)
 
 
+@pytest.mark.slow
 def test_it_carries_over_short_batches() -> None:
     """Rows that a short batch does not have wait for the next full one."""
     fast, _ = both("free-at")

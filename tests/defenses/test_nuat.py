@@ -26,6 +26,7 @@ def test_the_batches_with_a_regularised_attack(batches: str) -> None:
     assert_equal(*both(NuAT(lam=RAMP, regularised_attack=batches), variant="nuat", nuclear_batches=batches))
 
 
+@pytest.mark.slow
 def test_the_frobenius_norm_in_attack_and_loss() -> None:
     fast, slow = both(NuAT(lam=RAMP, norm="frobenius"), variant="nuat", norm=algorithm1.frobenius_norm)
     assert_equal(fast, slow)

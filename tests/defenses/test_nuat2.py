@@ -14,6 +14,7 @@ def test_equals_the_slow_one(alpha: float | None) -> None:
     assert_equal(*both(NuAT2(lam=RAMP, alpha=alpha), variant="nuat2"))
 
 
+@pytest.mark.slow
 def test_equals_the_slow_one_with_the_averages_first_step() -> None:
     fast, slow = both(NuAT2(lam=RAMP, attack_tau=0.99), variant="nuat2", attack_tau=0.99)
     assert_equal(fast, slow)

@@ -51,6 +51,7 @@ def test_every_public_class_and_function_has_an_example(package: str) -> None:
     assert [name for name, text in documented.items() if ">>> " not in text] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page follow one another, in a folder that holds the committed results."""

@@ -176,6 +176,7 @@ def test_autoattacks_line_up_with_few_and_many_classes(
     assert found.accuracy("autoattack-alone") < found.accuracy("clean")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_fast_line_up_has_an_answer_for_few_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """APGD-T needs four classes; with fewer something else that is defined takes its place, as in the full line-up."""

@@ -92,6 +92,7 @@ def test_it_can_be_cut_off_again_and_again(state: Path) -> None:
     assert timeless(found) == timeless(run(watched, images))
 
 
+@pytest.mark.slow
 def test_it_is_kept_on_the_way_for_those_who_are_not_interrupted_politely(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_nothing_is_kept_without_a_finished_batch_or_a_path(tmp_path: Path, stat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -150,6 +152,7 @@ def test_other_settings_do_not_use_it(changes: dict[str, object], state: Path) -
     assert timeless(found) == timeless(fresh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["weight", "buffer", "pixel", "label"])
 def test_another_model_or_other_images_do_not_use_it(what: str, state: Path) -> None:
     watched, images = cut_off(state)

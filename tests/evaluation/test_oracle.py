@@ -28,6 +28,7 @@ from nuat.data import ImageSet, class_balanced, to_float
 from nuat.evaluation import job_runner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_accuracies_of_a_linear_model_are_those_of_the_closed_form(channels: int) -> None:
     """With two classes every one of these attacks finds the worst case exactly; 7 does not divide 40."""
@@ -154,6 +155,7 @@ def test_the_seed_decides_the_result(attack: str) -> None:
     assert verdicts(first) != verdicts(other)
 
 
+@pytest.mark.slow
 def test_the_results_do_not_depend_on_the_other_attacks_or_on_the_global_generator() -> None:
     model, images = tiny_case()
     alone = evaluate(model, images, ("gama-3",), threat=THREAT, batch_size=16)

@@ -40,6 +40,7 @@ def test_it_measures_what_it_says(added: ModuleType) -> None:
         added.confidence([named(model)], chosen, eps=0.1, temperature=0.0)
 
 
+@pytest.mark.slow
 def test_its_record_is_read_and_drawn_again(added: ModuleType, tmp_path: Path) -> None:
     record = added.confidence([named(Linear(0.1))], images(7), eps=0.1)
     record.save(tmp_path / "r.json")

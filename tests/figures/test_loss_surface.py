@@ -140,6 +140,7 @@ def test_infinite_losses_are_refused() -> None:
         loss_surface([named(Far())], images(3), torch.tensor([0]), eps=0.3, resolution=3)
 
 
+@pytest.mark.slow
 def test_one_colour_scale_for_all_surfaces() -> None:
     record = RECORDS["loss-surface"]
     assert isinstance(record, LossSurface)

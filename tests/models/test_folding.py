@@ -59,6 +59,7 @@ def norms(model: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "normalised"])
 @pytest.mark.parametrize(
     ("name", "stem", "channels", "variant"),

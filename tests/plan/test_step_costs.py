@@ -81,6 +81,7 @@ def test_exchanges_of_a_defense_are_counted(defense: Defense, calls: int, sums: 
     assert (found.defense_calls, found.defense_bytes) == (calls, sums * weights)
 
 
+@pytest.mark.slow
 def test_operations_and_memory_grow_with_the_batch(tmp_path: Path) -> None:
     small, large = (counted(rehearsed(NuAT(), tmp_path, batch)) for batch in (32, 64))
     assert large.operations == pytest.approx(small.operations, rel=0.02)  # an image

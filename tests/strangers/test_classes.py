@@ -120,6 +120,7 @@ def test_predictions_of_classes_that_the_images_do_not_have() -> None:
     assert "returns 5 logits, but the images have 4 classes: 100% of the predictions" in said
 
 
+@pytest.mark.slow
 def test_labels_that_nothing_predicts_are_called_chance(three_ways: ThreeWays) -> None:
     images = ImageSet(bars(80).images, torch.arange(80) // 20)
     for outcome in three_ways(Bars(), images):

@@ -103,6 +103,7 @@ def folder(root: Path, parts: tuple[str, ...] = ("train", "test"), suffixes: tup
     return root
 
 
+@pytest.mark.slow
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(suffixes=st.lists(st.sampled_from(sorted(FORMATS)), min_size=1, max_size=4, unique=True))
 def test_every_format_is_read(shell: Shell, suffixes: list[str]) -> None:

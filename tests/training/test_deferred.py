@@ -173,6 +173,7 @@ def loop_of(config: TrainConfig, out: Path) -> Loop:
     return loop
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("monitors", [MonitorConfig(), SKIP], ids=["stop", "skip"])
 @pytest.mark.parametrize("name", NAMES)

@@ -206,6 +206,7 @@ def test_skip_leaves_the_weights_and_goes_on(kind: str, images: Path, tmp_path: 
     assert metrics(tmp_path / "run", "epoch")[1]["train"]["clean_loss"] == pytest.approx(mean, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_nuclear_norm_itself_raises_the_alarm(images: Path, tmp_path: Path) -> None:
     config = small_config(images, defense=Diverged(lam=LAM), monitors=MonitorConfig(on_nonfinite="skip"))
     train(config, tmp_path / "run")
@@ -446,6 +447,7 @@ def test_overfitting_is_judged_on_the_live_weights(
     assert len(metrics(tmp_path / "run", "alarm")) == (2 if which == "live" else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [False, True])
 def test_the_best_epoch_is_that_of_the_weights_that_are_shipped(
     average: bool, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -141,6 +141,7 @@ def test_every_step_is_in_training_mode(images: Path, tmp_path: Path, seen: list
     assert MODES == [True] * 2 * BATCHES
 
 
+@pytest.mark.slow
 def test_the_learning_rate_follows_its_schedule(images: Path, tmp_path: Path) -> None:
     schedule = CyclicStep(peak=0.2, rise=0.25, fall=0.5, floor=0.05, drops=(0.75,), factor=0.1)
     config = small_config(images, optimizer=OptimizerConfig(lr=schedule), epochs=4)

@@ -16,6 +16,7 @@ from nuat.core import nuclear
 SOURCE = str(Path(nuat.__file__).parent)
 
 
+@pytest.mark.slow
 def test_the_way_to_the_nuclear_norm_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From ``nuat train`` to Eq. 2 (the loss) and to Eq. 1 (the attack), every function of nuat counted."""
     ways: set[tuple[tuple[str, str], ...]] = set()

@@ -295,6 +295,7 @@ def test_a_finished_run_is_not_overwritten(images: Path, tmp_path: Path) -> None
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_an_empty_folder_and_missing_parents_will_do(images: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for out in (tmp_path / "empty", tmp_path / "a" / "b" / "c"):
@@ -464,6 +465,7 @@ def test_events_are_the_metrics(finished: Path) -> None:
     assert_events_are_the_metrics(finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [2, BATCHES + 2, 2 * BATCHES + 1])
 def test_events_after_a_stop(at: int, images: Path, tmp_path: Path) -> None:
     config = small_config(images, epochs=3)
@@ -484,6 +486,7 @@ def test_events_of_epochs_that_are_done_again(images: Path, tmp_path: Path) -> N
     assert_events_are_the_metrics(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_events_of_a_finished_run_that_is_resumed(images: Path, tmp_path: Path) -> None:
     config = small_config(images)
     train(config, tmp_path / "run")

@@ -269,6 +269,7 @@ def test_signal_handlers_are_restored(undisturbed: Undisturbed, tmp_path: Path, 
             signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_a_run_outside_the_main_thread(undisturbed: Undisturbed, tmp_path: Path) -> None:
     config, whole = undisturbed("small-cnn")
     before = signal.getsignal(signal.SIGINT)
@@ -288,6 +289,7 @@ def test_a_run_outside_the_main_thread(undisturbed: Undisturbed, tmp_path: Path)
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_the_clock_and_the_passes_go_on(undisturbed: Undisturbed, tmp_path: Path) -> None:
     config, whole = undisturbed("small-cnn")
     with pytest.raises(Interrupted):

@@ -175,6 +175,7 @@ def test_a_power_cut_in_the_middle_of_the_warm_up(images: Path, tmp_path: Path) 
     assert seen[:, 1].tolist() == pytest.approx(expected(0.99, 2 * BATCHES))
 
 
+@pytest.mark.slow
 def test_validation_and_evaluation_take_the_full_radius(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

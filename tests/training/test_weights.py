@@ -66,6 +66,7 @@ def test_a_run_begins_with_the_weights_of_another(model: str, images: Path, tmp_
     assert bool(torch.isfinite(tuned(torch.rand(2, 3, 8, 8))).all())
 
 
+@pytest.mark.slow
 def test_the_first_step_starts_from_them_and_so_do_the_averages(images: Path, tmp_path: Path) -> None:
     """With a learning rate of 0 the weights, the run's average and the attack's average stay the ones begun with."""
     still = dataclasses.replace(small_config(images).optimizer, lr=Constant(peak=0.0), weight_decay=0.0)
