@@ -33,6 +33,21 @@ def test_short_names_are_those_settings(settings: Any) -> None:
     assert config.model.name == "mnist-cnn"
 
 
+@pytest.mark.parametrize(
+    ("words", "variant"),
+    [
+        (["--model", "small-cnn"], "plain"),
+        (["--model=torchvision:resnet18"], "plain"),
+        (["--model", "resnet34"], "nuat"),
+        (["--model", "small-cnn", "--model.variant", "nuat"], "nuat"),  # refused, since the user asked for it
+    ],
+)
+def test_another_network_drops_the_variant_of_the_recipes_network(
+    words: list[str], variant: str, settings: Any
+) -> None:
+    assert settings("robust-folder", "--data.path", "photos", *words)[1].model.variant == variant
+
+
 def test_another_defense_keeps_the_settings_that_both_have(settings: Any) -> None:
     _, config = settings("quickstart", "--defense", "nuat2", "--lam", "2")
     assert config.defense == DEFENSES["nuat2"](lam=Ramp(peak=2.0), alpha=0.3)

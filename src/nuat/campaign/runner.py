@@ -148,7 +148,8 @@ class Runner:
         before = self.ledger.record(row) or {}
         was_done = before.get("status") == "done"
         failed: dict[str, str] = {} if self._retry else dict(before.get("failed_suites", {}))
-        self._reporter.message(f"{row.name}: {row.config.epochs} epochs, then {', '.join(s.name for s in row.suites)}")
+        epochs = f"{row.config.epochs} epoch{'s' * (row.config.epochs != 1)}"
+        self._reporter.message(f"{row.name}: {epochs}, then {', '.join(s.name for s in row.suites)}")
         try:
             with self._failing(row):
                 self._train(row)

@@ -30,6 +30,7 @@ from nuat.errors import InputError
 from nuat.evaluation.result_table import evaluation_table
 from nuat.evaluation.results import Evaluation
 from nuat.figures import adversarial_examples, training_curves
+from nuat.models import has_variant
 from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, find, with_pinned_names
 from nuat.records import checkpoints, environment
@@ -134,7 +135,7 @@ def train(arguments: list[str]) -> int:
         if device.type == "cpu":
             _choose_threads(environment.threads_of(folder.environment) if resume else None, reporter)
         on = hardware.describe(device) + (f", {world.size} processes" if world.size > 1 else "")
-        reporter.message(f"{recipe}: {config.epochs} epochs on {on}")
+        reporter.message(f"{recipe}: {config.epochs} epoch{'s' * (config.epochs != 1)} on {on}")
         with Tracking(trackers, reporter, world) as tracking:
             try:
                 finished = run(
@@ -199,6 +200,10 @@ def _new(arguments: list[str]) -> tuple[str, _Train]:
     except InputError as error:
         raise InputError(f"{file}: {error}" if from_file else str(error)) from None
     asked = parse(_Train, without(words, "config", "defense"), default=default, **options)
+    network = asked.config.model
+    if not (has_variant(network.name) or any("--model.variant" in word for word in (*from_file, *words))):
+        # the recipe's variant is of its own network; one that the user asked for is refused later
+        asked = replace(asked, config=replace(asked.config, model=replace(network, variant="plain")))
     return own_code.pin(recipe), replace(asked, config=with_pinned_names(asked.config))
 
 

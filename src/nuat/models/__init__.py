@@ -86,10 +86,15 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
     return adapt(_network(config, channels, classes, image_size), mean=mean, std=std)
 
 
+def has_variant(name: str) -> bool:
+    """Tell whether the paper's authors have a variant of the network, ``model.variant=nuat``."""
+    return name in ("resnet18", "resnet34") or name.startswith("wrn-")
+
+
 def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple[int, int]) -> nn.Module:
     name, width, stem = config.name, config.width, config.stem
     authors = config.variant == "nuat"
-    if authors and not (name in ("resnet18", "resnet34") or name.startswith("wrn-")):
+    if authors and not has_variant(name):
         raise InputError(
             f"model.variant=nuat has no effect on {name}: the authors' networks are resnet18, resnet34 and "
             "wrn-<depth>-<k>; leave it out."
