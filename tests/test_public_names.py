@@ -33,3 +33,9 @@ def test_importing_nuat_imports_no_torch() -> None:
     heavy = {"torch", "numpy", "tyro", "rich"}
     code = f"import sys, nuat; dir(nuat), nuat.__version__; assert not {heavy} & {{*sys.modules}}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_nuat_alone_reads_no_metadata() -> None:
+    """Until it is imported, Ctrl-C shows a trace."""
+    code = "import sys; had = {*sys.modules}; import nuat; assert 'importlib.metadata' not in {*sys.modules} - had"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,7 +15,7 @@ Packages: ``attacks``, ``config`` (settings), ``data``, ``defenses``, ``models``
 own), ``recipes``. On the command line: ``nuat --help``.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from nuat.training.run import run
     from nuat.training.trackers import Tracker
 
-__version__ = metadata.version("nuat")
+    __version__: str
+
 __all__ = [
     "Tracker",
     "__version__",
@@ -55,6 +56,10 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     # imported on first use: ``import nuat`` and ``nuat --help`` do not wait for torch
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("nuat")
     if name in _HOME:
         return getattr(import_module(f"nuat.{_HOME[name]}"), name)
     if name in __all__:

@@ -1,9 +1,13 @@
 """Answers that do not wait for torch, and imports that wait until they are needed."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from nuat.__main__ import start
 
 _RUN = """
 import sys
@@ -42,6 +46,24 @@ def test_answered_without_torch(arguments: list[str], code: int) -> None:
     assert not found & {"torch", "torchvision", "numpy", "matplotlib", "tensorboard"}
     if arguments[:1] not in (["recipes"], ["train"]):  # one line needs no table and no parser
         assert not found & {"rich", "tyro"}
+
+
+class _Interrupted:
+    """Finder that a Ctrl-C meets when the module of the command line is imported."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "nuat.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_during_the_imports_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "nuat.cli", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_Interrupted, *sys.meta_path])
+    assert start() == 130
+    assert capsys.readouterr() == ("", "\nnuat: interrupted\n")
 
 
 _LATER = """

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_csv_has_no_formulas(photos: Path, capsys: pytest.CaptureFixture[str]) -
     assert [row[0] for row in rows[1:]] == ["'=cmd.png", "photos/1.png"]
     run(capsys, "quickstart", "=cmd.png", photos / "1.png", "--top", "2", "--csv", "out.csv")
     assert Path("out.csv").read_text() == out
+
+
+def test_csv_has_no_control_characters(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strange = Path(os.fsdecode(b"a\x1b[31m\nb\xff.png"))
+    shutil.copy(photos / "0.png", strange)
+    code, out, err = run(capsys, "quickstart", strange, "--csv", "-")
+    assert (code, err) == (0, "")
+    head, row = out.splitlines()
+    assert head == "image,label,probability"
+    assert row.startswith("a\\x1b[31m\\nb\\udcff.png,")
 
 
 def test_files_that_are_no_images_are_named_and_the_rest_is_answered(

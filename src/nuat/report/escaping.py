@@ -38,13 +38,13 @@ def escape_markdown(text: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """Return a value as a cell: numbers to nine decimals, None as nothing, text that no spreadsheet computes.
+    """Return a value as a cell: numbers to nine decimals, None as nothing, text without control characters.
 
-    A spreadsheet takes text that begins with =, +, -, @, a tab or a line end for a formula; a quote before it says that
-    it is text.
+    A spreadsheet takes text that begins with =, +, - or @ for a formula; a quote before it says that it is text.
     """
     if isinstance(value, float):
         return round(value, 9)  # 100 * 842 / 1000 is 84.2, and not 84.19999999999999
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return f"'{value}"
+    if isinstance(value, str):
+        text = printable(value)  # a terminal shows the CSV, too
+        return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
     return "" if value is None else value
