@@ -216,4 +216,4 @@ def test_what_is_typed_reaches_the_run(nuat: CommandLine, images: Path) -> None:
     assert config["averaging"]["tau"] is None
     assert (config["data"]["flip"], config["data"]["download"]) == (False, False)
     assert (config["model"]["mean"], config["model"]["std"]) == ([0.5], [0.25])
-    assert config["data"]["path"] == "images.npz"
+    assert config["data"]["path"] == str(images.absolute())
