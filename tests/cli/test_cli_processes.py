@@ -241,13 +241,17 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(resumed: Path, undisturbed: Pa
 
 @pytest.mark.slow
 def test_no_file_says_where_on_the_machine_it_was_written(stopped: Stopped, resumed: Path) -> None:
-    """Only what the user typed: images.npz and run, here."""
+    """Only what the user typed: images.npz and run, here. The settings say where the images are, for later commands."""
     secrets = {str(stopped.folder), str(resumed.parent), str(Path.home()), str(Path(package.__file__).parent)}
     secrets |= {sys.prefix, sys.base_prefix}
     written = {name: content for name, content in files(resumed).items() if content is not None}
     assert {"environment.json", "checkpoint.pt", "best.safetensors", "metrics.jsonl", "evaluation.json"} <= set(written)
     assert any(name.startswith("tensorboard/") for name in written)
+    path = json.loads(written["config.json"])["config"]["data"]["path"]
+    assert Path(path) == stopped.folder / "images.npz"
     for name, content in written.items():
+        if name == "config.json" or name.startswith("tensorboard/"):  # which shows the settings
+            content = content.replace(path.encode(), b"")
         for secret in secrets:
             assert secret.encode() not in content, (name, secret)
     typed = json.loads((resumed / "environment.json").read_text())["command"]

@@ -44,6 +44,7 @@ from nuat.records.settings import (
     check_same_config,
     from_json,
     images_name,
+    images_source,
     read_config,
     read_data_config,
     to_json,
@@ -116,6 +117,12 @@ def test_the_images_of_a_run_may_move_but_not_be_called_otherwise(theirs: str, o
 def test_images_are_known_by_the_end_of_their_path(path: str, name: str) -> None:
     """Two lists called labels.csv are not the same images."""
     assert images_name(path) == name
+
+
+@pytest.mark.parametrize("path", ["images.npz", "sets/images.npz", "../images.npz", "/sets/images.npz"])
+def test_a_source_of_images_does_not_say_where_they_lie(path: str) -> None:
+    assert images_source(f"file {path}", DataConfig(path=Path(path))) == "file images.npz"
+    assert images_source("digits", DataConfig()) == "digits"
 
 
 def test_where_the_images_lie_is_no_part_of_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

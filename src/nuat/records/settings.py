@@ -15,7 +15,7 @@ from nuat import hardware, own_code
 from nuat.config import DataConfig, TrainConfig
 from nuat.core.schedules import Constant, Cyclic, CyclicStep, MultiStep, OneCycle, Schedule
 from nuat.defenses import DEFENSES, Defense, Standard
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.files import atomic_write, write_text
 from nuat.records.json_values import check, json_type, read_object
 
@@ -161,6 +161,14 @@ def images_name(path: str) -> str:
     """
     place = Path(path).absolute()
     return f"{place.parent.name}/{place.name}" if place.suffix.lower() in (".csv", ".tsv") else place.name
+
+
+def images_source(source: str, config: DataConfig) -> str:
+    """Return a data set's source without the folder that its path lies in.
+
+    Weights are given away; and a resumed run has an absolute path where a relative one was typed.
+    """
+    return source if config.path is None else source.replace(printable(f"{config.path.expanduser().parent}/"), "")
 
 
 def has_effect(name: str, between: Literal["resume", "processes", "method", "row"]) -> bool:

@@ -27,7 +27,7 @@ from nuat.records.checkpoints import WeightsInfo, read_info, save_checkpoint, sa
 from nuat.records.environment import environment, run_id_of
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import read_object
-from nuat.records.settings import code_names, flat, to_json, write_config
+from nuat.records.settings import code_names, flat, images_source, to_json, write_config
 from nuat.training import monitors
 from nuat.training.monitors import Alarm, RunStopped
 from nuat.training.state import TrainingState
@@ -321,7 +321,7 @@ class Bookkeeper:
             recipe=self._recipe,
             epoch=self._state.epoch,
             averaged=self._state.average is not None,
-            data=self._dataset.source,
+            data=images_source(self._dataset.source, self._config.data),
             resize=self._config.data.eval_resize,
             nuat_version=hardware.NUAT_VERSION,
         )
