@@ -241,7 +241,7 @@ def test_weights_cannot_name_code_that_runs(
     save_weights(Path("theirs.safetensors"), read_tensors(trained_net / "best.safetensors"), info)
     forget(monkeypatch)
     assert "names code" in nuat.refused("evaluate", "theirs.safetensors", "--data.path", images)
-    assert "names a file" in nuat.refused("evaluate", "my.py", "--data.path", images, "--eps", "0.1")
+    assert "is a Python file" in nuat.refused("evaluate", "my.py", "--data.path", images, "--eps", "0.1")
     assert not Path("ran.txt").exists()
 
 

@@ -191,7 +191,7 @@ def test_files_that_cannot_be(nuat: CommandLine, images: Path) -> None:
         ("empty.npz", "empty.npz is not a readable .npz file"),
         ("text.npz", "text.npz is not a readable .npz file"),
         ("single.npy", "single.npy holds a single array"),
-        ("folder", "folder is not an image folder"),
+        ("folder", "folder holds no images in classes"),
     ):
         assert expected in nuat.refused("train", *FAST, "--data.path", path)
 
@@ -201,7 +201,7 @@ def test_settings_that_the_data_do_not_allow(nuat: CommandLine, images: Path) ->
     train = ("train", *FAST, "--data.path", images)
     assert "only 72 training images" in nuat.refused(*train, "--data.validation", "72")
     assert "only 60 training images" in nuat.refused(*train, "--data.train-limit", "61")
-    assert "data.image_size=8 has no effect" in nuat.refused(*train, "--data.image-size", "8")
+    assert "data.image_size=8 has no effect on mnist-sample" in nuat.refused("train", *FAST, "--data.image-size", "8")
     assert "give one value per channel" in nuat.refused(*train, "--model.mean", "0.1,0.2,0.3", "--model.std", "1,1,1")
     assert "go together" in nuat.refused(*train, "--model.mean", "0.1")
     assert "no effect on small-cnn" in nuat.refused(*train, "--model.stem", "cifar")
