@@ -37,20 +37,11 @@ def test_kernels_are_timed_on_a_gpu_unless_deterministic_ones_are_asked_for() ->
     assert not tuned(CUDA)
 
 
-@pytest.mark.parametrize(
-    ("block", "precision"),
-    [
-        (hardware.full_precision(), "ieee"),
-        (hardware.search_precision(CPU), "ieee"),
-        (hardware.search_precision(CUDA), "tf32"),
-    ],
-)
-def test_the_precision_of_a_block_is_put_back(block: Any, precision: str) -> None:
+def test_full_precision_is_put_back() -> None:
     backends: Any = torch.backends
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.conv)
     before = [part.fp32_precision for part in parts]
-    with block, torch.autocast("cpu", torch.bfloat16):
-        assert [part.fp32_precision for part in parts] == [precision] * 3
     with torch.autocast("cpu", torch.bfloat16), hardware.full_precision():
+        assert [part.fp32_precision for part in parts] == ["ieee"] * 3
         assert not torch.is_autocast_enabled("cpu")
     assert [part.fp32_precision for part in parts] == before

@@ -81,19 +81,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def full_precision() -> contextlib.AbstractContextManager[None]:
-    """Compute in true fp32: no TF32 or bf16 inside matrix products and convolutions, and no autocast."""
-    return _computing("ieee")
-
-
-def search_precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Compute as attacks search during training: on a GPU in TF32, on a CPU in true fp32, and without autocast."""
-    return _computing("tf32" if device.type == "cuda" else "ieee")
-
-
 @contextlib.contextmanager
-def _computing(precision: str) -> Iterator[None]:
-    """Take matrix products and convolutions of fp32 in a precision of torch's, without autocast."""
+def full_precision() -> Iterator[None]:
+    """Compute in true fp32: no TF32 or bf16 inside matrix products and convolutions, and no autocast."""
     backends: Any = torch.backends  # the stubs lack its newer parts
     parts = (
         backends.cuda.matmul,
@@ -104,13 +94,13 @@ def _computing(precision: str) -> Iterator[None]:
     )
     before = [part.fp32_precision for part in parts]
     for part in parts:
-        part.fp32_precision = precision
+        part.fp32_precision = "ieee"
     try:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
-        for part, old in zip(parts, before, strict=True):
-            part.fp32_precision = old
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
 
 
 @contextlib.contextmanager

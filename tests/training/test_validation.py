@@ -94,13 +94,14 @@ def test_attacks_search_in_their_own_precision_and_verdicts_are_in_full(monkeypa
     searching, passes = False, []
 
     @contextlib.contextmanager
-    def search(device: torch.device) -> Iterator[None]:
+    def search(precision: str) -> Iterator[None]:
+        assert precision == "fp32"
         nonlocal searching
         searching = True
         yield
         searching = False
 
-    monkeypatch.setattr(validation, "search_precision", search)
+    monkeypatch.setattr(validation, "searching", search)
     model = models.build(ModelConfig(name="small-cnn", width=2), channels=1, classes=3, image_size=(8, 8))
     model.register_forward_hook(lambda *_: passes.append(searching))
     validate(model, ImageSet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 3), eps=0.1, batch_size=4)

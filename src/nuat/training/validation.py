@@ -14,7 +14,8 @@ from nuat.config import TrainConfig
 from nuat.data import ImageSet, batches, class_balanced, to_float
 from nuat.distributed.world import ALONE, World
 from nuat.errors import NonFiniteError
-from nuat.hardware import full_precision, search_precision
+from nuat.evaluation.search_precision import searching, settled
+from nuat.hardware import full_precision
 
 PGD_STEPS = 7
 LARGEST_SHARE = 0.05
@@ -98,9 +99,10 @@ def _totals(model: nn.Module, images: ImageSet, eps: float, batch_size: int) -> 
     """Return the sum of the clean losses and the numbers of correct predictions, float64 [4]."""
     fgsm, pgd = FGSM(model, eps=eps), _pgd(model, eps)
     totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
+    precision = settled("auto", images.images.device)
     with eval_mode(model), full_precision(), torch.no_grad():
         for x, y in batches(images, batch_size):
-            with search_precision(x.device):
+            with searching(precision):
                 attacked = [attack(x, y) for attack in (fgsm, pgd)]
             logits = model(x)
             correct = [logits.argmax(dim=1) == y, *(model(x_adv).argmax(dim=1) == y for x_adv in attacked)]
