@@ -237,6 +237,26 @@ def test_names_that_are_not_text_for_a_terminal_are_escaped(tree, cache):
     assert r"\udcff\x1b.txt" in parts.notes[0]
 
 
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "sparse"])
+def test_members_whose_bytes_are_not_in_place_are_passed_over(tree, cache, kind):
+    types = {"symbolic link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "sparse": tarfile.REGTYPE}
+    with tarfile.open(tree / "val" / "set-000002.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("a.png", "a.cls"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.size = types[kind], 0 if "link" in kind else 2
+            entry.linkname = "000000.png" * ("link" in kind)
+            entry.pax_headers = {} if "link" in kind else {"GNU.sparse.map": "0,2"}
+            tar.addfile(entry, io.BytesIO(b"1\n"))
+    parts = scan(tree, cache)
+    assert len(parts.test) == 6
+    assert "set-000002.tar: a.png" in parts.notes[0]
+
+
+def test_names_of_classes_that_are_not_utf_8_are_refused(tree, cache):
+    (tree / "classes.txt").write_bytes(b"caf\xe9\ndog\nfox\n")
+    assert f"{tree / 'classes.txt'} is not UTF-8 text; write the name of one class per line." in failure(tree, cache)
+
+
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_missing_shard_is_named(tree, cache, number):
     (tree / "train" / f"set-{number:06d}.tar").unlink()

@@ -1,5 +1,8 @@
 """The guards around a stranger's model."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from oracles import Linear, TinyConv
@@ -7,8 +10,8 @@ from torch import Tensor, nn
 
 from nuat.attacks import PGD
 from nuat.attacks.base import input_gradient
-from nuat.errors import NonFiniteError
-from nuat.evaluation.guarded_model import ClimbableModel
+from nuat.errors import InputError, NonFiniteError
+from nuat.evaluation.guarded_model import ClimbableModel, GuardedModel, guarded
 
 
 class Cut(nn.Module):
@@ -25,6 +28,99 @@ class Cut(nn.Module):
 
 def images() -> tuple[Tensor, Tensor]:
     return torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 4
+
+
+class Answering(nn.Module):
+    """A model that answers by a function of the images."""
+
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> Any:
+        return self.answer(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_model_gets_a_copy_of_its_input(dtype: torch.dtype) -> None:
+    class Writing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 4).to(dtype)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.linear(x.flatten(1))
+            x.zero_()
+            return logits
+
+    model = GuardedModel(Writing())
+    x, _ = images()
+    with torch.no_grad():
+        first = model(x)
+        assert torch.equal(x, images()[0])
+        assert not model.wrote
+        model.watched = True
+        wide = x.to(dtype)  # the type of the model is known by now
+        assert torch.equal(model(wide), first)
+    assert torch.equal(wide, images()[0].to(dtype))
+    assert model.wrote
+
+
+def test_logits_are_in_float32() -> None:
+    x, _ = images()
+    assert GuardedModel(Answering(lambda x: x.flatten(1).half()))(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda x: [x.flatten(1)], "it returned list"),
+        (lambda x: x, r"it returned \[6, 1, 4, 4\] for a batch of 6"),
+        (lambda x: x.sum(dim=(1, 2, 3)), r"it returned \[6\] for a batch of 6"),
+        (lambda x: x.flatten(1)[:5], r"it returned \[5, 16\] for a batch of 6"),
+        (lambda x: x.flatten(1) @ x, "the model fails on images of 1 x 4 x 4 .*in a batch of 6"),
+    ],
+)
+def test_another_output_is_refused(answer: Callable[[Tensor], Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        GuardedModel(Answering(answer))(images()[0])
+
+
+def test_another_number_of_logits_than_before_is_refused() -> None:
+    x, _ = images()
+    model = GuardedModel(Answering(lambda x: x.flatten(1)[:, : 9 - len(x)]))
+    assert model(x[:5]).shape == (5, 4)
+    with pytest.raises(InputError, match=r"it returned \[6, 3\] for a batch of 6"):
+        model(x)
+
+
+def test_memory_that_is_used_up_is_no_error_of_the_model() -> None:
+    def used_up(_: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        GuardedModel(Answering(used_up))(images()[0])
+
+
+def test_a_model_of_two_types_fails_with_its_own_error() -> None:
+    mixed = nn.Sequential(nn.Flatten(), nn.Linear(16, 4).double(), nn.Linear(4, 4).half())
+    with pytest.raises(InputError, match="the model fails on images"):
+        GuardedModel(mixed)(images()[0])
+
+
+def test_an_order_takes_each_logit_once() -> None:
+    x, _ = images()
+    flat = Answering(lambda x: x.flatten(1)[:, :4])
+    assert torch.equal(guarded(flat, (2, 0))(x), flat(x)[:, [2, 0, 1, 3]])
+    for order in ((0, 0), (-1, 0)):
+        with pytest.raises(InputError, match="give each logit once, counted from 0"):
+            guarded(flat, order)
+    with pytest.raises(InputError, match="names logit 4; the model returns 4"):
+        guarded(flat, (4, 0))(x)
+    model = guarded(flat, (2, 0))
+    assert guarded(model) is model
+    with pytest.raises(InputError, match="has an order of classes already"):
+        guarded(model, (2, 0))
 
 
 def test_a_climbable_model_is_the_model() -> None:
@@ -61,7 +157,19 @@ def test_a_climbable_model_has_a_finite_gradient() -> None:
 
     with pytest.raises(NonFiniteError, match="infinite or NaN"):
         input_gradient(lambda z: Exploding()(z).sum(), x)
-    for model in (Exploding(), Cut()):
+    for model, nonfinite in ((Exploding(), 12), (Cut(), 0)):
+        climbable = ClimbableModel(model)
         z = x.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(ClimbableModel(model)(z).sum(), z)
-        assert torch.equal(gradient, torch.zeros_like(x))
+        for _ in range(2):
+            (gradient,) = torch.autograd.grad(climbable(z).sum(), z)
+            assert torch.equal(gradient, torch.zeros_like(x))
+        assert climbable.nonfinite == nonfinite
+
+
+def test_a_later_batch_without_a_graph_has_a_gradient_of_zeros() -> None:
+    x, _ = images()
+    climbable = ClimbableModel(Answering(lambda x: x.flatten(1) if len(x) > 1 else x.detach().flatten(1)))
+    for n, value in ((6, 1.0), (1, 0.0)):
+        z = x[:n].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(climbable(z).sum(), z)
+        assert torch.equal(gradient, torch.full_like(z, value))
