@@ -25,12 +25,14 @@ from campaign.campaign_runs import (
     toml,
     write_images,
 )
+from oracles import shorten_autoattack
 
 import nuat
 from nuat.campaign import Ledger, QueueEntry, RowStatus
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
 from nuat.progress import Reporter
+from nuat.report.campaigns import campaign_markdown
 
 FILES = {
     "config.json", "environment.json", "split.json", "metrics.jsonl", "checkpoint.pt", "best.safetensors",
@@ -166,6 +168,30 @@ def test_a_new_suite_is_all_that_an_old_row_gets(finished: Path, monkeypatch: py
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {f"{name}/{file}" for name in NAMES[:2] for file in ("row.json", "evaluation-new.json")}
     assert set(record(NAMES[1])["suites"]) == {"main", "new"}
+
+
+@pytest.mark.slow
+def test_an_autoattack_that_followed_by_itself_belongs_to_its_suite(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_autoattack(monkeypatch)
+    forbid(monkeypatch, "run")
+    monkeypatch.setattr("nuat.evaluation.evaluate._doubt_of_quick", lambda *_: "a doubt")
+    text = toml(
+        {"recipe": NORMAL, "label": "Normal", "seeds": [0]},
+        suites=(MAIN, {"name": "quick", "attacks": ["autoattack-quick"], "n": 3}),
+    )
+    with pytest.warns(UserWarning, match="a doubt"):
+        assert run(plan(text)) == {NAMES[0]: "done"}
+    forbid(monkeypatch)
+    assert run(plan(text)) == {NAMES[0]: "done"}
+    told = campaign_markdown(plan(text), Ledger(finished))
+    suite = record(NAMES[0])["suites"]["quick"]["accuracies"]
+    assert list(suite) == ["autoattack-quick", "autoattack", "worst-case"]
+    assert "| autoattack, n 3 | worst-case, n 3 |" in told
+    assert f"is not to be believed in these rows, where AutoAttack followed it: {NAMES[0]} (quick)" in told
+    with pytest.raises(InputError, match="was made with attacks="):
+        run(plan(text.replace("autoattack-quick", "autoattack-fast")))
 
 
 def test_a_removed_evaluation_is_made_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

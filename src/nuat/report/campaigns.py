@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from nuat import paper
+from nuat.attacks.catalogue import QUICK, WORST_CASE
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
 from nuat.evaluation.results import black_box_note, wilson_interval
@@ -50,7 +51,8 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
         if (reason := ledger.failure(row)) is not None:
             failed.append(f"- {escape_markdown(f'{row.name}: {reason}')}")
     suites = {suite.name: suite for row in campaign.rows for suite in row.suites}
-    columns = [(name, attack) for name, suite in suites.items() for attack in _columns(suite)]
+    measured = [record for rows in methods.values() for _, record in rows]
+    columns = [(name, attack) for name, suite in suites.items() for attack in _columns(suite, measured)]
     theirs = {} if campaign.table is None else {row.recipe: row.values for row in paper.table(campaign.table)}
     quantities = [
         q
@@ -97,6 +99,17 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
         for name, suite in suites.items()
         if (note := black_box_note(suite.attacks))
     ]
+    followed = [
+        f"{row.name} ({name})"
+        for name, suite in suites.items()
+        if QUICK in suite.attacks and "autoattack" not in suite.attacks
+        for rows in methods.values()
+        for row, record in rows
+        if _followed(record, name)
+    ]
+    if followed:
+        told = f"{QUICK} is not to be believed in these rows, where AutoAttack followed it: {', '.join(followed)}."
+        notes.append(escape_markdown(told))
     if failed:
         notes += ["Failed:", "\n".join(failed)]
     return f"# {escape_markdown(campaign.name)}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"
@@ -106,10 +119,18 @@ def _versions(record: Mapping[str, Any]) -> str:
     return f"nuat {record.get('nuat', 'unknown')}, torch {record.get('packages', {}).get('torch', 'unknown')}"
 
 
-def _columns(suite: Suite) -> tuple[str, ...]:
+def _columns(suite: Suite, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the names of a suite's accuracies, with the worst case if there are several attacks."""
-    several = len([attack for attack in suite.attacks if attack != "clean"]) > 1
-    return (*suite.attacks, "worst-case") if several else suite.attacks
+    attacks = suite.attacks
+    if QUICK in attacks and "autoattack" not in attacks and any(_followed(record, suite.name) for record in records):
+        attacks = (*attacks, "autoattack")
+    several = len([attack for attack in attacks if attack != "clean"]) > 1
+    return (*attacks, WORST_CASE) if several else attacks
+
+
+def _followed(record: Mapping[str, Any], suite: str) -> bool:
+    """Return whether AutoAttack ran in a suite of a row, by itself if the suite does not name it."""
+    return "autoattack" in record["suites"].get(suite, {}).get("accuracies", {})
 
 
 def _head(attack: str, n: int | None, images: str) -> str:
