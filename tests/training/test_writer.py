@@ -1,11 +1,13 @@
 """Large files are written by a thread, from copies; its failures reach the run."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from training.small_runs import (
     PowerCut,
     assert_same_run,
@@ -20,7 +22,9 @@ from training.small_runs import (
 
 from nuat.errors import InputError
 from nuat.records.checkpoints import read_checkpoint
+from nuat.records.folder import RunFolder
 from nuat.training import bookkeeping
+from nuat.training.run import Loop
 from nuat.training.signals import Interrupted
 from nuat.training.writer import Writer
 
@@ -126,3 +130,33 @@ def test_checkpoints_that_come_too_soon_are_left_out(images: Path, tmp_path: Pat
 def test_impossible_times_are_refused(seconds: float, images: Path) -> None:
     with pytest.raises(InputError, match="checkpoint_seconds"):
         small_config(images, checkpoint_seconds=seconds)
+
+
+def test_the_folder_is_locked_until_the_last_file_is_written(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that fails while a checkpoint is being written must not let another process in before it is whole."""
+    go, held = threading.Event(), []
+    lock = RunFolder(tmp_path / "run").lock
+
+    def late(*_: object) -> None:
+        go.wait(10.0)
+        time.sleep(0.1)  # the run ends meanwhile
+        try:
+            FileLock(lock).acquire(timeout=0)
+        except Timeout:
+            held.append(True)
+
+    trained = Loop.train_epoch
+
+    def second_fails(loop: Loop, stop: Any) -> None:
+        if loop.state.epoch == 1:
+            go.set()
+            raise InputError("no more images.")
+        trained(loop, stop)
+
+    monkeypatch.setattr(bookkeeping, "save_checkpoint", late)
+    monkeypatch.setattr(Loop, "train_epoch", second_fails)
+    with pytest.raises(InputError, match="no more images"):
+        train(small_config(images, epochs=2), tmp_path / "run")
+    assert held == [True]

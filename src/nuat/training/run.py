@@ -114,7 +114,6 @@ def run(
             folder.check_new()
         loop = Loop(config, folder, recipe, device, reporter, world)
         state, books = loop.state, loop.books
-        held.callback(books.close)
         if resume:
             state.load(read_checkpoint(folder.checkpoint), str(folder.checkpoint), world)
             books.resume()
@@ -125,6 +124,7 @@ def run(
                 held.enter_context(folder.locked())
                 folder.check_new()  # again: another process may have been here first
             books.start(loop.weights)
+        held.callback(books.close)  # after the lock was taken, so that it is held until the last file is written
         if isinstance(trackers, Tracking):
             tracking = trackers
         else:
