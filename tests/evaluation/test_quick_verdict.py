@@ -1,5 +1,7 @@
 """autoattack-quick: CR and then Square; AutoAttack follows where the two disagree or the gradient is masked."""
 
+from typing import Any
+
 import pytest
 import torch
 from evaluation_models import THREAT, evaluate, tiny_case
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from nuat.attacks import CR, AutoAttack
 from nuat.attacks.catalogue import jobs
 from nuat.data import to_float
+from nuat.distributed.world import World
 from nuat.evaluation.result_table import as_text
 
 pytest.importorskip("pyautoattack")
@@ -85,3 +88,18 @@ def test_autoattack_is_not_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     found = evaluate(Backwards(model), images, ("autoattack-quick", "autoattack"), threat=THREAT)
     assert [result.name for result in found.results] == ["autoattack-quick", "autoattack"]
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize("doubt", ["", "the gradient is masked"])
+def test_the_first_process_decides_for_all(monkeypatch: pytest.MonkeyPatch, doubt: str) -> None:
+    """A model may answer each process differently; one that attacked alone would wait for the others for ever."""
+
+    class Told(World):
+        def agree(self, value: Any) -> Any:
+            return doubt if isinstance(value, str) else value
+
+    shorten_autoattack(monkeypatch)
+    model, images = tiny_case(8)
+    monkeypatch.setattr("nuat.evaluation.evaluate._doubt_of_quick", lambda *_: "" if doubt else "my own")
+    found = evaluate(model, images, ("autoattack-quick",), threat=THREAT, world=Told(), warn=lambda _: None)
+    assert [result.name for result in found.results] == ["autoattack-quick", *["autoattack"] * bool(doubt)]

@@ -1,6 +1,8 @@
 """Attacks search in the arithmetic that is asked for; verdicts are those of fp32 whatever the search thinks."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,35 @@ def test_an_attack_that_stops_at_a_success_of_the_search_goes_on_in_fp32() -> No
     found = evaluate(lying, images, ("square-200",), threat=THREAT, search_precision="bf16")
     assert torch.equal(found.results[0].correct, plain.results[0].correct)
     assert not bool(plain.results[0].correct.all())
+
+
+def test_an_image_that_the_search_takes_for_lost_is_attacked_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with TF32: the arithmetic of the search is a setting of torch's, not a part of the copy."""
+    narrow = False
+
+    class Rounding(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.model(x)
+            return -logits if narrow else logits
+
+    @contextlib.contextmanager
+    def rounding(precision: str) -> Iterator[None]:
+        nonlocal narrow
+        narrow = precision == "tf32"
+        yield
+        narrow = False
+
+    model, images = tiny_case()
+    plain = evaluate(model, images, ("square-200",), threat=THREAT)
+    monkeypatch.setattr("nuat.evaluation.evaluate.settled", lambda *_: "tf32")
+    monkeypatch.setattr("nuat.evaluation.job_runner.searching", rounding)
+    found = evaluate(Rounding(model), images, ("square-200",), threat=THREAT)
+    assert found.search_precision == "tf32"
+    assert torch.equal(found.results[0].correct, plain.results[0].correct)
 
 
 def test_without_it_nothing_runs_in_bf16() -> None:

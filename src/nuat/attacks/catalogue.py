@@ -260,7 +260,10 @@ def needs_gradient(name: str) -> bool:
 
 
 def attack_passes(names: Sequence[str]) -> int:
-    """Return the forward and backward passes per image, at most, that these attacks take together."""
+    """Return the forward and backward passes per image, at most, that these attacks take together.
+
+    They are without those of the AutoAttack that may follow autoattack-quick.
+    """
     rows = [look_up(name) for name in names]
     trajectory = [number for row, number in rows if row.name == "pgd-<steps>"]
     # several step counts of PGD are read off one trajectory, with a verdict each

@@ -229,11 +229,11 @@ def evaluate(
                     results = run.attack(searched, exact, standing if job.takes is Takes.STANDING else clean.correct)
                     found.update((result.name, result) for result in results)
                     standing = torch.stack([standing, *(result.correct for result in results)]).all(dim=0)
-            if (
-                QUICK in names
-                and "autoattack" not in names
-                and (doubt := _doubt_of_quick(guard, chosen, *(found[name].correct for name in (AFTER_CR, QUICK))))
-            ):
+            doubt = ""
+            if QUICK in names and "autoattack" not in names:
+                verdicts = (found[name].correct for name in (AFTER_CR, QUICK))
+                doubt = world.agree(_doubt_of_quick(guard, chosen, *verdicts))  # a model may answer others differently
+            if doubt:
                 told.add(f"{doubt}: {QUICK} is not to be believed here, and AutoAttack follows.")
                 names += ("autoattack",)
                 *_, job = jobs(names, search, threat, logits.shape[1], surrogate=surrogate, given=rows)

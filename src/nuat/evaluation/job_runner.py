@@ -138,7 +138,8 @@ class JobRunner:
             flags = {name: self._withstood(x, x_adv[name], y, name) for name in job.names}
             if job.leaves_unbroken and self.search is not self.model:
                 # the attack stopped at a success of the copy, or took the image for lost from the start
-                lost = self.search(x).argmax(dim=1) != y
+                with searching(self.precision):
+                    lost = self.search(x).argmax(dim=1) != y
                 for name in job.names:
                     given_up = (x_adv[name] != x).flatten(1).any(dim=1) | lost
                     self._again(exact, name, x, y, seed, flags[name], given_up.cpu())
