@@ -1,6 +1,7 @@
 """The fast NuAT, NuAT2 and NuAT-H and the slow Algorithm 1 over several epochs in float64."""
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -83,8 +84,7 @@ def both(
         alpha=EPS / 2 if defense.alpha is None else defense.alpha,
         lam_peak=PEAK,
         lam_until=UNTIL,
-        lr=LR,
-        momentum=MOMENTUM,
+        schedule=itertools.repeat((LR, MOMENTUM)),
         weight_decay=WEIGHT_DECAY,
         generator=torch.Generator().manual_seed(1),
         evaluation_tau=EVALUATION_TAU,

@@ -1,5 +1,6 @@
 """The fast baselines and their slow twins over nine batches in float64."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -154,8 +155,7 @@ def both(name: str, norm: bool = True) -> tuple[Fast, baselines.Run]:
         make_epochs(),
         method,
         generator=torch.Generator().manual_seed(1),
-        lr=LR[norm],
-        momentum=MOMENTUM,
+        schedule=itertools.repeat((LR[norm], MOMENTUM)),
         weight_decay=WEIGHT_DECAY,
         **settings,
     )

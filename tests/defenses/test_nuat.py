@@ -50,23 +50,6 @@ def test_the_rank_is_recorded(norm: str) -> None:
     assert float(same.metrics["rank"]) == 0.0
 
 
-@pytest.mark.slow
-def test_one_clean_pass_leaves_what_the_authors_three_passes_leave() -> None:
-    """Over 60 updates without dropout: attacks, losses, weights, running statistics, averages; counters aside."""
-    one, authors = (
-        Fast(NuAT(lam=RAMP, passes=passes), TinyConv(classes=CLASSES, dropout=0.0).double(), make_epochs(20))
-        for passes in ("one", "authors")
-    )
-    assert len(one.losses) == 60
-    assert one.losses == pytest.approx(authors.losses, rel=1e-9)
-    for ours, theirs in zip(one.attacks, authors.attacks, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
-    for found, expected in ((one.model.state_dict(), authors.model.state_dict()), (one.average, authors.average)):
-        for name, tensor in expected.items():
-            if tensor.is_floating_point():
-                torch.testing.assert_close(found[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
-
-
 def test_the_clean_batch_has_two_thirds_of_the_running_statistics() -> None:
     """Two thirds of the weight that an update adds: with momentum 0.1 the authors' order gives 0.181 of 0.271."""
     model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Linear(1, 2)).train()

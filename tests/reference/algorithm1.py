@@ -19,6 +19,7 @@ draw as ``nuat.core.threat.bernoulli`` makes, so that both consume one generator
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -34,6 +35,7 @@ class Record:
     model: nn.Module
     losses: list[float] = field(default_factory=list)
     clean_losses: list[float] = field(default_factory=list)
+    ranks: list[float] = field(default_factory=list)
     attacks: list[Tensor] = field(default_factory=list)
     watched: list[float] = field(default_factory=list)  # clean losses of the pass before the attack (hybrid)
     two_step: list[bool] = field(default_factory=list)
@@ -47,6 +49,12 @@ def nuclear_norm(matrix: Tensor) -> Tensor:
     for value in singular_values:
         total = total + value
     return total
+
+
+def rank(matrix: Tensor) -> float:
+    _, singular_values, _ = torch.linalg.svd(matrix, full_matrices=False)
+    values = singular_values.tolist()
+    return sum(values) ** 2 / sum(value**2 for value in values)
 
 
 def cross_entropy_sum(logits: Tensor, y: Tensor) -> Tensor:
@@ -105,8 +113,7 @@ def train(
     alpha: float,
     lam_peak: float,
     lam_until: float,
-    lr: float,
-    momentum: float,
+    schedule: Iterator[tuple[float, float]],  # learning rate and momentum of each update
     weight_decay: float,
     generator: torch.Generator,
     attack_tau: float | None = None,
@@ -174,9 +181,11 @@ def train(
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             record.losses.append(float(loss.detach() / m))
             record.clean_losses.append(float(clean_loss.detach() / m))
+            record.ranks.append(rank((f_x_adv - f_x).detach()))
 
             # the update, line 9, with momentum and weight decay
             with torch.no_grad():
+                lr, momentum = next(schedule)
                 for (name, p), gradient in zip(model.named_parameters(), gradients, strict=True):
                     velocity[name] = momentum * velocity[name] + gradient / m + weight_decay * p
                     p -= lr * velocity[name]

@@ -5,7 +5,8 @@ ball and then to the box, losses are loops over images and classes, the optimize
 papers leave open is settled as in docs/method.md:
 
 - attacks run in evaluation mode with one exception: Free-AT perturbs and trains in one training-mode pass;
-- GAT takes the attack's reference logits from the clean training-mode pass, which also serves the loss;
+- GAT takes the attack's reference logits from the clean training-mode pass, which also serves the loss
+  (``passes="one"``) or is repeated for it (``passes="authors"``);
 - in training mode clean images go first (batch norm and dropout see that order); R-MGM: FGSM before R-FGSM; FGSM-PGI:
   the attacked images before those at the prior;
 - AWP: the search for v is a pass on a copy, after the attack; the running statistics are those of the loss at w + v.
@@ -15,7 +16,7 @@ int8 ``randint`` of 0 and 1 for signs.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +33,14 @@ class Run:
 
     model: nn.Module
     generator: torch.Generator
-    lr: float
-    momentum: float
+    schedule: Iterator[tuple[float, float]]  # learning rate and momentum of each update
     weight_decay: float
+    eps: float = EPS
+    adam: bool = False  # momentum is then the decay of the first moment
     epoch: int = 0
     batch: int = 0
     velocity: dict[str, Tensor] = field(default_factory=dict)
+    squares: dict[str, Tensor] = field(default_factory=dict)
     carried: Tensor | None = None  # perturbation of Free-AT [whole batch], prior of FGSM-PGI
     losses: list[float] = field(default_factory=list)
     trained: list[list[Tensor]] = field(default_factory=list)  # images of the training-mode passes, in order
@@ -70,12 +73,23 @@ class Run:
         return dict(zip(named, found, strict=True))
 
     def update(self, loss: Tensor, gradients: dict[str, Tensor]) -> None:
-        """SGD with momentum and weight decay, on w."""
+        """SGD with momentum and weight decay, or Adam, on w."""
+        lr, momentum = next(self.schedule)
+        n = len(self.losses) + 1
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 velocity = self.velocity.get(name, torch.zeros_like(p))
-                self.velocity[name] = self.momentum * velocity + gradients[name] + self.weight_decay * p
-                p -= self.lr * self.velocity[name]
+                gradient = gradients[name] + self.weight_decay * p
+                if self.adam:
+                    square = self.squares.get(name, torch.zeros_like(p))
+                    self.velocity[name] = momentum * velocity + (1 - momentum) * gradient
+                    self.squares[name] = 0.999 * square + 0.001 * gradient**2
+                    first = self.velocity[name] / (1 - momentum**n)
+                    second = self.squares[name] / (1 - 0.999**n)
+                    p -= lr * first / (torch.sqrt(second) + 1e-8)
+                else:
+                    self.velocity[name] = momentum * velocity + gradient
+                    p -= lr * self.velocity[name]
         self.losses.append(float(loss.detach()))
         self.weights.append({name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()})
         self.carries.append(None if self.carried is None else self.carried.clone())
@@ -129,13 +143,13 @@ def _train_on(run: Run, x_adv: Tensor, y: Tensor) -> None:
 
 def _fgsm(run: Run, x: Tensor, y: Tensor) -> Tensor:
     sign = run.sign(x, lambda logits: cross_entropy_sum(logits, y))
-    return inside(x, x + EPS * sign, EPS)
+    return inside(x, x + run.eps * sign, run.eps)
 
 
 def _rfgsm(run: Run, x: Tensor, y: Tensor) -> Tensor:
-    x_start = torch.clamp(x + EPS / 2 * signs(run, x), 0, 1)
+    x_start = torch.clamp(x + run.eps / 2 * signs(run, x), 0, 1)
     sign = run.sign(x_start, lambda logits: cross_entropy_sum(logits, y))
-    return inside(x, x_start + EPS / 2 * sign, EPS)
+    return inside(x, x_start + run.eps / 2 * sign, run.eps)
 
 
 def fgsm_at(run: Run, x: Tensor, y: Tensor) -> None:
@@ -151,19 +165,19 @@ def rfgsm_at(run: Run, x: Tensor, y: Tensor) -> None:
 def fbf(run: Run, x: Tensor, y: Tensor, step_size: float, clamped: bool = True) -> None:
     """Wong et al. 2020, Algorithm 3; in their MNIST code the start is not clamped to the box."""
     run.begin()
-    x_start = x + uniform(run, x, EPS)
+    x_start = x + uniform(run, x, run.eps)
     if clamped:
         x_start = torch.clamp(x_start, 0, 1)
     sign = run.sign(x_start, lambda logits: cross_entropy_sum(logits, y))
-    _train_on(run, inside(x, x_start + step_size * EPS * sign, EPS), y)
+    _train_on(run, inside(x, x_start + step_size * run.eps * sign, run.eps), y)
 
 
 def n_fgsm(run: Run, x: Tensor, y: Tensor, noise: float) -> None:
     """de Jorge et al. 2022, Eq. 4: nothing is clamped to the ball."""
     run.begin()
-    x_noisy = torch.clamp(x + uniform(run, x, noise * EPS), 0, 1)
+    x_noisy = torch.clamp(x + uniform(run, x, noise * run.eps), 0, 1)
     sign = run.sign(x_noisy, lambda logits: cross_entropy_sum(logits, y))
-    _train_on(run, torch.clamp(x_noisy + EPS * sign, 0, 1), y)
+    _train_on(run, torch.clamp(x_noisy + run.eps * sign, 0, 1), y)
 
 
 def r_mgm(run: Run, x: Tensor, y: Tensor, weight: float) -> None:
@@ -174,7 +188,9 @@ def r_mgm(run: Run, x: Tensor, y: Tensor, weight: float) -> None:
     _descend(run, mean_cross_entropy(f_fgsm, y) + weight * distance_sum(f_fgsm, f_rfgsm) / len(y))
 
 
-def gat(run: Run, x: Tensor, y: Tensor, weights: list[float], alpha: float, guided: str = "odd") -> None:
+def gat(
+    run: Run, x: Tensor, y: Tensor, weights: list[float], alpha: float, guided: str = "odd", passes: str = "one"
+) -> None:
     """Sriramanan et al. 2020, Algorithm 2; ``weights`` are those of the epochs."""
     run.begin()
     weight = weights[run.epoch]
@@ -188,17 +204,22 @@ def gat(run: Run, x: Tensor, y: Tensor, weights: list[float], alpha: float, guid
         return loss
 
     x_start = torch.clamp(x + alpha * signs(run, x), 0, 1)
-    x_adv = inside(x, x_start + EPS * run.sign(x_start, objective), EPS)
-    distance = distance_sum(probabilities(run.logits(x_adv)), p_x)
-    statistics_alone(run.model, x)  # theirs takes the clean pass of the loss last
+    x_adv = inside(x, x_start + run.eps * run.sign(x_start, objective), run.eps)
+    f_adv = run.logits(x_adv)
+    if passes == "authors":  # the clean pass of the loss is another, and the last
+        f_x = run.logits(x)
+        p_x = probabilities(f_x)
+    else:
+        statistics_alone(run.model, x)
+    distance = distance_sum(probabilities(f_adv), p_x)
     _descend(run, mean_cross_entropy(f_x, y) + weight * distance / len(y))
 
 
 def _pgd(run: Run, x: Tensor, y: Tensor, steps: int, step_size: float) -> Tensor:
-    x_adv = torch.clamp(x + uniform(run, x, EPS), 0, 1)
+    x_adv = torch.clamp(x + uniform(run, x, run.eps), 0, 1)
     for _ in range(steps):
         sign = run.sign(x_adv, lambda logits: cross_entropy_sum(logits, y))
-        x_adv = inside(x, x_adv + step_size * EPS * sign, EPS)
+        x_adv = inside(x, x_adv + step_size * run.eps * sign, run.eps)
     return x_adv
 
 
@@ -212,10 +233,10 @@ def _kl_attack(run: Run, x: Tensor, steps: int, step_size: float) -> Tensor:
     with torch.no_grad():
         f_x = run.model(x)
     noise = torch.randn(x.shape, generator=run.generator, dtype=x.dtype)
-    x_adv = inside(x, x + 0.001 * noise, EPS)
+    x_adv = inside(x, x + 0.001 * noise, run.eps)
     for _ in range(steps):
         sign = run.sign(x_adv, lambda logits: divergence_sum(f_x, logits))
-        x_adv = inside(x, x_adv + step_size * EPS * sign, EPS)
+        x_adv = inside(x, x_adv + step_size * run.eps * sign, run.eps)
     return x_adv
 
 
@@ -287,7 +308,7 @@ def free_at(run: Run, x: Tensor, y: Tensor, replays: int, largest: int) -> None:
         (gradient,) = torch.autograd.grad(loss, x_adv, retain_graph=True)
         gradients = run.gradients(loss)
         gradient[(x + delta < 0) | (x + delta > 1)] = 0
-        run.carried[: len(x)] = torch.clamp(delta + EPS * torch.sign(gradient), -EPS, EPS)
+        run.carried[: len(x)] = torch.clamp(delta + run.eps * torch.sign(gradient), -run.eps, run.eps)
         run.update(loss, gradients)
 
 
@@ -295,10 +316,10 @@ def fgsm_pgi(run: Run, x: Tensor, y: Tensor, weight: float) -> None:
     """Jia et al. 2022, FGSM-BP: the first batch, the largest, starts at uniform noise."""
     run.begin()
     if run.carried is None:
-        run.carried = uniform(run, x, EPS)
+        run.carried = uniform(run, x, run.eps)
     x_prior = torch.clamp(x + run.carried[: len(x)], 0, 1)
     sign = run.sign(x_prior, lambda logits: cross_entropy_sum(logits, y))
-    x_adv = inside(x, x_prior + EPS * sign, EPS)
+    x_adv = inside(x, x_prior + run.eps * sign, run.eps)
     run.carried[: len(x)] = x_adv - x
     f_adv = run.logits(x_adv)
     f_prior = run.logits(x_prior)
@@ -312,12 +333,13 @@ def train(
     method: Callable[..., None],
     *,
     generator: torch.Generator,
-    lr: float,
-    momentum: float,
+    schedule: Iterator[tuple[float, float]],
     weight_decay: float,
+    eps: float = EPS,
+    adam: bool = False,
     **settings: Any,
 ) -> Run:
-    run = Run(model, generator, lr, momentum, weight_decay)
+    run = Run(model, generator, schedule, weight_decay, eps, adam)
     for e, batches in enumerate(epochs):
         for b, (x, y) in enumerate(batches):
             run.epoch, run.batch = e, b
