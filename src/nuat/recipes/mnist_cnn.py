@@ -146,8 +146,8 @@ def pgd_at() -> TrainConfig:
 def awp() -> TrainConfig:
     """Table 2 (MNIST), AWP: 99.12 clean, 94.90 PGD-500, 94.19 GAMA-100, 93.47 AutoAttack v1.
 
-    TRADES-AWP, whose authors do not train on MNIST: TRADES' row with gamma 0.005 after the first twentieth of the run,
-    as on CIFAR-10; ours, not tuned.
+    TRADES-AWP, whose authors do not train on MNIST: TRADES' row with gamma 0.005 after 9/200 of the run, as on
+    CIFAR-10; ours, not tuned.
     """
     defense = TRADESAWP(beta=1.0, steps=40, step_size=_STEP, gamma=0.005, warmup=AWP_WARMUP)
     return _row(defense, _TRADES_SGD, epochs=100, batch_size=128)
