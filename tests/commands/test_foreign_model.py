@@ -19,6 +19,7 @@ from cli.cli_runs import CommandLine, arrays, write_npz
 from torch import Tensor, nn
 
 from nuat.config import ModelConfig
+from nuat.errors import InputError
 from nuat.models import adapt, build, resnet18
 from nuat.models.onnx_model import OnnxModel
 from nuat.models.small_cnn import SmallCNN
@@ -319,6 +320,12 @@ def test_an_onnx_file_gives_the_logits_of_its_network(batch: int | str, kind: in
     net = linear("net.onnx", batch=batch, kind=kind)
     assert verdicts(nuat, "net.onnx")[0] == right(net)
     assert verdicts(nuat, "net.onnx", *NORMALISED)[0] == right(adapt(net, mean=MEAN, std=STD))
+
+
+def test_an_onnx_file_for_images_of_another_size_is_refused() -> None:
+    linear("net.onnx")
+    with pytest.raises(InputError, match=r"takes images of 3 x 8 x 8 \(channels, height, width\), not 3 x 9 x 8"):
+        OnnxModel(Path("net.onnx"))(torch.zeros(2, 3, 9, 8))
 
 
 def test_an_onnx_file_gets_black_box_attacks_alone_and_it_is_said(nuat: CommandLine) -> None:

@@ -37,6 +37,11 @@ def adopt(named: str, asked: ForeignClassifier, device: torch.device, threat: Th
                 f"{named} says all of its model: leave out --model, --mean, --std, --image-size and --classes."
             )
         return None
+    if kind is Kind.ONNX:
+        raise InputError(
+            f"{named} is an ONNX file, which nuat evaluates only. Give the run or the weights that it was exported "
+            "from, or use onnxruntime."
+        )
     if kind not in (Kind.WEIGHTS, Kind.HUGGING_FACE, Kind.LIBRARY):
         raise InputError(
             f"{named} does not say which classes and images its model is for; call it from Python, or give a run, or "

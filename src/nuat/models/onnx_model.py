@@ -39,6 +39,7 @@ class OnnxModel(nn.Module):
             raise InputError(f"{path}: expected one output, logits [B, N]; it returns {_described(outputs)}.")
         self._input, self._type = inputs[0].name, _TYPES[inputs[0].type]
         size = inputs[0].shape[0]
+        self._image_shape: tuple[int | str | None, ...] = tuple(inputs[0].shape[1:])  # a number where the file fixes it
         self._batch: int | None = size if isinstance(size, int) else None
         self.classes = _classes(self._session.get_modelmeta().custom_metadata_map)
         self.register_buffer("sha256", torch.tensor(list(bytes.fromhex(digest.of_file(path))), dtype=torch.uint8))
@@ -48,7 +49,17 @@ class OnnxModel(nn.Module):
         return copy.copy(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [B, N] of images [B, C, H, W]."""
+        """Return the logits [B, N] of images [B, C, H, W].
+
+        Raises:
+            InputError: the file is for images of another shape.
+        """
+        if any(isinstance(m, int) and m != n for m, n in zip(self._image_shape, x.shape[1:], strict=True)):
+            takes, given = (" x ".join(map(str, shape)) for shape in (self._image_shape, x.shape[1:]))
+            raise InputError(
+                f"the ONNX file takes images of {takes} (channels, height, width), not {given}; --data.image-size "
+                "resizes images of files."
+            )
         images = x.detach().to("cpu", self._type)
         if self._batch is None:
             return self._run(images).to(x.device)
