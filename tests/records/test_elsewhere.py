@@ -66,5 +66,5 @@ def test_results_that_cannot_be_read_are_refused(results: Path) -> None:
         find_runs([results])
     (results / "evaluation.json").unlink()
     assert not holds_results(results)
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match=r"holds no run; .* are called evaluation\.json and diagnosis\.json\."):
         find_runs([results])

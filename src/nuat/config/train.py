@@ -84,7 +84,9 @@ class AveragingConfig:
         if self.tau is not None:
             check_tau("averaging.tau", self.tau)
         if self.tau is None and self.warmup:
-            raise InputError("averaging.warmup has no effect without averaging.tau; give a tau such as 0.9998.")
+            raise InputError(
+                "averaging.warmup has no effect without averaging.tau; give a tau such as 0.9998, or warmup false."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,10 @@ from nuat.errors import InputError, printable
 from nuat.records.elsewhere import holds_results, read_results
 from nuat.records.runs import ANALYSES, RunRecord, is_run, read_run
 
-_NO_RUN = "{}: holds no run; a run's folder has a config.json, as 'nuat train' writes it."
+_NO_RUN = (
+    "{}: holds no run; a run's folder has a config.json, as 'nuat train' writes it. The results of a model from "
+    "elsewhere are called evaluation.json and diagnosis.json."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
