@@ -11,6 +11,7 @@ from torchvision import transforms
 
 from nuat.config import DataConfig
 from nuat.data import load
+from nuat.data.memory import place
 from nuat.errors import InputError
 
 
@@ -53,6 +54,20 @@ def test_shards_of_several_sizes_need_an_image_size(tmp_path):
     root = write_shards(tmp_path / "shards", {"train": 9, "test": 3})
     with pytest.raises(InputError, match=r"set-00000\d\.tar: 00000\d\.\w+ is .* --data\.image-size"):
         load(DataConfig(path=root, cache=tmp_path / "cache", validation=0))
+
+
+def test_colours_that_came_after_the_check_are_refused():
+    with pytest.raises(InputError, match=r"a\.png has colours, but all images were grey when they were checked"):
+        place(np.zeros((3, 2, 2), np.uint8), np.zeros((1, 2, 2), np.uint8), "a.png")
+
+
+def test_further_frames_are_said_by_the_cache_too(tree, tmp_path):
+    images = [Image.fromarray(np.full((20, 20, 3), 90 + i, np.uint8)) for i in range(2)]
+    images[0].save(tree / "test" / "a" / "several.gif", save_all=True, append_images=images[1:])
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="1 images have several frames or pages"):
+            load(DataConfig(path=tree, cache=tmp_path / "cache", image_size=12, validation=0))
+    assert list((tmp_path / "cache").rglob("*.npz"))
 
 
 def test_a_refusal_keeps_no_pixels(tree, tmp_path):

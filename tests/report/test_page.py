@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from nuat.commands.report import report
 from nuat.errors import InputError
 from nuat.figures.catalogue import FIGURES
 from nuat.figures.training_curves import TrainingCurves, curves_of
+from nuat.records.runs import Diagnosis, RecordedVerdict
 from nuat.records.search import find_runs
 from nuat.report.escaping import escape_latex
 from nuat.report.page.card import model_card
@@ -518,6 +520,40 @@ def test_a_name_of_a_folder_is_text(name: str, tmp_path: Path, monkeypatch: pyte
         assert not set(text) & {"\x1b", "\u202e"}
     assert [tag for tag, _ in Page(render(found)).elements if tag == "b"] == []
     assert references(Page(render(found))) == []
+
+
+def test_hostile_names_cannot_break_a_card(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "results" / "quickstart", tmp_path / "run")
+    (found,) = find_runs([tmp_path / "run"]).runs
+    assert found.weights is not None
+    measured = found.measurements[0]
+    assert measured.evaluation is not None
+    verdict = RecordedVerdict(check="<12>", status="FAIL", threshold="", meaning="<13>")
+    card = model_card(
+        replace(
+            found,
+            label="<1>|",
+            recipe="a`b<2>\nc",
+            config=found.config | {"defense": {"class": "<3>"}},
+            weights=replace(found.weights, classes=("<4>", "<5>")),
+            failure="<6>",
+            source=found.source | {"source": "/home/me/<7>.npz"},
+            environment={"hardware": "<8>", "nuat": "<9>", "command": ["nuat", "$(x)", "`" * 20]},
+            alarms=({"monitor": "m", "epoch": 1, "message": "<10>"},),
+            measurements=(replace(measured, evaluation=replace(measured.evaluation, hardware="<11>|")),),
+            diagnosis=Diagnosis(file="diagnosis.json", n=5, checks=(verdict,), left_out=()),
+        )
+    )
+    assert "/home/me" not in card
+    assert "'$(x)'" in card
+    assert "`a'b<2> c`" in card
+    text = re.sub(r"^(`{3,})[^`]*$.*?^\1$", "", card, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"`[^`\n]*`", "", text)
+    assert not re.search(r"(?<!\\)[<>]", text)
+    for i in (1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13):
+        assert rf"\<{i}\>" in text, i
+    assert r"\<11\>\| |" in text
+    assert "`" not in text
 
 
 def test_a_path_in_a_card_is_a_string(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Write a model card from a run's records: facts for the user of its weights."""
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -245,7 +246,7 @@ def _again(run: RunRecord) -> str:
 def _fenced(lines: Sequence[str], language: str = "") -> str:
     """Return lines as a block of code."""
     # a fence longer than any in the lines cannot be closed by them
-    fence = "````" if not any("````" in line for line in lines) else "`" * 12
+    fence = "`" * max(4, 1 + max(map(len, re.findall("`+", "\n".join(lines))), default=0))
     return "\n".join([f"{fence}{language}", *lines, fence])
 
 
