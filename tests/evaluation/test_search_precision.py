@@ -12,7 +12,7 @@ from oracles import TinyConv
 from torch import Tensor, nn
 
 import nuat
-from nuat import data
+from nuat import data, own_code
 from nuat.config import DataConfig
 from nuat.errors import InputError
 from nuat.evaluation.result_table import as_text
@@ -109,6 +109,22 @@ def test_an_image_that_the_search_takes_for_lost_is_attacked_in_fp32(monkeypatch
     found = evaluate(Rounding(model), images, ("square-200",), threat=THREAT)
     assert found.search_precision == "tf32"
     assert torch.equal(found.results[0].correct, plain.results[0].correct)
+
+
+def test_an_own_attack_may_stop_at_a_success_so_it_searches_on_the_model(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from nuat.core.threat import Linf\n\n"
+        "def stops(model, x, y, eps):\n"
+        "    moved = Linf(eps).bounds(x).project(x - eps)\n"
+        "    lost = model(x).argmax(dim=1) != y\n"
+        "    return x.where(lost[:, None, None, None], moved)\n"
+    )
+    name = own_code.pin(f"{tmp_path / 'mine.py'}:stops")
+    model, images = tiny_case()
+    plain = evaluate(model, images, ("clean", name), threat=THREAT)
+    assert plain.accuracy(name) < plain.accuracy("clean")
+    found = evaluate(Watched(model, lies=True), images, (name,), threat=THREAT, search_precision="bf16")
+    assert torch.equal(found.results[0].correct, plain.results[1].correct)
 
 
 def test_without_it_nothing_runs_in_bf16() -> None:

@@ -219,8 +219,14 @@ def look_up(name: str) -> tuple[NamedAttack, int]:
         InputError: no attack has this name.
     """
     if own_code.is_pinned(name):
-        label = own_code.plain(name)
-        return NamedAttack(name, label, None, lambda r: own_job(r), passes=_UNKNOWN_PASSES, rank=4), 0
+        return NamedAttack(
+            name,
+            own_code.plain(name),
+            None,
+            lambda r: own_job(r),
+            passes=_UNKNOWN_PASSES,
+            stops_early=True,  # it may, so that only the model itself decides
+        ), 0
     for row in CATALOGUE.values():
         fixed, numbered, _ = row.name.partition("<")
         if match := re.fullmatch(re.escape(fixed) + (r"([1-9]\d*)" if numbered else ""), name, re.ASCII):
