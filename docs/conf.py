@@ -18,6 +18,7 @@ nb_execution_mode = "off"  # the notebook's outputs are committed; tests/docs ru
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "description"
+maximum_signature_line_length = 100  # longer ones: an argument per line
 autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -26,7 +27,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "nuat"
 html_show_sourcelink = False
 html_show_copyright = False
-html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "header_links_before_dropdown": 6}
+html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "navbar_center": []}
+html_sidebars = {"**": ["all-pages"]}
+templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 
 def setup(app: Any) -> None:

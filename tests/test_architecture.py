@@ -1,6 +1,7 @@
 """The tree is the architecture: rooms import only what stands below them, and there are few of them."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +58,10 @@ def test_there_are_few_rooms_and_few_ways_between_them() -> None:
     assert len(modules) <= 8
     assert len(modules) + len(packages) <= 28
     assert len(arrows()) <= 170
+
+
+def test_the_page_has_the_counts_of_the_tree() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (rooms|room-to-room imports) \| \d+ \| (\d+) \| (\d+) \|", page, re.MULTILINE)
+    rooms = len(list(SOURCE.glob("*.py"))) + len(list(SOURCE.glob("*/__init__.py")))
+    assert rows == [("rooms", str(rooms), "28"), ("room-to-room imports", str(len(arrows())), "170")]
