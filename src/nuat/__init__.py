@@ -4,8 +4,8 @@ For example::
 
     import nuat
 
-    model = nuat.load("quickstart")          # a run's folder, a weights file, or a name that `nuat models` lists
-    model.predict("photo.jpg")               # classes with probabilities; model.transform prepares one image
+    model = nuat.load("quickstart")          # or the folder of a run, or a weights file
+    model.predict("photo.jpg")               # classes with probabilities
     run = nuat.run(nuat.recipes.find("quickstart")(), out=Path("runs/mine"))
     found = nuat.evaluate(run.model(), "mnist-sample", eps=0.3, attacks=["clean", "pgd-100"])
     print(found)                             # the table; found.accuracy("pgd-100") is a number
