@@ -74,6 +74,7 @@ def test_predictions_with_names_of_the_classes(net: nn.Module, nuat: CommandLine
     ],
 )
 def test_what_predict_must_be_told(words: tuple[str, ...], message: str, net: nn.Module, nuat: CommandLine) -> None:
+    Path("theirs.onnx").touch()
     assert message in nuat.refused("predict", *words)
 
 
