@@ -21,7 +21,7 @@ RESNET = ModelConfig(name="resnet18", width=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0
 WIDE = ModelConfig(name="wrn-10-1", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
 VIT = ModelConfig(
     name="timm:vit_tiny_patch16_224",
-    options=("patch_size=2", "embed_dim=16", "depth=2", "num_heads=2"),
+    options=("patch_size=2", "embed_dim=16", "depth=1", "num_heads=2"),
     weights="pretrained",  # so it has a normalisation, which a file fills
 )
 CONVNEXT = ModelConfig(

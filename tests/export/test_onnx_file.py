@@ -1,12 +1,15 @@
 """ONNX: the same function in another runtime, or no file."""
 
+import copy
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +21,8 @@ from torch import Tensor, nn
 import nuat
 from nuat.errors import InputError
 from nuat.export import find_model, onnx_file, to_onnx
-from nuat.records.checkpoints import read_info
+from nuat.models.resnet import BLOCKS
+from nuat.records.checkpoints import read_info, save_weights
 
 _REASON = "the export extra is not installed"
 onnx = pytest.importorskip("onnx", reason=_REASON)
@@ -45,7 +49,10 @@ def graph(run: Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name != "torchvision"])  # made as timm's are, larger
-def test_onnxruntime_gives_the_logits_of_the_model(network: str, tmp_path: Path) -> None:
+def test_onnxruntime_gives_the_logits_of_the_model(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BLOCKS, "resnet18", (1, 1, 1, 1))  # each operator, sooner exported
     model, channels = NETWORKS[network]
     run = make_run(tmp_path / "run", model, channels=channels)
     said = to_onnx(find_model(run), tmp_path / "out" / "model.onnx")
@@ -78,17 +85,21 @@ def test_the_file_says_what_goes_in_and_out(run: Path, tmp_path: Path) -> None:
     assert json.loads(found["nuat"]) == json.loads(json.dumps(asdict(info)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("resize", [None, 12])
-def test_onnxruntime_reads_how_images_are_prepared_as_safetensors_say_it(resize: int | None, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", resize=resize)
-    to_onnx(find_model(run), tmp_path / "model.onnx")
+def test_onnxruntime_reads_how_images_are_prepared_as_safetensors_say_it(
+    resize: int | None, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph: Any
+) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    info = replace(read_info(run / "best.safetensors"), resize=resize)
+    save_weights(folder / "best.safetensors", nuat.load(run).state_dict(), info)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **settings: SimpleNamespace(model_proto=copy.deepcopy(graph)))
+    to_onnx(find_model(folder), tmp_path / "model.onnx")
     found = runtime.InferenceSession(str(tmp_path / "model.onnx")).get_modelmeta().custom_metadata_map
     facts = json.loads(found["nuat"])
     assert (facts["image_size"], facts["resize"], facts["interpolation"]) == ([8, 8], resize, "bicubic")
     assert (facts["crop"], facts["pixel_range"], facts["channels"]) == ("centre", [0.0, 1.0], 1)
     assert facts["classes"] == json.loads(found["classes"]) == list(CLASSES)
-    with safe_open(run / "best.safetensors", "pt") as weights:
+    with safe_open(folder / "best.safetensors", "pt") as weights:
         theirs = json.loads(weights.metadata()["nuat"])
     assert {name: theirs[name] for name in facts} == facts
     assert theirs.keys() - facts.keys() == {"format", "checksums"}
