@@ -31,6 +31,19 @@ torch.set_num_threads(1)  # tiny work: on a busy machine more threads only wait 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background, and what it starts, ignores it
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each of two workers, which begin with one half each, every other file, those with many slow tests first."""
+    if not hasattr(config, "workerinput"):  # pytest-xdist's mark of a worker
+        return
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = {path: sum(item.get_closest_marker("slow") is not None for item in of) for path, of in files.items()}
+    order = sorted(files.values(), key=lambda of: -slow[of[0].path])  # stable: the same in all workers
+    items[:] = [item for of in (*order[::2], *order[1::2]) for item in of]
+
+
 def pytest_collection_finish() -> None:
     """Leave what is imported by now to no later collection of garbage."""
     gc.freeze()
