@@ -125,6 +125,10 @@ def test_a_file_of_the_first_format_is_read(found: Evaluation) -> None:
     assert Evaluation.from_json({**values, "format": 1}).to_json() == values
 
 
+def test_the_worst_case_goes_by_the_name_in_the_table(found: Evaluation) -> None:
+    assert found.accuracy("worst case") == found.accuracy("worst-case")
+
+
 def test_an_accuracy_that_was_not_measured_is_refused(found: Evaluation) -> None:
     with pytest.raises(InputError, match=r"no result 'pgd-20'; there are: clean, pgd-1, pgd-4, gama-2, worst-case"):
         found.accuracy("pgd-20")

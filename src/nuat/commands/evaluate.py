@@ -307,7 +307,7 @@ def attack_model(
         if name.startswith("pgd-") and name[4:].isdigit() and int(name[4:]) * alpha < eps:
             reporter.message(
                 f"warning: {name} moves at most {int(name[4:]) * alpha:.3g} from its start, less than eps {eps:.3g}; "
-                "give more steps or a larger --pgd-alpha.",
+                "give more steps or larger ones (pgd-alpha).",
                 style="bold yellow",
             )
     try:

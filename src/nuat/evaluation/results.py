@@ -125,7 +125,7 @@ class Evaluation:
 
     def accuracy(self, name: str) -> float:
         """Return the accuracy, in [0, 1], of the attack of that name, or of ``WORST_CASE``."""
-        if name == WORST_CASE:
+        if name in (WORST_CASE, "worst case"):  # as the table writes it
             return float(self.worst_case.double().mean())
         for result in self.results:
             if result.name == name:
