@@ -17,7 +17,7 @@ from nuat.config import DataConfig
 from nuat.errors import InputError
 from nuat.evaluation.result_table import as_text
 from nuat.evaluation.results import Evaluation
-from nuat.evaluation.search_precision import searching, settled
+from nuat.evaluation.search_precision import Bf16Forward, searching, settled
 
 CPU = torch.device("cpu")
 
@@ -125,6 +125,28 @@ def test_an_own_attack_may_stop_at_a_success_so_it_searches_on_the_model(tmp_pat
     assert plain.accuracy(name) < plain.accuracy("clean")
     found = evaluate(Watched(model, lies=True), images, (name,), threat=THREAT, search_precision="bf16")
     assert torch.equal(found.results[0].correct, plain.results[1].correct)
+
+
+def test_a_job_on_the_model_itself_runs_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    @contextlib.contextmanager
+    def listening(precision: str) -> Iterator[None]:
+        heard.append(precision)
+        yield
+
+    monkeypatch.setattr("nuat.evaluation.job_runner.searching", listening)
+    model, images = tiny_case()
+    evaluate(model, images, ("clean",), threat=THREAT, search_precision="bf16")
+    assert set(heard) == {"fp32"}
+    evaluate(model, images, ("pgd-3",), threat=THREAT, search_precision="bf16")
+    assert set(heard) == {"fp32", "bf16"}
+
+
+def test_logits_of_a_search_in_bf16_are_in_float32() -> None:
+    x = torch.rand(2, 3, 6, 6)
+    with torch.no_grad():
+        assert Bf16Forward(TinyConv(3, 4))(x).dtype == torch.float32
 
 
 def test_without_it_nothing_runs_in_bf16() -> None:
