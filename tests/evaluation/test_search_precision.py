@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,13 +52,14 @@ def test_what_does_not_exist_is_refused() -> None:
 
 
 def test_tf32_holds_during_the_search_alone() -> None:
-    part = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = part.fp32_precision
+    backends: Any = torch.backends  # the stubs lack its newer parts
+    parts = (backends.cuda.matmul, backends.cudnn.conv)  # the first alone is not tf32 by default
+    before = [part.fp32_precision for part in parts]
     with searching("tf32"):
-        assert part.fp32_precision == "tf32"
-    assert part.fp32_precision == before
+        assert [part.fp32_precision for part in parts] == ["tf32", "tf32"]
+    assert [part.fp32_precision for part in parts] == before
     with searching("bf16"):
-        assert part.fp32_precision == before
+        assert [part.fp32_precision for part in parts] == before
 
 
 @pytest.mark.parametrize("attack", ["pgd-3", "gama-3", "square-5", "cr"])
