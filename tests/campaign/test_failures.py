@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from campaign.campaign_runs import (
+    FEW,
     FOUR,
     MAIN,
     NAMES,
@@ -341,6 +342,28 @@ def test_a_suite_that_is_added_later_and_fails_leaves_the_rows_figures(
     assert any("suite later failed" in remark for remark in page_remarks(finished))
     assert set(run(wider, retry_failed=True).values()) == {"done"}
     assert "failed_suites" not in record(NAMES[0])
+
+
+def test_a_suite_that_failed_is_not_tried_again_with_another(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = record(NAMES[0]) | {"failed_suites": {"later": "no luck"}}
+    (finished / NAMES[0] / "row.json").write_text(json.dumps(before))
+    fail_attack(monkeypatch, ("pgd-3",), AssertionError("tried again"))
+    assert run(plan(toml({"recipe": NORMAL}, suites=(MAIN, FEW, LATER, MORE)))) == {NAMES[0]: "failed"}
+    after = record(NAMES[0])
+    assert after["failed_suites"] == before["failed_suites"]
+    assert after["suites"].keys() == {"main", "few", "more"}
+
+
+def test_what_may_pass_is_no_failure_of_a_suite(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wider, before = plan(toml({"recipe": NORMAL}, suites=(MAIN, FEW, LATER))), record(NAMES[0])
+    with monkeypatch.context() as patch:
+        fail_attack(patch, ("pgd-3",), TransientError("0001.png cannot be read"))
+        assert run(wider) == {NAMES[0]: "half done"}
+    assert record(NAMES[0]) == before
+    fail_attack(monkeypatch, ("pgd-3",), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        run(wider)
+    assert record(NAMES[0]) == before
 
 
 def test_a_rate_that_cannot_be_learned_leaves_a_finished_rows_figures(
