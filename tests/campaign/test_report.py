@@ -1,5 +1,6 @@
 """A campaign's tables: their numbers are those of the records, and what is missing shows as such."""
 
+import dataclasses
 import json
 import re
 import statistics
@@ -169,6 +170,14 @@ def test_a_label_cannot_break_the_table(label: str, shown: str) -> None:
     rows = table(campaign_markdown(campaign, ledger))
     assert list(rows) == [shown]
     assert rows[shown]["seeds"] == "0"
+
+
+def test_a_name_and_a_hardware_are_no_markup() -> None:
+    campaign, ledger = dataclasses.replace(plan(), name="<b> *x*"), Ledger(Path("out"))
+    write(campaign, ledger, 0, hardware="an [abacus](a)")
+    text = campaign_markdown(campaign, ledger)
+    assert text.startswith("# \\<b\\> \\*x\\*\n")
+    assert "Measured on: an \\[abacus\\](a). nuat" in text
 
 
 def test_seeds_of_a_method_stand_together_wherever_they_are_in_the_campaign() -> None:
