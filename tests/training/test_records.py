@@ -294,6 +294,12 @@ def test_a_folder_that_is_not_empty_is_left_alone(resume: bool, images: Path, tm
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_folder_that_is_not_empty_is_refused_before_the_images_are_read(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(InputError, match="exists and is not empty"):
+        train(small_config(tmp_path / "absent.npz"), tmp_path)
+
+
 def test_a_finished_run_is_not_overwritten(images: Path, tmp_path: Path) -> None:
     train(small_config(images), tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}

@@ -7,6 +7,7 @@ import subprocess
 import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from nuat.defenses import FGSMAT
 from nuat.errors import InputError
 from nuat.records import environment
 from nuat.records.folder import RunFolder
+from nuat.training import bookkeeping
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,22 @@ def test_two_new_runs_do_not_share_a_folder(images: Path, tmp_path: Path) -> Non
     with folder.locked(), pytest.raises(InputError, match="another process is writing"):
         train(small_config(images), folder.path)
     assert not folder.config.exists()
+
+
+def test_a_run_that_came_and_ended_meanwhile_is_left_alone(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process took the lock first, and is gone."""
+    folder, create = RunFolder(tmp_path / "run"), RunFolder.create
+
+    def both(ours: RunFolder) -> None:
+        create(ours)
+        ours.config.write_text("of another")
+
+    monkeypatch.setattr(RunFolder, "create", both)
+    with pytest.raises(InputError, match="exists and is not empty"):
+        train(small_config(images), folder.path)
+    assert files(folder.path) == {folder.config: b"of another"}
 
 
 def test_a_start_that_looks_for_a_run_to_resume_leaves_a_living_one_alone(images: Path, tmp_path: Path) -> None:
@@ -157,6 +175,34 @@ def test_a_folder_that_is_removed_ends_the_run_in_one_line(
         train(small_config(images, checkpoint_batches=every), out, {step: lambda: out.rename(tmp_path / "moved")})
     assert "\n" not in str(caught.value)
     assert not out.exists()  # it is not made anew without its settings
+
+
+@pytest.mark.parametrize("every", [None, 1])
+def test_another_folder_in_its_place_is_not_written_to(every: int | None, images: Path, tmp_path: Path) -> None:
+    """Neither a line nor a checkpoint."""
+    out = tmp_path / "run"
+
+    def replace() -> None:
+        out.rename(tmp_path / "moved")
+        out.mkdir()
+
+    with pytest.raises(InputError, match="run: was removed or moved"):
+        train(small_config(images, epochs=1, checkpoint_batches=every), out, {1: replace})
+    assert files(out) == {}
+
+
+def test_a_folder_that_is_removed_under_a_checkpoint_ends_the_run_in_one_line(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, save = tmp_path / "run", bookkeeping.save_checkpoint
+
+    def late(path: Path, state: dict[str, Any]) -> None:
+        out.rename(tmp_path / "moved")
+        save(path, state)
+
+    monkeypatch.setattr(bookkeeping, "save_checkpoint", late)
+    with pytest.raises(InputError, match="run: was removed or moved"):
+        train(small_config(images, epochs=1), out)
 
 
 def test_a_removed_folder_is_not_locked(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def test_a_full_disk_is_said_in_one_line_and_ends_nothing(
     assert Full.files[-1].closed  # a buffer that is written later would raise where nobody expects it
 
 
+def test_a_folder_that_was_removed_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        TensorBoard().start(TrackedRun(id="0", folder=tmp_path / "gone", recipe="mine", settings={}))
+    assert not (tmp_path / "gone").exists()
+
+
 def test_a_run_without_settings_of_an_evaluation_is_followed_too(tmp_path: Path) -> None:
     board = TensorBoard()
     board.start(TrackedRun(id="0", folder=tmp_path, recipe="mine", settings={"lr": 0.1, "path": None, "sizes": [1, 2]}))
