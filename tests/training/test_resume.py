@@ -336,6 +336,22 @@ def test_no_other_folder_or_settings(undisturbed: Undisturbed, tmp_path: Path) -
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
 
 
+def test_a_damaged_split_is_named(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    config, whole = undisturbed("small-cnn")
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "split.json").write_text("{")
+    with pytest.raises(InputError, match=r"run/split\.json: not JSON"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_parts_that_a_killed_process_left_are_removed(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    config, whole = undisturbed("small-cnn")
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / ".best.safetensors.x.tmp").touch()
+    train(config, tmp_path / "run", resume=True)
+    assert temporary_files(tmp_path) == []
+
+
 @pytest.mark.slow
 def test_other_training_images(images: Path, tmp_path: Path) -> None:
     """The file of the images was written anew between the stop and the resume."""
