@@ -9,6 +9,7 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 from training.small_runs import (
+    BATCHES,
     PowerCut,
     assert_same_run,
     cut,
@@ -99,17 +100,34 @@ def test_no_more_than_a_few_copies_wait() -> None:
     writer.close()
 
 
+def broken(*arguments: Any) -> None:
+    raise OSError(5, "a broken disk")
+
+
 def test_a_failure_ends_the_run_at_its_next_record(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path, *values: Any) -> None:
-        raise OSError(5, "a broken disk")
+    failed, save = threading.Event(), Writer._save
+
+    def save_and_tell(writer: Writer, *work: Any) -> None:
+        save(writer, *work)
+        if writer._failure is not None:
+            failed.set()
 
     monkeypatch.setattr(bookkeeping, "save_checkpoint", broken)
+    monkeypatch.setattr(Writer, "_save", save_and_tell)
     with pytest.raises(OSError, match="a broken disk"):
-        train(small_config(images, epochs=3), tmp_path / "run")
-    assert len(metrics(tmp_path / "run", "epoch")) < 3
+        train(small_config(images, epochs=3), tmp_path / "run", {BATCHES + 1: lambda: failed.wait(60.0)})
+    assert len(metrics(tmp_path / "run", "epoch")) == 1
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_that_fails_is_not_said_to_be_saved_on_a_stop(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bookkeeping, "save_checkpoint", broken)
+    with pytest.raises((OSError, Interrupted), match="a broken disk"):
+        train(small_config(images), tmp_path / "run", {1: interrupt})
 
 
 def test_checkpoints_that_come_too_soon_are_left_out(images: Path, tmp_path: Path) -> None:
