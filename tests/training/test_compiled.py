@@ -2,14 +2,20 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
 from training.small_runs import LAM, metrics, small_config, train, write_images
 
 from nuat.defenses import AWP, Defense, NuAT, NuAT2
+from nuat.distributed.world import World
 from nuat.errors import InputError
+from nuat.progress import Reporter
 from nuat.training import compiling
+from nuat.training.preparation import prepare
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +40,21 @@ def test_a_compiled_run_has_the_losses_of_an_eager_one(
     (end,) = metrics(tmp_path / "compiled", "end")
     assert end["compile_seconds"] > 0.0
     assert "compile_seconds" not in metrics(tmp_path / "eager", "end")[0]
+
+
+class Two(World):
+    """Two processes that agree."""
+
+    def any(self, flag: bool, *, patient: bool = False) -> bool:
+        return flag
+
+    def objects(self, value: T, *, patient: bool = False) -> list[T]:
+        return [value, value]
+
+
+def test_on_several_devices_it_is_refused(images: Path) -> None:
+    with pytest.raises(InputError, match="compile=true is for one device; this run has 2"):
+        prepare(small_config(images, compile=True), torch.device("cpu"), Reporter(), Two(size=2))
 
 
 def test_without_a_compiler_it_is_refused(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
