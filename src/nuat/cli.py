@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from nuat import own_code
-from nuat.distributed.threads import sleep_while_waiting
+from nuat.distributed.threads import watch_load
 from nuat.errors import InputError, TransientError, did_you_mean, printable
 
 _HELP = """\
@@ -100,7 +100,7 @@ _COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    sleep_while_waiting()
+    watch_load()
     warnings.formatwarning = _warning_line
     try:
         if "RANK" in os.environ:  # one of several processes

@@ -1,15 +1,15 @@
 """Threads of a process beside busy ones: how many there are, and how they wait."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
+from nuat.cli import main
 from nuat.distributed import threads
-from nuat.distributed.threads import Usage, free_cores, sleep_while_waiting, threads_for_training
+from nuat.distributed.threads import Usage, free_cores, threads_for_training
 
-CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @pytest.fixture(autouse=True)
@@ -61,25 +61,7 @@ def test_a_busy_process_is_noticed() -> None:
     assert now.own > began.own  # children that have ended are ours
 
 
-@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
-def test_threads_sleep_soon_unless_the_user_says_otherwise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "7")
-    before = dict(os.environ)
-    sleep_while_waiting()
-    assert dict(os.environ) == before
-    monkeypatch.delenv(name)
-    for other in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):  # put back after the test
-        monkeypatch.setenv(other, "")
-        monkeypatch.delenv(other)
-    sleep_while_waiting()
-    assert (os.environ["GOMP_SPINCOUNT"], os.environ["KMP_BLOCKTIME"]) == ("1000", "0")
-
-
-def test_the_command_line_decides_before_torch_is_imported() -> None:
-    code = (
-        "import os, sys; from nuat.cli import main; main(['--version']); "
-        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
-    )
-    kept = {name: value for name, value in os.environ.items() if name not in CHOSEN}
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=kept).stdout
-    assert told.splitlines()[-1] == "1000 False"
+def test_a_command_measures_the_load_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_start", None)
+    assert main(["--version"]) == 0
+    assert threads._start is not None

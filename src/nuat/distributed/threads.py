@@ -1,18 +1,15 @@
-"""The threads of a process on a CPU: how many there are, and how they wait for one another.
+"""The number of threads of a training on a CPU.
 
 Threads that share an operation wait for the slowest. If another process holds a core, each operation waits for it, and
-threads that spin while they wait use up the share of the processor that the late one needs: the quickstart of two
-threads then took several times as long. So threads here soon sleep when they wait, and a training begins with as many
-as there are free cores. Torch is not imported here, because its OpenMP library reads the environment only once.
+the threads that spin meanwhile use up the share of the processor that the late one needs: the quickstart of two threads
+then takes four times as long. So a training begins with as many threads as there are free cores. Threads that sleep
+instead of spinning would help as well, but cost a fifth of the time on a quiet machine.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
-"""Spins of GNU's OpenMP before a waiting thread sleeps, and milliseconds of Intel's and LLVM's."""
-_CHOSEN_WAITING = ("OMP_WAIT_POLICY", *_WAITING)
 _CHOSEN_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -53,10 +50,10 @@ class Usage:
 _start = Usage.now()
 
 
-def sleep_while_waiting() -> None:
-    """Let waiting threads sleep soon, unless the environment says how they wait; call it before torch is imported."""
-    if not any(name in os.environ for name in _CHOSEN_WAITING):
-        os.environ.update(_WAITING)
+def watch_load() -> None:
+    """Measure from now on how busy other processes keep the cores; a command calls it first."""
+    global _start
+    _start = Usage.now()
 
 
 def free_cores(start: Usage | None, now: Usage | None) -> int | None:
