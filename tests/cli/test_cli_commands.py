@@ -169,7 +169,8 @@ def test_train_from_end_to_end(nuat: CommandLine, images: Path) -> None:
     assert sum(json.loads(line)["kind"] == "epoch" for line in (run / "metrics.jsonl").read_text().splitlines()) == 8
     assert_table_is(ended.out, run / "evaluation.json")
     assert str(run / "best.safetensors") in ended.out
-    assert f"nuat evaluate {run}" in ended.out
+    (following,) = re.findall(rf"next: +nuat evaluate {run} --attacks \S+ --n (\d+)$", ended.out, re.MULTILINE)
+    assert 0 < int(following) <= len(package.data.load(DataConfig(path=images, validation=0)).test)
 
 
 def assert_table_is(out: str, path: Path) -> Evaluation:

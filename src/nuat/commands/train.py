@@ -321,9 +321,8 @@ def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: C
     reporter.message(f"weights: {folder.best}")
     reporter.message(f"picture: {folder.examples}")
     reporter.message(f"record:  {folder.path}")
-    reporter.message(
-        f"next:    nuat evaluate {shlex.quote(str(folder.path))} --attacks clean,pgd-100,gama-100,autoattack --n 200"
-    )
+    run, n = shlex.quote(str(folder.path)), min(200, len(dataset.test))
+    reporter.message(f"next:    nuat evaluate {run} --attacks clean,pgd-100,gama-100,autoattack --n {n}")
     return found
 
 
