@@ -86,6 +86,31 @@ def test_gradients_that_are_not_there(after: Callable[[Tensor], Tensor], says: s
     assert re.search(says, warning)
 
 
+def test_a_gradient_that_is_not_finite() -> None:
+    model, images, _ = linear_case(40)
+    black = ImageSet(images.images.index_fill(2, torch.tensor([0]), 0), images.labels)
+    said = inspect(Changed(model, torch.sqrt, same), black)
+    assert any("infinite or NaN for 100% of 40 images" in warning for warning in said)
+
+
+def test_a_model_that_writes_into_its_input() -> None:
+    model, images, _ = linear_case(40)
+    assert any("writes into its input" in warning for warning in inspect(Changed(model, torch.sqrt_, same), images))
+    assert not any("writes" in warning for warning in inspect(Changed(model, torch.sqrt, same), images))
+
+
+def test_a_model_that_fails_between_the_levels_of_8_bits_cannot_be_evaluated() -> None:
+    """As a look-up table of pixels does: clean images are all right, attacked ones are not."""
+    model, images, _ = linear_case(40)
+
+    def look_up(x: Tensor) -> Tensor:
+        level = 255 * x
+        return torch.where((level - level.round()).abs() < 1e-3, x, torch.nan)
+
+    with pytest.raises(InputError, match="infinite or NaN"):
+        inspect(Changed(model, look_up, same), images)
+
+
 def test_a_model_that_cuts_the_image_off() -> None:
     model, images, _ = linear_case(40)
     (warning,) = inspect(Changed(model, lambda x: x.detach(), same), images)

@@ -127,3 +127,16 @@ def test_nan_that_shows_up_later_is_no_prediction_of_class_0(attack: str) -> Non
 
     with pytest.raises(InputError, match=f"infinite or NaN under {attack}"):
         evaluate(Late(), images, (attack,), threat=THREAT, batch_size=6, inspected=True)
+
+
+def test_attacks_by_gradients_are_refused_on_a_model_without_one() -> None:
+    class Detached(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = model(x.detach())
+            return logits
+
+    model, images = tiny_case(8)
+    said: list[str] = []
+    with pytest.raises(InputError, match=r"fgsm, pgd-2: gradients are needed, but the loss .*--black-box"):
+        evaluate(Detached(), images, ("clean", "fgsm", "pgd-2"), threat=THREAT, warn=said.append)
+    assert "does not depend on the image by gradients" in said[0]

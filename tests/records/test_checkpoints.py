@@ -277,3 +277,56 @@ def test_a_file_without_permission_is_one_line(tmp_path, monkeypatch, name):
     assert "Permission denied" in message
     monkeypatch.setattr(Path, "is_file", denied)
     assert "Permission denied" in refused(checkpoints.load, file)
+
+
+def test_checksums_that_are_none_are_one_line(tmp_path):
+    file = shipped(tmp_path)
+    values = metadata(file)
+    values["checksums"] = 3
+    assert "metadata: checksums" in refused(checkpoints.read_info, with_metadata(file, json.dumps(values)))
+
+
+def test_the_checksum_holds_the_shapes(tmp_path):
+    """The same bytes in another shape are other weights."""
+    file = shipped(tmp_path)
+    text = json.dumps(metadata(file))
+    tensors = {name: tensor.reshape(1, -1) for name, tensor in safetensors.torch.load_file(file).items()}
+    file.write_bytes(safetensors.torch.save(tensors, {"nuat": text}))
+    assert "does not match the checksum" in refused(checkpoints.read_tensors, file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("format", 2, "written in another format"),
+        ("interpolation", "nearest", "prepared in another way"),
+        ("crop", "random", "prepared in another way"),
+        ("image_size", [1, 1], "a network that cannot be built"),
+    ],
+)
+def test_what_this_version_cannot_do_is_refused(tmp_path, name, value, says):
+    file = shipped(tmp_path)
+    values = {**metadata(file), name: value}
+    del values["checksums"]
+    assert says in refused(checkpoints.load, with_metadata(file, json.dumps(values)))
+
+
+def test_files_without_what_is_asked_for_are_refused(tmp_path):
+    assert "no best.safetensors in this folder" in refused(checkpoints.load, tmp_path)
+    file = tmp_path / "weights.pt"
+    torch.save(weights(), file)
+    assert "pass model=..." in refused(checkpoints.load, file)
+    assert "not a checkpoint that this version of nuat reads" in refused(checkpoints.read_checkpoint, file)
+    torch.save([torch.zeros(1)], file)
+    assert "expected a dictionary of tensors; it holds a list" in refused(checkpoints.read_torch, file)
+    cut_off = tmp_path / "cut.safetensors"
+    cut_off.write_bytes(shipped_bytes()[:100])
+    assert "not a readable safetensors file, or cut off" in refused(checkpoints.load, cut_off)
+
+
+def test_a_flipped_bit_of_a_tensor_in_a_checkpoint_is_refused(tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    content = bytearray(checkpoint_bytes())
+    content[content.index(weights()["net.fc2.bias"].numpy().tobytes())] ^= 1
+    file.write_bytes(content)
+    assert "damaged" in refused(checkpoints.read_checkpoint, file)

@@ -100,3 +100,10 @@ def test_metrics_without_permission_are_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("pathlib.Path.read_text", failing(PermissionError(13, "Permission denied")))
     with pytest.raises(InputError, match=r"metrics\.jsonl: cannot be read \(Permission denied\)"):
         folder.read_metrics()
+
+
+def test_numbers_that_json_does_not_have_are_null(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.append({"kind": "step", "loss": float("nan"), "terms": {"ce": float("inf"), "reg": 0.5}})
+    line = json.loads(folder.metrics.read_text())
+    assert (line["loss"], line["terms"]) == (None, {"ce": None, "reg": 0.5})

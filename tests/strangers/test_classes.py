@@ -13,8 +13,10 @@ from strangers.three_ways import ThreeWays, library
 from torch import Tensor, nn
 
 from nuat.cli import main
+from nuat.commands.subject import class_names
 from nuat.config import ModelConfig
 from nuat.data import ImageSet
+from nuat.errors import InputError
 from nuat.models import build
 from nuat.models.folding import folded
 
@@ -193,3 +195,10 @@ def test_a_map_that_is_neither_logits_nor_names_is_refused(given_map: str, three
     """It would be ignored otherwise, and the classes taken as they come."""
     for outcome in named(three_ways, Reordered((2, 0, 3, 1)), NAMES, "--class-map", given_map):
         assert f"--class-map {given_map}: it is neither" in outcome.error
+
+
+def test_a_file_of_names_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"--class-map .*names\.txt"):
+        class_names((str(names),), "--class-map")
