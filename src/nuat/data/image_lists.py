@@ -19,7 +19,7 @@ import numpy as np
 from nuat.data.decoding import SUFFIXES
 from nuat.data.folders import image_files
 from nuat.data.held_out import hold_out
-from nuat.data.samples import PART_OF, PARTS, FileSamples, Names, Parts, PassedOver, few, reading, val_for_test
+from nuat.data.samples import PART_OF, PARTS, FileSamples, Names, Parts, PassedOver, few, listed_parts, reading
 from nuat.errors import InputError, printable
 
 _KIND = "nuat-list-1"  # part of every cache key: raise it when decoding changes
@@ -101,20 +101,9 @@ def scan(path: Path, *, split_seed: int = 0, needs_train: bool = True) -> Parts:
         raise InputError(f"{path} lists no image of the part {missing}; found {few([p for p in PARTS if names[p]])}.")
     classes = _classes(names["train"] or names[evaluation[-1]])
     parts = {part: _samples(root, names[part], classes) for part in ("train", *evaluation)}
-    for part in evaluation:
-        empty = [
-            classes[label] for label in np.flatnonzero(np.bincount(parts[part].labels, minlength=len(classes)) == 0)
-        ]
-        if empty:
-            notes.append(printable(f"{part} has no image of {len(empty)} of {len(classes)} classes: {few(empty)}"))
-    return Parts(
-        train=parts["train"],
-        test=parts[evaluation[-1]],
-        validation=parts["val"] if len(evaluation) == 2 else None,
-        classes=tuple(map(printable, classes)),
-        description=printable(description),
-        kind=f"{_KIND} {' '.join(str(len(part)) for part in parts.values())}",  # a row may move to the next part
-        notes=(*notes, *val_for_test(evaluation)),
+    sizes = " ".join(str(len(part)) for part in parts.values())  # a row may move to the next part
+    return listed_parts(
+        parts, evaluation, classes, checked=evaluation, description=description, kind=f"{_KIND} {sizes}", notes=notes
     )
 
 

@@ -7,7 +7,7 @@ an array; counting the references to an object copies its page into every proces
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -267,3 +267,41 @@ def few(names: Sequence[str]) -> str:
 def val_for_test(evaluation: Sequence[str]) -> list[str]:
     """Return the note that ``val/`` holds the test images, or nothing where there is a ``test/``."""
     return [] if "test" in evaluation else ["there is no test/, so val/ holds the test images"]
+
+
+def listed_parts(
+    parts: Mapping[str, FileSamples | ShardSamples],
+    evaluation: Sequence[str],
+    classes: tuple[str, ...],
+    *,
+    checked: Iterable[str],
+    description: str,
+    kind: str,
+    notes: Sequence[str],
+) -> Parts:
+    """Return the parts of a list or table, with a note on each part in which classes have no image.
+
+    Args:
+        parts: samples of train and of each part in ``evaluation``.
+        evaluation: val, test or both; the last one holds the test images.
+        classes: names of the classes.
+        checked: parts that should have images of every class.
+        description: where the images came from.
+        kind: kind of the source, see ``Parts``.
+        notes: what is to be said already.
+    """
+    found = list(notes)
+    for part in checked:
+        count = np.bincount(parts[part].labels, minlength=len(classes))
+        empty = [classes[label] for label in np.flatnonzero(count == 0)]
+        if empty:
+            found.append(printable(f"{part} has no image of {len(empty)} of {len(classes)} classes: {few(empty)}"))
+    return Parts(
+        train=parts["train"],
+        test=parts[evaluation[-1]],
+        validation=parts["val"] if len(evaluation) == 2 else None,
+        classes=tuple(map(printable, classes)),
+        description=printable(description),
+        kind=kind,
+        notes=(*found, *val_for_test(evaluation)),
+    )

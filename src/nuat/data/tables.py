@@ -23,7 +23,7 @@ from rich.progress import track
 
 from nuat.data.decoding import SUFFIXES
 from nuat.data.held_out import hold_out
-from nuat.data.samples import PART_OF, Names, Parts, PassedOver, ShardSamples, few, reading, val_for_test
+from nuat.data.samples import PART_OF, Names, Parts, PassedOver, ShardSamples, few, listed_parts, reading
 from nuat.data.table_file import Table, copied, packages
 from nuat.errors import InputError, printable
 
@@ -86,20 +86,10 @@ def scan(path: Path, cache: Path, *, split_seed: int = 0, needs_train: bool = Tr
     if needs_train and "train" not in files:
         raise InputError(f"{path} has the part {evaluation[-1]} but no train; add training images.")
     parts = {part: samples(part) for part in ("train", *evaluation)}
-    for part in parts if "train" in files else evaluation:
-        count = np.bincount(parts[part].labels, minlength=len(classes))
-        empty = [classes[label] for label in np.flatnonzero(count == 0)]
-        if empty:
-            notes.append(printable(f"{part} has no image of {len(empty)} of {len(classes)} classes: {few(empty)}"))
-    return Parts(
-        train=parts["train"],
-        test=parts[evaluation[-1]],
-        validation=parts["val"] if len(evaluation) == 2 else None,
-        classes=tuple(map(printable, classes)),
-        description=printable(description),
-        kind=_KIND,
-        notes=(*notes, *val_for_test(evaluation)),
-    )
+    return listed_parts(
+        parts, evaluation, classes, checked=parts if "train" in files else evaluation, description=description,
+        kind=_KIND, notes=notes,
+    )  # fmt: skip
 
 
 def _saved(path: Path) -> dict[str | None, list[Path]]:
