@@ -14,8 +14,8 @@ from rich.console import Console
 from nuat import paper
 from nuat.campaign import Campaign, Ledger, QueueEntry, RowStatus, load
 from nuat.campaign.row_record import failed
+from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError
-from nuat.evaluation.results import wilson_interval
 from nuat.report.campaigns import campaign_markdown, queue_table
 from nuat.report.escaping import escape_markdown
 

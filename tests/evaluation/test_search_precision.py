@@ -186,9 +186,9 @@ def test_bf16_finds_what_fp32_finds_on_the_shipped_model() -> None:
 
 
 def test_other_arithmetic_is_another_evaluation_to_resume() -> None:
-    from nuat.evaluation.evaluate import _key
+    from nuat.evaluation.partial_results import results_key
 
     model, images = TinyConv(1, 3).eval(), tiny_case()[1]
     logits = torch.zeros(1, 3)
-    keys = {_key(model, images, logits, THREAT, 0, 250, None, precision) for precision in ("fp32", "bf16")}
+    keys = {results_key(model, images, logits, THREAT, 0, 250, None, precision, 1.0) for precision in ("fp32", "bf16")}
     assert len(keys) == 2

@@ -6,8 +6,8 @@ from figure_models import Linear, images, named, right_images
 from figures.figure_records import drawn
 
 from nuat.attacks import PGD
+from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError
-from nuat.evaluation.results import wilson_interval
 from nuat.figures.eps_curve import eps_curve
 from nuat.figures.measuring import generator
 from nuat.figures.steps_curve import steps_curve

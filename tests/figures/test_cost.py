@@ -10,8 +10,8 @@ from figures.figure_records import RECORDS, drawn, point, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError
-from nuat.evaluation.results import wilson_interval
 from nuat.figures.catalogue import draw
 from nuat.figures.cost import FIGURE, cost, pareto
 from nuat.records.finished_runs import finished_runs

@@ -37,6 +37,7 @@ from nuat.errors import InputError
 from nuat.evaluation.evaluate import evaluate as evaluate_model
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import check_logits
+from nuat.evaluation.per_class import per_class_table
 from nuat.evaluation.result_table import evaluation_table
 from nuat.evaluation.results import EVALUATION_KEYS, Evaluation
 from nuat.evaluation.search_precision import SearchPrecision, settled
@@ -48,8 +49,8 @@ from nuat.training.signals import Interrupted
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone", "quick": QUICK}
 _EVERYDAY = (
     *("--model", "--mean", "--std", "--suite", "--attacks", "--aa", "--n", "--eps", "--norm", "--json"),
-    *("--class-map", "--black-box", "--surrogate", "--data.path", "--data.name", "--batch-size", "--seed"),
-    *("--device", "--devices"),
+    *("--class-map", "--black-box", "--surrogate", "--data.path", "--data.name"),
+    *("--batch-size", "--seed", "--device", "--devices"),
 )
 """Options that ``--help`` shows."""
 
@@ -99,6 +100,8 @@ class Evaluate:
     surrogate: str | None = None
     """Model whose examples transfer uses, named like the first. None: a small network that is trained on the answers of
     the model."""
+    per_class: bool = False
+    """Print the worst case of each class as well; of more than ten classes the worst ten. The JSON has all."""
     seed: int = 0
     """Seed of the random starts."""
     batch_size: int = 250
@@ -144,7 +147,7 @@ def evaluate(arguments: list[str]) -> int:
         raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION --attacks ....")
     subject = find_subject(arguments)
     default = Evaluate(model=arguments[0], threat=subject.threat, data=subject.data)
-    words = with_values(arguments, "--black-box")
+    words = with_values(arguments, "--black-box", "--per-class")
     asked = parse(Evaluate, words, prog="nuat evaluate", default=default, everyday=_EVERYDAY)
     if not subject.gradients and not asked.attacks:
         asked = replace(asked, black_box=True)
@@ -211,6 +214,8 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
     if not world.leads:
         return
     console.print(evaluation_table(found))
+    if asked.per_class:
+        console.print(per_class_table(found))
     if target is None:
         reporter.message("nothing is written: neither folder can be written; give --json FILE to keep the results")
     else:
@@ -321,6 +326,7 @@ def attack_model(
                 seed=asked.seed,
                 batch_size=asked.batch_size,
                 class_map=order,
+                classes=dataset.classes,
                 black_box=asked.black_box,
                 surrogate=surrogate,
                 inspected=inspected,

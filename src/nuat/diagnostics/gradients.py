@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
+from nuat.core.intervals import Z_95
 from nuat.core.losses import cross_entropy_sum
 from nuat.core.threat import Threat
 from nuat.diagnostics.share import Share
 from nuat.diagnostics.verdict import Status, Verdict, excluding, in_parts
-from nuat.evaluation.results import Z_95
 
 _ZERO_SHARE, _TOO_MANY = 0.01, 0.05
 _ALIGNED = 0.2

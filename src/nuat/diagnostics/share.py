@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from nuat.core.intervals import wilson_interval
 from nuat.diagnostics.verdict import Status, decide, fewest
-from nuat.evaluation.results import wilson_interval
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nuat.attacks.catalogue import CATALOGUE, SUITES, defined, look_up
 from nuat.attacks.given_attacks import GivenAttack
@@ -14,6 +14,7 @@ from nuat.core.threat import Norm, check_radius
 from nuat.data import Images, ImageSet
 from nuat.data.images import check_scale
 from nuat.errors import InputError, did_you_mean
+from nuat.evaluation.calibration import check_temperature
 
 Attacks: TypeAlias = str | Sequence[str | GivenAttack]
 """A suite or an attack by its name, or several attacks."""
@@ -62,6 +63,40 @@ def classes_of(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the classes that a model brings as its ``classes``. Empty: it brings none."""
     named = getattr(model, "classes", ())
     return tuple(named) if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named) else ()
+
+
+def class_names(labels: Tensor, given: Sequence[str], of_model: Sequence[str]) -> tuple[str, ...]:
+    """Return a name for each class: those given, else those of the model, else numbers.
+
+    Args:
+        labels: int64 [n], n >= 1.
+        given: names that the caller or the images give; empty: none.
+        of_model: names that the model brings in the order of the labels; empty: none.
+
+    Raises:
+        InputError: fewer names are given than the labels need.
+    """
+    needed = 1 + int(labels.max())
+    if given and len(given) < needed:
+        raise InputError(f"classes: {len(given)} names, but the labels go up to {needed - 1}; name every class.")
+    if given or len(of_model) >= needed:
+        return tuple(given or of_model)
+    return tuple(map(str, range(needed)))
+
+
+def temperature_of(model: nn.Module) -> float:
+    """Return the temperature that a model brings for its probabilities, see ``nuat export --temperature``; else 1.
+
+    It never touches the logits, which are what is attacked and what decides.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    value = getattr(model, "calibration_temperature", 1.0)
+    if not isinstance(value, float):
+        raise InputError(f"model.calibration_temperature: expected a float; got a {type(value).__name__}.")
+    check_temperature(value, "model.calibration_temperature")
+    return value
 
 
 def check_model(model: object) -> None:

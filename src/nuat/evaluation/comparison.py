@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuat.core.intervals import Z_95
 from nuat.errors import InputError
-from nuat.evaluation.results import Z_95, Evaluation
+from nuat.evaluation.results import Evaluation
 
 LEVEL = 0.05
 """Probability of calling equal models different, at most."""

@@ -13,7 +13,6 @@ on an example within the ball and the box.
 Nothing of the model is trusted: every pass goes through ``nuat.evaluation.guarded_model``.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,15 +39,17 @@ from nuat.evaluation.arguments import (
     check_greys,
     check_l2_radius,
     check_model,
+    class_names,
     classes_of,
     line_up,
     settled_threat,
+    temperature_of,
 )
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
 from nuat.evaluation.inspection import check_logits, gradient_warnings, inspect, no_gradient
 from nuat.evaluation.job_runner import JobRunner
-from nuat.evaluation.partial_results import PartialResults
+from nuat.evaluation.partial_results import PartialResults, results_key
 from nuat.evaluation.results import AttackResult, Evaluation, black_box_note
 from nuat.evaluation.search_precision import Bf16Forward, SearchPrecision, settled
 from nuat.hardware import describe, full_precision, versions
@@ -75,6 +76,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 250,
     class_map: Sequence[int] | None = None,
+    classes: Sequence[str] = (),
     black_box: bool = False,
     surrogate: nn.Module | None = None,
     inspected: bool = False,
@@ -107,6 +109,8 @@ def evaluate(
         batch_size: images attacked at once.
         class_map: the logit of the model for each class of the images. None: the classes are matched by name where both
             sides have names; else logit i is class i.
+        classes: names of the classes, in the order of the labels, for the results. Empty: those that the images or the
+            model bring, else numbers.
         black_box: whether to run only attacks that need no gradient: those among ``attacks``, Square, and transfer from
             ``surrogate``.
         surrogate: model that the attack ``transfer`` follows the gradients of.
@@ -172,7 +176,9 @@ def evaluate(
     device = next((p.device for p in model.parameters()), images.device)
     indices = torch.arange(len(images)) if n is None else class_balanced(images.labels.cpu(), n, seed=0)
     chosen = images.select(indices).to(device)
-    precision = settled(search_precision, device)
+    precision, temperature = settled(search_precision, device), temperature_of(model)
+    labels = chosen.labels.cpu()
+    named = class_names(labels, classes or given.classes, () if class_map else classes_of(model))
     guard = guarded(model, class_map)
     surrogate = None if surrogate is None else guarded(surrogate)
     target = ClimbableModel(guard)
@@ -207,11 +213,12 @@ def evaluate(
             batch_size=batch_size,
             partial=PartialResults(
                 state_path if world.leads else None,
-                _key(target, chosen, logits, threat, seed, batch_size, guard.order, precision),
+                results_key(target, chosen, logits, threat, seed, batch_size, guard.order, precision, temperature),
                 keep=keep_state,
             ),
             progress=progress,
             world=world,
+            temperature=temperature,
         )
         run.partial.share(world)
         with run.partial.kept():
@@ -254,6 +261,9 @@ def evaluate(
         versions=versions(),
         warnings=tuple(told.texts),
         search_precision=precision,
+        labels=labels,
+        classes=named,
+        temperature=temperature,
     )
 
 
@@ -327,24 +337,3 @@ def _nonfinite_gradients(*models: ClimbableModel) -> tuple[str, ...]:
 def _first_logits(model: nn.Module, images: ImageSet, batch_size: int) -> Tensor:
     """Return the logits [B, N] of the first batch; refuse a model whose logits are not finite or too few."""
     return check_logits(model, to_float(images.images[:batch_size]), int(images.labels.max()) + 1)
-
-
-def _key(
-    model: nn.Module,
-    images: ImageSet,
-    logits: Tensor,
-    threat: ThreatConfig,
-    seed: int,
-    batch_size: int,
-    order: tuple[int, ...] | None,
-    precision: str,
-) -> str:
-    """Return a digest of everything that the result of an attack depends on.
-
-    Of the model these are its tensors, and the classes that it predicts from the first ``logits`` [B, N], as the code
-    of a stranger may change. The bits of the logits are left out: another number of threads changes them.
-    """
-    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), order, precision]
-    return digest.of_tensors(
-        *model.state_dict().values(), images.images, images.labels, logits.argmax(dim=1), settings=json.dumps(settings)
-    )

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from nuat.core.threat import Threat
 from nuat.data import ImageSet, to_float
 from nuat.distributed.world import World
 from nuat.errors import InputError
+from nuat.evaluation.answers import Answers
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult
 from nuat.evaluation.search_precision import searching
@@ -28,13 +29,13 @@ _SECONDS_BETWEEN_STEPS = 0.2
 class _Batch:
     """Outcome of a job on a batch."""
 
-    flags: dict[str, Tensor]
-    """Whether each image withstood each attack of the job, bool [B] on the host."""
+    answers: dict[str, Answers]
+    """Answers on the images of the batch under each attack of the job."""
     cost: dict[str, Any]
     """Seconds, and images forward and backward."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class JobRunner:
     """Everything that the jobs of an evaluation share."""
 
@@ -51,12 +52,17 @@ class JobRunner:
     partial: PartialResults
     progress: Progress | None
     world: World
+    temperature: float = 1.0
+    """Temperature of the probabilities."""
+    _held: Answers | None = field(default=None, init=False)
+    """Answers on the example that broke each image first, or on the image itself while it stands. None: nothing ran."""
 
     def attack(self, job: Job, exact: Job, takes: Tensor) -> tuple[AttackResult, ...]:
         """Run a job on the images ``takes``, bool [n], batch by batch, and return the result of each of its attacks.
 
-        ``job`` searches on the copy, ``exact`` is the same job on the model itself. Several processes take batches in
-        turn. Each batch has its own seed, so the result does not depend on the process that takes it.
+        ``job`` searches on the copy, ``exact`` is the same job on the model itself. The first job takes all images;
+        later ones leave out images that are broken already. Several processes take batches in turn. Each batch has its
+        own seed, so the result does not depend on the process that takes it.
         """
         positions = takes.nonzero().squeeze(1)
         longest = job.names[-1]
@@ -70,7 +76,10 @@ class JobRunner:
                     self._round(job, exact, positions, left)
             if self.progress is not None:
                 self.progress(longest, min(together[-1] + self.batch_size, len(positions)), len(positions))
-        return tuple(self._result(job, name, positions) for name in job.names)
+        results = tuple(self._result(job, name, positions) for name in job.names)
+        for result in results:
+            self._hold(result)
+        return results
 
     @contextlib.contextmanager
     def _telling(self, job: Job, images: range, total: int) -> Iterator[None]:
@@ -116,14 +125,14 @@ class JobRunner:
                     raise
                 refusal = str(error)
         if mine is not None and batch is not None:  # keep it even if no other process answers any more
-            self.partial.put(job.key, mine, batch.flags, **batch.cost)
+            self.partial.put(job.key, mine, batch.answers, **batch.cost)
         answers = self.world.objects((mine, batch, refusal), patient=True)
         for _, _, why in answers:
             if why:
                 raise InputError(why)
         for start, found, _ in answers:
             if start is not None and start != mine and found is not None:
-                self.partial.put(job.key, start, found.flags, **found.cost)
+                self.partial.put(job.key, start, found.answers, **found.cost)
 
     def _batch(self, job: Job, exact: Job, start: int, positions: Tensor) -> "_Batch":
         x, y = to_float(self.images.images[positions]), self.images.labels[positions]
@@ -135,34 +144,36 @@ class JobRunner:
             seed = batch_seed(self.seed, job.names[-1], start)
             with searching("fp32" if job is exact else self.precision):
                 x_adv = job.run(x, y, seed)
-            flags = {name: self._withstood(x, x_adv[name], y, name) for name in job.names}
+            answers = {name: self._answers(x, x_adv[name], name) for name in job.names}
             if job.leaves_unbroken and self.search is not self.model:
                 # the attack stopped at a success of the copy, or took the image for lost from the start
                 with searching(self.precision):
                     lost = self.search(x).argmax(dim=1) != y
                 for name in job.names:
                     given_up = (x_adv[name] != x).flatten(1).any(dim=1) | lost
-                    self._again(exact, name, x, y, seed, flags[name], given_up.cpu())
+                    answers[name] = self._again(exact, name, x, y, seed, answers[name], given_up.cpu())
         cost = {
-            "seconds": time.perf_counter() - began,  # the flags are on the host, so the device has finished
+            "seconds": time.perf_counter() - began,  # the answers are on the host, so the device has finished
             "forwards": sum(counter.forwards for counter in counters),
             "backwards": sum(counter.backwards for counter in counters),
         }
-        return _Batch(flags, cost)
+        return _Batch(answers, cost)
 
-    def _again(self, exact: Job, name: str, x: Tensor, y: Tensor, seed: int, flags: Tensor, given_up: Tensor) -> None:
-        """Attack the images again that the copy gave up but the model withstands, and set their ``flags``, bool [B].
+    def _again(
+        self, exact: Job, name: str, x: Tensor, y: Tensor, seed: int, found: Answers, given_up: Tensor
+    ) -> Answers:
+        """Attack the images again that the copy gave up but the model withstands; return ``found`` with the answers.
 
         A rounding may be all that broke the copy.
         """
-        denied = flags & given_up
-        if bool(denied.any()):
-            part = denied.to(x.device)
-            x_adv = exact.run(x[part], y[part], seed)[name]
-            flags[denied] = self._withstood(x[part], x_adv, y[part], name)
+        denied = (found.predicted == y.cpu()) & given_up
+        if not bool(denied.any()):
+            return found
+        part = denied.to(x.device)
+        return found.replaced(denied, self._answers(x[part], exact.run(x[part], y[part], seed)[name], name))
 
-    def _withstood(self, x: Tensor, x_adv: Tensor, y: Tensor, attack: str) -> Tensor:
-        """Return, per image, bool [B] on the host, whether the model predicts ``y`` [B] on ``x_adv`` [B, C, H, W].
+    def _answers(self, x: Tensor, x_adv: Tensor, attack: str) -> Answers:
+        """Return the model's answers on ``x_adv`` [B, C, H, W], found from ``x`` [B, C, H, W].
 
         Raises:
             InputError: the logits are not finite.
@@ -175,18 +186,28 @@ class JobRunner:
             raise InputError(
                 f"the model returns logits that are infinite or NaN under {attack}; it cannot be evaluated."
             )
-        withstood: Tensor = logits.argmax(dim=1) == y
-        return withstood.cpu()
+        return Answers.of(logits, self.temperature)
 
     def _result(self, job: Job, name: str, positions: Tensor) -> AttackResult:
         """Return the result of an attack of a finished job; the images that it did not take count as broken."""
-        correct = torch.zeros(len(self.images), dtype=torch.bool)
-        taken, seconds, forwards, backwards = self.partial.collect(job.key, name)
-        correct[positions] = taken
-        if name == job.names[-1]:
-            passes = (forwards, backwards) if job.counted else (None, None)
-            return AttackResult(name, job.settings, correct, seconds, *passes)
-        return AttackResult(name, job.settings, correct, None, None, None, shared_with=job.names[-1])
+        correct, takes = torch.zeros(2, len(self.images), dtype=torch.bool)
+        found, seconds, forwards, backwards = self.partial.collect(job.key, name)
+        correct[positions] = found.predicted == self.images.labels.cpu()[positions]
+        takes[positions] = True
+        answers = found if self._held is None else self._held.replaced(takes, found)
+        result = AttackResult(name, job.settings, correct, None, None, None, answers=answers)
+        if name != job.names[-1]:
+            return replace(result, shared_with=job.names[-1])
+        passes = replace(result, forwards=forwards, backwards=backwards) if job.counted else result
+        return replace(passes, seconds=seconds)
+
+    def _hold(self, result: AttackResult) -> None:
+        """Keep the answers on the examples that broke an image for the first time."""
+        assert result.answers is not None  # of _result
+        if self._held is None:
+            self._held = result.answers
+        fell = (self._held.predicted == self.images.labels.cpu()) & ~result.correct
+        self._held = self._held.replaced(fell, result.answers.at(fell))
 
 
 def batch_seed(seed: int, attack: str, start: int) -> int:

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from nuat.config import ThreatConfig
 from nuat.core import digest
+from nuat.data import ImageSet
 from nuat.distributed.world import World
-from nuat.evaluation.results import flags_to_text, text_to_flags
+from nuat.evaluation.answers import Answers, joined
 from nuat.files import not_writable, write_text
+from nuat.hardware import versions
 
 _SECONDS_BETWEEN_SAVES = 5.0
 
@@ -48,26 +51,26 @@ class PartialResults:
         return str(start) in self._done.get(job, {})
 
     def put(
-        self, job: str, start: int, flags: Mapping[str, Tensor], *, seconds: float, forwards: int, backwards: int
+        self, job: str, start: int, answers: Mapping[str, Answers], *, seconds: float, forwards: int, backwards: int
     ) -> None:
-        """Keep a finished batch: ``flags`` bool [B] by attack of the job, in its order, and what the batch cost."""
+        """Keep a finished batch: the answers by attack of the job, in its order, and what the batch cost."""
         self._done.setdefault(job, {})[str(start)] = {
-            "correct": {name: flags_to_text(correct) for name, correct in flags.items()},
+            "answers": {name: one.to_json() for name, one in answers.items()},
             "cost": [seconds, forwards, backwards],
         }
         if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
             self._save()
 
-    def collect(self, job: str, name: str) -> tuple[Tensor, float, int, int]:
-        """Return an attack's flags, bool, on the images that its job took, in order, and the cost of the whole job.
+    def collect(self, job: str, name: str) -> tuple[Answers, float, int, int]:
+        """Return the answers under an attack on the images that its job took, in order, and the cost of the whole job.
 
         The cost is seconds, and images forward and backward.
         """
         done = self._done.get(job, {})  # a job that found no image to attack has no batch
         batches = [done[start] for start in sorted(done, key=int)]
-        correct = text_to_flags("".join(batch["correct"][name] for batch in batches))
+        answers = joined([Answers.from_json(batch["answers"][name]) for batch in batches])
         seconds, forwards, backwards = (sum(batch["cost"][i] for batch in batches) for i in range(3))
-        return correct, seconds, forwards, backwards
+        return answers, seconds, forwards, backwards
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -98,3 +101,25 @@ class PartialResults:
                     raise
                 self.failure = f"{self._path}: {error.strerror or error}"
                 self._path = None
+
+
+def results_key(
+    model: nn.Module,
+    images: ImageSet,
+    logits: Tensor,
+    threat: ThreatConfig,
+    seed: int,
+    batch_size: int,
+    order: tuple[int, ...] | None,
+    precision: str,
+    temperature: float,
+) -> str:
+    """Return a digest of everything that the result of an attack depends on.
+
+    Of the model these are its tensors, and the classes that it predicts from the first ``logits`` [B, N], as the code
+    of a stranger may change. The bits of the logits are left out: another number of threads changes them.
+    """
+    settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), order, precision, temperature]
+    return digest.of_tensors(
+        *model.state_dict().values(), images.images, images.labels, logits.argmax(dim=1), settings=json.dumps(settings)
+    )

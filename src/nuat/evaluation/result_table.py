@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nuat.attacks.catalogue import QUICK
+from nuat.attacks.catalogue import QUICK, WORST_CASE
 from nuat.core.eps import eps_text
 from nuat.errors import printable
+from nuat.evaluation.calibration import BINS
+from nuat.evaluation.per_class import worst_class_text
 
 if TYPE_CHECKING:
     from nuat.evaluation.results import AttackResult, Evaluation
@@ -90,7 +92,20 @@ def _notes(evaluation: "Evaluation") -> list[str]:
         notes.append(f"{QUICK} is CR and then Square: an upper bound of AutoAttack's accuracy, not AutoAttack's")
     if evaluation.black_box:
         notes.append(evaluation.black_box)
+    notes += filter(None, (worst_class_text(evaluation), calibration_text(evaluation)))
     return notes
+
+
+def calibration_text(evaluation: "Evaluation") -> str:
+    """Return one line on how far the probabilities are from the accuracy; empty: they were not kept."""
+    names = (*(result.name for result in evaluation.results if result.name == "clean"), WORST_CASE)
+    told = [
+        f"{100 * error:.1f} % {'on clean images' if name == 'clean' else 'in the worst case'}"
+        for name in names
+        if (error := evaluation.calibration_error(name)) is not None
+    ]
+    cooled = "" if evaluation.temperature == 1.0 else f", at temperature {evaluation.temperature:.4g}"
+    return f"calibration error ({BINS} bins): {', '.join(told)}{cooled}" if told else ""
 
 
 def _takes_survivors(result: "AttackResult") -> bool:

@@ -1,10 +1,9 @@
 """Results of an evaluation: per image, per attack and in the worst case, as JSON and back."""
 
 import json
-import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,12 @@ import torch
 from torch import Tensor
 
 from nuat.attacks.catalogue import WORST_CASE, needs_gradient
+from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.errors import InputError
+from nuat.evaluation.answers import Answers, worst
+from nuat.evaluation.calibration import BINS, calibration_error
+from nuat.evaluation.per_class import ClassResult, class_results
 from nuat.evaluation.result_table import as_html, as_text
 from nuat.files import write_text
 
@@ -22,18 +25,6 @@ EVALUATION_KEYS = frozenset({"format", "results", "indices"})
 _FORMAT = 2
 FORMATS = (1, 2)
 """Those that can be read: 1 writes every index out, 2 writes consecutive ones as their first and last."""
-
-
-Z_95 = 1.959963984540054
-"""Standard deviations from the mean within which 95 % of a normal distribution lie."""
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion (Wilson 1927), both ends in [0, 1]; n >= 1."""
-    z = Z_95
-    p = successes / n
-    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 
 
 def black_box_note(names: Iterable[str]) -> str:
@@ -68,6 +59,9 @@ class AttackResult:
     """Images passed backward. None: as above."""
     shared_with: str | None = None
     """Attack whose run also produced this result. None: this one."""
+    answers: Answers | None = None
+    """Answers on the attacked images; of an image that the attack did not take, those on the example that broke it
+    before. None: a file of a version that kept none."""
 
     @property
     def accuracy(self) -> float:
@@ -107,6 +101,12 @@ class Evaluation:
     """Warnings about the model; not written when empty."""
     search_precision: str = "fp32"
     """Arithmetic in which attacks searched, fp32, tf32 or bf16; every success was confirmed in fp32."""
+    labels: Tensor | None = None
+    """int64 [n]: labels of the images. None: a file of a version that kept none."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the labels; numbers where the images have no names."""
+    temperature: float = 1.0
+    """Temperature of the probabilities, which the model brings (``nuat export --temperature``)."""
 
     @property
     def n(self) -> int:
@@ -131,6 +131,32 @@ class Evaluation:
             if result.name == name:
                 return result.accuracy
         raise InputError(f"no result {name!r}; there are: {', '.join(r.name for r in self.results)}, {WORST_CASE}.")
+
+    def answers(self, name: str = WORST_CASE) -> Answers | None:
+        """Return the answers under the attack of that name, or the worst of all, see ``nuat.evaluation.answers.worst``.
+
+        None: the file is of a version that kept none.
+        """
+        self.accuracy(name)  # refuse an unknown one
+        of = [one.answers for one in self.results if name in (one.name, WORST_CASE)]
+        known = [answers for answers in of if answers is not None]
+        if self.labels is None or len(known) < len(of):
+            return None
+        return worst(known, self.labels)
+
+    def per_class(self, name: str = WORST_CASE) -> tuple[ClassResult, ...]:
+        """Return a result for each class under the attack of that name; empty: the file is of an older version."""
+        return class_results(self, name)
+
+    def calibration_error(self, name: str) -> float | None:
+        """Return the expected calibration error, in [0, 1], under the attack of that name, see ``answers``.
+
+        Source: Guo et al. 2017, with 15 bins.
+        """
+        answers = self.answers(name)
+        if answers is None or self.labels is None:
+            return None
+        return calibration_error(answers.confidence, answers.predicted == self.labels)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -170,10 +196,11 @@ class Evaluation:
         """Return JSON values; ``correct`` as a string of 0 and 1, one per image, and all test images as "0-9999"."""
         rows = [
             {
-                **{k: v for k, v in asdict(result).items() if k != "correct"},
+                **{k: v for k, v in asdict(replace(result, answers=None)).items() if k not in ("correct", "answers")},
                 "accuracy": result.accuracy,
                 "interval": list(result.interval),
                 "correct": flags_to_text(result.correct),
+                **({} if result.answers is None else result.answers.to_json()),
             }
             for result in self.results
         ]
@@ -190,8 +217,24 @@ class Evaluation:
             "versions": self.versions,
             **({"warnings": list(self.warnings)} if self.warnings else {}),
             "worst_case": {"accuracy": self.accuracy(WORST_CASE), "interval": list(self.interval)},
+            **self._classes_to_json(),
             "results": rows,
             "indices": _ranges(self.indices),
+        }
+
+    def _classes_to_json(self) -> dict[str, Any]:
+        """Return labels and names of the classes, and what follows from them and the answers."""
+        if self.labels is None:
+            return {}
+        rows = [{**asdict(one), "accuracy": one.accuracy, "interval": list(one.interval)} for one in self.per_class()]
+        names = [*(result.name for result in self.results), WORST_CASE]
+        errors = {name: self.calibration_error(name) for name in names}
+        return {
+            "temperature": self.temperature,
+            "calibration_error": {"bins": BINS, **errors},
+            "per_class": {"attack": WORST_CASE, "classes": rows},
+            "classes": list(self.classes),
+            "labels": self.labels.tolist(),
         }
 
     @classmethod
@@ -201,7 +244,11 @@ class Evaluation:
             raise InputError(f"evaluation format {values.get('format')!r}: this version reads {FORMATS}.")
         kept = ("name", "settings", "seconds", "forwards", "backwards", "shared_with")
         results = tuple(
-            AttackResult(correct=text_to_flags(row["correct"]), **{k: row[k] for k in kept})
+            AttackResult(
+                correct=text_to_flags(row["correct"]),
+                answers=Answers.from_json(row) if {"predicted", "confidence"} <= row.keys() else None,
+                **{k: row[k] for k in kept},
+            )
             for row in values["results"]
         )
         indices = _positions(values["indices"])
@@ -210,13 +257,17 @@ class Evaluation:
         known = {"images": values.get("images_sha256"), "versions": values.get("versions", {})}
         known["warnings"] = tuple(values.get("warnings", ()))
         known["search_precision"] = values.get("search_precision", "fp32")
+        known["labels"] = torch.tensor(values["labels"], dtype=torch.int64) if "labels" in values else None
+        known["classes"], known["temperature"] = tuple(values.get("classes", ())), values.get("temperature", 1.0)
         return cls(results=results, indices=indices, **known, **rest)
 
     def save(self, path: Path) -> None:
         """Write the JSON of ``to_json`` to ``path``, whole."""
         text = json.dumps(self.to_json(), indent=1)
-        # ten thousand positions on as many lines would bury the rest
-        write_text(path, re.sub(r"\[\s+([\d,\s]+?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n")
+        # ten thousand numbers on as many lines would bury the rest
+        write_text(
+            path, re.sub(r"\[\s+([\d.,\s]+?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n"
+        )
 
 
 def flags_to_text(flags: Tensor) -> str:

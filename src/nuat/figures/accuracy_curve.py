@@ -9,9 +9,10 @@ from rich.table import Table
 from torch import Tensor
 
 from nuat.attacks import eval_mode
+from nuat.core.intervals import wilson_interval
 from nuat.data import ImageSet, to_float
 from nuat.errors import InputError, printable
-from nuat.evaluation.results import flags_to_text, wilson_interval
+from nuat.evaluation.results import flags_to_text
 from nuat.figures import style
 from nuat.figures.figure_record import ModelIdentity, require
 from nuat.figures.measuring import NamedModel, check_all

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.table import Table
 
 from nuat.core.eps import eps_text
+from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError, printable
-from nuat.evaluation.results import wilson_interval
 from nuat.figures import style
 from nuat.figures.common_attack import attack_clause, check_same_line_up, of_one_part, strongest_attack
 from nuat.figures.common_options import RunOptions

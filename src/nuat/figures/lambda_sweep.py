@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
+from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError
-from nuat.evaluation.results import wilson_interval
 from nuat.figures import style
 from nuat.figures.common_attack import check_same_line_up, of_one_part, strongest_attack
 from nuat.figures.common_options import RunOptions

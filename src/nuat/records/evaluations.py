@@ -5,10 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
+import torch
+
 from nuat.attacks.catalogue import WORST_CASE
+from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.evaluation.results import FORMATS, Evaluation, black_box_note, wilson_interval
+from nuat.evaluation.calibration import check_temperature
+from nuat.evaluation.results import FORMATS, Evaluation, black_box_note
 from nuat.hardware import hardware_text
 from nuat.records.json_values import Amount, Count, Fraction, Positive, check, read_object
 
@@ -25,6 +29,8 @@ class _Result(TypedDict):
     forwards: Count | None
     backwards: Count | None
     shared_with: str | None
+    predicted: NotRequired[list[Count]]
+    confidence: NotRequired[list[Fraction]]
 
 
 class _File(TypedDict):
@@ -40,6 +46,9 @@ class _File(TypedDict):
     norm: NotRequired[Literal["Linf", "L2"]]
     images_sha256: NotRequired[str | None]
     versions: NotRequired[dict[str, str | None]]
+    labels: NotRequired[list[Count]]
+    classes: NotRequired[list[str]]
+    temperature: NotRequired[Amount]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -239,3 +248,23 @@ def _check_verdicts(found: Evaluation, values: Mapping[str, Any]) -> None:
             raise InputError(f"{result.name} has verdicts on other images than n={found.n}.")
         if abs(result.accuracy - written["accuracy"]) > _SAME:
             raise InputError(f"the accuracy written for {result.name} is not that of its verdicts.")
+    _check_answers(found)
+
+
+def _check_answers(found: Evaluation) -> None:
+    """Refuse labels and predictions that contradict the verdicts; files of older versions have neither."""
+    labels = found.labels
+    if (labels is None) != all(result.answers is None for result in found.results):
+        raise InputError("it has labels without predictions, or predictions without labels.")
+    if labels is None:
+        return
+    check_temperature(found.temperature, "temperature")
+    if len(labels) != found.n or int(labels.max()) >= len(found.classes):
+        raise InputError(f"its labels are not those of n={found.n} images of {len(found.classes)} classes.")
+    for result in found.results:
+        answers = result.answers
+        if answers is not None and (
+            not len(answers.predicted) == len(answers.confidence) == found.n
+            or not torch.equal(answers.predicted == labels, result.correct)
+        ):
+            raise InputError(f"the predictions under {result.name} are not those of its verdicts.")

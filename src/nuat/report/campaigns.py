@@ -10,7 +10,8 @@ from nuat import paper
 from nuat.attacks.catalogue import QUICK, WORST_CASE
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
-from nuat.evaluation.results import black_box_note, wilson_interval
+from nuat.core.intervals import wilson_interval
+from nuat.evaluation.results import black_box_note
 from nuat.progress import duration
 from nuat.report.escaping import escape_markdown
 
