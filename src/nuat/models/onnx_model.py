@@ -35,13 +35,19 @@ class OnnxModel(nn.Module):
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape or ()) != 4 or inputs[0].type not in _TYPES:
             raise InputError(f"{path}: expected one input, images [B, C, H, W]; it takes {_described(inputs)}.")
-        if len(outputs) != 1 or len(outputs[0].shape or ()) != 2:
-            raise InputError(f"{path}: expected one output, logits [B, N]; it returns {_described(outputs)}.")
+        named = [one for one in outputs if one.name == "logits"] if len(outputs) > 1 else outputs
+        if len(named) != 1 or len(named[0].shape or ()) != 2:
+            raise InputError(
+                f"{path}: expected one output, logits [B, N], or one of several of the name logits; it returns "
+                f"{_described(outputs)}."
+            )
+        self._output = named[0].name
         self._input, self._type = inputs[0].name, _TYPES[inputs[0].type]
         size = inputs[0].shape[0]
         self._image_shape: tuple[int | str | None, ...] = tuple(inputs[0].shape[1:])  # a number where the file fixes it
         self._batch: int | None = size if isinstance(size, int) else None
-        self.classes = _classes(self._session.get_modelmeta().custom_metadata_map)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.classes, self.calibration_temperature = _classes(metadata), _temperature(metadata)
         self.register_buffer("sha256", torch.tensor(list(bytes.fromhex(digest.of_file(path))), dtype=torch.uint8))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxModel":
@@ -70,7 +76,7 @@ class OnnxModel(nn.Module):
         return logits[: len(x)].to(x.device)
 
     def _run(self, images: Tensor) -> Tensor:
-        (logits,) = self._session.run(None, {self._input: images.contiguous().numpy()})
+        (logits,) = self._session.run([self._output], {self._input: images.contiguous().numpy()})
         return torch.from_numpy(logits)
 
 
@@ -101,3 +107,11 @@ def _classes(metadata: dict[str, str]) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         return ()
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
+def _temperature(metadata: dict[str, str]) -> float:
+    """Return the temperature of the file's probabilities, which ``nuat export`` writes into it; 1: it has none."""
+    try:
+        return float(metadata["temperature"]) if {"nuat", "temperature"} <= metadata.keys() else 1.0
+    except ValueError:
+        return 1.0

@@ -24,6 +24,7 @@ from nuat import hardware, models
 from nuat.config import ModelConfig, ThreatConfig
 from nuat.core import digest
 from nuat.errors import InputError, did_you_mean
+from nuat.evaluation.calibration import check_temperature
 from nuat.files import atomic_write
 from nuat.records.json_values import check, parse_object, settings_object
 from nuat.records.named_weights import NAMED, fetch, is_named
@@ -68,8 +69,13 @@ class WeightsInfo:
     """Part of the resized image that the model sees."""
     pixel_range: tuple[float, float] = (0.0, 1.0)
     """Range of the pixels that the model takes; normalisation is inside the model."""
+    temperature: float = 1.0
+    """Temperature of the probabilities, softmax(logits / temperature). The logits, and so the answers, are without."""
     nuat_version: str = hardware.NUAT_VERSION
     """Version that wrote the file."""
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature, "temperature")
 
     def build(self) -> TrainedClassifier:
         """Return the network with fresh weights, without disturbing torch's global generator."""
@@ -84,6 +90,8 @@ def save_weights(path: Path, weights: dict[str, Tensor], info: WeightsInfo) -> N
     """Write ``weights`` (as of ``state_dict``), their metadata and checksums as safetensors to ``path``, whole."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     values = {"format": _WEIGHTS_FORMAT, **asdict(info)}
+    if info.temperature == 1.0:
+        del values["temperature"]  # so that older versions read the file, too
     values[_CHECKSUMS] = {"metadata": _digest_of_values(values), "tensors": _digest_of_weights(tensors)}
     # a single entry: safetensors writes several in a random order, and equal weights should be equal files
     with atomic_write(path) as file:

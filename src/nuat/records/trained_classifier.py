@@ -29,7 +29,7 @@ class Prediction:
     """Answer for one image."""
 
     probabilities: dict[str, float]
-    """Class to probability (softmax), most probable first."""
+    """Class to probability (softmax, at the temperature that the weights bring), most probable first."""
 
     @property
     def label(self) -> str:
@@ -68,6 +68,11 @@ class TrainedClassifier(Classifier):
     def classes(self) -> tuple[str, ...]:
         """Name of each class, in the order of the logits."""
         return self.info.classes
+
+    @property
+    def calibration_temperature(self) -> float:
+        """Temperature of the probabilities of ``predict``; the logits are without, so attacks never meet it."""
+        return self.info.temperature
 
     def transform(self, image: Picture) -> Tensor:
         """Prepare an image as the evaluation after training did.
@@ -132,12 +137,14 @@ class TrainedClassifier(Classifier):
         with eval_mode(self), torch.no_grad():
             parts = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
             logits = [self(part.to(example.device, example.dtype)).float() for part in parts]
-        return [self._prediction(row) for part in logits for row in part.softmax(dim=1).cpu()]
+        return [prediction for part in logits for prediction in self._predictions(part)]
 
-    def _prediction(self, probabilities: Tensor) -> Prediction:
-        values, order = probabilities.sort(descending=True, stable=True)
-        ranked = zip(order.tolist(), values.tolist(), strict=True)
-        return Prediction({self.classes[label]: value for label, value in ranked})
+    def _predictions(self, logits: Tensor) -> list[Prediction]:
+        """Return the predictions of logits [B, N]: ranked by the logits, which no temperature changes."""
+        order = logits.argsort(dim=1, descending=True, stable=True)
+        probabilities = (logits / self.calibration_temperature).softmax(dim=1).gather(1, order)
+        rows = zip(order.tolist(), probabilities.tolist(), strict=True)
+        return [Prediction({self.classes[label]: value for label, value in zip(*row, strict=True)}) for row in rows]
 
     def _checked(self, images: Tensor) -> Tensor:
         """Return prepared images [B, C, H, W] in [0, 1]; refuse another shape or range."""
