@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 
 from nuat.figures import style
 from nuat.figures.accuracy_curve import AccuracyCurve
+from nuat.figures.calibration import Calibration, ModelCalibration, Reliability
 from nuat.figures.catalogue import draw
+from nuat.figures.class_accuracy import ClassAccuracy, ModelClasses
 from nuat.figures.confusion import AttackConfusion, Confusion
 from nuat.figures.cost import Cost, CostPoint
 from nuat.figures.eps_curve import EpsCurve
@@ -40,9 +42,40 @@ def attack(norm: str) -> AttackConfusion:
     return AttackConfusion(norm=norm, matrix=((3, 1), (0, 4)), entropy=(0.5, 0.25), mean_entropy=0.375, accuracy=0.875)
 
 
+def diagram(attack: str, full: int) -> Reliability:
+    """A diagram with images in one bin alone, and in the last."""
+    bins = [b in (full, 14) for b in range(15)]
+    return Reliability(
+        attack=attack, n=tuple(4 * one for one in bins), confidence=tuple((b + 0.5) / 15 for b in range(15)),
+        accuracy=tuple(0.5 * one for one in bins),
+    )  # fmt: skip
+
+
 RECORDS: dict[str, FigureRecord] = {
     record.kind: record
     for record in (
+        ClassAccuracy(
+            attack="worst-case", ball="Linf eps 8/255",
+            models=(
+                ModelClasses(
+                    name="<one> & only", classes=("cat", "a very long name " * 5), n=(4, 5), clean=(4, 4),
+                    correct=(2, 0), matrix=((2, 2, 0), (4, 0, 1)),
+                ),
+                ModelClasses(
+                    name="many", classes=tuple(map(str, range(30))), n=(10,) * 30, clean=None,
+                    correct=tuple(k % 10 for k in range(30)), matrix=(),
+                ),
+            ),
+        ),
+        Calibration(
+            ball="Linf eps 8/255",
+            models=tuple(
+                ModelCalibration(
+                    name=name, temperature=temperature, diagrams=(diagram("clean", 6), diagram("worst-case", 9))
+                )
+                for name, temperature in (("<one> & only", 1.0), ("two", 1.3))
+            ),
+        ),
         LossSurface(
             **ABOUT | {"n": 2}, positions=(1, 2), distances=(-0.1, 0.0, 0.1), clip=False, within=0.01,
             models=tuple(

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from nuat.core.threat import Norm
+from nuat.evaluation.answers import Answers
 from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.recipes import RECIPES
 from nuat.records.settings import to_json
@@ -82,6 +84,41 @@ def evaluation(
         batch_size=50,
         hardware="Test GPU",
         images=f"digest {begin} {n}",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.save(path)
+    return path
+
+
+def evaluation_of_classes(
+    path: Path,
+    predicted: Mapping[str, Sequence[int]],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    *,
+    eps: float = 0.3,
+    norm: Norm = "Linf",
+    temperature: float = 1.0,
+) -> Path:
+    """Write an evaluation in which each attack's images are taken for these classes, with growing confidence."""
+    truth, n = torch.tensor(labels), len(labels)
+    confidence = (torch.arange(n, dtype=torch.float64) + 1) / n
+    found = Evaluation(
+        results=tuple(
+            AttackResult(
+                name, {}, torch.tensor(said) == truth, 1.5, n, n, None, Answers(torch.tensor(said), confidence)
+            )
+            for name, said in predicted.items()
+        ),
+        indices=torch.arange(n),
+        eps=eps,
+        seed=0,
+        batch_size=50,
+        hardware="Test GPU",
+        norm=norm,
+        labels=truth,
+        classes=tuple(classes),
+        temperature=temperature,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     found.save(path)

@@ -16,6 +16,7 @@ from nuat.report.page.card import model_card
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.latex import latex
+from nuat.report.page.overview import overviews
 from nuat.report.page.table import tabulate
 from nuat.report.page.text import csv_text, markdown
 
@@ -124,5 +125,6 @@ def _text(found: FoundRuns, kind: str) -> str:
         if not found.runs[0].trained_here:
             raise InputError(f"a model card is of a run; nuat did not train the model of {found.runs[0].path}.")
         return model_card(found.runs[0])
-    tables = [tabulate(one) for one in group(found.runs)]
+    groups = group(found.runs)
+    tables = [*overviews(groups), *map(tabulate, groups)]
     return {"markdown": markdown, "csv": csv_text, "latex": latex}[kind](tables)

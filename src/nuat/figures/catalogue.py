@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from nuat import own_code
 from nuat.errors import InputError, did_you_mean
 from nuat.figures import (
+    calibration,
+    class_accuracy,
     confusion,
     cost,
     eps_curve,
@@ -37,6 +39,8 @@ FIGURES: dict[str, FigureKind] = {
         lambda_sweep.FIGURE,
         eps_curve.FIGURE,
         steps_curve.FIGURE,
+        class_accuracy.FIGURE,
+        calibration.FIGURE,
         training_curves.FIGURE,
     )
 }

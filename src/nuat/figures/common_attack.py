@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nuat.attacks.catalogue import WORST_CASE, attack_name, attack_strength
+from nuat.core.eps import eps_text
 from nuat.errors import InputError
-from nuat.records.finished_runs import FinishedRun
+from nuat.evaluation.results import Evaluation
+from nuat.records.finished_runs import Accuracy, FinishedRun
 
 _USUAL = ("pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack-v1", "autoattack", WORST_CASE)
 STRONGEST_FIRST = tuple(sorted(_USUAL, key=attack_strength, reverse=True))
@@ -70,6 +72,48 @@ def strongest_attack(runs: Sequence[FinishedRun]) -> str:
     raise InputError(
         f"none of the runs was attacked in a usual way ({', '.join(there) or 'no attack'}); give --attack."
     )
+
+
+def answered(runs: Sequence[FinishedRun], attack: str | None) -> tuple[str, list[tuple[str, Evaluation]]]:
+    """Return the attack, and the evaluations that have it and the answer on each image, by the names of their runs.
+
+    None: the strongest attack of the runs that have kept answers.
+
+    Raises:
+        InputError: no run has it, or none has kept answers: evaluations of older versions have not.
+    """
+    kept = [
+        replace(run, accuracies={name: found for name, found in run.accuracies.items() if _answers(found, name)})
+        for run in of_one_part(runs)
+    ]
+    if not any(run.accuracies for run in kept):
+        raise InputError("none of the runs has an evaluation that kept the predictions; evaluate one again.")
+    chosen = attack or strongest_attack(kept)
+    check_same_line_up(kept, chosen)
+    found = [(run, evaluation) for run in kept if (evaluation := _evaluation(run, chosen)) is not None]
+    if not found:
+        there = sorted({name for run in kept for name in run.accuracies})
+        raise InputError(
+            f"no run has {chosen!r} with predictions; there are: {', '.join(there)}. Give another --attack."
+        )
+    names = [run.name for run, _ in found]
+    return chosen, [
+        (run.name if names.count(run.name) == 1 else f"{run.name}, seed {run.seed}", evaluation)
+        for run, evaluation in found
+    ]
+
+
+def _answers(found: Accuracy, attack: str) -> bool:
+    return found.evaluation is not None and found.evaluation.answers(attack) is not None
+
+
+def _evaluation(run: FinishedRun, attack: str) -> Evaluation | None:
+    return run.accuracies[attack].evaluation if attack in run.accuracies else None
+
+
+def ball_text(evaluation: Evaluation) -> str:
+    """Return the norm and radius of an evaluation's ball, in words."""
+    return f"{evaluation.norm} eps {eps_text(evaluation.eps, evaluation.norm)}"
 
 
 def attack_clause(attack: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nuat.errors import InputError, printable
+from nuat.evaluation.results import Evaluation
 from nuat.records.evaluations import Measurement
 from nuat.records.methods import differences
 from nuat.records.runs import ROW, RunRecord, is_run, read_run
@@ -25,6 +26,8 @@ class Accuracy:
     """test or validation."""
     attacks: tuple[str, ...]
     """Attacks that a worst case is over; otherwise the attack alone."""
+    evaluation: Evaluation | None = None
+    """Evaluation with the verdict on each image. None: only the accuracy is left."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,10 @@ def _best(measured: Sequence[Measurement]) -> dict[str, Accuracy]:
         known = best.get(found.attack)
         if known is None or (found.part == "test", found.n) > (known.part == "test", known.n):
             best[found.attack] = found
-    return {name: Accuracy(found.correct / found.n, found.n, found.part, found.attacks) for name, found in best.items()}
+    return {
+        name: Accuracy(found.correct / found.n, found.n, found.part, found.attacks, found.evaluation)
+        for name, found in best.items()
+    }
 
 
 def _distinct(runs: Sequence[FinishedRun]) -> tuple[FinishedRun, ...]:

@@ -9,6 +9,8 @@ from pathlib import PurePath
 from nuat.attacks.catalogue import WORST_CASE, attack_name
 from nuat.core.eps import eps_text
 from nuat.data import SETS
+from nuat.evaluation.per_class import MOST_ROWS, class_results, shown, worst_first
+from nuat.evaluation.result_table import calibration_text
 from nuat.progress import duration
 from nuat.records.checkpoints import WeightsInfo
 from nuat.records.evaluations import black_box_notes
@@ -16,6 +18,7 @@ from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
 from nuat.report.escaping import escape_markdown as plain
 from nuat.report.page.changes import changes, commands
+from nuat.report.page.overview import strongest_answered
 from nuat.report.page.table import interval_text
 
 
@@ -153,6 +156,7 @@ def _results(run: RunRecord) -> list[str]:
         over = ", ".join(attack_name(name) for name in worst[0] if name != "clean")
         said.append(f"Worst case: images that are right without an attack and under each of {plain(over)}.")
     said += [plain(f"{note}.") for note in black_box_notes(run.measurements)]
+    said += _classes(run)
     if run.diagnosis is not None:
         counts = ", ".join(f"{run.diagnosis.count(status)} {status}" for status in ("PASS", "FAIL", "INCONCLUSIVE"))
         checks = [
@@ -165,6 +169,32 @@ def _results(run: RunRecord) -> list[str]:
     else:
         said.append("It was not examined with `nuat diagnose`, which looks for signs of gradient masking.")
     return said
+
+
+def _classes(run: RunRecord) -> list[str]:
+    """Return the classes under the strongest attack in the ball of the training, and the calibration."""
+    found = strongest_answered(run)
+    if found is None:
+        return []
+    attack, evaluation = found
+    results = class_results(evaluation, attack)
+    few = len(results) <= MOST_ROWS
+    which = "each class" if few else f"the worst {MOST_ROWS} of {len(results):,} classes"
+    lines = [
+        "| class | clean % | accuracy % | 95 % interval | n | most often taken for |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for one in results if few else worst_first(results):
+        low, high = (100 * end for end in one.interval)
+        clean = "-" if one.clean is None else f"{100 * one.clean / one.n:.1f}"
+        cells = [shown(one.name), clean, f"{100 * one.accuracy:.1f}", f"{low:.1f}\u2013{high:.1f}", f"{one.n:,}"]
+        lines.append(f"| {' | '.join(plain(cell) for cell in (*cells, shown(one.taken_for)))} |")
+    told = calibration_text(evaluation)
+    return [
+        f"{attack_name(attack)}, {which}:",
+        "\n".join(lines),
+        plain(f"{told[0].upper()}{told[1:]}."),
+    ]
 
 
 def _limits(run: RunRecord) -> str:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from nuat.attacks.catalogue import attack_name
 from nuat.errors import InputError
+from nuat.figures import calibration, class_accuracy
 from nuat.figures.catalogue import FIGURES, draw, figure_of, read
 from nuat.figures.cost import Cost, CostPoint
 from nuat.figures.figure_record import FigureRecord
@@ -17,6 +18,7 @@ from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns, shown
 from nuat.report.page.drawing import inline
 from nuat.report.page.groups import Group, best
+from nuat.report.page.overview import answered
 from nuat.report.page.summary import strongest
 
 MOST_CURVES = 12
@@ -25,6 +27,10 @@ _MOST_COSTS = 6
 """Most groups with a figure of costs."""
 _MOST_METHODS = 24
 """Most methods of a group with a figure of costs."""
+_MOST_MODELS = 6
+"""Most methods of a group whose classes and calibration are drawn: the first ones."""
+_MOST_DETAILS = 3
+"""Most groups whose classes and calibration are drawn."""
 _MOST_RECORDS = 16
 """Most records that are drawn."""
 
@@ -42,8 +48,9 @@ class Picture:
 
 
 def of_page(found: FoundRuns, groups: Sequence[Group]) -> tuple[Picture, ...]:
-    """Return the costs of each group, then the records of ``nuat analyse`` in the order of their files."""
-    pictures = [_cost(one, f"cost-{i}") for i, one in enumerate(groups, 1) if _has_costs(one)][:_MOST_COSTS]
+    """Return classes, calibration and costs of each group, then the records of ``nuat analyse`` by their files."""
+    pictures = _details(groups)
+    pictures += [_cost(one, f"cost-{i}") for i, one in enumerate(groups, 1) if _has_costs(one)][:_MOST_COSTS]
     paths = dict.fromkeys([*found.analyses, *(path for run in found.runs for path in run.analyses)])
     pictures += [
         _of_record(path, shown(path, found.base), f"analysis-{i}", drawn=i <= _MOST_RECORDS)
@@ -69,6 +76,30 @@ def _has_costs(group: Group) -> bool:
     if column is None or len(group.methods) > _MOST_METHODS:
         return False
     return sum(bool(method.measured(column)) and any(run.end for run in method.runs) for method in group.methods) > 1
+
+
+def _details(groups: Sequence[Group]) -> list[Picture]:
+    """Return the classes and the calibration of each group whose evaluations kept their predictions."""
+    pictures: list[Picture] = []
+    for i, group in enumerate(groups, 1):
+        column = strongest(group)
+        if column is None or column[0] != "test" or len(pictures) == 2 * _MOST_DETAILS:
+            continue
+        named = []
+        for method in group.methods:
+            kept = [found for run in method.runs if (found := answered(run, column[1])) is not None]
+            named += [(method.label, evaluation) for evaluation in kept[:1]]
+        if not named:
+            continue
+        left = len(named) - _MOST_MODELS
+        more = f" {left} more methods are not drawn." if left > 0 else ""
+        for make, kind in ((class_accuracy, class_accuracy.FIGURE), (calibration, calibration.FIGURE)):
+            title = f"{kind.title}: {group.setting.title}"
+            caption = f"{kind.caption} Attack: {attack_name(column[1])}.{more}"
+            record = make.of_evaluations(named[:_MOST_MODELS], column[1])
+            drawing = _draw(record, f"{kind.name}-{i}", title)
+            pictures.append(Picture(title=title, caption=caption, drawing=drawing, has_colour_map=kind.has_colour_map))
+    return pictures
 
 
 def _cost(group: Group, prefix: str) -> Picture:

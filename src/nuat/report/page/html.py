@@ -17,6 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from nuat import hardware
 from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text
+from nuat.evaluation.per_class import MOST_ROWS, ClassResult, class_results, shown, worst_first
+from nuat.evaluation.result_table import calibration_text
 from nuat.progress import duration
 from nuat.records.json_values import visible
 from nuat.records.methods import without_folder
@@ -25,6 +27,7 @@ from nuat.records.search import FoundRuns
 from nuat.report.page import figure_selection, sparkline
 from nuat.report.page.changes import Change, changes, commands, common, own
 from nuat.report.page.groups import Group, Method, best, group
+from nuat.report.page.overview import overviews, strongest_answered
 from nuat.report.page.summary import finding, group_sentences, lead, strongest
 from nuat.report.page.table import MISSING, Column, Table, interval_text, remarks, tabulate
 
@@ -60,21 +63,45 @@ class RunView:
     """Settings that not every run shares."""
     key: str
     """Accuracy under the attack that its group is ranked by."""
+    classes: "ClassView | None"
+    """Its classes. None: no evaluation kept its predictions."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GroupView:
-    """A group as the page shows it."""
+class ClassView:
+    """The classes of a run under its strongest attack; of many classes the worst ones."""
+
+    attack: str
+    results: tuple[ClassResult, ...]
+    total: int
+    """All classes that have images."""
+    calibration: str
+    """Sentence on the calibration error."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TableView:
+    """A table as the page shows it."""
 
     anchor: str
-    group: Group
-    sentences: str
     table: Table
-    finding: str
-    heads: tuple[tuple[str, tuple[tuple[int, Column], ...]], ...]
-    """Neighbouring columns of one head, each with its place."""
     anchors: dict[int, str]
     """By the identity of a run."""
+
+    @property
+    def heads(self) -> tuple[tuple[str, tuple[tuple[int, Column], ...]], ...]:
+        """Neighbouring columns of one head, each with its place."""
+        heads = groupby(enumerate(self.table.columns), key=lambda pair: pair[1].head)
+        return tuple((head, tuple(columns)) for head, columns in heads)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GroupView(TableView):
+    """A group as the page shows it."""
+
+    group: Group
+    sentences: str
+    finding: str
 
 
 def render(found: FoundRuns) -> str:
@@ -94,6 +121,10 @@ def render(found: FoundRuns) -> str:
             lead=lead(groups, len(found.unreadable)),
             found=found,
             groups=views,
+            overviews=[
+                TableView(anchor=f"overview-{i}", table=table, anchors=numbers)
+                for i, table in enumerate(overviews(groups), 1)
+            ],
             figures=figure_selection.of_page(found, groups),
             runs=_run_views(groups, numbers, shared),
             open_runs=len(found.runs) <= _OPEN,
@@ -109,16 +140,13 @@ def render(found: FoundRuns) -> str:
 
 
 def _group_view(one: Group, anchor: str, numbers: dict[int, str]) -> GroupView:
-    table = tabulate(one)
-    heads = groupby(enumerate(table.columns), key=lambda pair: pair[1].head)
     return GroupView(
         anchor=anchor,
         group=one,
         sentences=" ".join(group_sentences(one)),
-        table=table,
+        table=tabulate(one),
         finding=finding(one),
-        heads=tuple((head, tuple(columns)) for head, columns in heads),
-        anchors={id(run): numbers[id(run)] for run in one.runs},
+        anchors=numbers,
     )
 
 
@@ -132,6 +160,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"attack": attack_name, "duration": duration, "eps": eps_text, "interval": interval_text}
+    environment.filters["class_name"] = shown
     environment.globals["identity"] = id
     return environment
 
@@ -173,6 +202,7 @@ def _run_views(groups: Sequence[Group], numbers: dict[int, str], shared: dict[st
                         commands=commands(run),
                         settings=tuple(own(run, shared).items()),
                         key=_key(one, run),
+                        classes=_classes(run),
                     )
                 )
     return tuple(views)
@@ -182,6 +212,16 @@ def _key(one: Group, run: RunRecord) -> str:
     column = strongest(one)
     found = None if column is None else best(run, column)
     return "" if found is None else f"{attack_name(found.attack)} {found.percent:.2f} %"
+
+
+def _classes(run: RunRecord) -> ClassView | None:
+    found = strongest_answered(run)
+    if found is None:
+        return None
+    attack, evaluation = found
+    results = class_results(evaluation, attack)
+    kept = results if len(results) <= MOST_ROWS else worst_first(results)
+    return ClassView(attack=attack, results=kept, total=len(results), calibration=calibration_text(evaluation))
 
 
 def _facts(run: RunRecord) -> Facts:

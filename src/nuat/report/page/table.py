@@ -80,17 +80,21 @@ class Table:
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     """Sentences below the table."""
+    name: str = ""
+    """What it shows of its group. Empty: the results under attack."""
 
     @property
     def heading(self) -> str:
         """Title of the table."""
         setting = self.group.setting
-        return setting.title + ("" if setting.campaign is None else f" (campaign {setting.campaign})")
+        whole = setting.title + ("" if setting.campaign is None else f" (campaign {setting.campaign})")
+        return f"{whole}: {self.name}" if self.name else whole
 
     @property
     def changes(self) -> tuple[tuple[str, str], ...]:
         """The methods that differ from their recipes, each with the settings."""
-        found = ((row.method.label, "; ".join(map(str, changes(row.method.runs[0])))) for row in self.rows)
+        rows = () if self.name else self.rows  # once, under the results
+        found = ((row.method.label, "; ".join(map(str, changes(row.method.runs[0])))) for row in rows)
         return tuple((label, text) for label, text in found if text)
 
 
@@ -214,15 +218,20 @@ def _accuracies(group: Group, measured: AccuracyKey) -> list[tuple[Column, _Make
         parts=("low [%]", "high [%]", "sd [%]", "n", "seeds"),
         note=" ".join(under),
     )
-    made: list[tuple[Column, _Make]] = [(ours, lambda method: _accuracy(method, measured, say_n=not same))]
+    made: list[tuple[Column, _Make]] = [
+        (ours, lambda method: accuracy_cell(method.measured(measured), len(method.runs), say_n=not same))
+    ]
     if paired:
         column = Column(head=head, sub="paper", name=f"paper {name} [%]")
         made.append((column, lambda method: _paper(group, method, attack, 2)))
     return made
 
 
-def _accuracy(method: Method, measured: AccuracyKey, *, say_n: bool) -> Cell:
-    found = method.measured(measured)
+def accuracy_cell(found: Sequence[Measurement], runs: int, *, say_n: bool) -> Cell:
+    """Return the cell of a method's accuracies, one for each of its ``runs`` that has it.
+
+    ``say_n`` adds the number of images.
+    """
     if not found:
         return Cell(title="not measured")
     mean, deviation = mean_and_deviation([measurement.percent for measurement in found])
@@ -238,7 +247,7 @@ def _accuracy(method: Method, measured: AccuracyKey, *, say_n: bool) -> Cell:
     else:
         note = f"± {deviation:.2f}"
         title = f"mean and standard deviation of {len(found)} seeds{over}"
-    rest = f", {len(found)} of {len(method.runs)} seeds" if len(found) < len(method.runs) else ""
+    rest = f", {len(found)} of {runs} seeds" if len(found) < runs else ""
     if say_n:
         rest += f", n {', '.join(f'{count:,}' for count in counts)}"
     digits = decimals(counts[0])
