@@ -98,7 +98,9 @@ def _notes(evaluation: "Evaluation") -> list[str]:
 
 def calibration_text(evaluation: "Evaluation") -> str:
     """Return one line on how far the probabilities are from the accuracy; empty: they were not kept."""
-    names = (*(result.name for result in evaluation.results if result.name == "clean"), WORST_CASE)
+    there = [result.name for result in evaluation.results]
+    names = [name for name in ("clean", WORST_CASE) if name != "clean" or name in there]
+    names = names[:1] if there == ["clean"] else names
     told = [
         f"{100 * error:.1f} % {'on clean images' if name == 'clean' else 'in the worst case'}"
         for name in names
