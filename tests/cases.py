@@ -32,6 +32,7 @@ from nuat.attacks import (
 from nuat.config import ModelConfig
 from nuat.core.losses import margin_sum
 from nuat.core.schedules import Jumps, Ramp
+from nuat.core.threat import Norm
 from nuat.defenses import (
     AWP,
     FBF,
@@ -112,7 +113,8 @@ class AttackCase:
     """An attack, and how it departs from most."""
 
     make: Callable[[nn.Module, float, Generator | None], Attack]
-    """Model, Linf eps and generator to the attack; an L2 ball of 3 eps is about as large as the Linf ball of eps."""
+    """Model, Linf eps and generator to the attack. An L2 ball of 3 eps, or an L1 ball of 10 eps, is about as large as
+    the Linf ball of eps."""
     official: bool = False
     """Whether the arithmetic is the official AutoAttack's: float32, and slow."""
     finds_all: bool = True
@@ -121,8 +123,8 @@ class AttackCase:
     """Whether another seed gives other images."""
     single_pass: bool = False
     """Whether one pass is all that it needs."""
-    norm: str = "Linf"
-    """Linf or L2."""
+    norm: Norm = "Linf"
+    """Norm of its ball."""
 
 
 def _autoattack(model: nn.Module, eps: float, **settings: object) -> Attack:
@@ -144,8 +146,20 @@ def _pgd(**settings: Any) -> Callable[[nn.Module, float, Generator | None], Atta
     return lambda m, eps, g: PGD(m, eps=eps, alpha=eps / 2, generator=g, **{"steps": 3, **settings})
 
 
+RADIUS: dict[Norm, float] = {"Linf": 1.0, "L2": 3.0, "L1": 10.0}
+"""Radius of the balls of the cases, in units of the Linf eps."""
+
+
 def _l2(attack: type[Attack]) -> Callable[[nn.Module, float, Generator | None], Attack]:
     return lambda m, eps, g: attack(m, eps=3 * eps, norm="L2", alpha=eps, steps=3, generator=g)  # type: ignore[call-arg]
+
+
+def _in(norm: Norm, attack: type[Attack], *, single_pass: bool = False, **settings: Any) -> AttackCase:
+    return AttackCase(
+        make=lambda m, eps, g: attack(m, eps=RADIUS[norm] * eps, norm=norm, generator=g, **settings),
+        single_pass=single_pass,
+        norm=norm,
+    )
 
 
 def _adaptive(**settings: Any) -> Callable[[nn.Module, float, Generator | None], Attack]:
@@ -191,6 +205,12 @@ ATTACKS: dict[str, AttackCase] = {
     ),
     "adaptive": AttackCase(make=_adaptive(group_size=2, regroupings=3), shows_draws=True),
     "adaptive-l2": AttackCase(make=_l2(AdaptivePGD), norm="L2"),
+    "fgsm-l2": _in("L2", FGSM, single_pass=True),
+    "rfgsm-l1": _in("L1", RFGSM, single_pass=True),
+    "pgd-l1": _in("L1", PGD, steps=3),
+    "gama-l2": _in("L2", GAMAPGD, steps=8),
+    "gama-fw-l1": _in("L1", GAMAFW, steps=8),
+    "nuclear-l1": _in("L1", NuclearNormAttack, lam=4.0, steps=2),
     "adaptive-same-class": AttackCase(make=_adaptive(same_class=True)),
     "adaptive-nuclear": AttackCase(make=_adaptive(objective="nuclear")),
     "adaptive-logit": AttackCase(make=_adaptive(objective="logit")),
@@ -202,6 +222,12 @@ ATTACKS: dict[str, AttackCase] = {
         official=True,
         finds_all=False,
         norm="L2",
+    ),
+    "apgd-ce-l1": AttackCase(
+        make=lambda m, eps, g: _autoattack(m, 10 * eps, norm="L1", attacks=("apgd-ce",)),
+        official=True,
+        finds_all=False,
+        norm="L1",
     ),
 }
 """Attacks by name; several cases of one where its settings choose between ways."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nuat.core.threat import Linf, Norm
+from nuat.core.threat import Norm, threat
 from nuat.defenses import Step
 
 EPS = 8 / 255
@@ -117,7 +117,7 @@ def assert_inside(x_adv: Tensor, x: Tensor, eps: float, norm: Norm = "Linf") -> 
     """Ball and box, to the last bit; differences of narrower dtypes are taken in float64, where they are exact."""
     assert x_adv.shape == x.shape
     assert x_adv.dtype == x.dtype
-    order = 2 if norm == "L2" else torch.inf
+    order = {"Linf": torch.inf, "L2": 2, "L1": 1}[norm]
     assert bool((torch.linalg.vector_norm((x_adv.double() - x.double()).flatten(1), order, dim=1) <= eps).all())
     assert bool((x_adv >= 0.0).all())
     assert bool((x_adv <= 1.0).all())
@@ -130,11 +130,19 @@ def coin(x: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
 
 
 def step_at(
-    epoch: int = 1, batch: int = 1, *, eps: float = EPS, seed: int | None = 0, epochs: int = 4, batches: int = 3
+    epoch: int = 1,
+    batch: int = 1,
+    *,
+    eps: float = EPS,
+    norm: Norm = "Linf",
+    seed: int | None = 0,
+    epochs: int = 4,
+    batches: int = 3,
 ) -> Step:
     """Return a defense's step; the default is a batch on which NuAT's attack uses the nuclear norm."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return Step(threat=Linf(eps), epoch=epoch, epochs=epochs, batch=batch, batches=batches, generator=generator)
+    ball = threat(norm, eps)
+    return Step(threat=ball, epoch=epoch, epochs=epochs, batch=batch, batches=batches, generator=generator)
 
 
 def shorten_autoattack(patch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from oracles import Linear, TinyConv, assert_inside, images, labels, shorten_aut
 from torch import Tensor, nn
 
 from nuat.attacks import AutoAttack, lineups
+from nuat.core.threat import Norm
 from nuat.errors import InputError
 
 EPS = 8 / 255
@@ -128,7 +129,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 @pytest.mark.parametrize("attacks", [*((name,) for name in lineups.NAMES), ("square", "apgd-t", "fab", "fab-t")])
 def test_a_line_up_of_ones_own(attacks: tuple[str, ...], norm, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = spied(monkeypatch)
@@ -193,21 +194,23 @@ def test_each_attack_alone_on_a_linear_model(name: str, classes: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("version", ["standard", "v1"])
-def test_l2_verdicts_of_the_official_package(version: str) -> None:
+@pytest.mark.parametrize(
+    ("norm", "eps", "version"), [("L2", 0.2, "standard"), ("L2", 0.2, "v1"), ("L1", 1.0, "standard")]
+)
+def test_l2_and_l1_verdicts_of_the_official_package(norm: Norm, eps: float, version: str) -> None:
     model = TinyConv(1, 5, dropout=0.0, seed=3)
     x = images(8, 1, 10)
     y = own_labels(model, x)
     settings = {"version": "standard"} if version == "standard" else {"version": "custom", "attacks": V1}
     package = pytest.importorskip("pyautoattack")
-    peer = package.AutoAttack(model.eval(), eps=0.2, norm="L2", seed=5, **settings)
+    peer = package.AutoAttack(model.eval(), eps=eps, norm=norm, seed=5, **settings)
     peer.verbose = False
     peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = 4
     theirs, _ = peer.run_standard_evaluation(x, y, batch_size=3)
-    ours = AutoAttack(model, eps=0.2, norm="L2", version=version, seed=5, batch_size=3)(x, y)
+    ours = AutoAttack(model, eps=eps, norm=norm, version=version, seed=5, batch_size=3)(x, y)
     assert verdicts(model, ours, y) == verdicts(model, theirs, y)
     assert 0 < sum(verdicts(model, ours, y)) < 8
-    assert_inside(ours, x, 0.2, "L2")
+    assert_inside(ours, x, eps, norm)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -243,7 +246,7 @@ def test_what_is_refused_in_l2_is_what_the_package_cannot_do(height: int, width:
     x = images(2, 1, max(height, width))[:, :, :height, :width]
     square = package.SquareAttack(model, norm="L2", eps=0.01, n_queries=1, device="cpu")
     try:
-        lineups.check_square_l2(height, width)
+        lineups.check_square("L2", height, width)
     except InputError:
         with pytest.raises((ZeroDivisionError, RuntimeError)):
             square.perturb(x, own_labels(model, x))
@@ -253,7 +256,7 @@ def test_what_is_refused_in_l2_is_what_the_package_cannot_do(height: int, width:
 
 @pytest.mark.parametrize("size", [28, 32, 64, 96, 224, 299])
 def test_the_usual_sizes_are_not_refused_in_l2(size: int) -> None:
-    lineups.check_square_l2(size, size)
+    lineups.check_square("L2", size, size)
 
 
 @pytest.mark.usefixtures("short")
@@ -315,7 +318,7 @@ def test_pixels_that_the_package_leaves_as_nan_are_those_of_the_image(monkeypatc
         ({"version": "v2"}, r"version='v2': expected 'standard' \(v2\), 'v1' or 'fast'"),
         ({"batch_size": 0}, "batch_size=0: expected at least 1"),
         ({"eps": 8}, r"Did you mean 8/255\?"),
-        ({"norm": "L1"}, "norm='L1': AutoAttack is defined for Linf, L2"),
+        ({"norm": "L7"}, "norm='L7': AutoAttack is defined for Linf, L2, L1"),
         ({"attacks": ()}, r"attacks=\(\): expected one or more of apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square"),
         ({"attacks": ("apgd",)}, r"attacks=\('apgd',\): expected one or more"),
         ({"attacks": ("fab", "fab")}, "each once"),

@@ -26,7 +26,8 @@ from nuat.attacks import (
     RandomNoise,
     TargetedPGD,
 )
-from nuat.attacks.catalogue import CATALOGUE, jobs
+from nuat.attacks.catalogue import CATALOGUE
+from nuat.attacks.planned_jobs import jobs
 from nuat.core.losses import margin_sum
 from nuat.data import to_float
 from nuat.errors import InputError

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nuat.attacks import FGSM, GAMAPGD, PGD, RFGSM, Attack, NuclearNormAttack
 from nuat.core.losses import cross_entropy_sum, probability_margin
+from nuat.core.threat import Norm
 from nuat.errors import InputError
 
 EPSILONS = [8 / 255, 0.3, 1.0]
@@ -49,6 +50,36 @@ def test_the_closed_form_optimum_on_a_linear_model(name: str, eps: float) -> Non
     logits = model(x_adv).detach()
     margins = logits.gather(1, y[:, None]) - logits.gather(1, 1 - y[:, None])
     torch.testing.assert_close(margins[:, 0], model.worst_margins(x, y, eps), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.3), ("L1", 0.2)])
+@pytest.mark.parametrize("name", ["fgsm", "rfgsm", "pgd", "gama", "nuclear"])
+def test_the_closed_form_optimum_in_l2_and_l1(name: str, norm: Norm, eps: float) -> None:
+    """Away from the box a linear margin falls by eps times the dual norm of its gradient: L2's own, and the maximum."""
+    model = Linear().double()
+    x, y = 0.3 + 0.4 * images(6, 1, 4, torch.float64), labels(6, 2)
+    attack: Attack = {
+        "fgsm": FGSM(model, eps=eps, norm=norm),
+        "rfgsm": RFGSM(model, eps=eps, norm=norm, generator=seeded()),
+        "pgd": PGD(model, eps=eps, norm=norm, alpha=eps / 4, steps=60, generator=seeded()),
+        "gama": GAMAPGD(model, eps=eps, norm=norm, steps=60, generator=seeded()),
+        "nuclear": NuclearNormAttack(model, eps=eps, norm=norm, lam=0.0, steps=2, generator=seeded()),
+    }[name]
+    x_adv = attack(x, y)
+    assert_inside(x_adv, x, eps, norm)
+    direction = (model.weight[1 - y] - model.weight[y]).detach().flatten(1)
+    dual = torch.linalg.vector_norm(direction, 2 if norm == "L2" else torch.inf, dim=1)
+
+    def margins(z: Tensor) -> Tensor:
+        logits = model(z).detach()
+        return (logits.gather(1, y[:, None]) - logits.gather(1, 1 - y[:, None]))[:, 0]
+
+    rise = margins(x) - margins(x_adv)
+    if name == "rfgsm" or (name, norm) == ("nuclear", "L2"):  # of a random start something is left
+        assert bool((rise > (0.3 if name == "rfgsm" else 0.95) * eps * dual).all())
+        assert bool((rise < eps * dual).all())
+    else:
+        torch.testing.assert_close(rise, eps * dual, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "gama"])

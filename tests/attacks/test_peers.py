@@ -1,12 +1,14 @@
 """Our attacks against torchattacks' and foolbox's on the same model, from the same start."""
 
+from typing import Any
+
 import pytest
 import torch
 from oracles import EPS, TinyConv, images, labels
 from torch import Tensor, nn
 
 from nuat.attacks import FGSM, MIFGSM, PGD, TargetedPGD
-from nuat.core.threat import L2, Linf
+from nuat.core.threat import L1, L2, Linf
 
 ALPHA, STEPS, BATCH = 2 / 255, 5, 8
 CLOSE = {"rtol": 0, "atol": 1e-6}
@@ -120,6 +122,41 @@ def test_l2_pgd_against_foolbox(model: nn.Module, batch: tuple[Tensor, Tensor]) 
     attack = foolbox.attacks.L2ProjectedGradientDescentAttack(abs_stepsize=0.2, steps=STEPS, random_start=False)
     _, theirs, _ = attack(peer, *batch, epsilons=0.5)
     ours = PGD(model, eps=0.5, norm="L2", alpha=0.2, steps=STEPS, random_start=False)(*batch)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+def test_l1_pgd_against_foolbox(
+    model: nn.Module, batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sparse L1 descent with as many components a step, away from the box, which its projection does not see.
+
+    That projection takes one component too many for its threshold and leaves the ball by up to a tenth of eps, so it is
+    replaced by the usual one onto the L1 ball.
+    """
+    foolbox = pytest.importorskip("foolbox")
+    eagerpy = pytest.importorskip("eagerpy")
+    eps, alpha, count = 0.5, 0.25, 5
+    x, y = 0.3 + 0.4 * batch[0], batch[1]
+    noise = L1(eps).uniform(x, torch.Generator().manual_seed(9))
+    monkeypatch.setattr(L1, "uniform", lambda self, x, generator=None: noise)
+    monkeypatch.setattr("nuat.core.l1.SHARE", 2 * count / x[0].numel())  # a step of eps / 2 takes half as many as eps
+    kind = foolbox.attacks.SparseL1DescentAttack
+
+    def project(self: Any, z: Any, x0: Any, epsilon: float) -> Any:
+        delta = (z.raw - x0.raw).flatten(1)
+        sizes, ranks = delta.abs().sort(dim=1, descending=True).values, torch.arange(1, delta.shape[1] + 1)
+        thresholds = (sizes.cumsum(1) - epsilon) / ranks
+        kept = (sizes > thresholds).sum(dim=1, keepdim=True)
+        moved = delta.sign() * (delta.abs() - thresholds.gather(1, kept - 1)).clamp(min=0.0)
+        moved = torch.where(sizes.sum(dim=1, keepdim=True) <= epsilon, delta, moved)
+        return eagerpy.astensor(x0.raw + moved.view_as(x0.raw))
+
+    monkeypatch.setattr(kind, "project", project)
+    monkeypatch.setattr(kind, "get_random_start", lambda self, x0, epsilon: x0 + eagerpy.astensor(noise))
+    quantile = 1.0 - (count - 0.5) / (x[0].numel() - 1)
+    attack = kind(quantile=quantile, abs_stepsize=alpha, steps=STEPS, random_start=True)
+    _, theirs, _ = attack(foolbox.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=eps)
+    ours = PGD(model, eps=eps, norm="L1", alpha=alpha, steps=STEPS)(x, y)
     torch.testing.assert_close(ours, theirs, **CLOSE)
 
 

@@ -13,6 +13,7 @@ from oracles import TinyConv, assert_inside, assert_unchanged, images, labels, s
 from torch import Tensor, nn
 
 from nuat.core.losses import cross_entropy
+from nuat.core.threat import Norm
 from nuat.defenses import BatchLoss, State
 
 EVERY = pytest.mark.parametrize("name", DEFENSES)
@@ -39,12 +40,13 @@ def run(
     size: int = 5,
     channels: int = 3,
     eps: float = 8 / 255,
+    norm: Norm = "Linf",
     batch: int = 1,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> BatchLoss:
     x, y = images(size, channels, 4, dtype, eps), labels(size, CLASSES)
-    return DEFENSES[name].defense.loss(model, x, y, step_at(1, batch, eps=eps, seed=seed), state)
+    return DEFENSES[name].defense.loss(model, x, y, step_at(1, batch, eps=eps, norm=norm, seed=seed), state)
 
 
 def check(result: BatchLoss, model: nn.Module) -> None:
@@ -158,6 +160,26 @@ def test_the_images_trained_on_lie_inside_ball_and_box_exactly(
         assert float((z - x).abs().max()) > 0.9 * min(eps, 0.25)
     reach = max(float((z - x).abs().max()) for z in attacked)
     assert (reach > eps * (1 + 1e-6)) == (radius > 1.0)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.6), ("L1", 2.0)])
+@pytest.mark.parametrize("name", [name for name, case in DEFENSES.items() if case.radius])
+def test_every_defense_trains_in_l2_and_l1(name: str, norm: Norm, eps: float) -> None:
+    """In the ball and the box; two batches, of which the second has what a defense carries over."""
+    model, trained = TinyConv(classes=CLASSES).train(), []
+    model.register_forward_hook(lambda m, inputs, _: trained.append(inputs[0].detach().clone()) if m.training else None)
+    state, x = start(name, model), images(5, eps=eps)
+    for batch in (0, 1):
+        model.zero_grad()
+        check(run(name, model, state, eps=eps, norm=norm, batch=batch), model)
+    attacked = [z for z in trained if not torch.equal(z, x)]
+    assert attacked
+    order = {"L2": 2, "L1": 1}[norm]
+    for z in attacked:
+        if DEFENSES[name].radius == 1.0:
+            assert_inside(z, x, eps, norm)
+    reach = [float(torch.linalg.vector_norm((z - x).flatten(1), order, dim=1).max()) for z in attacked]
+    assert max(reach) > 0.5 * eps
 
 
 @BATCHES

@@ -9,6 +9,7 @@ from cases import DEFENSE_CLASSES
 from defenses.baselines_equality import CASES as BASELINES
 from defenses.baselines_equality import Fast
 
+from nuat.config import ThreatConfig, TrainConfig
 from nuat.defenses import (
     AWP,
     FBF,
@@ -32,10 +33,12 @@ NAN, INF = float("nan"), float("inf")
 
 @pytest.mark.parametrize("make", [NuAT, NuAT2, NuATHybrid, GAT])
 def test_a_start_out_of_range_is_refused(make) -> None:
+    for alpha in (0.0, -0.1, NAN, INF):
+        with pytest.raises(InputError, match=rf"defense\.alpha={alpha:g}: expected a size > 0"):
+            make(alpha=alpha)
     with pytest.raises(InputError, match=r"defense\.alpha=4: .*Did you mean 4/255\?"):
-        make(alpha=4)
-    with pytest.raises(InputError, match=r"defense\.alpha=0: "):
-        make(alpha=0.0)
+        TrainConfig(defense=make(alpha=4))
+    TrainConfig(defense=make(alpha=4), threat=ThreatConfig(norm="L2", eps=8.0))
 
 
 # what is expected of a field, which values it refuses, and which it takes

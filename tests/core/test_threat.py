@@ -10,7 +10,7 @@ from oracles import assert_inside, images
 from torch import Tensor
 
 from nuat.config import ThreatConfig
-from nuat.core.threat import L2, Linf, Norm, bernoulli, check_eps, check_radius, threat
+from nuat.core.threat import L1, L2, NORMS, Linf, Norm, bernoulli, check_eps, check_radius, check_usual, threat
 from nuat.errors import InputError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -72,9 +72,9 @@ def pixel(x: Tensor, value: float | Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-@pytest.mark.parametrize(("norm", "radius"), [("Linf", 0.25), ("L2", 0.25)])
+@pytest.mark.parametrize(("norm", "radius"), [("Linf", 0.25), ("L2", 0.25), ("L1", 0.25)])
 def test_holds_to_the_last_bit(norm: Norm, radius: float, dtype: torch.dtype) -> None:
-    """A single pixel moved by the radius is in either ball; by one unit in the last place more, it is not."""
+    """A single pixel moved by the radius is in every ball; by one unit in the last place more, it is not."""
     ball = threat(norm, radius)
     wide = torch.full((), 2.0, dtype=dtype)
     for start, sign in ((0.0, 1), (1.0, -1)):  # from here even float64 takes the differences without a rounding
@@ -91,14 +91,14 @@ def test_holds_to_the_last_bit(norm: Norm, radius: float, dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("ball", [Linf(1.0), L2(100.0)])
-def test_holds_no_image_that_is_not_finite(value: float, ball: Linf | L2) -> None:
+@pytest.mark.parametrize("ball", [Linf(1.0), L2(100.0), L1(1000.0)])
+def test_holds_no_image_that_is_not_finite(value: float, ball: Linf | L2 | L1) -> None:
     x = images(2)
     assert ball.holds(x, pixel(x, value)).tolist() == [True, False]
     assert ball.holds(x[:0], x[:0]).tolist() == []
 
 
-def test_l2_adds_up_pixels_and_channels() -> None:
+def test_l2_and_l1_add_up_pixels_and_channels() -> None:
     """3, 4 and 5 sixteenths: a right triangle whose sides any dtype holds."""
     x = torch.full((1, 3, 4, 5), 0.5)
     x_adv = x.clone()
@@ -106,6 +106,8 @@ def test_l2_adds_up_pixels_and_channels() -> None:
     x_adv[0, 2, 3, 4] -= 4 / 16
     assert L2(5 / 16).holds(x, x_adv).tolist() == [True]
     assert L2(math.nextafter(5 / 16, 0.0)).holds(x, x_adv).tolist() == [False]
+    assert L1(7 / 16).holds(x, x_adv).tolist() == [True]
+    assert L1(math.nextafter(7 / 16, 0.0)).holds(x, x_adv).tolist() == [False]
     assert Linf(4 / 16).holds(x, x_adv).tolist() == [True]
     assert Linf(math.nextafter(4 / 16, 0.0)).holds(x, x_adv).tolist() == [False]
 
@@ -123,7 +125,7 @@ def test_linf_holds_its_bounds_and_nothing_past_them(eps: float, dtype: torch.dt
         assert not bool(ball.holds(x, past).any())
 
 
-@given(eps=st.floats(1e-3, 3.0), dtype=dtypes, seed=seeds, norm=st.sampled_from(["Linf", "L2"]))
+@given(eps=st.floats(1e-3, 3.0), dtype=dtypes, seed=seeds, norm=st.sampled_from(NORMS))
 def test_holds_is_what_plain_arithmetic_says(eps: float, dtype: torch.dtype, seed: int, norm: Norm) -> None:
     """Image by image and pixel by pixel in Python's own floats; verdicts that hang on a rounding are left out."""
     ball = threat(norm, eps)
@@ -135,9 +137,64 @@ def test_holds_is_what_plain_arithmetic_says(eps: float, dtype: torch.dtype, see
     for held, before, after in zip(ball.holds(x, x_adv).tolist(), x.tolist(), x_adv.tolist(), strict=True):
         old, new = ([v for row in image[0] for v in row] for image in (before, after))
         moved = [abs(b - a) for a, b in zip(old, new, strict=True)]
-        size = max(moved) if norm == "Linf" else math.sqrt(math.fsum(d * d for d in moved))
+        sizes = {"Linf": max(moved), "L2": math.sqrt(math.fsum(d * d for d in moved)), "L1": math.fsum(moved)}
+        size = sizes[norm]
         if abs(size - eps) > 1e-12:
             assert held == (size <= eps and all(0 <= v <= 1 for v in new))
+
+
+@given(
+    eps=st.floats(1e-3, 30.0),
+    dtype=dtypes,
+    seed=seeds,
+    norm=st.sampled_from(["L2", "L1"]),
+    far=st.sampled_from([0.01, 0.3, 3.0]),
+)
+def test_projection_in_l2_and_l1(eps: float, dtype: torch.dtype, seed: int, norm: Norm, far: float) -> None:
+    x = border_images(dtype, min(eps, 0.5), seed)
+    bounds = threat(norm, eps).bounds(x)
+    wild = x + far * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    x_adv = bounds.project(wild)
+    assert_inside(x_adv, x, eps, norm)
+    assert torch.equal(bounds.project(x), x)
+    if norm == "L1":
+        assert torch.equal(bounds.project(x_adv), x_adv)
+        boxed = wild.clamp(0.0, 1.0)
+        near = threat(norm, eps).holds(x, boxed)
+        assert torch.equal(x_adv[near], boxed[near])
+
+
+@given(seed=seeds, eps=st.floats(0.05, 12.0), far=st.sampled_from([0.05, 0.5, 3.0]))
+def test_the_l1_projection_is_the_nearest_point(seed: int, eps: float, far: float) -> None:
+    """By bisection on the threshold, which falls out of the optimality conditions; border pixels included."""
+    x = images(5, 1, 4, torch.float64, 0.1, seed)
+    wild = x + far * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+    for image, found in zip(range(5), L1(eps).bounds(x).project(wild), strict=True):
+        delta = wild[image] - x[image]
+        room = torch.where(delta > 0, 1 - x[image], x[image])
+
+        def at(t: float, delta: Tensor = delta, room: Tensor = room) -> Tensor:
+            return delta.sign() * torch.minimum((delta.abs() - t).clamp(min=0.0), room)
+
+        low, high = 0.0, float(delta.abs().max())
+        if float(at(0.0).abs().sum()) > eps:
+            for _ in range(100):
+                middle = (low + high) / 2
+                low, high = (middle, high) if float(at(middle).abs().sum()) > eps else (low, middle)
+        else:
+            high = 0.0
+        torch.testing.assert_close(found, x[image] + at(high), rtol=0, atol=1e-9)
+
+
+def test_l2_and_l1_perturbations_are_moved_into_the_ball_alone() -> None:
+    delta = 2.0 * torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    delta[0] *= 1e-3  # inside already
+    for ball, order in ((L2(1.5), 2), (L1(6.0), 1), (Linf(0.3), torch.inf)):
+        moved = ball.shrink(delta)
+        sizes = torch.linalg.vector_norm(moved.flatten(1), order, dim=1)
+        torch.testing.assert_close(sizes[1:], torch.full((3,), ball.eps), rtol=1e-5, atol=0.0)
+        torch.testing.assert_close(moved[0], delta[0])
+        assert bool((moved * delta >= 0).all())
 
 
 def test_bounds_leave_the_images_alone_and_carry_no_graph() -> None:
@@ -152,6 +209,40 @@ def test_ascent_is_the_sign(dtype: torch.dtype) -> None:
     gradient = torch.tensor([-1e-6, 0.0, 2e3], dtype=dtype).view(1, 1, 1, 3)
     expected = torch.tensor([-0.25, 0.0, 0.25], dtype=dtype).view(1, 1, 1, 3)
     assert torch.equal(Linf(0.5).ascent(gradient, 0.25), expected)
+
+
+def test_the_l1_step_takes_the_largest_components() -> None:
+    gradient = torch.linspace(-1.0, 0.9, 100).view(1, 1, 10, 10)
+    for alpha, count in ((4.0, 5), (0.8, 1), (1.6, 2), (0.1, 1)):  # of a radius of 4, which is spread over 5
+        step = L1(4.0).ascent(gradient, alpha)
+        assert int((step != 0).sum()) == count
+        assert float(step.abs().sum()) == pytest.approx(alpha, rel=1e-6)
+        assert bool((step * gradient >= 0).all())
+        assert float(gradient.abs()[step != 0].min()) >= float(gradient.abs()[step == 0].max()) - 1e-6
+    assert not L1(4.0).ascent(torch.zeros_like(gradient), 1.0).any()
+
+
+def test_the_l1_step_passes_over_pixels_that_the_box_holds() -> None:
+    gradient = torch.tensor([-3.0, 2.0, -1.5, 1.0]).view(1, 1, 2, 2)
+    x = torch.tensor([0.0, 0.75, 0.5, 0.25]).view(1, 1, 2, 2)  # the first cannot fall, the second rises by 0.25
+    step = L1(0.6).ascent(gradient, 0.6, x)
+    torch.testing.assert_close(step.flatten(), torch.tensor([0.0, 0.25, -0.35, 0.0]))
+
+
+@pytest.mark.parametrize(("ball", "order"), [(L2(0.7), 2), (L1(5.0), 1)])
+def test_noises_of_l2_and_l1(ball: L2 | L1, order: int) -> None:
+    x = torch.zeros(400, 1, 2, 2, dtype=torch.float64)
+
+    def sizes(noise: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(noise.flatten(1), order, dim=1)
+
+    far = ball.far(x, 0.3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sizes(far), torch.full((400,), 0.3, dtype=x.dtype))
+    uniform = ball.uniform(x, torch.Generator().manual_seed(0))
+    # in four dimensions the share of the volume within a radius is its fourth power
+    share = (sizes(uniform) / ball.eps).sort().values ** 4
+    assert float((share - torch.linspace(0, 1, 400, dtype=x.dtype)).abs().max()) < 0.08
+    assert abs(float(uniform.sign().mean())) < 0.08
 
 
 @pytest.mark.parametrize("alpha", [4 / 255, 0.15, 1.0])
@@ -183,7 +274,14 @@ def test_uniform_fills_the_ball(dtype: torch.dtype, eps: float) -> None:
     assert bool(((deciles - 0.1).abs() < 0.005).all())
 
 
-@pytest.mark.parametrize("draw", [lambda x, g: bernoulli(x, 0.1, g), lambda x, g: Linf(0.1).uniform(x, g)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x, g: bernoulli(x, 0.1, g),
+        *((lambda x, g, ball=ball: ball.uniform(x, g)) for ball in (Linf(0.1), L2(0.1), L1(0.1))),
+        *((lambda x, g, ball=ball: ball.far(x, 0.1, g)) for ball in (L2(0.1), L1(0.1))),
+    ],
+)
 def test_noise_comes_from_the_generator_alone(draw) -> None:
     x = images(3)
     before = torch.get_rng_state()
@@ -219,6 +317,14 @@ def test_a_size_without_meaning_is_refused(value: float) -> None:
 def test_l2_sizes_pass_up_to_those_that_hold_large_images(value: float) -> None:
     """A diagnosis attacks grey images of 32 x 32 pixels within 32, and others within multiples of their radius."""
     check_radius("threat.eps", value, "L2")
+
+
+@pytest.mark.parametrize(("eps", "norm"), [(8 / 255, "L2"), (0.06, "L2"), (8 / 255, "L1"), (0.3, "L1")])
+def test_a_radius_of_another_norm_is_refused(eps: float, norm: Norm) -> None:
+    with pytest.raises(InputError, match=rf"threat.eps={eps:.4g}: a usual radius in Linf, but in {norm} it hardly"):
+        check_usual("threat.eps", eps, norm)
+    for fine, of in ((8 / 255, "Linf"), (0.5, "L2"), (128 / 255, "L2"), (12.0, "L1")):
+        check_usual("threat.eps", fine, of)
 
 
 def test_a_norm_that_nuat_does_not_have_is_refused() -> None:

@@ -9,7 +9,8 @@ import torch
 from diagnostics.masked_models import THREAT, Bars, Exploding, Graphless, Noisy, Quantised, Unconnected, bars, saturated
 from torch import Tensor, nn
 
-from nuat.attacks.catalogue import CATALOGUE, jobs
+from nuat.attacks.catalogue import CATALOGUE
+from nuat.attacks.planned_jobs import jobs
 from nuat.config import ThreatConfig
 from nuat.core.threat import Norm, threat
 from nuat.data import to_float

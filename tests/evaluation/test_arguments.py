@@ -85,20 +85,26 @@ def test_the_standard_suite_takes_its_radius() -> None:
 
 def test_suites_names_and_lists() -> None:
     for suite, names in SUITES.items():
-        assert line_up(suite, "Linf") == (names, ())
-    assert line_up(None, "Linf")[0] == SUITES["quick"]
-    assert line_up("pgd-20", "Linf") == (("pgd-20",), ())
-    assert line_up(["pgd-20", "clean"], "L2") == (("pgd-20", "clean"), ())
-    there, left_out = line_up("quick", "L2")
-    assert (there, left_out) == (("clean", "pgd-100"), ("gama-100",))
+        assert line_up(suite, ["Linf"]) == (names, ())
+    assert line_up(None, ["Linf"])[0] == SUITES["quick"]
+    assert line_up("pgd-20", ["Linf"]) == (("pgd-20",), ())
+    assert line_up(["pgd-20", "clean"], ["L2"]) == (("pgd-20", "clean"), ())
+    assert line_up("quick", ["L1"]) == (SUITES["quick"], ())
+    there, left_out = line_up("full", ["L2"])
+    assert left_out == ("mi-fgsm-100",)
+    assert (*there, *left_out) != SUITES["full"]
+    assert set(there) | set(left_out) == set(SUITES["full"])
+    assert line_up("standard", ["L2", "L1"])[0] == ("clean", "autoattack", "L1:autoattack")
+    assert line_up(["clean", "L1:pgd-5"], ["L2", "L1"])[0] == ("clean", "L1:pgd-5")
     with pytest.raises(InputError, match=r"attacks='standart': no such suite or attack. Did you mean 'standard'\?"):
-        line_up("standart", "Linf")
+        line_up("standart", ["Linf"])
 
 
-def test_what_a_suite_leaves_out_is_a_warning() -> None:
-    with pytest.warns(UserWarning, match="not defined for L2, so left out: gama-100"):
+def test_what_a_suite_leaves_out_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SUITES, "quick", ("clean", "pgd-5", "mi-fgsm-10"))
+    with pytest.warns(UserWarning, match="not defined for L2, so left out: mi-fgsm-10"):
         found = nuat.evaluate(MODEL, X[:4], Y[:4], norm="L2", eps=0.1, attacks="quick", inspected=True)
-    assert "not defined for L2, so left out: gama-100." in found.warnings
+    assert "not defined for L2, so left out: mi-fgsm-10." in found.warnings
 
 
 def test_images_that_a_loader_drops_are_a_warning() -> None:
@@ -113,7 +119,8 @@ def test_the_ball_is_that_of_the_command_line() -> None:
     assert settled_threat(None, 0.5, "L2") == ThreatConfig(norm="L2", eps=0.5, pgd_alpha=0.05)
     assert settled_threat(THREAT, None, "Linf") is THREAT
     for threat, eps, norm, message in (
-        (None, None, "L2", r"eps: an L2 evaluation needs its radius"),
+        (None, None, "L2", r"eps: an L2 evaluation needs its radius, such as eps=0.5"),
+        (None, None, "L1", r"eps: an L1 evaluation needs its radius, such as eps=12"),
         (None, 8.0, "Linf", r"^eps=8: .* Did you mean 8/255\?"),
         (THREAT, 0.1, "Linf", r"threat has a norm and a radius; leave eps and norm out"),
         (THREAT, None, "L2", r"threat has a norm and a radius"),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from nuat.attacks import catalogue
 from nuat.attacks.catalogue import defined
 from nuat.attacks.jobs import Job
+from nuat.attacks.planned_jobs import jobs
 from nuat.config import ThreatConfig
 from nuat.core.threat import Norm
 from nuat.data import ImageSet, to_float
@@ -56,7 +57,7 @@ def keeping() -> Iterator[Kept]:
         return dataclasses.replace(job, run=run)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nuat.evaluation.evaluate.jobs", lambda *a, **k: [*map(watched, catalogue.jobs(*a, **k))])
+        patch.setattr("nuat.evaluation.evaluate.jobs", lambda *a, **k: [*map(watched, jobs(*a, **k))])
         yield kept
 
 
@@ -152,7 +153,7 @@ def test_every_verdict_is_that_of_a_fresh_pass(
     model, data = case
     threat = ThreatConfig(norm=norm, eps=eps, pgd_alpha=eps / 2)
     with keeping() as kept:
-        found = evaluate(model, data, defined(OURS, norm), threat=threat, batch_size=batch_size, seed=seed)
+        found = evaluate(model, data, defined(OURS, [norm]), threat=threat, batch_size=batch_size, seed=seed)
     confirm(model, data, found, kept)
 
 
@@ -168,7 +169,7 @@ def test_autoattacks_line_up_with_few_and_many_classes(
     data = labelled(model, 7, 1, 7, 10, classes, 0)
     threat = ThreatConfig(norm=norm, eps=0.3 if norm == "Linf" else 3.0, pgd_alpha=0.01)
     with keeping() as kept:
-        found = evaluate(model, data, ("clean", "pgd-1", *defined(ENDS, norm)), threat=threat, batch_size=3)
+        found = evaluate(model, data, ("clean", "pgd-1", *defined(ENDS, [norm])), threat=threat, batch_size=3)
     confirm(model, data, found, kept)
     by_name = {result.name: result for result in found.results}
     middle = {2: [], 3: ["apgd-dlr"]}.get(classes, ["apgd-t"])

@@ -9,7 +9,7 @@ from oracles import shorten_autoattack
 from torch import Tensor, nn
 
 from nuat.attacks import CR, AutoAttack
-from nuat.attacks.catalogue import jobs
+from nuat.attacks.planned_jobs import jobs
 from nuat.data import to_float
 from nuat.distributed.world import World
 from nuat.evaluation.result_table import as_text

@@ -34,7 +34,7 @@ def test_a_folder_of_results_is_one_model(results: Path) -> None:
     (run,) = find_runs([results]).runs
     assert (run.label, run.called, run.state, run.trained_here) == ("theirs", "theirs", "done", False)
     assert [(found.attack, found.n) for found in run.measurements] == [("clean", 20), ("fgsm", 20)]
-    assert run.threat == ("Linf", THREAT.eps)
+    assert run.threat == ("Linf", THREAT.eps, None)
 
 
 def test_its_page_shows_the_accuracies_and_the_verdicts(results: Path, nuat: CommandLine) -> None:

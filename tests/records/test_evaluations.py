@@ -54,7 +54,7 @@ def test_a_rows_only_evaluation_is_taken(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"norm": "L7"}, "norm: expected 'Linf' or 'L2'; it is 'L7'"),
+        ({"norm": "L7"}, "norm: expected 'Linf' or 'L2' or 'L1'; it is 'L7'"),
         ({"eps": -0.1}, "eps: expected a number of at least 0"),
         ({"eps": "8/255"}, "eps: expected a number"),
         ({"format": 3}, r"evaluation format 3: this version reads \(1, 2\); update nuat"),

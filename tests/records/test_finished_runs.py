@@ -75,7 +75,7 @@ def test_accuracies_are_those_within_the_runs_own_ball_on_the_most_images(tmp_pa
         "worst-case": (0.4, 100),
     }  # fmt: skip
     assert run.accuracies["worst-case"].attacks == ("clean", "pgd-100", "square")
-    with pytest.raises(InputError, match=r"within Linf 0\.1, but the run was trained for Linf 0\.3"):
+    with pytest.raises(InputError, match=r"within Linf eps 0\.1, but the run was trained for Linf eps 0\.3"):
         finished_runs([folder / "evaluation-a.json"])
 
 

@@ -10,6 +10,7 @@ import torch
 from training.small_runs import BATCHES, EPS, Watcher, assert_same_run, interrupt, metrics, small_config, write_images
 
 import nuat
+from nuat.core.threat import Linf
 from nuat.data import load
 from nuat.distributed.world import ALONE
 from nuat.errors import NonFiniteError
@@ -162,7 +163,7 @@ def test_a_model_that_has_diverged_gives_no_pictures(
 def test_pictures_are_the_images_and_the_attack_of_the_validation(images: Path) -> None:
     shown = load(small_config(images).data).validation
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 3))
-    pixels = clean_and_attacked(model, shown, eps=EPS, count=2)
+    pixels = clean_and_attacked(model, shown, ball=Linf(EPS), count=2)
     clean = torch.from_numpy(pixels[:8]).permute(2, 0, 1)
     assert any(torch.equal(clean[:, :, :8], image) for image in shown.images)
     grey = clean_and_attacked(

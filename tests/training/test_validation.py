@@ -12,6 +12,7 @@ from training.small_runs import metrics, small_config, write_images
 import nuat
 from nuat import data, models
 from nuat.config import ModelConfig
+from nuat.core.threat import Linf
 from nuat.data import ImageSet
 from nuat.distributed.world import ALONE
 from nuat.errors import InputError
@@ -104,5 +105,10 @@ def test_attacks_search_in_their_own_precision_and_verdicts_are_in_full(monkeypa
     monkeypatch.setattr(validation, "searching", search)
     model = models.build(ModelConfig(name="small-cnn", width=2), channels=1, classes=3, image_size=(8, 8))
     model.register_forward_hook(lambda *_: passes.append(searching))
-    validate(model, ImageSet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 3), eps=0.1, batch_size=4)
+    validate(
+        model,
+        ImageSet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 3),
+        balls=[Linf(0.1)],
+        batch_size=4,
+    )
     assert passes == [True] * 8 + [False] * 3  # FGSM and PGD-7; then clean and both attacked

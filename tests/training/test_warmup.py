@@ -184,9 +184,9 @@ def test_validation_and_evaluation_take_the_full_radius(
     radii: list[float] = []
     validate = validation.validate
 
-    def watched(*arguments: Any, eps: float, **keywords: Any) -> dict[str, float]:
-        radii.append(eps)
-        return validate(*arguments, eps=eps, **keywords)
+    def watched(*arguments: Any, balls: tuple[Linf], **keywords: Any) -> dict[str, float]:
+        radii.append(balls[0].eps)
+        return validate(*arguments, balls=balls, **keywords)
 
     monkeypatch.setattr(validation, "validate", watched)
     still = OptimizerConfig(lr=Constant(peak=0.0))  # the same weights, so that the same radius gives the same numbers

@@ -24,7 +24,7 @@ from nuat.attacks.pgd import STEPS, usual_step
 from nuat.core.losses import cross_entropy, wide
 from nuat.core.nuclear import nuclear_norm
 from nuat.core.random import shared
-from nuat.core.threat import Norm, check_radius
+from nuat.core.threat import NORMS, Norm, check_radius
 from nuat.errors import InputError
 
 Objective = Literal["ce+nuclear", "nuclear", "logit"]
@@ -48,7 +48,7 @@ class AdaptivePGD(Attack):
         torch.Size([2, 1, 4, 4])
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     alpha: float | None = None
     """Step size, in the units of eps. None: that of PGD, 2.5 * eps / steps."""
@@ -95,7 +95,7 @@ class AdaptivePGD(Attack):
         x_adv = bounds.project(x + self.threat.uniform(x, self.generator))
         for _ in range(self.steps):
             gradient = input_gradient(lambda z: self._objective(wide(self.model(z)), reference, y), x_adv)
-            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha))
+            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha, x_adv))
         return x_adv
 
     def groups(self, y: Tensor) -> list[Tensor]:

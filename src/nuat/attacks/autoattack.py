@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nuat.attacks import lineups
 from nuat.attacks.base import Attack
-from nuat.core.threat import Norm
+from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError
 
 
@@ -36,7 +36,7 @@ class AutoAttack(Attack):
         torch.Size([2, 1, 4, 4])
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     version: lineups.Version = "standard"
     """standard: v2, the one to report. v1: for comparison with the paper's Tables 1a and 2. fast: the first two attacks
@@ -84,8 +84,8 @@ class AutoAttack(Attack):
         """Return the examples [B, C, H, W]."""
         with torch.no_grad():
             classes = self.model(x[:1]).shape[1]
-        if self.norm == "L2" and "square" in self.line_up(classes):
-            lineups.check_square_l2(*x.shape[2:])
+        if "square" in self.line_up(classes):
+            lineups.check_square(self.norm, *x.shape[2:])
         devices = [x.device] if x.is_cuda else []
         with torch.random.fork_rng(devices=devices), _frozen(self.model):
             x_adv, _ = self._configured(classes, x.device).run_standard_evaluation(x, y, batch_size=self.batch_size)
@@ -96,7 +96,7 @@ class AutoAttack(Attack):
     def _configured(self, classes: int, device: torch.device) -> Any:
         """Return the official object with the line-up that its number of classes allows."""
         attacks = self.line_up(classes)
-        # v2 gives its attacks one restart, any other line-up gives APGD-CE five
+        # v2 gives its attacks one restart (in L1 APGD-CE five), any other line-up gives APGD-CE five
         standard = attacks == lineups.STANDARD or self.version == "fast"
         official = _official()(
             self.model,
@@ -109,7 +109,7 @@ class AutoAttack(Attack):
         )
         official.attacks_to_run = list(attacks)
         official.verbose = False
-        official.apgd_targeted.n_target_classes = min(9, classes - 1)
+        official.apgd_targeted.n_target_classes = min(official.apgd_targeted.n_target_classes, classes - 1)
         official.fab.n_target_classes = min(9, classes - 1)
         if self.queries is not None:
             official.square.n_queries = self.queries

@@ -109,9 +109,9 @@ class Attack:
     """Model to attack: images [B, C, H, W] in [0, 1] to logits [B, N]."""
     _: KW_ONLY
     eps: float
-    """Radius of the ball. Linf: in (0, 1]; L2: > 0."""
+    """Radius of the ball. Linf: in (0, 1]; L2 and L1: > 0."""
     norm: Norm = "Linf"
-    """Norm of the ball: Linf, or L2 where the attack is defined for it."""
+    """Norm of the ball: Linf, L2 or L1, if the attack is defined for it."""
     generator: Source = None
     """Source of the random starts, on the model's device; None: torch's global generator."""
 

@@ -4,11 +4,8 @@ A new attack is its own file and one row of ``CATALOGUE``.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from torch import nn
 
 from nuat import own_code
 from nuat.attacks.adaptive import AdaptivePGD
@@ -18,7 +15,7 @@ from nuat.attacks.fgsm import FGSM
 from nuat.attacks.gama import GAMAPGD
 from nuat.attacks.gama_fw import GAMAFW
 from nuat.attacks.gama_mt import GAMAMT
-from nuat.attacks.jobs import AttackThreat, Job, JobRequest, NamedAttack, Takes
+from nuat.attacks.jobs import Job, JobRequest, NamedAttack, Takes
 from nuat.attacks.mi_fgsm import MIFGSM
 from nuat.attacks.multi_targeted import MultiTargetedPGD
 from nuat.attacks.noise import RandomNoise
@@ -29,7 +26,7 @@ from nuat.attacks.rfgsm import RFGSM
 from nuat.attacks.targeted import TargetedPGD
 from nuat.attacks.transfer import Transfer
 from nuat.core.losses import margin_sum
-from nuat.core.threat import Norm
+from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError, did_you_mean
 
 WORST_CASE = "worst-case"
@@ -218,6 +215,7 @@ def look_up(name: str) -> tuple[NamedAttack, int]:
     Raises:
         InputError: no attack has this name.
     """
+    _, name = split(name)
     if own_code.is_pinned(name):
         return NamedAttack(
             name,
@@ -235,6 +233,22 @@ def look_up(name: str) -> tuple[NamedAttack, int]:
     raise InputError(f"unknown attack {name!r}.{hint} Attacks: {', '.join(CATALOGUE)}; or FILE.py:NAME, your own.")
 
 
+def split(name: str) -> tuple[Norm | None, str]:
+    """Return the norm that begins the name of an attack in a union, and the rest: "L2:pgd-20" to L2 and "pgd-20".
+
+    None: the name is of the first ball.
+    """
+    norm, colon, rest = name.partition(":")
+    return (norm, rest) if colon and norm in NORMS else (None, name)
+
+
+def across(names: Sequence[str], norms: Sequence[Norm]) -> tuple[str, ...]:
+    """Return the names of attacks in each ball of a union, one norm after another; those that have a norm stay."""
+    plain = [name for name in names if split(name)[0] is None and name != "clean"]
+    others = [f"{norm}:{name}" for norm in norms[1:] for name in plain]
+    return (*names, *(name for name in others if name not in names))
+
+
 def attack_name(name: str) -> str:
     """Return the name of an attack for people, as the paper writes it; an unknown name stays as it is."""
     if name == WORST_CASE:
@@ -243,7 +257,8 @@ def attack_name(name: str) -> str:
         row, number = look_up(name)
     except InputError:
         return name
-    return row.label.format(number)
+    norm, _ = split(name)
+    return row.label.format(number) + (f", {norm}" if norm else "")
 
 
 def attack_strength(name: str) -> tuple[int, int]:
@@ -271,72 +286,16 @@ def attack_passes(names: Sequence[str]) -> int:
     They are without those of the AutoAttack that may follow autoattack-quick.
     """
     rows = [look_up(name) for name in names]
-    trajectory = [number for row, number in rows if row.name == "pgd-<steps>"]
+    trajectories: dict[Norm | None, list[int]] = {}
+    for name, (row, number) in zip(names, rows, strict=True):
+        if row.name == "pgd-<steps>":
+            trajectories.setdefault(split(name)[0], []).append(number)
     # several step counts of PGD are read off one trajectory, with a verdict each
-    shared = max(trajectory, default=0) + len(trajectory)
+    shared = sum(max(counts) + len(counts) for counts in trajectories.values())
     return shared + sum(row.cost(number) for row, number in rows if row.name != "pgd-<steps>")
 
 
-def defined(names: Sequence[str], norm: Norm) -> tuple[str, ...]:
-    """Return the names whose attacks are defined for a norm."""
-    return tuple(name for name in names if norm in look_up(name)[0].norms)
-
-
-def jobs(
-    names: Sequence[str],
-    model: nn.Module,
-    threat: AttackThreat,
-    classes: int = 10,
-    *,
-    surrogate: nn.Module | None = None,
-    given: Mapping[str, NamedAttack] | None = None,
-) -> list[Job]:
-    """Return the jobs for ``names``, in their order; all step counts of PGD are one job.
-
-    Args:
-        names: names as in ``CATALOGUE``, each once.
-        model: images [B, C, H, W] in [0, 1] to logits [B, N].
-        threat: norm, radius and step size.
-        classes: N, which decides the line-up of AutoAttack and the targets of multi-targeted attacks.
-        surrogate: model whose gradients ``transfer`` follows.
-        given: rows of attacks that the catalogue does not have, by name.
-
-    Returns:
-        The jobs. A job that takes only unbroken images records the attacks before it, since its result depends on them.
-
-    Raises:
-        InputError: no name, a name twice, an unknown name, a missing extra, an attack that is not defined for the norm
-            or for so few classes, transfer without a surrogate.
-    """
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"attacks={','.join(names)!r}: give at least one attack, and each once.")
-    given = given or {}
-    known = [(given[name], 0) if name in given else look_up(name) for name in names]
-    trajectory = tuple(sorted(number for row, number in known if row.name == "pgd-<steps>"))
-    planned: list[Job] = []
-    for name, (row, number) in zip(names, known, strict=True):
-        if any(name in job.names for job in planned):  # the first PGD brings all of them
-            continue
-        request = JobRequest(
-            name=name,
-            number=number,
-            trajectory=trajectory,
-            model=model,
-            threat=threat,
-            classes=classes,
-            surrogate=surrogate,
-        )
-        longest = trajectory[-1] if row.name == "pgd-<steps>" else number
-        job = replace(
-            row.job(request),
-            takes=row.takes,
-            leaves_unbroken=row.leaves_unbroken,
-            stops_early=row.stops_early,
-            passes=row.cost(longest),
-            steps=longest or row.cost(longest),
-        )
-        before = [other for earlier in planned for other in earlier.names if other in names]
-        if job.takes is Takes.STANDING and before:
-            job = replace(job, settings={**job.settings, "after": before})
-        planned.append(job)
-    return planned
+def defined(names: Sequence[str], norms: Sequence[Norm]) -> tuple[str, ...]:
+    """Return the names in each ball of a union, or in the only one, whose attacks are defined for its norm."""
+    wanted = across(names, norms)
+    return tuple(name for name in wanted if (split(name)[0] or norms[0]) in look_up(name)[0].norms)

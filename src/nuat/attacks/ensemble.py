@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nuat.attacks.base import Attack
 from nuat.attacks.worst_case import keep_worst
 from nuat.core.random import Source
-from nuat.core.threat import Norm
+from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError
 
 
@@ -31,7 +31,7 @@ class Ensemble(Attack):
         torch.Size([2, 1, 4, 4])
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     attacks: Sequence[Attack]
     """One or more attacks on ``model``, all with one norm and radius; the cheap ones first."""

@@ -8,13 +8,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from nuat.attacks.base import Attack, input_gradient
 from nuat.core.losses import probability_margin, wide
-from nuat.core.threat import bernoulli
+from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError
 
 
@@ -22,9 +23,10 @@ from nuat.errors import InputError
 class GAMAPGD(Attack):
     """Maximise margin + weight * ||softmax(x_adv) - softmax(start)||^2, the weight falling to 0 over the first quarter.
 
-    From a start at +-eps per pixel, ``steps`` steps of 2 eps, divided by 10 at 60 % and again at 85 % of them
-    (steps 60 and 85 of 100). The margin is the largest wrong-class probability minus that of the true class, for
-    any number of classes >= 2. The settings are those of the authors' public script for 100 steps.
+    From a start at +-eps per pixel (L2, L1: eps away in a random direction), ``steps`` steps of 2 eps, divided by 10 at
+    60 % and again at 85 % of them (steps 60 and 85 of 100). The margin is the largest wrong-class probability minus
+    that of the true class, for any number of classes >= 2. The settings are those of the authors' public script for 100
+    steps.
 
     Example:
         >>> import torch
@@ -35,6 +37,8 @@ class GAMAPGD(Attack):
         >>> x_adv.shape
         torch.Size([2, 1, 4, 4])
     """
+
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     steps: int = 100
     """Steps, >= 1."""
@@ -56,7 +60,7 @@ class GAMAPGD(Attack):
     def climb(self, x: Tensor, margin: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the images [B, C, H, W] after ``steps`` steps on ``margin``, a function of logits [B, N] to [B]."""
         bounds = self.threat.bounds(x)
-        x_adv = bounds.project(x + bernoulli(x, self.eps, self.generator))
+        x_adv = bounds.project(x + self.threat.far(x, self.eps, self.generator))
         with torch.no_grad():
             start = wide(self.model(x_adv)).softmax(dim=1)
         for step in range(self.steps):
@@ -66,7 +70,7 @@ class GAMAPGD(Attack):
 
     def move(self, x: Tensor, x_adv: Tensor, gradient: Tensor, step: int) -> Tensor:
         """Return the images after a step, before they are projected, [B, C, H, W]."""
-        return x_adv + self.threat.ascent(gradient, 2 * self.eps * 0.1 ** self.decays(step))
+        return x_adv + self.threat.ascent(gradient, 2 * self.eps * 0.1 ** self.decays(step), x_adv)
 
     def guidance(self, step: int) -> float:
         """Return the weight of the squared distance at a step, counted from 0."""

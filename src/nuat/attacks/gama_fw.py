@@ -40,6 +40,6 @@ class GAMAFW(GAMAPGD):
     def move(self, x: Tensor, x_adv: Tensor, gradient: Tensor, step: int) -> Tensor:
         """Return the images after a step towards a corner of the ball, before they are projected, [B, C, H, W]."""
         gamma = self.gamma / 5 ** self.decays(step)
-        corner = x + self.threat.ascent(gradient, self.eps)
+        corner = x + self.threat.ascent(gradient, self.eps, x)
         moved: Tensor = (1 - gamma) * x_adv + gamma * corner
         return moved

@@ -16,7 +16,7 @@ from nuat.attacks.cr import CR
 from nuat.attacks.pgd import PGD
 from nuat.attacks.transfer import usual_transfer
 from nuat.core import digest
-from nuat.core.threat import Norm
+from nuat.core.threat import L1, L2, NORMS, Linf, Norm
 from nuat.errors import InputError
 
 
@@ -46,6 +46,11 @@ class AttackThreat(Protocol):
         """Step size of PGD and of the attacks built on it."""
         ...
 
+    @property
+    def parts(self) -> "tuple[AttackThreat, ...]":
+        """The settings of each ball of a union, this one first."""
+        ...
+
 
 AFTER_CR = "cr, first half of autoattack-quick"
 """Name of the examples that CR alone found in the job of autoattack-quick."""
@@ -61,8 +66,10 @@ class Job:
     """Settings of the run, as JSON values."""
     run: Callable[[Tensor, Tensor, int], dict[str, Tensor]]
     """Function of (x [B, C, H, W], y [B], seed) that returns the adversarial images [B, C, H, W] by name."""
+    ball: Linf | L2 | L1 | None = None
+    """Ball that its examples lie in; ``jobs`` sets it."""
     takes: Takes = Takes.CORRECT
-    """Images that it attacks."""
+    """Images that it attacks; of a union, those that stand in its own ball."""
     leaves_unbroken: bool = False
     """Whether it stops at an image's first success and returns an image that it did not break unchanged."""
     stops_early: bool = False
@@ -86,6 +93,8 @@ class JobRequest:
 
     name: str
     """Name of the attack."""
+    prefix: str
+    """What begins the name in another ball than the first one, such as L2:."""
     number: int
     """Number in the name; 0: the name has none."""
     trajectory: tuple[int, ...]
@@ -179,10 +188,10 @@ class JobRequest:
         def run(x: Tensor, y: Tensor, seed: int) -> dict[str, Tensor]:
             generator = torch.Generator(x.device).manual_seed(seed)
             attack = PGD(self.model, **self.ball, alpha=self.alpha, steps=steps[-1], generator=generator)
-            return {f"pgd-{count}": x_adv for count, x_adv in attack.trajectory(x, y, steps).items()}
+            return {f"{self.prefix}pgd-{count}": x_adv for count, x_adv in attack.trajectory(x, y, steps).items()}
 
         settings = {"alpha": self.alpha, "steps": steps[-1], "random_start": True, "restarts": 1}
-        return Job(tuple(f"pgd-{count}" for count in steps), settings, run)
+        return Job(tuple(f"{self.prefix}pgd-{count}" for count in steps), settings, run)
 
 
 @dataclass(frozen=True)
@@ -215,7 +224,7 @@ class NamedAttack:
     @property
     def norms(self) -> tuple[Norm, ...]:
         """Norms that the attack is defined for."""
-        return ("Linf", "L2") if self.kind is None else self.kind.norms
+        return NORMS if self.kind is None else self.kind.norms
 
     def cost(self, number: int) -> int:
         """Return the passes per image, at most, with this number in the name."""

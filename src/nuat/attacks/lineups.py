@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from nuat.core.threat import Norm
 from nuat.errors import InputError
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -40,12 +41,14 @@ def check_classes(attacks: tuple[str, ...], classes: int) -> None:
             raise InputError(f"{name} needs at least {_FEWEST.get(name, 2)} classes; the model has {classes}.")
 
 
-def check_square_l2(height: int, width: int) -> None:
-    """Refuse image sizes that Square in L2 cannot handle: its tiles, a fifth of the height, exceed the image."""
+def check_square(norm: Norm, height: int, width: int) -> None:
+    """Refuse image sizes that Square in L2 and L1 cannot handle: its tiles, a fifth of the height, exceed the image."""
     tile = height // 5
     margin = (height - 5 * tile) // 2
-    if tile == 0 or (tile > 1 and any(margin + side // tile * tile > side for side in (height, width))):
+    if norm != "Linf" and (
+        tile == 0 or (tile > 1 and any(margin + side // tile * tile > side for side in (height, width)))
+    ):
         raise InputError(
-            f"square in L2 cannot tile images of {height} x {width} in the AutoAttack package; leave it out, with "
+            f"square in {norm} cannot tile images of {height} x {width} in the AutoAttack package; leave it out, with "
             "attacks=('apgd-ce', 'apgd-t', 'fab-t')."
         )

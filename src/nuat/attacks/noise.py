@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack
 from nuat.attacks.worst_case import severity, standing
-from nuat.core.threat import Norm
+from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError
 
 
@@ -29,7 +29,7 @@ class RandomNoise(Attack):
         torch.Size([2, 1, 4, 4])
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     draws: int = 10_000
     """Draws per image, >= 1."""

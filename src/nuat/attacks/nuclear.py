@@ -10,6 +10,7 @@ The cross-entropy is a batch mean and the nuclear norm is divided by M: Eq. 1 di
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from nuat.attacks.base import Attack, Forward, input_gradient
 from nuat.core.losses import cross_entropy
 from nuat.core.nuclear import NORM_TERMS, NormName
-from nuat.core.threat import Linf, bernoulli, check_eps
+from nuat.core.threat import NORMS, Linf, Norm, bernoulli, check_radius
 from nuat.errors import InputError
 
 
@@ -84,17 +85,19 @@ class NuclearNormAttack(Attack):
         torch.Size([2, 1, 4, 4])
     """
 
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
+
     lam: float = 1.0
     """Weight of the nuclear norm per image, >= 0."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]; None: eps / 2."""
+    """Size of the start, in the units of eps: Linf: of the Bernoulli noise, in (0, 1]. None: eps / 2."""
     steps: int = 1
     """1 or 2."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.alpha is not None:
-            check_eps("alpha", self.alpha)
+            check_radius("alpha", self.alpha, self.norm)
         if self.steps not in (1, 2):
             raise InputError(f"steps={self.steps}: the nuclear-norm attack has 1 step or 2 (section 5.3).")
         if not self.lam >= 0:
@@ -106,8 +109,8 @@ class NuclearNormAttack(Attack):
         with torch.no_grad():
             reference = self.model(x)
         alpha = self.eps / 2 if self.alpha is None else self.alpha
-        x_adv = bounds.project(x + bernoulli(x, alpha, self.generator))
+        x_adv = bounds.project(x + self.threat.far(x, alpha, self.generator))
         for weighted in (reference, None)[: self.steps]:
             gradient = ascent_direction(self.model, x_adv, y, weighted, self.lam)
-            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, self.eps))
+            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, self.eps, x_adv))
         return x_adv

@@ -9,7 +9,7 @@ from torch import Tensor
 from nuat import own_code
 from nuat.attacks.base import Attack
 from nuat.attacks.jobs import Job, JobRequest
-from nuat.core.threat import Norm, threat
+from nuat.core.threat import NORMS, Norm, threat
 from nuat.errors import InputError
 
 
@@ -20,7 +20,7 @@ class FunctionAttack(Attack):
     It gets those of ``eps``, ``norm`` and ``generator`` that it names.
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     function: Callable[..., Any]
     """The function."""

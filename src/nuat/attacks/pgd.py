@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nuat.attacks.base import Attack, eval_mode, input_gradient
 from nuat.core.losses import cross_entropy_sum, wide
-from nuat.core.threat import Norm, check_radius
+from nuat.core.threat import NORMS, Norm, check_radius
 from nuat.errors import InputError
 
 STEPS = 40
@@ -32,8 +32,8 @@ class PGD(Attack):
     """Projected gradient ascent from a uniform random start.
 
     x_adv <- project(x_adv + alpha * sign(grad objective)), ``steps`` times; for L2, alpha times the gradient divided
-    by its norm. With several restarts an image keeps the first restart that fools the model, or else the one with the
-    highest cross-entropy.
+    by its norm; for L1, alpha along its few largest components. With several restarts an image keeps the first restart
+    that fools the model, or else the one with the highest cross-entropy.
 
     Example:
         >>> import torch
@@ -45,7 +45,7 @@ class PGD(Attack):
         torch.Size([2, 1, 4, 4])
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     alpha: float | None = None
     """Step size, in the units of eps. None: 2.5 * eps / steps, at most eps (Madry et al. 2018)."""
@@ -108,7 +108,7 @@ class PGD(Attack):
         x_adv = bounds.project(x + self.threat.uniform(x, self.generator)) if self.random_start else x
         for step in range(1, max(wanted) + 1):
             gradient = input_gradient(lambda z: self.objective(self.model(z), y), x_adv)
-            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha))
+            x_adv = bounds.project(x_adv + self.threat.ascent(gradient, alpha, x_adv))
             if step in wanted:
                 yield step, x_adv
 

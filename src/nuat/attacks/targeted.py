@@ -12,7 +12,7 @@ from nuat.attacks.base import Attack
 from nuat.attacks.pgd import PGD, STEPS
 from nuat.core.losses import cross_entropy_sum, wide
 from nuat.core.random import shared
-from nuat.core.threat import Norm
+from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError
 
 Target = Literal["least-likely", "random"]
@@ -45,7 +45,7 @@ def wrong_classes(logits: Tensor, y: Tensor, count: int | None = None) -> Tensor
 class TowardsClasses(Attack):
     """Base of targeted and multi-targeted PGD: the settings of the PGD that they run."""
 
-    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     alpha: float | None = None
     """Step size, in the units of eps. None: that of PGD, 2.5 * eps / steps."""

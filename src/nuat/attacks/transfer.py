@@ -11,7 +11,7 @@ from nuat.attacks.base import Attack, eval_mode
 from nuat.attacks.mi_fgsm import MIFGSM
 from nuat.attacks.pgd import PGD
 from nuat.core.random import Source
-from nuat.core.threat import Norm
+from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError
 
 
@@ -32,7 +32,7 @@ class Transfer(Attack):
         torch.Size([2, 1, 4, 4])
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
 
     surrogate: nn.Module
     """Model whose gradients are followed, with the classes of ``model``; on any device."""
@@ -76,20 +76,20 @@ def usual_transfer(
 ) -> Transfer:
     """Return the transfer attack of evaluations and diagnoses.
 
-    Linf: MI-FGSM of 10 steps with mu 1, the settings that Dong et al. 2018 found to transfer better than PGD. L2, for
-    which MI-FGSM is not defined here: 40 steps of PGD, which cross the ball two and a half times.
+    Linf: MI-FGSM of 10 steps with mu 1, the settings that Dong et al. 2018 found to transfer better than PGD. L2 and
+    L1, for which MI-FGSM is not defined here: 40 steps of PGD, which cross the ball two and a half times.
 
     Args:
         model: model that the examples are for.
         surrogate: model that they are made on.
         norm: norm of the ball.
         eps: radius of the ball.
-        generator: source of the random starts in L2, on the device of the surrogate.
+        generator: source of the random starts of PGD, on the device of the surrogate.
     """
 
     def make(other: nn.Module) -> Attack:
         if norm == "Linf":
             return MIFGSM(other, eps=eps, steps=10, mu=1.0)
-        return PGD(other, eps=eps, norm="L2", alpha=eps / 16, steps=40, generator=generator)
+        return PGD(other, eps=eps, norm=norm, alpha=eps / 16, steps=40, generator=generator)
 
     return Transfer(model, surrogate=surrogate, make=make)

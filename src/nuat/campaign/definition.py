@@ -17,6 +17,7 @@ attacks = ["clean", "pgd-100", "gama-100"]
 n = "all"                        # or a number of images, class-balanced
 images = "test"                  # or "validation", for tuning
 seeds = [0, 1, 2]                # rows of these seeds alone (optional; default: every seed)
+threat = "Linf:0.3,L2:1.5"       # balls to attack in (optional; default: those of the row's training)
 
 [[row]]
 recipe = "nuat-mnist-small-cnn"
@@ -32,16 +33,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import nn
 
 from nuat import data, own_code, paper
-from nuat.attacks.catalogue import jobs
+from nuat.attacks.catalogue import across
+from nuat.attacks.planned_jobs import jobs
 from nuat.campaign import fields
 from nuat.campaign.fields import Settings, same_name
-from nuat.config import TrainConfig
+from nuat.config import ThreatConfig, TrainConfig
 from nuat.config.arguments import parse
+from nuat.core.eps import parse_number
+from nuat.core.threat import Norm
 from nuat.errors import InputError, did_you_mean
 from nuat.recipes import find
 
@@ -63,6 +67,12 @@ class Suite:
     """Part of the data whose images are attacked."""
     seeds: tuple[int, ...] | None = None
     """Seeds of the rows that it is run on. None: every row."""
+    threat: ThreatConfig | None = None
+    """Balls that images are attacked in. None: those that each row was trained for."""
+
+    def threat_of(self, config: TrainConfig) -> ThreatConfig:
+        """Return the balls in which a model of these settings is attacked."""
+        return self.threat or config.threat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +227,8 @@ def _rows(
         if config.data.path is None:
             data.check_name(config.data.name)
         for suite in suites:
-            jobs(suite.attacks, nn.Identity(), config.threat)
+            threat = suite.threat_of(config)
+            jobs(across(suite.attacks, [one.norm for one in threat.parts]), nn.Identity(), threat)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if any(suite.images == "validation" for suite in suites) and config.data.validation == 0:
@@ -252,7 +263,7 @@ def _words(settings: Settings, folder: Path) -> list[str]:
 
 
 def _suite(entry: Mapping[str, Any], where: str, folder: Path) -> Suite:
-    fields.check_names(entry, ("name", "attacks", "n", "images", "seeds"), where)
+    fields.check_names(entry, ("name", "attacks", "n", "images", "seeds", "threat"), where)
     name, attacks, n = entry.get("name"), entry.get("attacks"), entry.get("n", "all")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{,199}", name):
         raise InputError(
@@ -270,4 +281,19 @@ def _suite(entry: Mapping[str, Any], where: str, folder: Path) -> Suite:
         raise InputError(f'{where}: images={images!r}: expected "test" or "validation".')
     seeds = None if entry.get("seeds") is None else fields.seeds(entry["seeds"], where)
     attacks = [own_code.pin(attack, folder) for attack in attacks]
-    return Suite(name=name, attacks=tuple(attacks), n=None if n == "all" else n, images=images, seeds=seeds)
+    threat = None if entry.get("threat") is None else _threat(entry["threat"], where)
+    return Suite(
+        name=name, attacks=tuple(attacks), n=None if n == "all" else n, images=images, seeds=seeds, threat=threat
+    )
+
+
+def _threat(text: object, where: str) -> ThreatConfig:
+    """Return balls such as "Linf:0.3,L2:1.5", in which PGD steps by a tenth of each radius."""
+    first, _, others = text.partition(",") if isinstance(text, str) else ("", "", "")
+    norm, _, radius = first.partition(":")
+    try:
+        eps = parse_number(radius)
+        return ThreatConfig(norm=cast(Norm, norm.strip()), eps=eps, also=others or None, pgd_alpha=eps / 10)
+    except (ValueError, InputError) as error:
+        reason = f" ({error})" if isinstance(error, InputError) else ""
+        raise InputError(f'{where}: threat={text!r}: expected balls such as "Linf:0.3,L2:1.5"{reason}.') from None

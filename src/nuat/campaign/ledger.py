@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from nuat.attacks.catalogue import QUICK
+from nuat.attacks.catalogue import QUICK, across
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.config import DataConfig
 from nuat.errors import InputError
@@ -30,6 +30,8 @@ from nuat.records.folder import RunFolder
 from nuat.records.runs import ROW, read_row
 from nuat.records.settings import check_same_config, flat, has_effect, to_json
 
+_LATER = ("threat.also", "worst_ball")
+"""Settings that older versions did not have; off, they leave the digest as it was."""
 Counts = Mapping[DataConfig, Mapping[str, int]]
 """Numbers of ``test`` and ``validation`` images under each data configuration."""
 
@@ -58,7 +60,11 @@ class QueueEntry:
 
 def settings_digest(row: CampaignRow) -> str:
     """Return a digest of all settings of a row, but for the place where its images lie."""
-    settings = {name: value for name, value in flat(to_json(row.config)).items() if has_effect(name, "row")}
+    settings = {
+        name: value
+        for name, value in flat(to_json(row.config)).items()
+        if has_effect(name, "row") and (value or name not in _LATER)
+    }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -196,11 +202,13 @@ class Ledger:
 
     def _check_suite(self, row: CampaignRow, suite: Suite) -> None:
         found = self.evaluation(row, suite)
-        ours = {"attacks": suite.attacks, "eps": row.config.threat.eps, "seed": row.seed}
+        threat = suite.threat_of(row.config)
+        attacks = across(suite.attacks, [one.norm for one in threat.parts])
+        ours = {"attacks": attacks, "norm": threat.norm, "eps": threat.eps, "also": threat.also, "seed": row.seed}
         ran = tuple(result.name for result in found.results)
         if QUICK in suite.attacks and ran == (*suite.attacks, "autoattack"):  # it follows by itself
             ran = suite.attacks
-        theirs = {"attacks": ran, "eps": found.eps, "seed": found.seed}
+        theirs = {"attacks": ran, "norm": found.norm, "eps": found.eps, "also": found.also, "seed": found.seed}
         if suite.n is not None:
             ours["n"], theirs["n"] = suite.n, found.n
         recorded = ((self.record(row) or {}).get("suites") or {}).get(suite.name, {})

@@ -157,14 +157,13 @@ def _attack_pass(loop: Loop, row: CampaignRow) -> float:
     """Return the seconds that an image's forward and backward pass takes in an attack."""
     images = loop.dataset.test.select(torch.arange(min(row.config.evaluation.batch_size, len(loop.dataset.test))))
     x, y = to_float(images.images), images.labels
-    alpha = row.config.threat.pgd_alpha
-    model = loop.state.model
+    threat, model = row.config.threat, loop.state.model
     with eval_mode(model), hardware.full_precision():
-        PGD(model, eps=row.config.threat.eps, alpha=alpha, steps=1).perturb(x, y)
+        PGD(model, eps=threat.eps, norm=threat.norm, alpha=threat.pgd_alpha, steps=1).perturb(x, y)
         wait(loop.device)
         began, steps = time.perf_counter(), 0
         while steps < 1000 and time.perf_counter() - began < _PROBE_SECONDS / 3:
-            PGD(model, eps=row.config.threat.eps, alpha=alpha, steps=5).perturb(x, y)
+            PGD(model, eps=threat.eps, norm=threat.norm, alpha=threat.pgd_alpha, steps=5).perturb(x, y)
             wait(loop.device)
             steps += 5
         return (time.perf_counter() - began) / (steps * len(y))

@@ -220,7 +220,7 @@ class Runner:
                 model,
                 images,
                 suite.attacks,
-                threat=config.threat,
+                threat=suite.threat_of(config),
                 n=suite.n,
                 seed=config.seed,
                 batch_size=config.evaluation.batch_size,

@@ -14,7 +14,7 @@ from torch import nn
 
 from nuat import data, hardware, own_code
 from nuat.attacks import eval_mode
-from nuat.commands.subject import INHERITED, Subject, find_subject, load_model, settle_threat
+from nuat.commands.subject import INHERITED, Subject, find_subject, load_model, one_ball, settle_threat
 from nuat.config import DataConfig, ForeignNetwork
 from nuat.config.arguments import HELP, parse
 from nuat.core import digest
@@ -168,10 +168,12 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
         told = ", ".join(f"{s.weights}: {s.data.path or s.data.name}" for s in ours)
         raise InputError(f"the models were trained on different data ({told}); give --data.path or --data.name.")
     first = ours[0] if ours else found[0]
-    default = kind(models=tuple(map(Path, words)), threat=first.threat, data=first.data)
+    default = kind(models=tuple(map(Path, words)), threat=one_ball(first.threat, rest, "nuat analyse"), data=first.data)
     asked = parse(kind, arguments, prog=prog, default=default, everyday=everyday)
     if asked.threat.norm != "Linf":
-        raise InputError(f"--norm {asked.threat.norm}: 'nuat analyse' measures within Linf balls only; leave it out.")
+        raise InputError(
+            f"--norm {asked.threat.norm}: 'nuat analyse' measures within Linf balls only; give --norm Linf --eps 8/255."
+        )
     if not figure.uses_pgd_alpha and _given(rest, "--pgd-alpha"):
         raise InputError(f"--pgd-alpha has no effect in {prog}; leave it out.")
     asked = replace(asked, threat=settle_threat(asked.threat, first.threat, arguments))

@@ -14,6 +14,7 @@ from nuat.commands.subject import (
     check_target,
     find_subject,
     load_model,
+    one_ball,
     result_file,
     settle_threat,
     with_values,
@@ -84,7 +85,9 @@ def diagnose(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise InputError("say first what to examine: nuat diagnose RUN|WEIGHTS|FILE.py:FUNCTION.")
     subject = find_subject(arguments)
-    default = _Diagnose(model=arguments[0], threat=subject.threat, data=subject.data)
+    default = _Diagnose(
+        model=arguments[0], threat=one_ball(subject.threat, arguments, "nuat diagnose"), data=subject.data
+    )
     words = with_values(arguments, "--quick", "--verbose")
     asked = parse(_Diagnose, words, prog="nuat diagnose", default=default, everyday=_EVERYDAY)
     asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))

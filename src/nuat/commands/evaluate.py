@@ -14,7 +14,8 @@ from torch import nn
 
 from nuat import data, hardware, own_code
 from nuat.attacks import eval_mode
-from nuat.attacks.catalogue import CATALOGUE, QUICK, SUITES, attack_name, defined, jobs
+from nuat.attacks.catalogue import CATALOGUE, QUICK, SUITES, across, attack_name, defined
+from nuat.attacks.planned_jobs import jobs
 from nuat.commands.subject import (
     INHERITED,
     LoadedModel,
@@ -23,12 +24,14 @@ from nuat.commands.subject import (
     check_target,
     find_subject,
     load_model,
+    own_ball,
     result_file,
     settle_threat,
     with_values,
 )
 from nuat.config import DataConfig, ForeignNetwork, ThreatConfig
 from nuat.config.arguments import HELP, parse, without
+from nuat.core.threat import Norm
 from nuat.data import to_float
 from nuat.diagnostics import substitute
 from nuat.distributed import launch
@@ -48,8 +51,8 @@ from nuat.training.signals import Interrupted
 
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone", "quick": QUICK}
 _EVERYDAY = (
-    *("--model", "--mean", "--std", "--suite", "--attacks", "--aa", "--n", "--eps", "--norm", "--json"),
-    *("--class-map", "--black-box", "--surrogate", "--data.path", "--data.name"),
+    *("--model", "--mean", "--std", "--suite", "--attacks", "--aa", "--n", "--eps", "--norm"),
+    *("--json", "--class-map", "--black-box", "--surrogate", "--data.path", "--data.name"),
     *("--batch-size", "--seed", "--device", "--devices"),
 )
 """Options that ``--help`` shows."""
@@ -123,8 +126,13 @@ class Evaluate:
     @property
     def line_up(self) -> tuple[str, ...]:
         """Attacks to run."""
-        chosen = self.attacks or defined(SUITES[self.suite], self.threat.norm)
-        return tuple(_AUTOATTACK[self.aa] if name == "autoattack" else name for name in chosen)
+        chosen = self.attacks or SUITES[self.suite]
+        names = tuple(_AUTOATTACK[self.aa] if name == "autoattack" else name for name in chosen)
+        return across(names, self._norms) if self.attacks else defined(names, self._norms)
+
+    @property
+    def _norms(self) -> tuple[Norm, ...]:
+        return tuple(one.norm for one in self.threat.parts)
 
     @property
     def transfers(self) -> bool:
@@ -135,8 +143,8 @@ class Evaluate:
     def left_out(self) -> tuple[str, ...]:
         """Attacks of the suite that are not defined for the norm."""
         suite = () if self.attacks else SUITES[self.suite]
-        there = defined(suite, self.threat.norm)
-        return tuple(name for name in suite if name not in there)
+        there = defined(suite, self._norms)
+        return tuple(name for name in across(suite, self._norms) if name not in there)
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -146,7 +154,7 @@ def evaluate(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION --attacks ....")
     subject = find_subject(arguments)
-    default = Evaluate(model=arguments[0], threat=subject.threat, data=subject.data)
+    default = Evaluate(model=arguments[0], threat=own_ball(subject.threat, arguments), data=subject.data)
     words = with_values(arguments, "--black-box", "--per-class")
     asked = parse(Evaluate, words, prog="nuat evaluate", default=default, everyday=_EVERYDAY)
     if not subject.gradients and not asked.attacks:
@@ -190,7 +198,8 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
     elif not asked.resume and world.leads:
         state.unlink(missing_ok=True)
     if asked.left_out:
-        reporter.message(f"not defined for {asked.threat.norm}, so left out: {', '.join(asked.left_out)}")
+        norm = asked.threat.norm if asked.threat.also is None else "its norm"
+        reporter.message(f"not defined for {norm}, so left out: {', '.join(asked.left_out)}")
     device = hardware.resolve(asked.device, world.gpu)
     loaded = load_model(asked.model, dataset, device, network=asked.network, class_map=asked.class_map)
     surrogate = _surrogate(asked, loaded, dataset, device, reporter) if asked.transfers else None

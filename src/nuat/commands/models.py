@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from nuat.config.arguments import parse
-from nuat.core.eps import eps_text
+from nuat.core.eps import threat_text
 from nuat.evaluation.results import Evaluation
 from nuat.progress import terminal
 from nuat.records import checkpoints
@@ -30,12 +30,12 @@ def models(arguments: list[str]) -> int:
         info = checkpoints.read_info(folder.best)
         found = Evaluation.from_json(json.loads(folder.evaluation.read_text(encoding="utf-8")))
         size = f"{info.channels} x {info.image_size[0]} x {info.image_size[1]}"
-        eps = eps_text(info.threat.eps, info.threat.norm)
+        ball = threat_text(info.threat.norm, info.threat.eps, info.threat.also)
         console.print(f"  {info.model.name} for images of {size}, {len(info.classes)} classes")
         console.print(f"  trained on {info.data}")
         console.print(
             f"  {found.accuracy('clean'):.1%} right on {found.n:,} clean images, "
-            f"{found.accuracy('worst-case'):.1%} under attack ({info.threat.norm} eps {eps})"
+            f"{found.accuracy('worst-case'):.1%} under attack ({ball})"
         )
     console.print()
     console.print("By its name: nuat predict NAME IMAGES..., nuat evaluate NAME, nuat.load('NAME').")

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from nuat.commands.foreign_model import check_network, check_normalisation, load
 from nuat.config import DataConfig, ForeignNetwork, ThreatConfig
 from nuat.config.arguments import HELP
 from nuat.core import digest
+from nuat.core.threat import check_usual
 from nuat.errors import InputError
 from nuat.evaluation.class_order import order_by_name
 from nuat.files import check_writable, writable
@@ -27,7 +28,7 @@ from nuat.records.named_weights import is_named
 from nuat.records.settings import read_data_config
 from nuat.records.trained_classifier import TrainedClassifier
 
-INHERITED = ("--eps", "--norm", "--pgd-alpha", "--data.")
+INHERITED = ("--eps", "--norm", "--also", "--pgd-alpha", "--data.")
 """Beginnings of the options whose default is the value of the run."""
 _SURELY_PIXELS = 16
 """Whole L2 radius that is taken to be meant in 1/255; usual ones are 0.5 to 5."""
@@ -105,30 +106,56 @@ def _file(named: str, kind: Kind) -> Path:
     return read_hugging_face(Path(named)).weights if kind is Kind.HUGGING_FACE else Path(named)
 
 
-def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: list[str]) -> ThreatConfig:
-    """Return the perturbation set, where the user may have named another than the model was trained for.
+def settle_threat(
+    asked: ThreatConfig, trained: ThreatConfig, arguments: Sequence[str], prefix: str = ""
+) -> ThreatConfig:
+    """Return the perturbation set, where the user may have named another than that of the model or recipe.
 
     The step of PGD, unless given, keeps its ratio to the radius. With another norm the radius must be given, and the
-    step is a tenth of it.
+    step is a tenth of it. ``prefix`` begins the names of the options: "threat." for a training.
 
     Raises:
-        InputError: another norm without a radius, or an L2 radius that was meant in 1/255.
+        InputError: another norm without a radius, or a radius that suits another norm or was meant in 1/255.
     """
 
     def given(option: str) -> bool:
-        return any(re.match(rf"--{option}(=|$)", word) for word in arguments)
+        return any(re.match(rf"--(?:{re.escape(prefix)})?{option}(=|$)", word) for word in arguments)
 
     if asked.norm != trained.norm and not given("eps"):
-        raise InputError(f"--norm {asked.norm}: give its radius, too, such as --eps 0.5; eps is of {trained.norm}.")
+        example = {"Linf": "8/255", "L2": "0.5", "L1": "12"}[asked.norm]
+        raise InputError(
+            f"--{prefix}norm {asked.norm}: give its radius, too, such as --{prefix}eps {example}; eps is of "
+            f"{trained.norm}."
+        )
+    for one in asked.parts:
+        if given("eps" if one.norm == asked.norm else "also"):
+            check_usual(f"--{prefix}{'eps' if one.norm == asked.norm else 'also'}", one.eps, one.norm)
     if asked.norm == "L2" and asked.eps >= _SURELY_PIXELS and asked.eps == int(asked.eps):
         raise InputError(
-            f"--eps {asked.eps:g}: pixels are in [0, 1], where this L2 radius is larger than most images. Did you mean "
-            f"{asked.eps:g}/255?"
+            f"--{prefix}eps {asked.eps:g}: pixels are in [0, 1], where this L2 radius is larger than most images. Did "
+            f"you mean {asked.eps:g}/255?"
         )
     if given("pgd[-_]alpha") or asked == trained:
         return asked
     share = trained.pgd_alpha / trained.eps if asked.norm == trained.norm else 0.1
     return replace(asked, pgd_alpha=share * asked.eps)
+
+
+def own_ball(trained: ThreatConfig, arguments: Sequence[str]) -> ThreatConfig:
+    """Return the threat of a model as a default: of a union the first ball alone, where the user names a ball."""
+    named = any(re.match(r"--(norm|eps)(=|$)", word) for word in arguments)
+    return replace(trained, also=None) if named else trained
+
+
+def one_ball(trained: ThreatConfig, arguments: Sequence[str], prog: str) -> ThreatConfig:
+    """Return the first ball of a model's threat, for a command that knows no unions.
+
+    Raises:
+        InputError: the user asks for one.
+    """
+    if any(re.match(r"--also(=|$)", word) for word in arguments):
+        raise InputError(f"--also: '{prog}' looks at one ball; leave it out, or give --norm and --eps.")
+    return replace(trained, also=None)
 
 
 def result_file(asked: Path | None, folder: Path, name: str) -> Path | None:

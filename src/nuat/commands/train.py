@@ -17,8 +17,10 @@ from rich.console import Console
 from torch import nn
 
 from nuat import data, defenses, hardware, own_code
-from nuat.attacks.catalogue import WORST_CASE, jobs
+from nuat.attacks.catalogue import WORST_CASE
+from nuat.attacks.planned_jobs import jobs
 from nuat.commands.evaluate import Evaluate, attack_weights
+from nuat.commands.subject import settle_threat
 from nuat.config import TrainConfig
 from nuat.config.arguments import as_word, parse, without
 from nuat.data import Dataset
@@ -200,8 +202,12 @@ def _new(arguments: list[str]) -> tuple[str, _Train]:
     except InputError as error:
         raise InputError(f"{file}: {error}" if from_file else str(error)) from None
     asked = parse(_Train, without(words, "config", "defense"), default=default, **options)
+    words, threat = [*from_file, *words], asked.config.threat
+    if threat.norm != config.threat.norm:  # the recipe's sizes are of another norm
+        threat = settle_threat(threat, config.threat, [_SHORT.get(word, word) for word in words], "threat.")
+        asked = replace(asked, config=replace(asked.config, threat=threat))
     network = asked.config.model
-    if not (has_variant(network.name) or any("--model.variant" in word for word in (*from_file, *words))):
+    if not (has_variant(network.name) or any("--model.variant" in word for word in words)):
         # the recipe's variant is of its own network; one that the user asked for is refused later
         asked = replace(asked, config=replace(asked.config, model=replace(network, variant="plain")))
     return own_code.pin(recipe), replace(asked, config=with_pinned_names(asked.config))

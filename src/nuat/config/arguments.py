@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 import re
 import sys
 import types
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from nuat.core.eps import eps_text
+from nuat.core.eps import eps_text, parse_number
 from nuat.errors import InputError
 
 T = TypeVar("T")
@@ -45,20 +44,6 @@ _ELSEWHERE = {
 
 HELP = frozenset({"-h", "--help", "--help-all"})
 """Words that ask for help."""
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-
-
-def parse_number(text: str) -> float:
-    """Return the number in ``text``: 0.031, 1e-3, or a fraction such as 8/255.
-
-    Raises:
-        ValueError: anything else.
-    """
-    match = re.fullmatch(rf"({_NUMBER})(?:/({_NUMBER}))?", text.strip())
-    divisor = float(match[2] or 1.0) if match else 0.0
-    if not match or divisor == 0.0 or not math.isfinite(number := float(match[1]) / divisor):
-        raise ValueError(f"{text!r} is not a number; write 0.031 or 8/255")
-    return number
 
 
 def parse(

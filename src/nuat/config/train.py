@@ -1,14 +1,15 @@
 """Settings of a run; those of its images and its network are in files of their own."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
 
 from nuat.config.data import DataConfig
 from nuat.config.model import ModelConfig
+from nuat.core.eps import parse_number
 from nuat.core.ranges import at_least, check_fraction, check_seed, check_tau
 from nuat.core.schedules import CyclicSchedule, OneCycle, Schedule
-from nuat.core.threat import Norm, check_radius
+from nuat.core.threat import L1, L2, Linf, Norm, check_radius, check_usual, threat
 from nuat.defenses.base import Defense
 from nuat.errors import InputError
 
@@ -18,15 +19,45 @@ class ThreatConfig:
     """The perturbations that the model must withstand: a ball in pixels of [0, 1]."""
 
     norm: Norm = "Linf"
-    """Linf bounds the change of each pixel, L2 that of the whole image. Training takes Linf alone."""
+    """Linf bounds the change of each pixel; L2 the length, and L1 the sum, of the changes of all of them."""
     eps: float = 8 / 255
-    """Radius of the ball. Linf: in (0, 1], written 8/255 or 0.031. L2: > 0, such as 0.5."""
-    pgd_alpha: float = 2 / 255
-    """Step size of PGD in evaluations, in the units of eps."""
+    """Radius of the ball. Linf: in (0, 1], written 8/255 or 0.031. L2: > 0, such as 0.5. L1: > 0, such as 12."""
+    also: str | None = None
+    """Further balls that the model must withstand as well, one a norm, such as L2:0.5,L1:12: a union. None: only this
+    one. In a union PGD's steps are the same share of each radius."""
+    pgd_alpha: float = cast(float, None)
+    """Step size of PGD in evaluations, in the units of eps. None: 2/255 in Linf, a tenth of eps in L2 and L1."""
 
     def __post_init__(self) -> None:
         check_radius("threat.eps", self.eps, self.norm)
+        if cast("float | None", self.pgd_alpha) is None:
+            object.__setattr__(self, "pgd_alpha", 2 / 255 if self.norm == "Linf" else self.eps / 10)
         check_radius("threat.pgd_alpha", self.pgd_alpha, self.norm)
+        norms = [one.norm for one in self.parts]
+        if len(set(norms)) < len(norms):
+            raise InputError(f"threat.also={self.also}: one ball a norm; there are {', '.join(norms)}.")
+
+    @property
+    def parts(self) -> "tuple[ThreatConfig, ...]":
+        """The settings of each ball, this one first."""
+        if self.also is None:
+            return (self,)
+        own = replace(self, also=None)
+        share, found = self.pgd_alpha / self.eps, [own]
+        for word in self.also.split(","):
+            norm, _, radius = word.strip().partition(":")
+            try:
+                eps = parse_number(radius)
+            except ValueError:
+                raise InputError(f"threat.also={self.also}: expected balls such as L2:0.5,L1:12.") from None
+            check_radius("threat.also", eps, cast(Norm, norm))
+            found.append(ThreatConfig(norm=cast(Norm, norm), eps=eps, pgd_alpha=share * eps))
+        return tuple(found)
+
+    @property
+    def balls(self) -> tuple[Linf | L2 | L1, ...]:
+        """The balls, the one of ``norm`` and ``eps`` first."""
+        return tuple(threat(one.norm, one.eps) for one in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +208,9 @@ class TrainConfig:
     """Fraction of the run, in [0, 1), over which the eps of training grows linearly from 0, step by step. Validation
     and evaluation always take threat.eps. Without it, training from scratch against attacks of many steps at a large
     eps (0.3 on MNIST) may never leave the constant model."""
+    worst_ball: bool = False
+    """With threat.also: attack each batch in the ball in which one step raises its loss the most, which takes a forward
+    pass a ball and a backward pass. false: in a ball that is drawn for each batch."""
     seed: int = 0
     """Seed of the initial weights, the order of the images, the augmentation and the noise."""
     device: str = "auto"
@@ -226,8 +260,17 @@ class TrainConfig:
             at_least("validate_every", self.validate_every, 1)
             if self.data.validation == 0:
                 raise InputError("validate_every has no effect without validation images: set data.validation.")
-        if self.threat.norm != "Linf":
-            raise InputError(f"threat.norm={self.threat.norm}: the defenses train for Linf; evaluate with --norm L2.")
+        for one in self.threat.parts:
+            check_usual("threat.eps" if one.norm == self.threat.norm else "threat.also", one.eps, one.norm)
+        for name in self.defense.sizes:
+            if (size := getattr(self.defense, name)) is not None:
+                check_radius(f"defense.{name}", size, self.threat.norm)
+                if self.threat.also is not None:
+                    raise InputError(f"defense.{name}={size:g}: is of one norm, and threat.also has others; give none.")
+        if self.worst_ball and self.threat.also is None:
+            raise InputError("worst_ball has no effect on a single ball; give threat.also, or worst_ball false.")
+        if self.worst_ball and self.defense.judged_by == "clean":
+            raise InputError("worst_ball has no effect on a defense that does not attack; leave it out.")
         check_fraction("eps_warmup", self.eps_warmup)
         if self.eps_warmup > 0 and self.defense.judged_by == "clean":
             raise InputError("eps_warmup has no effect on a defense that does not attack; leave it out.")

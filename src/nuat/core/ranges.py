@@ -17,6 +17,12 @@ def check_fraction(name: str, value: float) -> None:
         raise InputError(f"{name}={value:g}: expected a fraction of the run in [0, 1).")
 
 
+def check_size(name: str, value: float) -> None:
+    """Refuse a size of a perturbation that is not finite and > 0; its norm (``check_radius``) is not known yet."""
+    if not 0.0 < value < math.inf:
+        raise InputError(f"{name}={value:g}: expected a size > 0 in the units of eps.")
+
+
 def check_seed(name: str, value: int) -> None:
     """Refuse a seed that torch's generators do not take."""
     if not 0 <= value < 2**63:

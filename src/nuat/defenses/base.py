@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from nuat.core.random import Source
-from nuat.core.threat import Linf
+from nuat.core.threat import Threat
 from nuat.distributed.world import ALONE, World
 
 State = dict[str, Any]
@@ -33,9 +33,10 @@ class Step:
         True
     """
 
-    threat: Linf
-    """The perturbation set. Where the loop repeats a recorded step, eps is a scalar on the device: take part in
-    arithmetic with it, but do not compare or convert it."""
+    threat: Threat
+    """The ball of this batch, with the starts, steps and projections of its norm: Linf, L2 or L1. Where the loop
+    repeats a recorded step, eps is a scalar on the device: take part in arithmetic with it, but do not compare or
+    convert it."""
     epoch: int
     """Epoch of this batch, from 0."""
     epochs: int
@@ -109,6 +110,9 @@ class Defense:
     per_image: ClassVar[tuple[str, ...]] = ()
     """Names in the state of what is kept per image of the batch: tensors [B, ...], or None. Each process holds its own
     rows; a checkpoint holds the rows of all."""
+
+    sizes: ClassVar[tuple[str, ...]] = ()
+    """Settings that are sizes of perturbations in the units of eps; a run checks them in its norm. None: not set."""
 
     @property
     def updates_per_batch(self) -> int:

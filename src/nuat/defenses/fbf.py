@@ -52,4 +52,4 @@ class FBF(AdversarialTraining):
             x_adv = bounds.project(x_adv)
         gradient = input_gradient(lambda z: cross_entropy_sum(model(z), y), x_adv)
         # Alg. 3: delta = delta + alpha * sign(grad), delta = max(min(delta, eps), -eps)
-        return bounds.project(x_adv + step.threat.ascent(gradient, self.step_size * step.threat.eps))
+        return bounds.project(x_adv + step.threat.ascent(gradient, self.step_size * step.threat.eps, x_adv))

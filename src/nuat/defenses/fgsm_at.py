@@ -37,4 +37,4 @@ class FGSMAT(AdversarialTraining):
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return x + eps * sign(grad CE(f(x), y)), in the box."""
-        return FGSM(model, eps=step.threat.eps).perturb(x, y)
+        return FGSM(model, eps=step.threat.eps, norm=step.threat.norm).perturb(x, y)

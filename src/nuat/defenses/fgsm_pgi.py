@@ -68,7 +68,7 @@ class FGSMPGI(Defense):
         x_prior = bounds.project(x + prior)
         with eval_mode(model):
             gradient = input_gradient(lambda z: cross_entropy_sum(model(z), y), x_prior)
-        x_adv = bounds.project(x_prior + step.threat.ascent(gradient, step.threat.eps))
+        x_adv = bounds.project(x_prior + step.threat.ascent(gradient, step.threat.eps, x_prior))
         prior.copy_(x_adv - x)
         logits_adv = model(x_adv)
         adversarial_loss = cross_entropy(logits_adv, y)

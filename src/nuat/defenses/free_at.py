@@ -66,8 +66,8 @@ class FreeAT(Defense):
 
         def move(gradient: Tensor) -> None:
             # Alg. 1: delta <- clip(delta + eps * sign(grad), -eps, eps); a skipped update must not leave NaN behind
-            ascent = in_box * step.threat.ascent(gradient.nan_to_num(), step.threat.eps)
-            carried.copy_((carried + ascent).clamp(-step.threat.eps, step.threat.eps))
+            ascent = in_box * step.threat.ascent(gradient.nan_to_num(), step.threat.eps, x_adv.detach())
+            carried.copy_(step.threat.shrink(carried + ascent))
 
         x_adv.register_hook(move)  # type: ignore[no-untyped-call]
         return BatchLoss(cross_entropy(model(x_adv), y))

@@ -9,13 +9,14 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode, input_gradient
 from nuat.core.losses import cross_entropy, squared_distance, wide
+from nuat.core.ranges import check_size
 from nuat.core.schedules import Jumps
-from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.nuat import Batches, has_regularised_attack, start
 from nuat.defenses.training_passes import CleanPass
@@ -39,11 +40,13 @@ class GAT(Defense):
         ['clean_loss', 'distance', 'weight']
     """
 
+    sizes: ClassVar[tuple[str, ...]] = ("alpha",)
+    """The start."""
+
     weight: Jumps = field(default_factory=Jumps)
     """Weight of the distance over the epochs, both in the attack and in the loss."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
-    warmed up."""
+    """Size of the start, as of NuAT. None: eps / 2, as on CIFAR-10. It shrinks with eps while eps is warmed up."""
 
     regularised_attack: Batches = "odd"
     """Batches of an epoch, counted from 0, whose attack the distance guides: odd, every (the authors' MNIST script) or
@@ -51,7 +54,7 @@ class GAT(Defense):
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
-            check_eps("defense.alpha", self.alpha)
+            check_size("defense.alpha", self.alpha)
 
     def step_kind(self, step: Step) -> Hashable:
         """Return whether the distance guides the attack."""
@@ -83,7 +86,7 @@ class GAT(Defense):
 
         x_adv = start(x, step, self.alpha)
         gradient = input_gradient(objective, x_adv)
-        return step.threat.bounds(x).project(x_adv + step.threat.ascent(gradient, step.threat.eps))
+        return step.threat.bounds(x).project(x_adv + step.threat.ascent(gradient, step.threat.eps, x_adv))
 
 
 def _softmax(logits: Tensor) -> Tensor:

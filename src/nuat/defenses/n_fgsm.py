@@ -49,4 +49,4 @@ class NFGSM(AdversarialTraining):
         """Return the attacked images [B, C, H, W], in the box but not in the ball."""
         noisy = (x + self.noise * step.threat.uniform(x, step.generator)).clamp(0.0, 1.0)  # their Eq. 4, eta
         gradient = input_gradient(lambda z: cross_entropy_sum(model(z), y), noisy)
-        return (noisy + step.threat.ascent(gradient, step.threat.eps)).clamp(0.0, 1.0)  # their Eq. 4, delta
+        return (noisy + step.threat.ascent(gradient, step.threat.eps, noisy)).clamp(0.0, 1.0)  # their Eq. 4, delta

@@ -4,7 +4,7 @@
 |---|---|---|
 | f_theta | ``model`` | live weights |
 | X, Y, M | ``x``, ``y``, ``len(x)`` | [M, C, H, W], int64 [M] |
-| Delta, alpha | ``bernoulli(x, alpha)`` | start of the attack |
+| Delta, alpha | ``step.threat.far(x, alpha)`` | start of the attack; Linf: ``bernoulli`` |
 | X~ | ``x_adv`` | |
 | epsilon | ``step.threat.eps`` | also the size of the attack's step |
 | lambda | ``lam`` | the same in Eq. 1 and Eq. 2, ramped per epoch |
@@ -13,7 +13,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,8 @@ from nuat.attacks.base import eval_mode
 from nuat.attacks.nuclear import ascent_direction
 from nuat.core.losses import cross_entropy
 from nuat.core.nuclear import NORM_TERMS, NormName, frobenius_term, nuclear_term
+from nuat.core.ranges import check_size
 from nuat.core.schedules import Ramp
-from nuat.core.threat import bernoulli, check_eps
 from nuat.defenses.base import BatchLoss, Defense, EpochSchedule, State, Step
 from nuat.defenses.training_passes import CleanPass, Passes, reference_pass
 
@@ -48,11 +48,14 @@ class NuAT(Defense):
         ['clean_loss', 'lam', 'nuclear', 'rank']
     """
 
+    sizes: ClassVar[tuple[str, ...]] = ("alpha",)
+    """The start."""
+
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2, as on CIFAR-10. It shrinks with eps while eps is
-    warmed up."""
+    """Size of the start, in the units of eps; Linf: magnitude of the Bernoulli noise, in (0, 1]. None: eps / 2, as on
+    CIFAR-10. It shrinks with eps while eps is warmed up."""
     norm: NormName = "nuclear"
     """Norm of the logit differences, in the attack and in the loss. frobenius: what section 5.1 compares it with."""
     regularised_attack: Batches = "odd"
@@ -64,7 +67,7 @@ class NuAT(Defense):
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
-            check_eps("defense.alpha", self.alpha)
+            check_size("defense.alpha", self.alpha)
 
     def step_kind(self, step: Step) -> Hashable:
         """Return whether the attack has the nuclear norm."""
@@ -99,7 +102,7 @@ def single_step_attack(
     bounds = step.threat.bounds(x)
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
     gradient = ascent_direction(model, x_adv, y, reference, lam, norm)  # Alg. 1, line 5
-    return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))  # Alg. 1, lines 6-7
+    return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps, x_adv))  # Alg. 1, lines 6-7
 
 
 def has_regularised_attack(batches: Batches, step: Step, weight: EpochSchedule) -> bool:
@@ -112,7 +115,7 @@ def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
     """Return the attack's start X + Delta [M, C, H, W], clamped to [0, 1]; ``alpha`` None: eps / 2."""
     # a start of twice the present eps leaves the step nothing to decide: the projection returns the noise's corner
     magnitude = step.threat.eps / 2 if alpha is None else alpha * step.warmup
-    return (x + bernoulli(x, magnitude, step.generator)).clamp(0.0, 1.0)  # the authors' scripts clamp the start
+    return (x + step.threat.far(x, magnitude, step.generator)).clamp(0.0, 1.0)  # the authors' scripts clamp the start
 
 
 def regularised_loss(

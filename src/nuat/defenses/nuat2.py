@@ -8,6 +8,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,8 @@ from torch import Tensor, nn
 from nuat.attacks.base import Forward, eval_mode
 from nuat.attacks.nuclear import ascent_direction
 from nuat.core import averaging
-from nuat.core.ranges import check_tau
+from nuat.core.ranges import check_size, check_tau
 from nuat.core.schedules import Ramp
-from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.nuat import regularised_loss, start
 
@@ -40,17 +40,20 @@ class NuAT2(Defense):
         ['clean_loss', 'lam', 'nuclear', 'rank']
     """
 
+    sizes: ClassVar[tuple[str, ...]] = ("alpha",)
+    """The start."""
+
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2. It shrinks with eps while eps is warmed up."""
+    """Size of the start, as of NuAT. None: eps / 2. It shrinks with eps while eps is warmed up."""
     attack_tau: float | None = None
     """Decay of the average that takes the first attack step, in [0, 1). None: the live weights take it, as
     they always do in the first epoch. The authors' NuAT2-WA uses 0.99."""
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
-            check_eps("defense.alpha", self.alpha)
+            check_size("defense.alpha", self.alpha)
         if self.attack_tau is not None:
             check_tau("defense.attack_tau", self.attack_tau)
 
@@ -101,6 +104,6 @@ def two_step_attack(
     torch.clear_autocast_cache()  # weights cast without a graph would give the loss none
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
     gradient = ascent_direction(first, x_adv, y, reference, lam)
-    x_adv = bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))
+    x_adv = bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps, x_adv))
     gradient = ascent_direction(model, x_adv, y, None, 0.0)
-    return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps))
+    return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps, x_adv))

@@ -7,14 +7,14 @@ the previous epoch", not its threshold. Here a batch is attacked in two steps wh
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode
 from nuat.core.losses import cross_entropy
+from nuat.core.ranges import check_size
 from nuat.core.schedules import Ramp
-from nuat.core.threat import check_eps
 from nuat.defenses.base import BatchLoss, Defense, State, Step
 from nuat.defenses.nuat import (
     Batches,
@@ -45,10 +45,13 @@ class NuATHybrid(Defense):
         ['clean_loss', 'lam', 'nuclear', 'rank', 'two_step']
     """
 
+    sizes: ClassVar[tuple[str, ...]] = ("alpha",)
+    """The start."""
+
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
-    """Magnitude of the Bernoulli start, in (0, 1]. None: eps / 2. It shrinks with eps while eps is warmed up."""
+    """Size of the start, as of NuAT. None: eps / 2. It shrinks with eps while eps is warmed up."""
     regularised_attack: Batches = "odd"
     """Batches of an epoch, counted from 0, whose single-step attack has the nuclear norm: odd, every or never."""
     passes: Passes = "one"
@@ -59,7 +62,7 @@ class NuATHybrid(Defense):
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
-            check_eps("defense.alpha", self.alpha)
+            check_size("defense.alpha", self.alpha)
         if not 0.0 < self.drop < 1.0:
             raise InputError(f"defense.drop={self.drop:g}: expected a relative drop in (0, 1).")
 

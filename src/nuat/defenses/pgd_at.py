@@ -47,8 +47,8 @@ class PGDAT(AdversarialTraining):
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the PGD examples [B, C, H, W]."""
-        eps = step.threat.eps
-        attack = PGD(model, eps=eps, alpha=self.step_size * eps, steps=self.steps, generator=step.generator)
+        eps, norm, alpha = step.threat.eps, step.threat.norm, self.step_size * step.threat.eps
+        attack = PGD(model, eps=eps, norm=norm, alpha=alpha, steps=self.steps, generator=step.generator)
         return attack.perturb(x, y)
 
 

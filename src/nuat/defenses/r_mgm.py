@@ -48,8 +48,9 @@ class RMGM(Defense):
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the loss in training mode on the two single-step examples."""
         with eval_mode(model):
-            x_fgsm = FGSM(model, eps=step.threat.eps).perturb(x, y)
-            x_rfgsm = RFGSM(model, eps=step.threat.eps, generator=step.generator).perturb(x, y)
+            eps, norm = step.threat.eps, step.threat.norm
+            x_fgsm = FGSM(model, eps=eps, norm=norm).perturb(x, y)
+            x_rfgsm = RFGSM(model, eps=eps, norm=norm, generator=step.generator).perturb(x, y)
         logits = model(x_fgsm)
         adversarial_loss = cross_entropy(logits, y)
         distance = squared_distance(logits, model(x_rfgsm))

@@ -34,4 +34,4 @@ class RFGSMAT(AdversarialTraining):
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return x' + eps/2 * sign(grad CE(f(x'), y)) with x' = x +- eps/2, in the ball and the box."""
-        return RFGSM(model, eps=step.threat.eps, generator=step.generator).perturb(x, y)
+        return RFGSM(model, eps=step.threat.eps, norm=step.threat.norm, generator=step.generator).perturb(x, y)

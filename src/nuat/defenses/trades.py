@@ -69,7 +69,8 @@ class TRADES(AdversarialTraining):
         for _ in range(self.steps):
             # a sum over the images, as in their code: its sign does not depend on the batch
             gradient = input_gradient(lambda z: len(z) * kl_divergence(model(z), logits_clean), x_adv)
-            x_adv = bounds.project(x_adv + step.threat.ascent(gradient, self.step_size * step.threat.eps))
+            ascent = step.threat.ascent(gradient, self.step_size * step.threat.eps, x_adv)
+            x_adv = bounds.project(x_adv + ascent)
         return x_adv
 
     def objective(self, forward: Forward, x: Tensor, x_adv: Tensor, y: Tensor) -> BatchLoss:

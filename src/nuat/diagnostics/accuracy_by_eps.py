@@ -4,12 +4,11 @@ An unbounded attack reaches 100 % success (Athalye et al. 2018).
 """
 
 import itertools
-import math
 from collections.abc import Mapping
 
 from torch import Size, Tensor
 
-from nuat.core.threat import Norm
+from nuat.core.threat import Norm, largest_radius
 from nuat.diagnostics.share import Share
 from nuat.diagnostics.verdict import Gap, Status, Verdict, excluding, worst
 
@@ -20,8 +19,8 @@ _MATTERS = 0.01
 
 
 def unbounded(norm: Norm, shape: Size) -> float:
-    """Return the radius of a ball around an image of ``shape`` [C, H, W] that holds every image: 1, or sqrt(C H W)."""
-    return 1.0 if norm == "Linf" else math.sqrt(shape.numel())
+    """Return the radius of a ball around an image of ``shape`` [C, H, W] that holds every image."""
+    return largest_radius(norm, shape.numel())
 
 
 def judge_curve(curve: Mapping[float, Tensor]) -> Verdict:

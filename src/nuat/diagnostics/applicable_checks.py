@@ -6,7 +6,8 @@ from torch import nn
 
 from nuat.attacks import lineups
 from nuat.attacks.base import NormError
-from nuat.attacks.catalogue import attack_passes, jobs
+from nuat.attacks.catalogue import attack_passes
+from nuat.attacks.planned_jobs import jobs
 from nuat.config import ThreatConfig
 from nuat.diagnostics import strength
 from nuat.diagnostics.ranking import Comparison
@@ -74,9 +75,9 @@ def _defined(name: str, model: nn.Module, threat: ThreatConfig, classes: int, im
         jobs((name,), model, threat, classes)
     except NormError:
         return False
-    if threat.norm == "L2" and name.startswith("square"):
+    if name.startswith("square"):
         try:
-            lineups.check_square_l2(*image_size)
+            lineups.check_square(threat.norm, *image_size)
         except InputError:
             return False
     return True

@@ -116,7 +116,7 @@ def _cosines(a: Tensor, b: Tensor) -> Tensor:
 
 def _curvature(model: nn.Module, x: Tensor, y: Tensor, gradient: Tensor, ball: Threat) -> float | None:
     """Return |L(x') - L(x) - grad L(x) (x' - x)| / |grad L(x) (x' - x)| of the sums, x' one ascent step from x."""
-    moved = ball.bounds(x).project(x + ball.ascent(gradient, ball.eps))
+    moved = ball.bounds(x).project(x + ball.ascent(gradient, ball.eps, x))
     rise = 0.0
     with eval_mode(model), torch.no_grad():
         for z, origin, label in in_parts(moved, x, y):

@@ -163,5 +163,5 @@ def _answered(
     with eval_mode(model), torch.no_grad():
         heard = model(noisy).argmax(dim=1)
         gradient = input_gradient(lambda z: cross_entropy_sum(network(z), heard), noisy)
-        away = bounds.project(noisy + share * ball.ascent(gradient, ball.eps))
+        away = bounds.project(noisy + share * ball.ascent(gradient, ball.eps, noisy))
         return torch.cat([noisy, away]), torch.cat([heard, model(away).argmax(dim=1)])

@@ -7,10 +7,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from nuat.attacks.catalogue import CATALOGUE, SUITES, defined, look_up
+from nuat.attacks.catalogue import CATALOGUE, SUITES, across, defined, look_up
 from nuat.attacks.given_attacks import GivenAttack
 from nuat.config import ThreatConfig
-from nuat.core.threat import Norm, check_radius
+from nuat.core.threat import Norm, check_radius, largest_radius
 from nuat.data import Images, ImageSet
 from nuat.data.images import check_scale
 from nuat.errors import InputError, did_you_mean
@@ -30,21 +30,28 @@ def settled_threat(threat: ThreatConfig | None, eps: float | None, norm: Norm) -
         if eps is not None or norm != "Linf":
             raise InputError("threat has a norm and a radius; leave eps and norm out, or give them without threat.")
         return threat
-    if eps is None and norm == "L2":
-        raise InputError("eps: an L2 evaluation needs its radius, such as eps=0.5.")
+    if eps is None and norm != "Linf":
+        raise InputError(f"eps: an {norm} evaluation needs its radius, such as eps={0.5 if norm == 'L2' else 12}.")
     eps = 8 / 255 if eps is None else eps
     check_radius("eps", eps, norm)
     return ThreatConfig(norm=norm, eps=eps, pgd_alpha=eps / (4 if norm == "Linf" else 10))
 
 
-def line_up(attacks: Attacks | None, norm: Norm) -> tuple[tuple[str | GivenAttack, ...], tuple[str, ...]]:
-    """Return the attacks, and the names of those of a suite that are left out, as they are not defined for the norm.
+def line_up(attacks: Attacks | None, norms: Sequence[Norm]) -> tuple[tuple[str | GivenAttack, ...], tuple[str, ...]]:
+    """Return the attacks, and the names of those of a suite that are left out, as they are not defined for a norm.
+
+    In a union, with several ``norms``, attacks come once for each ball.
 
     Raises:
-        InputError: no such suite or attack.
+        InputError: no such suite or attack, or attacks other than names in a union.
     """
     if attacks is not None and not isinstance(attacks, str):
-        return tuple(attacks), ()
+        if len(norms) == 1:
+            return tuple(attacks), ()
+        names = tuple(name for name in attacks if isinstance(name, str))
+        if len(names) < len(attacks):
+            raise InputError("attacks: one that is no name has one ball; give names, or a threat without also.")
+        return across(names, norms), ()
     if attacks is not None and attacks not in SUITES:
         try:
             look_up(attacks)
@@ -53,10 +60,10 @@ def line_up(attacks: Attacks | None, norm: Norm) -> tuple[tuple[str | GivenAttac
                 f"attacks={attacks!r}: no such suite or attack.{did_you_mean(attacks, [*SUITES, *CATALOGUE])} Suites: "
                 f"{', '.join(SUITES)}; or give a list of attacks."
             ) from None
-        return (attacks,), ()
+        return across((attacks,), norms), ()
     suite = SUITES[attacks or "quick"]
-    there = defined(suite, norm)
-    return there, tuple(name for name in suite if name not in there)
+    there = defined(suite, norms)
+    return there, tuple(name for name in across(suite, norms) if name not in there)
 
 
 def classes_of(model: nn.Module) -> tuple[str, ...]:
@@ -134,15 +141,16 @@ def check_greys(images: object) -> None:
         check_scale(int(images.images.max()), "images")
 
 
-def check_l2_radius(threat: ThreatConfig, images: Images) -> None:
-    """Refuse an L2 radius that is larger than any image, and name its likely meaning.
+def check_radius_of(threat: ThreatConfig, images: Images) -> None:
+    """Refuse a radius that is larger than any image, and name its likely meaning.
 
     Raises:
         InputError: it is.
     """
-    largest = math.sqrt(images.channels * math.prod(images.image_size))
-    if threat.norm == "L2" and threat.eps > largest * (1 + 1e-9):
-        raise InputError(
-            f"eps={threat.eps:g}: images of this size with pixels in [0, 1] are at most {largest:.4g} apart in L2. "
-            f"Did you mean {threat.eps:g}/255?"
-        )
+    for one in threat.parts:
+        largest = largest_radius(one.norm, images.channels * math.prod(images.image_size))
+        if one.eps > largest * (1 + 1e-9):
+            raise InputError(
+                f"eps={one.eps:g}: images of this size with pixels in [0, 1] are at most {largest:.4g} apart in "
+                f"{one.norm}. Did you mean {one.eps:g}/255?"
+            )

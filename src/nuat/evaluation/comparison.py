@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuat.core.eps import threat_text
 from nuat.core.intervals import Z_95
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
@@ -51,8 +52,8 @@ def compare(a: Evaluation, b: Evaluation) -> tuple[Difference, ...]:
     """
     if a.n != b.n or not torch.equal(a.indices, b.indices) or (a.images and b.images and a.images != b.images):
         raise InputError("the two evaluations are of different images, so they cannot be compared image by image.")
-    if (a.norm, a.eps) != (b.norm, b.eps):
-        balls = f"{a.norm} eps {a.eps:g} and {b.norm} eps {b.eps:g}"
+    if (a.norm, a.eps, a.also) != (b.norm, b.eps, b.also):
+        balls = " and ".join(threat_text(one.norm, one.eps, one.also) for one in (a, b))
         raise InputError(f"the two evaluations are within different balls, {balls}.")
     theirs = {result.name: result for result in b.results}
     for result in a.results:

@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
-from nuat.attacks.catalogue import QUICK, jobs, look_up
+from nuat.attacks.catalogue import QUICK, across, look_up, split
 from nuat.attacks.given_attacks import given_rows
 from nuat.attacks.jobs import AFTER_CR, Takes
+from nuat.attacks.planned_jobs import jobs
 from nuat.config import ThreatConfig
 from nuat.core import digest
 from nuat.core.threat import Norm
-from nuat.core.threat import threat as ball
 from nuat.data import ImageSet, class_balanced, to_float
 from nuat.data.given_images import Array, ImageSource, given_images
 from nuat.distributed.world import ALONE, World
@@ -37,8 +37,8 @@ from nuat.errors import InputError
 from nuat.evaluation.arguments import (
     Attacks,
     check_greys,
-    check_l2_radius,
     check_model,
+    check_radius_of,
     class_names,
     classes_of,
     line_up,
@@ -100,10 +100,11 @@ def evaluate(
             ``nuat.attacks.catalogue.CATALOGUE``, of attacks on the model such as ``PGD(model, eps=8/255)``, and of
             functions of (x, y) that return attacked images. None: quick, which is clean, PGD-100 and GAMA-PGD-100.
         eps: radius of the ball. None: 8/255 in Linf.
-        norm: norm of the ball, Linf or L2.
+        norm: norm of the ball: Linf, L2 or L1.
         path: .npz file or folder of the images of a named data set. None: they are read from the cache, or downloaded.
-        threat: norm, radius and step size of PGD, instead of ``eps`` and ``norm``. None: the step is eps / 4 in Linf,
-            which is 2/255 at 8/255, and eps / 10 in L2.
+        threat: norm, radius and step size of PGD, instead of ``eps`` and ``norm``; its ``also`` adds balls, in each of
+            which an image must stand. None: the step is eps / 4 in Linf, which is 2/255 at 8/255, and eps / 10 in L2
+            and L1.
         n: images, class-balanced and the same in every call. None: all images.
         seed: seed of the random starts.
         batch_size: images attacked at once.
@@ -151,7 +152,8 @@ def evaluate(
     if y is not None and attacks is None and not isinstance(x, Tensor | np.ndarray):
         y, attacks = None, cast("Attacks", y)  # the set brings its labels
     threat = settled_threat(threat, eps, norm)
-    asked, left_out = line_up(attacks, threat.norm)
+    norms = [one.norm for one in threat.parts]
+    asked, left_out = line_up(attacks, norms)
     rows = given_rows(asked, model, threat)
     of_given = iter(rows)
     names = tuple(attack if isinstance(attack, str) else next(of_given) for attack in asked)
@@ -168,7 +170,7 @@ def evaluate(
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
     if n is not None and not 1 <= n <= len(images):
         raise InputError(f"n={n}: expected 1 to {len(images)}, the number of test images, or None for all.")
-    check_l2_radius(threat, images)
+    check_radius_of(threat, images)
     matched: tuple[int, ...] | None = None
     if class_map is None and given.classes:
         matched = order_by_name(classes_of(model), given.classes, owner="the model", source=given.source)
@@ -190,9 +192,10 @@ def evaluate(
         if matched is not None:
             told.add("the classes are matched by name, as their order differs from the images'.")
         if left_out:
-            told.add(f"not defined for {threat.norm}, so left out: {', '.join(left_out)}.")
+            where = threat.norm if threat.also is None else "its norm"
+            told.add(f"not defined for {where}, so left out: {', '.join(left_out)}.")
         if black_box:
-            names = _without_gradients(names, surrogate)
+            names = across(_without_gradients(names, surrogate), norms)
             told.add(f"{black_box_note(names)}.")
         if not inspected:
             told.add(*inspect(guard, chosen))
@@ -208,7 +211,6 @@ def evaluate(
             search=search,
             precision=precision,
             images=chosen,
-            threat=ball(threat.norm, threat.eps),
             seed=seed,
             batch_size=batch_size,
             partial=PartialResults(
@@ -224,7 +226,7 @@ def evaluate(
         with run.partial.kept():
             first = jobs(["clean"], target, threat)[0]
             (clean,) = run.attack(first, first, torch.ones(len(chosen), dtype=torch.bool))
-            found["clean"], standing = clean, clean.correct
+            found["clean"], standing = clean, dict.fromkeys([None, *norms], clean.correct)
             planned = (
                 jobs(names, searched, threat, logits.shape[1], surrogate=surrogate, given=rows)
                 for searched in (search, target)
@@ -233,9 +235,12 @@ def evaluate(
                 if job.takes is not Takes.ALL:
                     # an attack that stops at a success of the copy might stop too early for the model
                     searched = exact if job.stops_early else job
-                    results = run.attack(searched, exact, standing if job.takes is Takes.STANDING else clean.correct)
+                    own, _ = split(job.names[-1])  # an image may stand in one ball of a union and not in another
+                    results = run.attack(
+                        searched, exact, standing[own] if job.takes is Takes.STANDING else clean.correct
+                    )
                     found.update((result.name, result) for result in results)
-                    standing = torch.stack([standing, *(result.correct for result in results)]).all(dim=0)
+                    standing[own] = torch.stack([standing[own], *(result.correct for result in results)]).all(dim=0)
             doubt = ""
             if QUICK in names and "autoattack" not in names:
                 verdicts = (found[name].correct for name in (AFTER_CR, QUICK))
@@ -245,7 +250,7 @@ def evaluate(
                 names += ("autoattack",)
                 *_, job = jobs(names, search, threat, logits.shape[1], surrogate=surrogate, given=rows)
                 *_, exact = jobs(names, target, threat, logits.shape[1], surrogate=surrogate, given=rows)
-                (found["autoattack"],) = run.attack(job, exact, standing)
+                (found["autoattack"],) = run.attack(job, exact, standing[None])
         if run.partial.failure:
             told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
         told.add(*_nonfinite_gradients(target, search))
@@ -254,6 +259,7 @@ def evaluate(
         indices=indices,
         norm=threat.norm,
         eps=threat.eps,
+        also=threat.also,
         seed=seed,
         batch_size=batch_size,
         images=digest.of_tensors(chosen.images, chosen.labels),

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nuat.attacks.catalogue import split
 from nuat.attacks.jobs import Job
 from nuat.core.pass_counter import PassCounter
 from nuat.core.random import seed_from
-from nuat.core.threat import Threat
 from nuat.data import ImageSet, to_float
 from nuat.distributed.world import World
 from nuat.errors import InputError
@@ -46,7 +46,6 @@ class JobRunner:
     precision: str = "fp32"
     """Arithmetic of a search on ``search``, as ``search_precision`` names it."""
     images: ImageSet
-    threat: Threat
     seed: int
     batch_size: int
     partial: PartialResults
@@ -144,7 +143,7 @@ class JobRunner:
             seed = batch_seed(self.seed, job.names[-1], start)
             with searching("fp32" if job is exact else self.precision):
                 x_adv = job.run(x, y, seed)
-            answers = {name: self._answers(x, x_adv[name], name) for name in job.names}
+            answers = {name: self._answers(x, x_adv[name], job, name) for name in job.names}
             if job.leaves_unbroken and self.search is not self.model:
                 # the attack stopped at a success of the copy, or took the image for lost from the start
                 with searching(self.precision):
@@ -170,16 +169,16 @@ class JobRunner:
         if not bool(denied.any()):
             return found
         part = denied.to(x.device)
-        return found.replaced(denied, self._answers(x[part], exact.run(x[part], y[part], seed)[name], name))
+        return found.replaced(denied, self._answers(x[part], exact.run(x[part], y[part], seed)[name], exact, name))
 
-    def _answers(self, x: Tensor, x_adv: Tensor, attack: str) -> Answers:
+    def _answers(self, x: Tensor, x_adv: Tensor, job: Job, attack: str) -> Answers:
         """Return the model's answers on ``x_adv`` [B, C, H, W], found from ``x`` [B, C, H, W].
 
         Raises:
             InputError: the logits are not finite.
             RuntimeError: an example lies outside the ball or the box, which is a fault of the attack.
         """
-        if not bool(self.threat.holds(x, x_adv).all()):
+        if job.ball is None or not bool(job.ball.holds(x, x_adv).all()):
             raise RuntimeError(f"{attack} returned an example outside the ball or the box; this is a bug in nuat.")
         logits = self.model(x_adv)
         if not bool(torch.isfinite(logits).all()):  # NaN counts as a prediction of class 0 in argmax
@@ -213,6 +212,7 @@ class JobRunner:
 def batch_seed(seed: int, attack: str, start: int) -> int:
     """Return the seed of a batch, which no other batch, kind of attack or seed shares.
 
-    The kind of an attack is the part of its name before the first dash: pgd-20 has the start of pgd-100.
+    The kind of an attack is the part of its name before the first dash: pgd-20 has the start of pgd-100. In a union an
+    attack draws what it draws in its ball alone.
     """
-    return seed_from(seed, attack.partition("-")[0], start)
+    return seed_from(seed, split(attack)[1].partition("-")[0], start)

@@ -120,6 +120,7 @@ def results_key(
     of a stranger may change. The bits of the logits are left out: another number of threads changes them.
     """
     settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), order, precision, temperature]
+    settings += [] if threat.also is None else [threat.also]
     return digest.of_tensors(
         *model.state_dict().values(), images.images, images.labels, logits.argmax(dim=1), settings=json.dumps(settings)
     )

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nuat.attacks.catalogue import QUICK, WORST_CASE
-from nuat.core.eps import eps_text
+from nuat.core.eps import threat_text
 from nuat.errors import printable
 from nuat.evaluation.calibration import BINS
 from nuat.evaluation.per_class import worst_class_text
@@ -58,8 +58,8 @@ def as_html(evaluation: "Evaluation") -> str:
 
 
 def _title(evaluation: "Evaluation") -> str:
-    eps = eps_text(evaluation.eps, evaluation.norm)
-    told = f"{evaluation.n} test images, {evaluation.norm} eps {eps}, seed {evaluation.seed}, {evaluation.hardware}"
+    ball = threat_text(evaluation.norm, evaluation.eps, evaluation.also)
+    told = f"{evaluation.n} test images, {ball}, seed {evaluation.seed}, {evaluation.hardware}"
     return printable(told)
 
 
@@ -74,9 +74,10 @@ def _rows(evaluation: "Evaluation") -> list[tuple[str, ...]]:
             cost = (f"in {result.shared_with}", "", "")
         name = f"{result.name} *" if _takes_survivors(result) else result.name
         rows.append((name, f"{100 * result.accuracy:.2f}", _interval(result.interval), *cost))
-    rows.append(
-        ("worst case", f"{100 * evaluation.accuracy('worst-case'):.2f}", _interval(evaluation.interval), *[""] * 3)
-    )
+    for norm, (accuracy, interval) in evaluation.by_norm.items():
+        rows.append((f"worst case, {norm}", f"{100 * accuracy:.2f}", _interval(interval), *[""] * 3))
+    name = "worst case" if evaluation.also is None else "worst case over norms"
+    rows.append((name, f"{100 * evaluation.accuracy('worst-case'):.2f}", _interval(evaluation.interval), *[""] * 3))
     return [tuple(map(printable, row)) for row in rows]
 
 

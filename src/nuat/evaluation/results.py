@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nuat.attacks.catalogue import WORST_CASE, needs_gradient
+from nuat.attacks.catalogue import WORST_CASE, needs_gradient, split
 from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.errors import InputError
@@ -92,6 +92,8 @@ class Evaluation:
     """Processor or graphics card."""
     norm: Norm = "Linf"
     """Norm of the ball."""
+    also: str | None = None
+    """Further balls of a union, such as L2:0.5,L1:12; the names of the attacks in them begin with the norm."""
     images: str | None = None
     """SHA-256 of the n images and their labels, in order. None: a file of format 1. Evaluations with one digest can be
     compared image by image."""
@@ -117,6 +119,26 @@ class Evaluation:
     def worst_case(self) -> Tensor:
         """Images that withstood every attack and are classified correctly, bool [n]."""
         return torch.stack([result.correct for result in self.results]).all(dim=0)
+
+    @property
+    def worst_cases(self) -> dict[str, Tensor]:
+        """For each norm of a union, the images that withstood every attack in its ball, bool [n]. Else empty."""
+        if self.also is None:
+            return {}
+        found: dict[str, list[Tensor]] = {}
+        for result in self.results:
+            if result.name != "clean":
+                found.setdefault(split(result.name)[0] or self.norm, []).append(result.correct)
+        clean = [result.correct for result in self.results if result.name == "clean"]
+        return {norm: torch.stack([*clean, *flags]).all(dim=0) for norm, flags in found.items()}
+
+    @property
+    def by_norm(self) -> dict[str, tuple[float, tuple[float, float]]]:
+        """For each norm of a union, the worst case's accuracy and its 95 % interval. Else empty."""
+        return {
+            norm: (float(flags.double().mean()), wilson_interval(int(flags.sum()), self.n))
+            for norm, flags in self.worst_cases.items()
+        }
 
     @property
     def black_box(self) -> str:
@@ -204,10 +226,12 @@ class Evaluation:
             }
             for result in self.results
         ]
+        by_norm = {norm: {"accuracy": one, "interval": list(ends)} for norm, (one, ends) in self.by_norm.items()}
         return {
             "format": _FORMAT,
             "norm": self.norm,
             "eps": self.eps,
+            **({} if self.also is None else {"also": self.also}),
             "n": self.n,
             "seed": self.seed,
             "batch_size": self.batch_size,
@@ -217,6 +241,7 @@ class Evaluation:
             "versions": self.versions,
             **({"warnings": list(self.warnings)} if self.warnings else {}),
             "worst_case": {"accuracy": self.accuracy(WORST_CASE), "interval": list(self.interval)},
+            **({} if self.also is None else {"worst_case_by_norm": by_norm}),
             **self._classes_to_json(),
             "results": rows,
             "indices": _ranges(self.indices),
@@ -256,6 +281,7 @@ class Evaluation:
         # the first files had none of these
         known = {"images": values.get("images_sha256"), "versions": values.get("versions", {})}
         known["warnings"] = tuple(values.get("warnings", ()))
+        known["also"] = values.get("also")
         known["search_precision"] = values.get("search_precision", "fp32")
         known["labels"] = torch.tensor(values["labels"], dtype=torch.int64) if "labels" in values else None
         known["classes"], known["temperature"] = tuple(values.get("classes", ())), values.get("temperature", 1.0)

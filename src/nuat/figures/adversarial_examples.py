@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nuat.attacks import PGD, eval_mode
 from nuat.config import ThreatConfig
-from nuat.core.eps import eps_text
+from nuat.core.eps import threat_text
 from nuat.data import Images, class_balanced, to_float
 from nuat.figures import style
 
@@ -33,10 +33,11 @@ def save(
     chosen = images.select(class_balanced(images.labels.cpu(), min(count, len(images)), seed=seed)).to(device)
     x, y = to_float(chosen.images), chosen.labels
     generator = torch.Generator(device).manual_seed(seed)
-    x_adv = PGD(model, eps=threat.eps, alpha=threat.pgd_alpha, steps=50, generator=generator)(x, y)
+    x_adv = PGD(model, eps=threat.eps, norm=threat.norm, alpha=threat.pgd_alpha, steps=50, generator=generator)(x, y)
     with eval_mode(model), torch.no_grad():
         clean, attacked = (model(seen).argmax(dim=1).tolist() for seen in (x, x_adv))
-    perturbation = (x_adv - x) / (2 * threat.eps) + 0.5
+    largest = threat.eps if threat.norm == "Linf" else max(float((x_adv - x).abs().max()), 1e-12)
+    perturbation = (x_adv - x) / (2 * largest) + 0.5
     with style.applied():
         figure = style.new_figure(0.95 * len(y) + 0.9, 3.6)
         axes = figure.subplots(3, len(y), squeeze=False)
@@ -48,7 +49,7 @@ def save(
                 _frame(axes[row, column], style.class_name(classes[predicted]), right=predicted == label)
         for row, text in enumerate(("clean", "perturbation", "attacked")):
             axes[row, 0].set_ylabel(text)
-        told = f"PGD-50 within Linf eps {eps_text(threat.eps)}. Above: true class. Below each image: prediction"
+        told = f"PGD-50 within {threat_text(threat.norm, threat.eps)}. Above: true class. Below each image: prediction"
         figure.suptitle(told, fontsize=9)
     style.save(figure, path)
 

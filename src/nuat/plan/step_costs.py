@@ -307,7 +307,9 @@ def _validation(loop: Loop) -> float:
     images = loop.dataset.test.select(torch.arange(len(loop.dataset.test)))
     config, models = loop.config, 1 if loop.state.average is None else 2
     once = _median_seconds(
-        lambda: validate(loop.state.model, images, eps=config.threat.eps, batch_size=config.batch_size), loop.device, 1
+        lambda: validate(loop.state.model, images, balls=config.threat.balls, batch_size=config.batch_size),
+        loop.device,
+        1,
     )
     return models * once / len(images)
 

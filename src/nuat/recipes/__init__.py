@@ -23,6 +23,7 @@ from nuat.recipes import (
     mnist,
     mnist_cnn,
     mnist_small,
+    mnist_threats,
     own_images,
     speedrun,
 )
@@ -31,6 +32,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     **own_images.RECIPES,
     **mnist.RECIPES,
     **mnist_small.RECIPES,
+    **mnist_threats.RECIPES,
     **finetune.RECIPES,
     **cifar10_resnet18.RECIPES,
     **cifar10_wrn.RECIPES,

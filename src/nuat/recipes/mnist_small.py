@@ -40,16 +40,24 @@ from nuat.defenses import (
 )
 
 _EPS = 0.3
+LINF = ThreatConfig(eps=_EPS, pgd_alpha=0.01)
 _EPOCHS = 6
 
 
-def _row(defense: Defense, *, peak: float = 0.05, tau: float | None = None, epochs: int = _EPOCHS) -> TrainConfig:
+def row(
+    defense: Defense,
+    *,
+    peak: float = 0.05,
+    tau: float | None = None,
+    epochs: int = _EPOCHS,
+    threat: ThreatConfig = LINF,
+) -> TrainConfig:
     """Return the settings that the rows share; ``peak`` is the highest learning rate."""
     return TrainConfig(
         defense=defense,
         data=DataConfig(name="mnist", validation=1000),
         model=ModelConfig(name="small-cnn"),
-        threat=ThreatConfig(eps=_EPS, pgd_alpha=0.01),
+        threat=threat,
         optimizer=OptimizerConfig(lr=OneCycle(peak=peak)),
         averaging=AveragingConfig(tau=tau, warmup=tau is not None),
         epochs=epochs,
@@ -62,97 +70,97 @@ def _row(defense: Defense, *, peak: float = 0.05, tau: float | None = None, epoc
 
 def normal() -> TrainConfig:
     """MNIST, small CNN: no defense."""
-    return _row(Standard())
+    return row(Standard())
 
 
 def fgsm_at() -> TrainConfig:
     """MNIST, small CNN: FGSM-AT."""
-    return _row(FGSMAT())
+    return row(FGSMAT())
 
 
 def rfgsm_at() -> TrainConfig:
     """MNIST, small CNN: R-FGSM-AT."""
-    return _row(RFGSMAT(), peak=0.1)
+    return row(RFGSMAT(), peak=0.1)
 
 
 def free_at() -> TrainConfig:
     """MNIST, small CNN: Free-AT with 2 epochs of m = 3 replays a batch."""
-    return _row(FreeAT(replays=3), epochs=_EPOCHS // 3)
+    return row(FreeAT(replays=3), epochs=_EPOCHS // 3)
 
 
 def fbf() -> TrainConfig:
     """MNIST, small CNN: FBF, step 1.25 eps."""
-    return _row(FBF(), peak=0.2)
+    return row(FBF(), peak=0.2)
 
 
 def n_fgsm() -> TrainConfig:
     """MNIST, small CNN: N-FGSM with noise of eps (its authors: 2 eps, at 8/255)."""
-    return _row(NFGSM(noise=1.0), peak=0.1)
+    return row(NFGSM(noise=1.0), peak=0.1)
 
 
 def fgsm_pgi() -> TrainConfig:
     """MNIST, small CNN: FGSM-PGI with the previous batch's perturbation as the prior."""
-    return _row(FGSMPGI(weight=30.0))
+    return row(FGSMPGI(weight=30.0))
 
 
 def r_mgm() -> TrainConfig:
     """MNIST, small CNN: R-MGM."""
-    return _row(RMGM(weight=0.3))
+    return row(RMGM(weight=0.3))
 
 
 def gat() -> TrainConfig:
     """MNIST, small CNN: GAT, whose weight triples in the last epoch, as late in the authors' script."""
-    return _row(GAT(weight=Jumps(start=10.0, at=(5 / 6,), factor=3.0), alpha=_EPS))
+    return row(GAT(weight=Jumps(start=10.0, at=(5 / 6,), factor=3.0), alpha=_EPS))
 
 
 def nuat() -> TrainConfig:
     """MNIST, small CNN: NuAT."""
-    return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
+    return row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
 def nuat_frobenius() -> TrainConfig:
     """MNIST, small CNN: NuAT with the Frobenius instead of the nuclear norm, in the attack and in the loss."""
-    return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS, norm="frobenius"), peak=0.1)
+    return row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS, norm="frobenius"), peak=0.1)
 
 
 def nuat_wa() -> TrainConfig:
     """MNIST, small CNN: NuAT-WA, an average of decay 0.999 with warm-up."""
-    return _row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1, tau=0.999)
+    return row(NuAT(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1, tau=0.999)
 
 
 def nuat_h() -> TrainConfig:
     """MNIST, small CNN: NuAT-H, with the default threshold of the switch."""
-    return _row(NuATHybrid(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
+    return row(NuATHybrid(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
 def nuat2() -> TrainConfig:
     """MNIST, small CNN: NuAT2, the two-step attack."""
-    return _row(NuAT2(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
+    return row(NuAT2(lam=Ramp(peak=2.0), alpha=_EPS), peak=0.1)
 
 
 def nuat2_wa() -> TrainConfig:
     """MNIST, small CNN: NuAT2-WA, the first attack step on an average of decay 0.99."""
-    return _row(NuAT2(lam=Ramp(peak=2.0), alpha=_EPS, attack_tau=0.99), peak=0.1, tau=0.999)
+    return row(NuAT2(lam=Ramp(peak=2.0), alpha=_EPS, attack_tau=0.99), peak=0.1, tau=0.999)
 
 
 def pgd_at() -> TrainConfig:
     """MNIST, small CNN: PGD-AT, 10 steps of eps / 4."""
-    return _row(PGDAT(), peak=0.1)
+    return row(PGDAT(), peak=0.1)
 
 
 def trades() -> TrainConfig:
     """MNIST, small CNN: TRADES, 10 steps of eps / 4."""
-    return _row(TRADES(beta=3.0))
+    return row(TRADES(beta=3.0))
 
 
 def awp() -> TrainConfig:
     """MNIST, small CNN: AWP on PGD-AT."""
-    return _row(AWP(gamma=0.002), peak=0.1)
+    return row(AWP(gamma=0.002), peak=0.1)
 
 
 def trades_awp() -> TrainConfig:
     """MNIST, small CNN: AWP on TRADES, with beta 6."""
-    return _row(TRADESAWP(gamma=0.008), peak=0.1)
+    return row(TRADESAWP(gamma=0.008), peak=0.1)
 
 
 TITLE = "Every defense under equal conditions: MNIST, small CNN, eps 0.3"

@@ -36,6 +36,7 @@ def read_results(folder: Path) -> RunRecord:
         config={},
         norm=ball.norm,
         eps=ball.eps,
+        also=ball.also,
         environment={},
         source={},
         metrics=(),

@@ -43,7 +43,8 @@ class _File(TypedDict):
     results: list[_Result]
     indices: Any
     # the first files had none of these
-    norm: NotRequired[Literal["Linf", "L2"]]
+    norm: NotRequired[Norm]
+    also: NotRequired[str]
     images_sha256: NotRequired[str | None]
     versions: NotRequired[dict[str, str | None]]
     labels: NotRequired[list[Count]]
@@ -69,10 +70,17 @@ class Measurement:
     """Radius of the ball."""
     norm: Norm
     """Norm of the ball."""
+    also: str | None = None
+    """Further balls of a union."""
     file: str
     """Name of the file that it was read from."""
     evaluation: Evaluation | None
     """Evaluation with the verdict on each image; None: only the campaign row's record is left."""
+
+    @property
+    def threat(self) -> tuple[Norm, float, str | None]:
+        """Norm and radius of the ball, and the further balls of a union."""
+        return self.norm, self.eps, self.also
 
     @property
     def percent(self) -> float:
@@ -113,6 +121,7 @@ class EvaluationFile:
                 part=self.part,
                 eps=found.eps,
                 norm=found.norm,
+                also=found.also,
                 file=self.file,
                 evaluation=found,
             )
@@ -189,10 +198,12 @@ def read_evaluations(folder: Path, row: Mapping[str, Any]) -> tuple[tuple[Evalua
     return tuple(found), broken
 
 
-def row_measurements(row: Mapping[str, Any], files: tuple[str, ...], norm: Norm) -> tuple[Measurement, ...]:
-    """Return the accuracies in a campaign row's record whose evaluation is not among ``files``, in a ball of ``norm``.
+def row_measurements(
+    row: Mapping[str, Any], files: tuple[str, ...], norm: Norm, also: str | None = None
+) -> tuple[Measurement, ...]:
+    """Return the accuracies in a campaign row's record whose evaluation is not among ``files``.
 
-    The record is one that ``nuat.records.runs.read_row`` has checked.
+    ``norm`` and ``also`` are those of the run. The record is one that ``nuat.records.runs.read_row`` has checked.
     """
     found = []
     for name, suite in row.get("suites", {}).items():
@@ -212,6 +223,7 @@ def row_measurements(row: Mapping[str, Any], files: tuple[str, ...], norm: Norm)
                     part=str(suite["images"]),
                     eps=float(row["eps"]),
                     norm=norm,
+                    also=also,
                     file="row.json",
                     evaluation=None,
                 )

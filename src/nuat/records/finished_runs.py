@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nuat.core.eps import threat_text
 from nuat.errors import InputError, printable
 from nuat.evaluation.results import Evaluation
 from nuat.records.evaluations import Measurement
@@ -50,6 +51,8 @@ class FinishedRun:
     """Norm of that ball."""
     eps: float | None
     """Radius of that ball; None: not recorded."""
+    also: str | None
+    """Further balls of its training; None: one."""
     hardware: str | None
     """Machine that it was trained on; None: not recorded."""
     seconds: float | None
@@ -88,7 +91,7 @@ def check_same_data(runs: Sequence[FinishedRun]) -> None:
     Raises:
         InputError: two that differ are named.
     """
-    for name in ("data", "network", "norm", "eps"):
+    for name in ("data", "network", "norm", "eps", "also"):
         firsts: dict[object, FinishedRun] = {}
         for run in runs:
             if getattr(run, name) is not None:
@@ -129,11 +132,11 @@ def _finished(run: RunRecord, only: Path | None = None) -> FinishedRun:
     measured = [found for found in run.measurements if only is None or found.file == only.name]
     if only is not None and not measured:
         raise InputError(f"{only}: is no evaluation of the run in {run.path}.")
-    own = [found for found in measured if (found.norm, found.eps) == run.threat]
+    own = [found for found in measured if found.threat == run.threat]
     if only is not None and not own:
         raise InputError(
-            f"{only}: attacked within {measured[0].norm} {measured[0].eps:g}, but the run was trained for {run.norm} "
-            f"{run.eps:g}; give an evaluation within that."
+            f"{only}: attacked within {threat_text(*measured[0].threat)}, but the run was trained for "
+            f"{threat_text(*run.threat)}; give an evaluation within that."
         )
     last: Mapping[str, Any] = run.end or next((line for line in reversed(run.metrics) if line["kind"] == "epoch"), {})
     return FinishedRun(
@@ -145,6 +148,7 @@ def _finished(run: RunRecord, only: Path | None = None) -> FinishedRun:
         accuracies=_best(own),
         norm=run.norm,
         eps=run.eps,
+        also=run.also,
         hardware=run.environment.get("hardware"),
         seconds=last.get("seconds"),
         forwards=last.get("forwards"),

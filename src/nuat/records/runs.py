@@ -115,13 +115,15 @@ class RunRecord:
     """Picture of images before and after an attack."""
     weights: WeightsInfo | None
     """Metadata of the best weights, if they are there."""
+    also: str | None = None
+    """Further balls that it was trained for, such as L2:0.5,L1:12. None: one ball."""
     trained_here: bool = True
     """Whether nuat trained it; of other models only the results are known."""
 
     @property
-    def threat(self) -> tuple[Norm, float | None]:
-        """Norm and radius of the ball that it was trained for."""
-        return self.norm, self.eps
+    def threat(self) -> tuple[Norm, float | None, str | None]:
+        """Norm and radius of the ball that it was trained for, and the further balls of a union."""
+        return self.norm, self.eps, self.also
 
     @property
     def data(self) -> str | None:
@@ -190,11 +192,11 @@ def read_run(folder: Path) -> RunRecord:
         raise InputError(f"{folder}: {told}; {_REMEDY}.") from None
     if "hardware" in environment:
         environment["hardware"] = hardware_text(environment["hardware"])
-    norm, eps = _ball(config, row)
+    norm, eps, also = _ball(config, row)
     evaluations, broken = read_evaluations(folder, row)
     measured = [m for found in evaluations for m in found.measurements()]
     # a row's accuracies do not stand in for a file that is damaged now
-    measured += row_measurements(row, (*(found.file for found in evaluations), *broken), norm)
+    measured += row_measurements(row, (*(found.file for found in evaluations), *broken), norm, also)
     diagnosis, undiagnosed = read_diagnosis(folder / "diagnosis.json")
     weights, unloaded = _weights(files.best)
     return RunRecord(
@@ -207,6 +209,7 @@ def read_run(folder: Path) -> RunRecord:
         config=config,
         norm=norm,
         eps=eps,
+        also=also,
         environment=environment,
         source={name: value for name, value in source.items() if name != "validation_indices"},
         metrics=tuple(lines),
@@ -254,11 +257,11 @@ def _settings(path: Path, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return recipe, config
 
 
-def _ball(config: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Norm, float | None]:
-    """Return norm and radius that a run was trained for; None: neither its settings nor its row say."""
+def _ball(config: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Norm, float | None, str | None]:
+    """Return norm and radius that a run was trained for, and further balls; None: no record says, or there are none."""
     if config:
-        return config["threat"]["norm"], config["threat"]["eps"]
-    return "Linf", row.get("eps")
+        return config["threat"]["norm"], config["threat"]["eps"], config["threat"].get("also")
+    return "Linf", row.get("eps"), None
 
 
 def _optional(path: Path, shape: type) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from typing import Literal, NotRequired, TypedDict
 
+from nuat.core.threat import Norm
 from nuat.records.json_values import Amount, Count, Fraction, Positive
 
 
@@ -61,7 +62,8 @@ class FailedRowShape(TypedDict):
 
 class _ThreatShape(TypedDict):
     eps: Amount
-    norm: NotRequired[Literal["Linf", "L2"]]
+    norm: NotRequired[Norm]
+    also: NotRequired[str | None]
 
 
 class _DataShape(TypedDict):

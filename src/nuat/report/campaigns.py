@@ -10,6 +10,7 @@ from nuat import paper
 from nuat.attacks.catalogue import QUICK, WORST_CASE
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
+from nuat.core.eps import threat_text
 from nuat.core.intervals import wilson_interval
 from nuat.evaluation.results import black_box_note
 from nuat.progress import duration
@@ -88,9 +89,10 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
     hardware = sorted({record["hardware"] for rows in methods.values() for _, record in rows})
     versions = sorted({_versions(record) for rows in methods.values() for _, record in rows})
     done = sum(len(rows) for rows in methods.values())
-    eps = sorted({f"{row.config.threat.eps:.4g}" for row in campaign.rows})
+    threats = [row.config.threat for row in campaign.rows]
+    balls = dict.fromkeys(threat_text(threat.norm, threat.eps, threat.also) for threat in threats)
     notes = [
-        f"Accuracy in %, Linf eps {', '.join(eps)}; {done} of {len(campaign.rows)} rows are done. Several seeds: mean "
+        f"Accuracy in %, {'; '.join(balls)}; {done} of {len(campaign.rows)} rows are done. Several seeds: mean "
         "+- standard deviation over seeds; one seed: 95 % interval over images. Forward and backward count images in "
         "training.",
         escape_markdown(f"Measured on: {'; '.join(hardware) or '-'}. {'; '.join(versions)}"),

@@ -262,7 +262,7 @@ class Bookkeeper:
             return {}
         self._shipped()  # loads the average
         try:
-            shown = clean_and_attacked(model, images, eps=self._config.threat.eps)
+            shown = clean_and_attacked(model, images, ball=self._config.threat.balls[0])
         except NonFiniteError:  # the model has diverged, which has been said
             return {}
         return {"validation images, clean and attacked": shown}

@@ -26,15 +26,13 @@ class Numbers:
     """Learning rate."""
     momentum: float
     """Momentum of the optimizer."""
-    eps: float
-    """Radius of the ball, in pixels of [0, 1]."""
     warmup: float
     """Fraction of the full eps."""
     decay: float
     """Decay of the weight average. 0: there is none."""
 
 
-_WIDE = ("eps", "warmup", "decay")
+_WIDE = ("warmup", "decay")
 """Numbers in float64, in which the bounds of the ball are taken; the others have the type of the weights."""
 
 

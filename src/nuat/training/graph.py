@@ -139,7 +139,10 @@ class RecordedUpdates:
                 self._tell(self._refused)
             self._told = True
             return self._updater.update(batches)
-        key = self._key(batches)
+        choosing = PassCounter(self._state.model)
+        with choosing:  # the worst ball of a union takes passes
+            key = self._key(batches)
+        self._updater.count(choosing, batches)
         recording = self._recordings.get(key)
         if recording is not None and not _same(recording.state, tensors_of(self._state.defense)):
             del self._recordings[key]  # the state began anew, as with images of another size
@@ -165,7 +168,7 @@ class RecordedUpdates:
         full = all(len(batch.y) == config.batch_size for batch in batches) and len(batches) == config.accumulate
         if not full or any(kind is None for kind in kinds):
             return None
-        return (*kinds, *((batch.x.shape, batch.x.stride()) for batch in batches))
+        return (*kinds, *(step.threat.norm for step in steps), *((b.x.shape, b.x.stride()) for b in batches))
 
     def _tried(self, key: Hashable, batches: Sequence[Batch], recording: _Recording | None) -> tuple[BatchLoss, ...]:
         """Do an update eagerly; from the same state, make its recording if there is none, and compare the two."""

@@ -14,13 +14,13 @@ from nuat.core import averaging
 from nuat.core.nonfinite import Watch, check_finite
 from nuat.core.pass_counter import PassCounter
 from nuat.core.schedules import warm_up
-from nuat.core.threat import Linf
 from nuat.data import Batch
 from nuat.defenses import BatchLoss, Defense, State, Step
 from nuat.distributed.world import World
 from nuat.errors import NonFiniteError
 from nuat.training.device_numbers import Held, Numbers
 from nuat.training.state import TrainingState, tensors_of
+from nuat.training.union import BallChoice
 
 NONFINITE = "the loss or its gradient is infinite or NaN"
 
@@ -99,6 +99,7 @@ class Updater:
         self._joint = config.distributed.statistics == "global"
         self._momentum_cycles = config.optimizer.momentum_at_peak is not None
         self._average_buffers = world.size > 1 and config.distributed.batch_norm == "device"
+        self._balls = BallChoice(config, state.model, world)
         self._objective: DistributedDataParallel | None = None
         if world.size > 1:
             objective = Objective(state.model, config.defense, world, joint=self._joint)
@@ -136,7 +137,6 @@ class Updater:
         numbers = Numbers(
             rate=config.optimizer.lr(done_share),
             momentum=config.optimizer.momentum_at(done_share),
-            eps=config.threat.eps * warmup,
             warmup=warmup,
             decay=0.0 if tau is None else averaging.decay(tau, state.step, warmup=config.averaging.warmup),
         )
@@ -284,7 +284,7 @@ class Updater:
         """Return the step of a batch, the ``position``-th of its update; the rest is as in ``take``."""
         config, state = self._config, self._state
         return Step(
-            threat=Linf(numbers.eps),
+            threat=self._balls.of(batch, (state.epoch, state.batch + position)).scaled(numbers.warmup),
             epoch=state.epoch,
             epochs=config.epochs,
             batch=state.batch + position,

@@ -1,7 +1,7 @@
 """Validation during training, which chooses the best epoch and feeds the monitors."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nuat.attacks import FGSM, PGD, eval_mode
 from nuat.config import TrainConfig
+from nuat.core.threat import Threat
 from nuat.data import ImageSet, batches, class_balanced, to_float
 from nuat.distributed.world import ALONE, World
 from nuat.errors import NonFiniteError
@@ -59,9 +60,9 @@ class Validator:
         if len(self._images) == 0:
             return {}
         clock = time.monotonic()
-        eps, batch_size = self._config.threat.eps, self._config.evaluation.batch_size
+        balls, batch_size = self._config.threat.balls, self._config.evaluation.batch_size
         found = {
-            name: validate(model, self._images, eps=eps, batch_size=batch_size, world=self._world)
+            name: validate(model, self._images, balls=balls, batch_size=batch_size, world=self._world)
             for name, model in models.items()
         }
         self._took, self._trained = time.monotonic() - clock, trained
@@ -69,13 +70,14 @@ class Validator:
 
 
 def validate(
-    model: nn.Module, images: ImageSet, *, eps: float, batch_size: int, world: World = ALONE
+    model: nn.Module, images: ImageSet, *, balls: Sequence[Threat], batch_size: int, world: World = ALONE
 ) -> dict[str, float]:
     """Return the clean loss and the accuracies, in [0, 1], on ``images`` (at least one) in evaluation mode and fp32.
 
     ``clean_loss`` is the mean cross-entropy; ``clean``, ``fgsm`` and ``pgd`` are accuracies. ``pgd`` is I-FGSM: 7 steps
-    of eps / 7 from the image itself, by which the authors' scripts choose the best epoch. On a GPU the attacks search
-    in TF32; the verdicts are fp32's.
+    of eps / 7 from the image itself, by which the authors' scripts choose the best epoch; in L2 and L1 the steps of
+    that norm. Of several balls an image must withstand all. On a GPU the attacks search in TF32; the verdicts are
+    fp32's.
 
     Several processes share the images, and each returns the result of all.
 
@@ -86,7 +88,7 @@ def validate(
     failure: NonFiniteError | None = None
     totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
     try:
-        totals = _totals(model, own, eps, batch_size)
+        totals = _totals(model, own, balls, batch_size)
     except NonFiniteError as error:
         failure = error
     if world.any(failure is not None):
@@ -95,23 +97,26 @@ def validate(
     return dict(zip(("clean_loss", "clean", "fgsm", "pgd"), mean, strict=True))
 
 
-def _totals(model: nn.Module, images: ImageSet, eps: float, batch_size: int) -> Tensor:
+def _totals(model: nn.Module, images: ImageSet, balls: Sequence[Threat], batch_size: int) -> Tensor:
     """Return the sum of the clean losses and the numbers of correct predictions, float64 [4]."""
-    fgsm, pgd = FGSM(model, eps=eps), _pgd(model, eps)
+    fgsm = [FGSM(model, eps=ball.eps, norm=ball.norm) for ball in balls]
+    pgd = [_pgd(model, ball) for ball in balls]
     totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
     precision = settled("auto", images.images.device)
     with eval_mode(model), full_precision(), torch.no_grad():
         for x, y in batches(images, batch_size):
             with searching(precision):
-                attacked = [attack(x, y) for attack in (fgsm, pgd)]
+                attacked = [[attack(x, y) for attack in attacks] for attacks in (fgsm, pgd)]
             logits = model(x)
-            correct = [logits.argmax(dim=1) == y, *(model(x_adv).argmax(dim=1) == y for x_adv in attacked)]
+            correct = [logits.argmax(dim=1) == y]
+            for found in attacked:
+                correct.append(torch.stack([model(x_adv).argmax(dim=1) == y for x_adv in found]).all(dim=0))
             loss = F.cross_entropy(logits, y, reduction="sum")
             totals += torch.stack([loss, *(flags.sum() for flags in correct)])
     return totals
 
 
-def clean_and_attacked(model: nn.Module, images: ImageSet, *, eps: float, count: int = 8) -> NDArray[np.uint8]:
+def clean_and_attacked(model: nn.Module, images: ImageSet, *, ball: Threat, count: int = 8) -> NDArray[np.uint8]:
     """Return ``count`` images, class-balanced, in a row, and below them the same under the PGD of the validation.
 
     Returns:
@@ -124,11 +129,12 @@ def clean_and_attacked(model: nn.Module, images: ImageSet, *, eps: float, count:
     shown = images.select(class_balanced(images.labels.cpu(), min(count, len(images)), seed=0))
     x = to_float(shown.images)
     with eval_mode(model), full_precision():
-        rows = [torch.cat(list(part), dim=2) for part in (x, _pgd(model, eps)(x, shown.labels))]
+        rows = [torch.cat(list(part), dim=2) for part in (x, _pgd(model, ball)(x, shown.labels))]
     grid = (255 * torch.cat(rows, dim=1)).round().to(torch.uint8).expand(3, -1, -1)
     pixels: NDArray[np.uint8] = grid.permute(1, 2, 0).contiguous().cpu().numpy()
     return pixels
 
 
-def _pgd(model: nn.Module, eps: float) -> PGD:
-    return PGD(model, eps=eps, alpha=eps / PGD_STEPS, steps=PGD_STEPS, random_start=False)
+def _pgd(model: nn.Module, ball: Threat) -> PGD:
+    alpha = ball.eps / PGD_STEPS
+    return PGD(model, eps=ball.eps, norm=ball.norm, alpha=alpha, steps=PGD_STEPS, random_start=False)

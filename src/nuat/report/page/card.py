@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from nuat.attacks.catalogue import WORST_CASE, attack_name
-from nuat.core.eps import eps_text
+from nuat.core.eps import eps_text, threat_text
 from nuat.data import SETS
 from nuat.evaluation.per_class import MOST_ROWS, class_results, shown, worst_first
 from nuat.evaluation.result_table import calibration_text
@@ -68,7 +68,7 @@ def _what(run: RunRecord) -> str:
 
 def _purpose(run: RunRecord) -> str:
     """Return the intended use, as far as the records support it."""
-    threat = "" if run.eps is None else f" under changes within {run.norm} eps {eps_text(run.eps)}"
+    threat = "" if run.eps is None else f" under changes within {threat_text(run.norm, run.eps, run.also)}"
     return (
         f"To classify images like those of its data{threat}, to compare defenses, and to try attacks on. Where a wrong "
         "answer does harm, the accuracies below, not the word robust, say how often it gives one."
@@ -96,9 +96,12 @@ def _data(run: RunRecord) -> str:
 def _threat(run: RunRecord) -> str:
     if run.eps is None:
         return "Not recorded."
-    change = "every pixel may change by up to" if run.norm == "Linf" else "the image may change in L2 norm by up to"
+    change = (
+        "every pixel may change by up to" if run.norm == "Linf" else f"the image may change in {run.norm} norm by up to"
+    )
+    further = "" if run.also is None else f" Or, in other norms: {run.also.replace(':', ' ').replace(',', ', ')}."
     return (
-        f"White box, {run.norm}: {change} {eps_text(run.eps)} (pixels in [0, 1]), within the box. "
+        f"White box, {run.norm}: {change} {eps_text(run.eps, run.norm)} (pixels in [0, 1]), within the box.{further} "
         "Other changes (larger ones, other norms, rotations, patches, other images than these) were not trained for."
     )
 
@@ -145,7 +148,7 @@ def _results(run: RunRecord) -> list[str]:
             f"{found.percent:.2f}",
             interval_text(found),
             f"{found.n:,}",
-            f"{found.norm} {eps_text(found.eps)}",
+            threat_text(*found.threat).replace("eps ", ""),
             found.part,
             hardware,
         ]

@@ -76,6 +76,7 @@ def commands(run: RunRecord) -> tuple[tuple[str, str], ...]:
         words += ["--n", str(evaluation.n), "--seed", str(evaluation.seed), "--batch-size", str(evaluation.batch_size)]
         words += [] if evaluation.norm == run.norm else ["--norm", evaluation.norm]
         words += [] if evaluation.eps == run.eps else ["--eps", setting_text(evaluation.eps)]
+        words += [] if evaluation.also is None else ["--also", evaluation.also]
         found.append((printable(f"{file.file}, from its weights"), _joined(words)))
     return tuple(found)
 

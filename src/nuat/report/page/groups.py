@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from nuat import paper
 from nuat.attacks.catalogue import attack_name as attack_name
 from nuat.attacks.catalogue import attack_strength
-from nuat.core.eps import eps_text
+from nuat.core.eps import threat_text
 from nuat.data import SETS
 from nuat.recipes import RECIPES
 from nuat.records.evaluations import Measurement
@@ -31,11 +31,13 @@ class Setting:
     """Name and width, as in the settings."""
     norm: str
     eps: float | None
+    also: str | None = None
+    """Further balls of a union."""
 
     @property
     def title(self) -> str:
         """Heading of the group."""
-        eps = "" if self.eps is None else f", {self.norm} eps {eps_text(self.eps)}"
+        eps = "" if self.eps is None else f", {threat_text(self.norm, self.eps, self.also)}"
         title = SETS[self.dataset].title if self.dataset in SETS else self.dataset
         return f"{title}, {self.network}{eps}"
 
@@ -70,10 +72,7 @@ class Group:
     def columns(self) -> tuple[AccuracyKey, ...]:
         """The accuracies measured at the eps of the group, the paper's columns first."""
         there = {
-            (found.part, found.attack)
-            for run in self.runs
-            for found in run.measurements
-            if (found.norm, found.eps) == run.threat
+            (found.part, found.attack) for run in self.runs for found in run.measurements if found.threat == run.threat
         }
         first = [("test", quantity) for quantity in self.paper_quantities]
         return (*first, *sorted(there - set(first), key=_order))
@@ -111,7 +110,7 @@ def _order(column: AccuracyKey) -> tuple[bool, int, int, str]:
 
 def best(run: RunRecord, column: AccuracyKey) -> Measurement | None:
     """Return a run's accuracy under an attack in its own ball, over the most images. None: not measured."""
-    found = [m for m in run.measurements if (m.part, m.attack) == column and (m.norm, m.eps) == run.threat]
+    found = [m for m in run.measurements if (m.part, m.attack) == column and m.threat == run.threat]
     return max(found, key=lambda m: m.n, default=None)
 
 
@@ -170,6 +169,7 @@ def _setting(run: RunRecord) -> Setting:
         network=run.network or run.recipe,
         norm=run.norm,
         eps=run.eps,
+        also=run.also,
     )
 
 
@@ -178,7 +178,12 @@ def _table(setting: Setting, runs: Sequence[RunRecord]) -> str | None:
     recipes = {row_recipe(run) for run in runs}
     for name in paper.TABLES:
         numbers = paper.of_table(name)
-        same = (numbers[0].dataset, "Linf", numbers[0].eps) == (setting.dataset, setting.norm, setting.eps)
+        same = (numbers[0].dataset, "Linf", numbers[0].eps, None) == (
+            setting.dataset,
+            setting.norm,
+            setting.eps,
+            setting.also,
+        )
         if same and recipes & {number.recipe for number in numbers if number.recipe}:
             return name
     return None

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nuat import hardware
 from nuat.attacks.catalogue import attack_name
-from nuat.core.eps import eps_text
+from nuat.core.eps import eps_text, threat_text
 from nuat.evaluation.per_class import MOST_ROWS, ClassResult, class_results, shown, worst_first
 from nuat.evaluation.result_table import calibration_text
 from nuat.progress import duration
@@ -235,7 +235,7 @@ def _facts(run: RunRecord) -> Facts:
             ("Defense", defense),
             ("Data", _data(run)),
             ("Network", _network(run)),
-            ("Threat model", f"{run.norm}, eps {eps_text(float(config['threat']['eps']))}"),
+            ("Threat model", threat_text(run.norm, float(config["threat"]["eps"]), run.also)),
             ("Epochs", f"{config['epochs']}" + (f", best {end['best_epoch']}" if end else "")),
             ("Batch size", config.get("batch_size")),
             ("Weight averaging", None if averaging is None else f"decay {averaging}"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nuat.attacks.catalogue import attack_name, attack_strength
-from nuat.core.eps import eps_text
+from nuat.core.eps import threat_text
 from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.evaluation.calibration import BINS
@@ -20,7 +20,7 @@ from nuat.report.page.groups import Group, Method, best, mean_and_deviation
 from nuat.report.page.summary import strongest
 from nuat.report.page.table import Cell, Column, Table, TableRow, Value, accuracy_cell, remarks
 
-Threat = tuple[Norm, float]
+Threat = tuple[Norm, float, str | None]
 """Norm and radius."""
 _Make = Callable[[Method], Cell]
 
@@ -44,7 +44,7 @@ def answered(run: RunRecord, attack: str | None) -> Evaluation | None:
 
 def strongest_answered(run: RunRecord) -> tuple[str, Evaluation] | None:
     """Return the strongest attack in a run's own ball whose evaluation kept its predictions, over the most images."""
-    known = [found for found in run.measurements if found.part == "test" and (found.norm, found.eps) == run.threat]
+    known = [found for found in run.measurements if found.part == "test" and found.threat == run.threat]
     for found in sorted(known, key=lambda m: (attack_strength(m.attack), m.n), reverse=True):
         if found.evaluation is not None and found.evaluation.per_class(found.attack):
             return found.attack, found.evaluation
@@ -54,7 +54,8 @@ def strongest_answered(run: RunRecord) -> tuple[str, Evaluation] | None:
 def _overview(groups: Sequence[Group]) -> Table | None:
     methods = tuple(method for group in groups for method in group.methods)
     whole = Group(setting=replace(groups[0].setting, norm="", eps=None), methods=methods, table=None)
-    threats = sorted({(m.norm, m.eps) for run in whole.runs for m in run.measurements if _attacked(m)})
+    there = {m.threat for run in whole.runs for m in run.measurements if _attacked(m)}
+    threats = sorted(there, key=lambda threat: (*threat[:2], threat[2] or ""))
     ranked = {id(method): attack for group in groups for attack in [_attack(group)] for method in group.methods}
     detailed = any(answered(run, ranked[id(method)]) for method in methods for run in method.runs)
     if len(threats) < 2 and not detailed:
@@ -62,7 +63,7 @@ def _overview(groups: Sequence[Group]) -> Table | None:
     made: list[tuple[Column, _Make]] = [
         (Column(head="Method", name="method", numeric=False), lambda method: _text(method.label))
     ]
-    if len({(group.setting.norm, group.setting.eps) for group in groups}) > 1:
+    if len({(group.setting.norm, group.setting.eps, group.setting.also) for group in groups}) > 1:
         made.append((Column(head="Trained for", name="trained for", numeric=False), _trained_for))
     made.append(_accuracies(methods, "Clean", "clean", [(method, _clean(method)) for method in methods], ""))
     made += [column for threat in threats if (column := _under(whole, threat)) is not None]
@@ -109,17 +110,18 @@ def _attack(group: Group) -> str | None:
 
 def _under(whole: Group, threat: Threat) -> tuple[Column, _Make] | None:
     """Return the column of one ball, with the strongest attack there."""
-    norm, eps = threat
+    norm, eps, also = threat
     moved = {
-        id(method): replace(method, runs=tuple(replace(run, norm=norm, eps=eps) for run in method.runs))
+        id(method): replace(method, runs=tuple(replace(run, norm=norm, eps=eps, also=also) for run in method.runs))
         for method in whole.methods
     }
     column = strongest(replace(whole, methods=tuple(moved.values())))
     if column is None:
         return None
     found = [(method, moved[id(method)].measured(column)) for method in whole.methods]
-    head = f"{norm} {eps_text(eps, norm)}"
-    return _accuracies(whole.methods, head, f"{norm} eps {eps:g}", found, attack_name(column[1]))
+    head = threat_text(norm, eps, also).replace("eps ", "")
+    name = f"{norm} eps {eps:g}" + (f" and {also}" if also else "")
+    return _accuracies(whole.methods, head, name, found, attack_name(column[1]))
 
 
 def _accuracies(
@@ -144,8 +146,8 @@ def _text(text: str) -> Cell:
 
 
 def _trained_for(method: Method) -> Cell:
-    norm, eps = method.runs[0].threat
-    return Cell() if eps is None else _text(f"{norm} {eps_text(eps, norm)}")
+    norm, eps, also = method.runs[0].threat
+    return Cell() if eps is None else _text(threat_text(norm, eps, also).replace("eps ", ""))
 
 
 def _worst_class(method: Method, attack: str | None) -> Cell:

@@ -47,7 +47,7 @@ def csv_text(tables: Sequence[Table]) -> str:
                 "campaign": setting.campaign or "",
                 "dataset": setting.dataset,
                 "network": setting.network,
-                "norm": setting.norm,
+                "norm": setting.norm if setting.also is None else f"{setting.norm} and {setting.also}",
                 "eps": "" if setting.eps is None else setting.eps,
                 "remarks": "; ".join(row.remarks),
             }

@@ -1,0 +1,76 @@
+"""Evaluations in a union of balls: each ball as if alone, and the worst case over norms."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from evaluation_models import evaluate, tiny_case
+
+import nuat
+from nuat.attacks import PGD
+from nuat.config import ThreatConfig
+from nuat.errors import InputError
+from nuat.evaluation.results import Evaluation
+from nuat.records.evaluations import read_evaluation
+
+UNION = ThreatConfig(eps=0.01, pgd_alpha=0.0025, also="L2:0.06,L1:0.1")
+ATTACKS = ("clean", "pgd-3", "pgd-5", "gama-4")
+
+
+def test_each_ball_is_as_if_alone_and_the_union_is_the_worst_of_them(tmp_path: Path) -> None:
+    model, images = tiny_case(24)
+    found = evaluate(model, images, ATTACKS, threat=UNION, batch_size=10)
+    verdicts = {result.name: result.correct for result in found.results}
+    assert list(verdicts) == [*ATTACKS, *(f"{norm}:{name}" for norm in ("L2", "L1") for name in ATTACKS[1:])]
+    assert found.also == UNION.also
+    alone = {one.norm: evaluate(model, images, ATTACKS, threat=one, batch_size=10) for one in UNION.parts}
+    for norm, single in alone.items():
+        for result in single.results[1:]:
+            name = result.name if norm == "Linf" else f"{norm}:{result.name}"
+            assert torch.equal(verdicts[name], result.correct), name
+        assert torch.equal(found.worst_cases[norm], single.worst_case)
+    union = torch.stack([single.worst_case for single in alone.values()]).all(dim=0)
+    assert torch.equal(found.worst_case, union)
+    assert len({int(single.worst_case.sum()) for single in alone.values()}) > 1
+    text = found._repr_html_()  # the lines of a table on a terminal may be folded
+    assert "worst case over norms" in text
+    assert "worst case, L1" in text
+    assert "Linf eps 0.01 and L2 0.06, L1 0.1" in text
+    found.save(tmp_path / "union.json")
+    again = read_evaluation(tmp_path / "union.json")
+    assert (again.also, again.to_json()) == (found.also, found.to_json())
+    assert list(found.to_json()["worst_case_by_norm"]) == ["Linf", "L2", "L1"]
+
+
+def test_an_attack_on_what_stands_takes_what_stands_in_its_own_ball() -> None:
+    pytest.importorskip("pyautoattack")
+    model, images = tiny_case(12)
+    threat = dataclasses.replace(UNION, also="L2:0.06")
+    found = evaluate(model, images, ("clean", "pgd-5", "autoattack-fast"), threat=threat, batch_size=12)
+    by_name = {result.name: result for result in found.results}
+    assert by_name["L2:autoattack-fast"].settings["after"] == ["clean", "L2:pgd-5"]
+    assert by_name["autoattack-fast"].settings["after"] == ["clean", "pgd-5"]
+    alone = evaluate(model, images, ("clean", "pgd-5", "autoattack-fast"), threat=threat.parts[1], batch_size=12)
+    assert torch.equal(by_name["L2:autoattack-fast"].correct, alone.results[-1].correct)
+
+
+def test_unions_that_cannot_be_are_refused() -> None:
+    model, images = tiny_case(4)
+    with pytest.raises(InputError, match="autoattack-quick is for one ball"):
+        evaluate(model, images, ("clean", "autoattack-quick"), threat=UNION)
+    with pytest.raises(InputError, match="attacks: one that is no name has one ball"):
+        nuat.evaluate(model, images, ["clean", PGD(model, eps=0.01)], threat=UNION)
+    with pytest.raises(InputError, match=r"L2:pgd-5: the threat has no further L2 ball; give --also L2:RADIUS"):
+        evaluate(model, images, ("clean", "L2:pgd-5"), threat=ThreatConfig(eps=0.05))
+    for also, said in (("L2", "expected balls such as"), ("Linf:0.2", "one ball a norm"), ("L9:1", "norm='L9'")):
+        with pytest.raises(InputError, match=said):
+            ThreatConfig(eps=0.05, also=also)
+
+
+def test_evaluations_of_one_ball_have_no_union() -> None:
+    model, images = tiny_case(4)
+    found = evaluate(model, images, ("clean", "pgd-3"), threat=ThreatConfig(eps=0.05))
+    assert (found.also, found.worst_cases) == (None, {})
+    assert not {"also", "worst_case_by_norm"} & set(found.to_json())
+    assert Evaluation.from_json(found.to_json()).also is None
