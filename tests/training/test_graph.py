@@ -11,10 +11,10 @@ from cases import DEFENSES, LAM
 from recording import Operations, taped
 from torch import Tensor
 from training.recorded_runs import BATCHES, EPOCHS, SUITED, Asking, Curriculum, Replacing, Undeclared, moving
-from training.small_runs import BATCH_NORM, Watcher, assert_equal, metrics, small_config, write_images
+from training.small_runs import BATCH_NORM, EPS, Watcher, assert_equal, metrics, small_config, write_images
 
 import nuat
-from nuat.config import OptimizerConfig, TrainConfig
+from nuat.config import OptimizerConfig, ThreatConfig, TrainConfig
 from nuat.core import averaging, nuclear
 from nuat.core.schedules import Cyclic
 from nuat.defenses import Defense, NuAT, NuAT2
@@ -27,6 +27,11 @@ from nuat.training.capture import Capture
 from nuat.training.graph import RecordedUpdates, unsuited
 from nuat.training.run import Loop
 from nuat.training.update import Taken, Updater
+
+UNION = ThreatConfig(eps=EPS, also="L2:0.5,L1:2")
+THREATS = (ThreatConfig(eps=EPS), ThreatConfig(norm="L2", eps=0.5), ThreatConfig(norm="L1", eps=2.0))
+ACROSS = ("nuat", "n-fgsm", "free-at", "pgd-at")
+"""Defenses whose operations are looked at in each norm: they take every start, step and projection between them."""
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +93,31 @@ def test_steps_of_a_kind_issue_the_same_operations_and_ask_nothing(name: str, im
 
         return repeat
 
-    loop = loop_of(moving(images, DEFENSES[name].defense, model=BATCH_NORM), tmp_path, traced)
-    train(loop, begins=1)  # lambda is not 0
+    for threat in THREATS if name in ACROSS else (ThreatConfig(eps=EPS),):
+        loop = loop_of(moving(images, DEFENSES[name].defense, model=BATCH_NORM, threat=threat), tmp_path, traced)
+        train(loop, begins=1)  # lambda is not 0
     assert recordings
     for traces in recordings:
         assert len(traces) >= 2
         for _, operations in traces:
             assert operations == traces[0][1]
     assert len({epoch for traces in recordings for epoch, _ in traces}) >= 2
+
+
+@pytest.mark.parametrize("threat", [ThreatConfig(norm="L2", eps=0.5), ThreatConfig(norm="L1", eps=2.0), UNION], ids=str)
+@pytest.mark.parametrize("name", ["nuat", "free-at"])
+def test_updates_in_other_norms_are_repeated(name: str, threat: ThreatConfig, images: Path, tmp_path: Path) -> None:
+    config = moving(images, DEFENSES[name].defense, threat=threat)
+    worst = replace(config, worst_ball=threat.also is not None, epochs=4 if threat.also else config.epochs)
+    found = {}
+    for capture in (None, taped):
+        loop = loop_of(worst, tmp_path, capture, torch.float64)
+        torch.manual_seed(0)
+        train(loop, torch.float64)
+        found[capture] = left(loop)
+    assert loop.recorded is not None
+    assert loop.recorded.repeated > 0
+    _assert_close(found[taped], found[None])
 
 
 @pytest.mark.parametrize("name", SUITED)
