@@ -33,7 +33,8 @@ class LogitPairing(AdversarialTraining):
     """Weight of the distance between the logits."""
 
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
-        return RFGSM(model, eps=step.threat.eps, generator=step.generator).perturb(x, y)
+        ball = step.threat
+        return RFGSM(model, eps=ball.eps, norm=ball.norm, generator=step.generator).perturb(x, y)
 
     def objective(self, forward: Forward, x: Tensor, x_adv: Tensor, y: Tensor) -> BatchLoss:
         logits, logits_adv = forward(x), forward(x_adv)

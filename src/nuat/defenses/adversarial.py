@@ -27,7 +27,8 @@ class AdversarialTraining(Defense):
         >>> @dataclass(frozen=True, kw_only=True)
         ... class OneStep(AdversarialTraining):
         ...     def attack(self, model, x, y, step):
-        ...         return RFGSM(model, eps=step.threat.eps, generator=step.generator).perturb(x, y)
+        ...         ball = step.threat
+        ...         return RFGSM(model, eps=ball.eps, norm=ball.norm, generator=step.generator).perturb(x, y)
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
         >>> step = Step(threat=Linf(8 / 255), epoch=0, epochs=1, batch=0, batches=1)
         >>> OneStep().loss(model, torch.rand(2, 3, 2, 2), torch.tensor([0, 2]), step, {}).loss.shape
