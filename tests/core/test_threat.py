@@ -186,6 +186,15 @@ def test_the_l1_projection_is_the_nearest_point(seed: int, eps: float, far: floa
         torch.testing.assert_close(found, x[image] + at(high), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_in_l1_costs_an_image_next_to_nothing(dtype: torch.dtype) -> None:
+    x = images(64, 3, 8, dtype, 0.1, 1)
+    wild = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    x_adv = L1(3.0).bounds(x).project(wild)
+    assert_inside(x_adv, x, 3.0, "L1")
+    assert float((x_adv.double() - x.double()).abs().flatten(1).sum(dim=1).min()) > 3.0 * (1 - 1e-5)
+
+
 def test_l2_and_l1_perturbations_are_moved_into_the_ball_alone() -> None:
     delta = 2.0 * torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     delta[0] *= 1e-3  # inside already
