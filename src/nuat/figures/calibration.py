@@ -153,7 +153,8 @@ def _reliability(axis: Any, model: ModelCalibration) -> None:
     axis.set_xticks(range(0, 101, 20))
     cooled = "" if model.temperature == 1.0 else f", T {model.temperature:.3g}"
     axis.set_title(style.shorten(model.name, 30 - len(cooled)) + cooled, loc="left")
-    for handle in axis.legend(loc="upper left", fontsize=6.0, handletextpad=0.3).legend_handles:
+    legend = axis.legend(loc="upper left", bbox_to_anchor=(-0.05, -0.2), fontsize=6.5, handletextpad=0.3)
+    for handle in legend.legend_handles:
         handle.set_sizes([12])
 
 

@@ -131,8 +131,8 @@ def draw(records: Sequence[ClassAccuracy]) -> "Figure":
     wide = any(model.matrix for _, model in models)
     figure = style.new_figure(style.WIDTH, 2.35 * len(models) + 0.45)
     axes = figure.subplots(len(models), 2 if wide else 1, squeeze=False, width_ratios=(1.6, 1.0) if wide else None)
-    for row, (record, model) in zip(axes, models, strict=True):
-        _bars(row[0], record, model, legend=row is axes[0])
+    for i, (row, (record, model)) in enumerate(zip(axes, models, strict=True)):
+        _bars(row[0], record, model, legend=i == 0)
         if wide and model.matrix:
             _matrix(row[1], model)
         elif wide:
@@ -168,7 +168,7 @@ def _bars(axis: Any, record: ClassAccuracy, model: ModelClasses, *, legend: bool
     style.percent_axis(axis, "accuracy")
     axis.set_title(style.shorten(model.name, 46), loc="left")
     if legend:
-        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.1), ncols=2, borderaxespad=0.0)
+        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.12), ncols=2, borderaxespad=0.0)
 
 
 def _matrix(axis: Any, model: ModelClasses) -> None:
