@@ -163,6 +163,16 @@ def test_weights_that_show_more_logits_than_there_are_classes(nuat: CommandLine)
     assert verdicts(nuat, "theirs.pth", "--model", "small-cnn")[0] == right(net)
 
 
+def test_weights_do_not_show_their_activation(nuat: CommandLine) -> None:
+    net = resnet18(width=4, classes=3, activation="silu").eval()
+    torch.save(net.state_dict(), "theirs.pth")
+    words = ("theirs.pth", "--model", "resnet18", "--model.activation")
+    assert verdicts(nuat, *words, "silu")[0] == right(net) != verdicts(nuat, *words, "relu")[0]
+    assert "no effect on timm:resnet18" in nuat.refused(
+        "evaluate", "theirs.pth", *ON_IMAGES, "--model", "timm:resnet18", "--model.activation", "silu"
+    )
+
+
 def test_weights_without_a_network_name_the_likely_one(nuat: CommandLine) -> None:
     torch.save(resnet18(width=4, classes=3).state_dict(), "theirs.pth")
     line = nuat.refused("evaluate", "theirs.pth", *ON_IMAGES)

@@ -17,7 +17,7 @@ CLASSES = ("zero", "one", "two", "three", "four")
 STANDARD = ["apgd-ce", "apgd-t", "fab-t", "square"]
 TEST = 40
 
-RESNET = ModelConfig(name="resnet18", width=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
+RESNET = ModelConfig(name="resnet18", width=4, activation="silu", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
 WIDE = ModelConfig(name="wrn-10-1", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
 VIT = ModelConfig(
     name="timm:vit_tiny_patch16_224",
@@ -32,7 +32,7 @@ NETWORKS = {
     "resnet18": (RESNET, 3),
     "wrn": (WIDE, 3),
     "small-cnn": (ModelConfig(width=2), 1),
-    "mnist-cnn": (ModelConfig(name="mnist-cnn", width=2, mean=(0.1,), std=(0.3,)), 1),
+    "mnist-cnn": (ModelConfig(name="mnist-cnn", width=2, activation="gelu", mean=(0.1,), std=(0.3,)), 1),
     "timm vit": (VIT, 3),
     "timm convnext": (CONVNEXT, 1),
     "torchvision": (ModelConfig(name="torchvision:resnet18", mean=(0.4,), std=(0.2,)), 1),

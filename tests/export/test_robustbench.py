@@ -98,7 +98,7 @@ def test_the_definition_takes_the_checkpoint(kind: str, tmp_path: Path, monkeypa
     """As a stranger would load them: the module by its path, the checkpoint as plain tensors."""
     scaling: Any = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.25)}
     model, channels, size = {
-        "nuat": (ModelConfig(name="resnet18", width=4, **scaling), 3, 8),
+        "nuat": (ModelConfig(name="wrn-10-1", activation="silu", **scaling), 3, 32),
         "authors": (ModelConfig(name="wrn-10-1", variant="nuat"), 3, 32),
         "timm": (NETWORKS["timm vit"][0], 3, 8),
         "torchvision": (ModelConfig(name="resnet18", **scaling), 3, 8),

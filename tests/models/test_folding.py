@@ -28,12 +28,12 @@ def _fp32() -> Iterator[None]:
 
 
 def trained_like(
-    name: str, *, channels: int = 3, stem: Any = None, size: int = 12, normalised: bool = False, variant: Any = "plain"
+    name: str, *, channels: int = 3, stem: Any = None, size: int = 12, normalised: bool = False, **settings: Any
 ) -> nn.Module:
     """A network of ours whose batch norms do something, in evaluation mode."""
     torch.manual_seed(0)
     statistics = {"mean": (0.4,) * channels, "std": (0.3,) * channels} if normalised else {}
-    config = ModelConfig(name=name, width=NETWORKS.get(name), stem=stem, variant=variant, **statistics)
+    config = ModelConfig(name=name, width=NETWORKS.get(name), stem=stem, **statistics, **settings)
     model = build(config, channels=channels, classes=5, image_size=(size, size))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -62,17 +62,18 @@ def norms(model: nn.Module) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "normalised"])
 @pytest.mark.parametrize(
-    ("name", "stem", "channels", "variant"),
+    ("name", "stem", "channels", "settings"),
     [
-        *((name, None, 3, "plain") for name in NETWORKS),
-        *(("resnet18", "imagenet", 3, "plain"), ("resnet18", None, 1, "plain")),
-        *(("resnet18", None, 3, "nuat"), ("wrn-10-1", None, 3, "nuat")),
+        *((name, None, 3, {}) for name in NETWORKS),
+        *(("resnet18", "imagenet", 3, {}), ("resnet18", None, 1, {})),
+        *(("resnet18", None, 3, {"variant": "nuat"}), ("wrn-10-1", None, 3, {"variant": "nuat"})),
+        *(("resnet18", None, 3, {"activation": "silu"}), ("wrn-10-1", None, 3, {"activation": "gelu"})),
     ],
 )
-def test_the_copy_is_the_same_function(name: str, stem: Any, channels: int, variant: str, normalised: bool) -> None:
+def test_the_copy_is_the_same_function(name: str, stem: Any, channels: int, settings: Any, normalised: bool) -> None:
     """On other images than it was compared on, in single precision; in double to eleven digits."""
     size = 32 if stem else 12
-    model = trained_like(name, channels=channels, stem=stem, size=size, normalised=normalised, variant=variant)
+    model = trained_like(name, channels=channels, stem=stem, size=size, normalised=normalised, **settings)
     x, y = batch(channels, size=size)
     copy = folded(model, x[:2], y[:2])
     assert copy is not model

@@ -388,7 +388,7 @@ def test_files_from_before_there_were_such_weights(tmp_path: Path) -> None:
     with safetensors.safe_open(file, framework="pt") as opened:
         values = json.loads(opened.metadata()["nuat"])
     del values["checksums"]
-    for name in ("weights", "options"):
+    for name in ("weights", "options", "activation"):
         del values["model"][name]
     safetensors.torch.save_file(safetensors.torch.load_file(file), file, {"nuat": json.dumps(values)})
     assert read_info(file).model == ModelConfig(width=2)
@@ -396,14 +396,19 @@ def test_files_from_before_there_were_such_weights(tmp_path: Path) -> None:
     assert torch.equal(load(file)(x), model(x))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "wrn-10-1"])
-def test_weights_of_the_authors_network_are_refused_by_the_published_one(name: str, tmp_path: Path) -> None:
-    width = 4 if name == "resnet18" else None
-    trained = ModelConfig(name=name, width=width, variant="nuat")
-    own_run(tmp_path / "run", trained)
-    plain = ModelConfig(name=name, width=width, weights=str(tmp_path / "run"))
-    with pytest.raises(InputError, match=r"trained with model\.variant=nuat, not plain; give --model\.variant nuat"):
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [("resnet18", "variant", "nuat"), ("wrn-10-1", "variant", "nuat"), ("resnet18", "activation", "silu")],
+)
+def test_weights_of_another_network_with_the_same_shapes_are_refused(
+    name: str, field: str, value: Any, tmp_path: Path
+) -> None:
+    plain = ModelConfig(name=name, width=4 if name == "resnet18" else None)
+    own_run(tmp_path / "run", replace(plain, **{field: value}))
+    plain = replace(plain, weights=str(tmp_path / "run"))
+    told = rf"trained with model\.{field}={value}, not {getattr(plain, field)}; give --model\.{field} {value}"
+    with pytest.raises(InputError, match=told):
         initialise(build(plain, channels=3, classes=5, image_size=(16, 16)), plain, channels=3, image_size=(16, 16))
-    same = replace(plain, variant="nuat")
+    same = replace(plain, **{field: value})
     model = build(same, channels=3, classes=5, image_size=(16, 16))
     assert initialise(model, same, channels=3, image_size=(16, 16)) is not None

@@ -68,7 +68,7 @@ def load_foreign(
         found = _with_network(named, kind, asked, channels, image_size, classes)
         return replace(found, model=found.model.to(device).eval())
     needed = TORCHSCRIPT if kind is Kind.TORCHSCRIPT else None
-    if (asked.name, asked.variant, asked.options) != (needed, "plain", ()):
+    if asked.options or replace(asked, name=None).names_network or asked.name != needed:
         check_network(named, kind, asked)
         raise InputError(f"{named} brings its network along; leave --model {asked.name or ''} and its options out.")
     match kind:
@@ -182,7 +182,8 @@ def _named_network(named: str, kind: Kind, asked: ForeignNetwork, channels: int)
             check_network(named, kind, asked)
             assert asked.name is not None
             name = own_code.pin(asked.name)
-            return ModelConfig(name=name, weights=named, variant=asked.variant, options=asked.options), ()
+            config = ModelConfig(name=name, weights=named, variant=asked.variant, activation=asked.activation)
+            return replace(config, options=asked.options), ()
         case Kind.LIBRARY:
             _refuse_network(named, asked)
             return ModelConfig(name=named, weights="pretrained", options=asked.options), ()
@@ -201,8 +202,8 @@ def _named_network(named: str, kind: Kind, asked: ForeignNetwork, channels: int)
 
 
 def _refuse_network(named: str, asked: ForeignNetwork) -> None:
-    if asked.name is not None or asked.variant != "plain":
-        raise InputError(f"{named} says which network it is for; leave --model and --model.variant out.")
+    if asked.names_network:
+        raise InputError(f"{named} says which network it is for; leave --model, its variant and activation out.")
 
 
 def _normalisation(

@@ -31,7 +31,8 @@ def models(arguments: list[str]) -> int:
         found = Evaluation.from_json(json.loads(folder.evaluation.read_text(encoding="utf-8")))
         size = f"{info.channels} x {info.image_size[0]} x {info.image_size[1]}"
         ball = threat_text(info.threat.norm, info.threat.eps, info.threat.also)
-        console.print(f"  {info.model.name} for images of {size}, {len(info.classes)} classes")
+        activation = "" if info.model.activation == "relu" else f" with {info.model.activation}"
+        console.print(f"  {info.model.name}{activation} for images of {size}, {len(info.classes)} classes")
         console.print(f"  trained on {info.data}")
         console.print(
             f"  {found.accuracy('clean'):.1%} right on {found.n:,} clean images, "

@@ -288,7 +288,7 @@ def load_model(
 
 def _refuse_another_network(named: str, model: TrainedClassifier, asked: ForeignNetwork) -> None:
     """Refuse a network for weights that nuat wrote, and a normalisation other than theirs."""
-    if asked.name is not None or asked.variant != "plain" or asked.options:
+    if asked.names_network or asked.options:
         name = model.info.model.name
         raise InputError(f"{named} says which network it is for, {name}; leave --model and its options out.")
     mean, std = (0.0,) * model.info.channels, (1.0,) * model.info.channels

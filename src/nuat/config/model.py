@@ -8,6 +8,9 @@ import tyro
 from nuat.core.ranges import at_least
 from nuat.errors import InputError
 
+Activation = Literal["relu", "silu", "gelu"]
+"""Activations that the networks of this package can have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -23,6 +26,8 @@ class ModelConfig:
     variant: Literal["plain", "nuat"] = "plain"
     """plain: the published network. nuat: that of the paper's authors (resnet18, resnet34 and wrn-<depth>-<k>), which
     has another ReLU, or biases and other shortcuts; ``nuat.models.authors`` has the list."""
+    activation: Activation = "relu"
+    """relu, or the smooth silu or gelu; of the published networks that nuat brings, not of the authors' variants."""
     mean: tuple[float, ...] | None = None
     """Per-channel mean subtracted inside the model. None: no normalisation, as in the paper."""
     std: tuple[float, ...] | None = None
@@ -64,8 +69,15 @@ class ForeignNetwork:
     """Standard deviation that it divides by, > 0, in the same form. None: as for the mean."""
     variant: Annotated[Literal["plain", "nuat"], tyro.conf.arg(name="model.variant")] = "plain"
     """nuat: the network of the paper's authors, see 'nuat train'."""
+    activation: Annotated[Activation, tyro.conf.arg(name="model.activation")] = "relu"
+    """Activation of a network that nuat brings; weights do not show it."""
     options: Annotated[tuple[str, ...], tyro.conf.arg(name="model.options")] = ()
     """Arguments of the constructors of timm and torchvision networks, NAME=VALUE."""
+
+    @property
+    def names_network(self) -> bool:
+        """Whether an option that says which network it is was given."""
+        return self.name is not None or self.variant != "plain" or self.activation != "relu"
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):

@@ -9,11 +9,13 @@ NETWORKS = {"resnet18": ("ResNet-18", "RN18"), "resnet34": ("ResNet-34", "RN34")
 
 
 def architecture(info: WeightsInfo) -> str:
-    """Return the network's name on the leaderboard, with its width if that is unusual."""
-    if wide := re.fullmatch(r"wrn-(\d+)-(\d+)", info.model.name):
-        return f"WideResNet-{wide[1]}-{wide[2]}"
-    name = NETWORKS.get(info.model.name, (info.model.name, ""))[0]
-    return name if info.model.width is None else f"{name} (width {info.model.width})"
+    """Return the network's name on the leaderboard, with its width and activation if they are unusual."""
+    model = info.model
+    wide = re.fullmatch(r"wrn-(\d+)-(\d+)", model.name)
+    name = f"WideResNet-{wide[1]}-{wide[2]}" if wide else NETWORKS.get(model.name, (model.name, ""))[0]
+    unusual = [] if model.width is None else [f"width {model.width}"]
+    unusual += [] if model.activation == "relu" else [model.activation]
+    return f"{name} ({', '.join(unusual)})" if unusual else name
 
 
 def definition(info: WeightsInfo, key: str) -> str:
@@ -24,7 +26,8 @@ def definition(info: WeightsInfo, key: str) -> str:
     """
     model, channels, classes = info.model, info.channels, len(info.classes)
     wide = re.fullmatch(r"wrn-(\d+)-(\d+)", model.name)
-    if model.name in NETWORKS and model.width is None and model.variant == "plain":
+    usual = model.variant == "plain" and model.activation == "relu"
+    if model.name in NETWORKS and model.width is None and usual:
         imports = "from torchvision.models import " + model.name
         build = [f"self.net = {model.name}(weights=None, num_classes={classes})"]
         if (model.stem or ("cifar" if max(info.image_size) <= 64 else "imagenet")) == "cifar":
@@ -34,14 +37,16 @@ def definition(info: WeightsInfo, key: str) -> str:
             ]
         elif channels != 3:
             build.append(f"self.net.conv1 = nn.Conv2d({channels}, 64, 7, stride=2, padding=3, bias=False)")
-    elif wide and model.variant == "plain" and channels == 3 and info.image_size == (32, 32):
+    elif wide and usual and channels == 3 and info.image_size == (32, 32):
         imports = "\nfrom robustbench.model_zoo.architectures.wide_resnet import WideResNet"
         build = [f"self.net = WideResNet(depth={wide[1]}, widen_factor={wide[2]}, num_classes={classes})"]
     else:
         imports = "\nfrom nuat import models\nfrom nuat.config import ModelConfig"
         options = f", options={model.options!r}" if model.options else ""
         variant = "" if model.variant == "plain" else f", variant={model.variant!r}"
-        config = f"ModelConfig(name={model.name!r}, width={model.width}, stem={model.stem!r}{variant}{options})"
+        activation = "" if model.activation == "relu" else f", activation={model.activation!r}"
+        changes = variant + activation + options
+        config = f"ModelConfig(name={model.name!r}, width={model.width}, stem={model.stem!r}{changes})"
         sizes = f"channels={channels}, classes={classes}, image_size={tuple(info.image_size)}"
         build = [f"self.net = models.build({config}, {sizes}).net"]
     normalises = model.mean is not None or model.weights != "none"

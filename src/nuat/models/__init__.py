@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from typing import Any
 
 from torch import nn
 
@@ -99,6 +100,16 @@ def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple
             f"model.variant=nuat has no effect on {name}: the authors' networks are resnet18, resnet34 and "
             "wrn-<depth>-<k>; leave it out."
         )
+    activation = config.activation
+    if activation != "relu" and authors:
+        raise InputError(
+            f"model.activation={activation} has no effect on model.variant=nuat, whose networks have ReLUs of their "
+            "own; leave it out or give model.variant=plain."
+        )
+    if activation != "relu" and (own_code.is_pinned(name) or backbones.is_backbone(name)):
+        raise InputError(
+            f"model.activation={activation} has no effect on {own_code.plain(name)}, which has its own; leave it out."
+        )
     block = AuthorsBasicBlock if authors else BasicBlock
     if own_code.is_named(name):
         raise InputError(f"model.name={name}: names code; give model.name=nuat.own_code.pin({name!r}) to run it.")
@@ -115,22 +126,23 @@ def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple
         raise InputError(f"model.stem={stem} has no effect on {name}; leave it out or choose a resnet.")
     # ModelConfig documents this choice: the ImageNet stem would shrink small images to a point.
     stem = stem or ("cifar" if max(image_size) <= 64 else "imagenet")
+    sizes: dict[str, Any] = {"in_channels": channels, "classes": classes, "stem": stem, "width": width or 64}
     match name:
         case "small-cnn":
-            return SmallCNN(channels, classes, image_size, width=width or 16)
+            return SmallCNN(channels, classes, image_size, width or 16, activation)
         case "mnist-cnn":
-            return MNISTCNN(channels, classes, image_size, width=width or 32)
+            return MNISTCNN(channels, classes, image_size, width or 32, activation)
         case "resnet18":
-            return resnet18(in_channels=channels, classes=classes, stem=stem, width=width or 64, block=block)
+            return resnet18(**sizes, activation=activation, block=block)
         case "resnet34":
-            return resnet34(in_channels=channels, classes=classes, stem=stem, width=width or 64, block=block)
+            return resnet34(**sizes, activation=activation, block=block)
         case "resnet50":
-            return resnet50(in_channels=channels, classes=classes, stem=stem, width=width or 64)
+            return resnet50(**sizes, activation=activation)
     if wide := re.fullmatch(r"wrn-(\d{1,4})-(\d{1,3})", name):
         if width is not None:
             raise InputError(f"model.width={width} has no effect on {name}, whose last number is its width.")
-        wide_resnet = AuthorsWideResNet if authors else WideResNet
-        return wide_resnet(int(wide[1]), int(wide[2]), channels, classes)
+        size = (int(wide[1]), int(wide[2]), channels, classes)
+        return AuthorsWideResNet(*size) if authors else WideResNet(*size, activation)
     nearest = difflib.get_close_matches(name.lower(), [*MODEL_NAMES[:-3], "wrn-34-10", "wrn-28-10"], n=1, cutoff=0.0)
     raise InputError(
         f"model.name={name!r} is not a known network; did you mean {nearest[0]}? Known: {', '.join(MODEL_NAMES)}."

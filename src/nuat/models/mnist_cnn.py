@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nuat.config.model import Activation
+from nuat.models.activations import activation_of
 from nuat.models.grey_conv import GreyConv2d
 from nuat.models.sizes import check_counts, check_image_size, check_same_size
 
@@ -26,12 +28,18 @@ class MNISTCNN(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int = 1, classes: int = 10, image_size: tuple[int, int] = (28, 28), width: int = 32
+        self,
+        in_channels: int = 1,
+        classes: int = 10,
+        image_size: tuple[int, int] = (28, 28),
+        width: int = 32,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, classes=classes, width=width)
         check_image_size("mnist-cnn", image_size, least=4)
         self.image_size = image_size
+        self.activate = activation_of(activation)
         self.conv1 = GreyConv2d(in_channels, width, 5, padding=2)
         self.conv2 = nn.Conv2d(width, width, 5, padding=2)
         self.conv3 = nn.Conv2d(width, 2 * width, 5, padding=2)
@@ -42,9 +50,9 @@ class MNISTCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         check_same_size("mnist-cnn", self.image_size, (x.shape[2], x.shape[3]))
-        x = F.relu(self.conv1(x), inplace=True)
-        x = F.max_pool2d(F.relu(self.conv2(x), inplace=True), 2)
-        x = F.relu(self.conv3(x), inplace=True)
-        x = F.max_pool2d(F.relu(self.conv4(x), inplace=True), 2)
-        logits: Tensor = self.fc2(F.relu(self.fc1(x.flatten(1)), inplace=True))
+        x = self.activate(self.conv1(x))
+        x = F.max_pool2d(self.activate(self.conv2(x)), 2)
+        x = self.activate(self.conv3(x))
+        x = F.max_pool2d(self.activate(self.conv4(x)), 2)
+        logits: Tensor = self.fc2(self.activate(self.fc1(x.flatten(1))))
         return logits

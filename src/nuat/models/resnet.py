@@ -9,7 +9,9 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nuat.config.model import Activation
 from nuat.errors import InputError
+from nuat.models.activations import activation_of
 from nuat.models.sizes import check_counts
 
 Stem = Literal["cifar", "imagenet"]
@@ -34,8 +36,9 @@ class BasicBlock(nn.Module):
 
     expansion: ClassVar[int] = 1
 
-    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+    def __init__(self, inputs: int, planes: int, stride: int, activation: Activation = "relu") -> None:
         super().__init__()
+        self.activate = activation_of(activation)
         self.conv1 = nn.Conv2d(inputs, planes, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
@@ -43,10 +46,10 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return relu(F(x) + shortcut(x))."""
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        """Return a(F(x) + shortcut(x)), a being the activation."""
+        out = self.activate(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        return self.activate(out + (x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -54,8 +57,9 @@ class Bottleneck(nn.Module):
 
     expansion: ClassVar[int] = 4
 
-    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+    def __init__(self, inputs: int, planes: int, stride: int, activation: Activation = "relu") -> None:
         super().__init__()
+        self.activate = activation_of(activation)
         outputs = planes * self.expansion
         self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -67,11 +71,11 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return relu(F(x) + shortcut(x))."""
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        """Return a(F(x) + shortcut(x)), a being the activation."""
+        out = self.activate(self.bn1(self.conv1(x)))
+        out = self.activate(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        return self.activate(out + (x if self.downsample is None else self.downsample(x)))
 
 
 class ResNet(nn.Module):
@@ -84,11 +88,12 @@ class ResNet(nn.Module):
         classes: number of classes N.
         stem: "cifar" (3x3 stride 1, no pooling) or "imagenet" (7x7 stride 2, 3x3 max-pooling stride 2).
         width: planes of the first stage; each following stage doubles them.
+        activation: activation of all layers.
 
     Shapes: images [B, C, H, W] in [0, 1] -> logits [B, N].
 
     Raises:
-        InputError: the stem is unknown or a size is below 1.
+        InputError: the stem or the activation is unknown, or a size is below 1.
 
     Example:
         >>> from nuat.models import ResNet
@@ -107,12 +112,14 @@ class ResNet(nn.Module):
         classes: int = 10,
         stem: Stem = "cifar",
         width: int = 64,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, classes=classes, width=width)
         if stem not in get_args(Stem):
             raise InputError(f"stem={stem!r}: expected one of {', '.join(get_args(Stem))}.")
         self.stem = stem
+        self.activate = activation_of(activation)
         kernel, stride = (3, 1) if stem == "cifar" else (7, 2)
         self.conv1 = nn.Conv2d(in_channels, width, kernel, stride=stride, padding=kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -122,7 +129,7 @@ class ResNet(nn.Module):
             planes = width * 2**stage
             layers = []
             for i in range(count):
-                layers.append(block(inputs, planes, 2 if stage > 0 and i == 0 else 1))
+                layers.append(block(inputs, planes, 2 if stage > 0 and i == 0 else 1, activation))
                 inputs = planes * block.expansion
             stages.append(nn.Sequential(*layers))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -133,7 +140,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = self.activate(self.bn1(self.conv1(x)))
         if self.stem == "imagenet":
             x = F.max_pool2d(x, 3, stride=2, padding=1)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
@@ -147,6 +154,7 @@ def resnet18(
     classes: int = 10,
     stem: Stem = "cifar",
     width: int = 64,
+    activation: Activation = "relu",
     block: type[BasicBlock] = BasicBlock,
 ) -> ResNet:
     """Return a ResNet-18: basic blocks (2, 2, 2, 2).
@@ -156,7 +164,15 @@ def resnet18(
         >>> sum(parameter.numel() for parameter in resnet18().parameters())
         11173962
     """
-    return ResNet(block, BLOCKS["resnet18"], in_channels=in_channels, classes=classes, stem=stem, width=width)
+    return ResNet(
+        block,
+        BLOCKS["resnet18"],
+        in_channels=in_channels,
+        classes=classes,
+        stem=stem,
+        width=width,
+        activation=activation,
+    )
 
 
 def resnet34(
@@ -165,6 +181,7 @@ def resnet34(
     classes: int = 10,
     stem: Stem = "cifar",
     width: int = 64,
+    activation: Activation = "relu",
     block: type[BasicBlock] = BasicBlock,
 ) -> ResNet:
     """Return a ResNet-34: basic blocks (3, 4, 6, 3).
@@ -174,10 +191,25 @@ def resnet34(
         >>> len(resnet34(width=4).layer3)
         6
     """
-    return ResNet(block, BLOCKS["resnet34"], in_channels=in_channels, classes=classes, stem=stem, width=width)
+    return ResNet(
+        block,
+        BLOCKS["resnet34"],
+        in_channels=in_channels,
+        classes=classes,
+        stem=stem,
+        width=width,
+        activation=activation,
+    )
 
 
-def resnet50(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", width: int = 64) -> ResNet:
+def resnet50(
+    *,
+    in_channels: int = 3,
+    classes: int = 10,
+    stem: Stem = "cifar",
+    width: int = 64,
+    activation: Activation = "relu",
+) -> ResNet:
     """Return a ResNet-50: bottlenecks (3, 4, 6, 3).
 
     Example:
@@ -185,4 +217,12 @@ def resnet50(*, in_channels: int = 3, classes: int = 10, stem: Stem = "cifar", w
         >>> resnet50(width=4, classes=7).fc
         Linear(in_features=128, out_features=7, bias=True)
     """
-    return ResNet(Bottleneck, BLOCKS["resnet50"], in_channels=in_channels, classes=classes, stem=stem, width=width)
+    return ResNet(
+        Bottleneck,
+        BLOCKS["resnet50"],
+        in_channels=in_channels,
+        classes=classes,
+        stem=stem,
+        width=width,
+        activation=activation,
+    )

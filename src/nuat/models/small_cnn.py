@@ -1,8 +1,9 @@
 """Network of the quickstart: two strided convolutions and two linear layers."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from nuat.config.model import Activation
+from nuat.models.activations import activation_of
 from nuat.models.grey_conv import GreyConv2d
 from nuat.models.sizes import check_counts, check_image_size, check_same_size
 
@@ -25,11 +26,19 @@ class SmallCNN(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, in_channels: int, classes: int, image_size: tuple[int, int], width: int = 16) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        image_size: tuple[int, int],
+        width: int = 16,
+        activation: Activation = "relu",
+    ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, classes=classes, width=width)
         check_image_size("small-cnn", image_size, least=4)
         self.image_size = image_size
+        self.activate = activation_of(activation)
         self.conv1 = GreyConv2d(in_channels, width, 4, stride=2, padding=1)
         self.conv2 = nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)
         self.fc1 = nn.Linear(2 * width * (image_size[0] // 4) * (image_size[1] // 4), 100)
@@ -38,7 +47,7 @@ class SmallCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         check_same_size("small-cnn", self.image_size, (x.shape[2], x.shape[3]))
-        x = F.relu(self.conv1(x), inplace=True)
-        x = F.relu(self.conv2(x), inplace=True)
-        logits: Tensor = self.fc2(F.relu(self.fc1(x.flatten(1)), inplace=True))
+        x = self.activate(self.conv1(x))
+        x = self.activate(self.conv2(x))
+        logits: Tensor = self.fc2(self.activate(self.fc1(x.flatten(1))))
         return logits

@@ -6,15 +6,18 @@ Modules are named and initialised as there, without dropout, so weights of that 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nuat.config.model import Activation
 from nuat.errors import InputError
+from nuat.models.activations import activation_of
 from nuat.models.sizes import check_counts
 
 
 class WideBlock(nn.Module):
     """bn-relu-conv3x3-bn-relu-conv3x3 and a shortcut; [B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: Activation = "relu") -> None:
         super().__init__()
+        self.activate = activation_of(activation)
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
@@ -24,8 +27,8 @@ class WideBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return F(x) + shortcut(x); a projecting shortcut starts from the activated input."""
-        active = F.relu(self.bn1(x), inplace=True)
-        out = F.relu(self.bn2(self.conv1(active)), inplace=True)
+        active = self.activate(self.bn1(x))
+        out = self.activate(self.bn2(self.conv1(active)))
         out = self.conv2(out)
         shortcut: Tensor = x if self.convShortcut is None else self.convShortcut(active)
         y: Tensor = shortcut + out
@@ -35,10 +38,10 @@ class WideBlock(nn.Module):
 class WideStage(nn.Module):
     """Blocks of one width, the first with the stride."""
 
-    def __init__(self, count: int, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, count: int, inputs: int, outputs: int, stride: int, activation: Activation) -> None:
         super().__init__()
-        rest = [WideBlock(outputs, outputs, 1) for _ in range(count - 1)]
-        self.layer = nn.Sequential(WideBlock(inputs, outputs, stride), *rest)
+        rest = [WideBlock(outputs, outputs, 1, activation) for _ in range(count - 1)]
+        self.layer = nn.Sequential(WideBlock(inputs, outputs, stride, activation), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
@@ -64,14 +67,17 @@ class WideResNet(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, depth: int, k: int, in_channels: int = 3, classes: int = 10) -> None:
+    def __init__(
+        self, depth: int, k: int, in_channels: int = 3, classes: int = 10, activation: Activation = "relu"
+    ) -> None:
         super().__init__()
         check_counts(k=k, in_channels=in_channels, classes=classes)
         count = blocks_in_a_stage(depth)
+        self.activate = activation_of(activation)
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.block1 = WideStage(count, 16, 16 * k, 1)
-        self.block2 = WideStage(count, 16 * k, 32 * k, 2)
-        self.block3 = WideStage(count, 32 * k, 64 * k, 2)
+        self.block1 = WideStage(count, 16, 16 * k, 1, activation)
+        self.block2 = WideStage(count, 16 * k, 32 * k, 2, activation)
+        self.block3 = WideStage(count, 32 * k, 64 * k, 2, activation)
         self.bn1 = nn.BatchNorm2d(64 * k)
         self.fc = nn.Linear(64 * k, classes)
         for module in self.modules():
@@ -82,7 +88,7 @@ class WideResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        x = F.relu(self.bn1(x), inplace=True)
+        x = self.activate(self.bn1(x))
         # mean over the whole map, whatever its size; at 32x32 this is the 8x8 pooling of the original
         logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return logits

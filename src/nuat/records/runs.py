@@ -140,11 +140,12 @@ class RunRecord:
 
     @property
     def network(self) -> str | None:
-        """Name of the network, and its width if the settings give one; None: not recorded."""
+        """Name of the network, with a width or another activation that the settings give; None: not recorded."""
         if not self.config:
             return None
-        width = self.config["model"].get("width")
-        return str(self.config["model"]["name"]) + ("" if width is None else f" of width {width}")
+        width, activation = self.config["model"].get("width"), self.config["model"].get("activation", "relu")
+        sized = str(self.config["model"]["name"]) + ("" if width is None else f" of width {width}")
+        return sized if activation == "relu" else f"{sized} with {activation}"
 
     @property
     def planned_epochs(self) -> int | None:

@@ -77,11 +77,14 @@ def initialise(
         given = "=pretrained" if config.weights == "pretrained" else ""
         raise InputError(f"model.weights{given}: {error}") from None
     file, info, ours = source.file, source.info, source.ours
-    if info is not None and info.model.name == config.name and info.model.variant != config.variant:
-        raise InputError(  # a ResNet's weights have the same names and shapes in both
-            f"model.weights={config.weights}: trained with model.variant={info.model.variant}, not {config.variant}; "
-            f"give --model.variant {info.model.variant}."
-        )
+    if info is not None and info.model.name == config.name:
+        for name in ("variant", "activation"):  # a ResNet's weights have the same names and shapes in all
+            trained, wanted = getattr(info.model, name), getattr(config, name)
+            if trained != wanted:
+                raise InputError(
+                    f"model.weights={config.weights}: trained with model.{name}={trained}, not {wanted}; give "
+                    f"--model.{name} {trained}."
+                )
     statistics = None
     if config.mean is not None:
         _check_normalisation(config, source)
