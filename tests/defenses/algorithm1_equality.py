@@ -12,6 +12,7 @@ from reference import algorithm1
 from torch import Tensor, nn
 
 from nuat.core import averaging
+from nuat.core.gaussian_norms import nuclear_per_image
 from nuat.core.schedules import Ramp
 from nuat.core.threat import Linf
 from nuat.defenses import Defense, Step
@@ -105,3 +106,12 @@ def assert_equal(fast: Fast, slow: algorithm1.Record) -> None:
 
 
 RAMP = Ramp(peak=PEAK, until=UNTIL)
+
+
+def gaussian(norm: Any, per_image: Any) -> Any:
+    """The norm as a multiple of that of a Gaussian matrix, times the multiple at 64 x 10."""
+    return lambda matrix: norm(matrix) * per_image(64, 10) / per_image(*matrix.shape)
+
+
+GAUSSIAN = gaussian(algorithm1.nuclear_norm, nuclear_per_image)
+"""The slow nuclear norm of ``scale="gaussian"``."""

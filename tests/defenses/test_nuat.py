@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import CLASSES
-from defenses.algorithm1_equality import RAMP, Fast, assert_equal, both, make_epochs
+from defenses.algorithm1_equality import GAUSSIAN, RAMP, Fast, assert_equal, both, gaussian, make_epochs
 from oracles import TinyConv
 from reference import algorithm1
 
@@ -32,6 +32,19 @@ def test_the_frobenius_norm_in_attack_and_loss() -> None:
     assert_equal(fast, slow)
     other, _ = both(NuAT(lam=RAMP), variant="nuat")
     assert fast.losses[3:] != pytest.approx(other.losses[3:], rel=1e-3)
+
+
+@pytest.mark.parametrize("passes", ["one", "authors"])
+def test_the_scale_of_gaussian_matrices_in_attack_and_loss(passes: str) -> None:
+    fast, slow = both(NuAT(lam=RAMP, passes=passes, scale="gaussian"), variant="nuat", passes=passes, norm=GAUSSIAN)
+    assert_equal(fast, slow)
+    assert [m["lam"] for m in fast.metrics] == pytest.approx([0] * 3 + [2.5] * 3 + [5] * 3)
+    assert [float(m["rank"]) for m in fast.metrics] == pytest.approx(slow.ranks)
+
+
+def test_the_frobenius_norm_has_a_scale_of_its_own() -> None:
+    norm = gaussian(algorithm1.frobenius_norm, lambda m, n: (n / m) ** 0.5)
+    assert_equal(*both(NuAT(lam=RAMP, norm="frobenius", scale="gaussian"), variant="nuat", norm=norm))
 
 
 @pytest.mark.parametrize("norm", ["nuclear", "frobenius"])

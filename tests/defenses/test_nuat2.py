@@ -1,17 +1,21 @@
 """NuAT2 equals the slow two-step attack of section 5.3."""
 
+from typing import Any
+
 import pytest
 import torch
-from defenses.algorithm1_equality import CLOSE, RAMP, assert_equal, both
+from defenses.algorithm1_equality import CLOSE, GAUSSIAN, RAMP, assert_equal, both
+from reference.algorithm1 import nuclear_norm
 
 from nuat.core.schedules import Ramp
 from nuat.defenses import NuAT2
 from nuat.errors import InputError
 
 
-@pytest.mark.parametrize("alpha", [None, 0.08])
-def test_equals_the_slow_one(alpha: float | None) -> None:
-    assert_equal(*both(NuAT2(lam=RAMP, alpha=alpha), variant="nuat2"))
+@pytest.mark.parametrize("settings", [{}, {"alpha": 0.08, "scale": "gaussian"}])
+def test_equals_the_slow_one(settings: Any) -> None:
+    norm = GAUSSIAN if settings else nuclear_norm
+    assert_equal(*both(NuAT2(lam=RAMP, **settings), variant="nuat2", norm=norm))
 
 
 @pytest.mark.slow

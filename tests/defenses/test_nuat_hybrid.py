@@ -2,11 +2,13 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
-from defenses.algorithm1_equality import RAMP, assert_equal, both
+from defenses.algorithm1_equality import GAUSSIAN, RAMP, assert_equal, both
 from oracles import TinyConv, images, labels, step_at
+from reference.algorithm1 import nuclear_norm
 from torch import Tensor, nn
 
 from nuat.core.schedules import Ramp
@@ -133,10 +135,11 @@ def test_a_drop_out_of_range_is_refused(drop: float) -> None:
         NuATHybrid(drop=drop)
 
 
-@pytest.mark.parametrize("passes", ["one", "authors"])
-def test_equals_the_slow_one_switching_in_both_directions(passes: str) -> None:
-    drop = 0.02
-    fast, slow = both(NuATHybrid(lam=RAMP, passes=passes, drop=drop), 4, variant="hybrid", passes=passes, drop=drop)
+@pytest.mark.parametrize(("passes", "scale"), [("one", "batch"), ("authors", "batch"), ("one", "gaussian")])
+def test_equals_the_slow_one_switching_in_both_directions(passes: Any, scale: Any) -> None:
+    drop, norm = 0.02, GAUSSIAN if scale == "gaussian" else nuclear_norm
+    defense = NuATHybrid(lam=RAMP, passes=passes, drop=drop, scale=scale)
+    fast, slow = both(defense, 4, variant="hybrid", passes=passes, drop=drop, norm=norm)
     assert_equal(fast, slow)
     assert [bool(m["two_step"]) for m in fast.metrics] == slow.two_step
     assert not any(slow.two_step[:3])  # the first epoch has none to compare with

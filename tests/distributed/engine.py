@@ -47,7 +47,7 @@ LAM = Ramp(peak=6.0, until=0.5)
 
 DEFENSES: dict[str, tuple[Defense, float | None]] = {
     "nuat": (NuAT(lam=LAM), None),
-    "nuat-authors": (NuAT(lam=LAM, passes="authors"), None),
+    "nuat-authors": (NuAT(lam=LAM, passes="authors", scale="gaussian"), None),
     "nuat2-wa": (NuAT2(lam=LAM, attack_tau=0.7), 0.9),
     "nuat-h": (NuATHybrid(lam=LAM, drop=0.01), None),
     "trades": (TRADES(steps=3), None),

@@ -82,9 +82,10 @@ def test_flat_names_and_their_text() -> None:
 
 
 ADDED = {
-    "quickstart": ("defense.norm", "defense.regularised_attack", "model.variant", "model.activation", "model.weights", "model.options",
-                   "data.loading", "data.on_bad", "data.progressive_sizes", "data.progressive_from", "accumulate",
-                   "distributed", "threat.norm", "eps_warmup", "optimizer.momentum_at_peak"),
+    "quickstart": ("defense.norm", "defense.scale", "defense.regularised_attack", "model.variant", "model.activation",
+                   "model.weights", "model.options", "data.loading", "data.on_bad", "data.progressive_sizes",
+                   "data.progressive_from", "accumulate", "distributed", "threat.norm", "eps_warmup",
+                   "optimizer.momentum_at_peak"),
     "fbf-mnist-small-cnn": ("defense.clamped_start", "eps_warmup", "optimizer.name"),
     "nuat-h-mnist-small-cnn": ("defense.regularised_attack", "data.loading"),
 }  # fmt: skip

@@ -161,7 +161,7 @@ def train(
                     first = copy.deepcopy(model)
                     first.load_state_dict(record.attack_average)
                 f_reference = first(x).detach()
-                delta = attack_step(first, x, y, delta, f_reference if lam > 0 else None, lam, eps)
+                delta = attack_step(first, x, y, delta, f_reference if lam > 0 else None, lam, eps, norm)
                 delta = attack_step(model, x, y, delta, None, 0.0, eps)
             else:
                 nuclear_batch = lam > 0 and {"odd": b % 2 == 1, "every": True, "never": False}[nuclear_batches]

@@ -184,6 +184,6 @@ def _scale(ours: TrainConfig, run: PlannedRun) -> list[str]:
     """Return the settings that should change where the batch or the classes are not the recipe's."""
     theirs = known_facts(ours.data) or run.images
     before, after = (ours.batch_size, theirs.classes), (run.batch, run.images.classes)
-    lam = getattr(run.config.defense, "lam", None)
+    lam = getattr(run.config.defense, "lam", None) if getattr(run.config.defense, "scale", "") == "batch" else None
     own = lam is not None and lam == getattr(ours.defense, "lam", None)
     return scale_warnings(before, after, lam.peak if lam is not None and own else None)

@@ -8,7 +8,7 @@
 | X~ | ``x_adv`` | |
 | epsilon | ``step.threat.eps`` | also the size of the attack's step |
 | lambda | ``lam`` | the same in Eq. 1 and Eq. 2, ramped per epoch |
-| ||.||_* | ``nuclear_term`` | divided by M, as the cross-entropy is a mean |
+| ||.||_* | ``nuclear_term`` | divided by M, as the cross-entropy is a mean; see ``scale`` |
 """
 
 from collections.abc import Hashable, Mapping
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode
 from nuat.attacks.nuclear import ascent_direction
+from nuat.core.gaussian_norms import Scale, weight_of
 from nuat.core.losses import cross_entropy
 from nuat.core.nuclear import NORM_TERMS, NormName, frobenius_term, nuclear_term
 from nuat.core.ranges import check_size
@@ -50,7 +51,6 @@ class NuAT(Defense):
 
     sizes: ClassVar[tuple[str, ...]] = ("alpha",)
     """The start."""
-
     lam: Ramp = field(default_factory=Ramp)
     """Lambda over the epochs."""
     alpha: float | None = None
@@ -58,12 +58,14 @@ class NuAT(Defense):
     CIFAR-10. It shrinks with eps while eps is warmed up."""
     norm: NormName = "nuclear"
     """Norm of the logit differences, in the attack and in the loss. frobenius: what section 5.1 compares it with."""
+    scale: Scale = "batch"
+    """Divisor of the norm. batch: M, as in the paper. gaussian: M times the growth of a Gaussian matrix's norm per
+    image from 64 x 10 to M x N, so that lambda means the same for any batch and number of classes."""
     regularised_attack: Batches = "odd"
     """Batches of an epoch, counted from 0, whose attack has the nuclear norm: odd (section 5.1), every or never."""
     passes: Passes = "one"
-    """one: a single clean pass in training mode serves the attack and the loss. authors: the three passes of the
-    authors' code, clean, attacked and clean again. The running statistics of batch norm are the same; the draws of
-    dropout are not."""
+    """one: a single clean pass in training mode serves attack and loss. authors: their code's three passes, clean,
+    attacked, clean. The running statistics of batch norm are the same; the draws of dropout are not."""
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
@@ -78,11 +80,12 @@ class NuAT(Defense):
         lam = step.value(self.lam)
         clean = CleanPass(model, x) if self.passes == "one" else None
         logits_clean = reference_pass(model, x) if clean is None else clean.logits
+        weight = weight_of(lam, logits_clean, self.norm, self.scale)
         with eval_mode(model):
             regularised = has_regularised_attack(self.regularised_attack, step, self.lam)
             reference = logits_clean.detach() if regularised else None
-            x_adv = single_step_attack(model, x, y, reference, lam, self.alpha, step, self.norm)
-        return regularised_loss(model, x, y, x_adv, clean, lam, self.norm)
+            x_adv = single_step_attack(model, x, y, reference, weight, self.alpha, step, self.norm)
+        return regularised_loss(model, x, y, x_adv, clean, lam, self.norm, self.scale)
 
 
 def single_step_attack(
@@ -99,16 +102,14 @@ def single_step_attack(
 
     ``reference`` is f(X) [M, N]. None: the attack leaves the nuclear norm out.
     """
-    bounds = step.threat.bounds(x)
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
     gradient = ascent_direction(model, x_adv, y, reference, lam, norm)  # Alg. 1, line 5
-    return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps, x_adv))  # Alg. 1, lines 6-7
+    return step.threat.bounds(x).project(x_adv + step.threat.ascent(gradient, step.threat.eps, x_adv))  # lines 6-7
 
 
 def has_regularised_attack(batches: Batches, step: Step, weight: EpochSchedule) -> bool:
     """Return whether the attack of this batch has the regulariser, which a weight of 0 leaves out."""
-    chosen = batches == "every" or (batches == "odd" and step.batch % 2 == 1)
-    return chosen and weight(step.epoch, step.epochs) > 0
+    return batches != "never" and (batches == "every" or step.batch % 2 == 1) and weight(step.epoch, step.epochs) > 0
 
 
 def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
@@ -126,6 +127,7 @@ def regularised_loss(
     clean: CleanPass | None,
     lam: float,
     norm: NormName = "nuclear",
+    scale: Scale = "batch",
 ) -> BatchLoss:
     """Return CE(f(X), Y) + lambda ||f(X~) - f(X)||_* / M in training mode (Alg. 1, line 8).
 
@@ -145,4 +147,4 @@ def regularised_loss(
         "rank": (nuclear.detach() / frobenius.clamp(min=1e-30)) ** 2,
         "lam": lam,
     }
-    return BatchLoss(clean_loss + lam * regulariser, metrics)
+    return BatchLoss(clean_loss + weight_of(lam, logits_clean, norm, scale) * regulariser, metrics)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nuat.attacks.base import Forward, eval_mode
 from nuat.attacks.nuclear import ascent_direction
 from nuat.core import averaging
+from nuat.core.gaussian_norms import Scale, weight_of
 from nuat.core.ranges import check_size, check_tau
 from nuat.core.schedules import Ramp
 from nuat.defenses.base import BatchLoss, Defense, State, Step
@@ -47,6 +48,8 @@ class NuAT2(Defense):
     """Lambda over the epochs."""
     alpha: float | None = None
     """Size of the start, as of NuAT. None: eps / 2. It shrinks with eps while eps is warmed up."""
+    scale: Scale = "batch"
+    """Divisor of the norm, as in NuAT: batch or gaussian."""
     attack_tau: float | None = None
     """Decay of the average that takes the first attack step, in [0, 1). None: the live weights take it, as
     they always do in the first epoch. The authors' NuAT2-WA uses 0.99."""
@@ -74,8 +77,8 @@ class NuAT2(Defense):
         regularised, averaged = self._first_step(step)
         first = averaging.forward(model, state["attack_average"]) if averaged else model
         with eval_mode(model):
-            x_adv = two_step_attack(model, first, x, y, lam, self.alpha, step, regularised=regularised)
-        return regularised_loss(model, x, y, x_adv, None, lam)
+            x_adv = two_step_attack(model, first, x, y, lam, self.alpha, step, self.scale, regularised=regularised)
+        return regularised_loss(model, x, y, x_adv, None, lam, scale=self.scale)
 
     def after_step(self, model: nn.Module, step: Step, state: State) -> None:
         """Update the attack's average."""
@@ -91,6 +94,7 @@ def two_step_attack(
     lam: float,
     alpha: float | None,
     step: Step,
+    scale: Scale = "batch",
     *,
     regularised: bool,
 ) -> Tensor:
@@ -103,7 +107,8 @@ def two_step_attack(
         reference = first(x) if regularised else None
     torch.clear_autocast_cache()  # weights cast without a graph would give the loss none
     x_adv = start(x, step, alpha)  # Alg. 1, line 4
-    gradient = ascent_direction(first, x_adv, y, reference, lam)
+    weight = lam if reference is None else weight_of(lam, reference, scale=scale)
+    gradient = ascent_direction(first, x_adv, y, reference, weight)
     x_adv = bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps, x_adv))
     gradient = ascent_direction(model, x_adv, y, None, 0.0)
     return bounds.project(x_adv + step.threat.ascent(gradient, step.threat.eps, x_adv))

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode
+from nuat.core.gaussian_norms import Scale, weight_of
 from nuat.core.losses import cross_entropy
 from nuat.core.ranges import check_size
 from nuat.core.schedules import Ramp
@@ -52,6 +53,8 @@ class NuATHybrid(Defense):
     """Lambda over the epochs."""
     alpha: float | None = None
     """Size of the start, as of NuAT. None: eps / 2. It shrinks with eps while eps is warmed up."""
+    scale: Scale = "batch"
+    """Divisor of the norm, as in NuAT: batch or gaussian."""
     regularised_attack: Batches = "odd"
     """Batches of an epoch, counted from 0, whose single-step attack has the nuclear norm: odd, every or never."""
     passes: Passes = "one"
@@ -90,12 +93,13 @@ class NuATHybrid(Defense):
         switch = self._decide(clean_loss, step, state)
         with eval_mode(model):
             if state["two_step"]:
-                x_adv = two_step_attack(model, model, x, y, lam, self.alpha, step, regularised=lam > 0)
+                x_adv = two_step_attack(model, model, x, y, lam, self.alpha, step, self.scale, regularised=lam > 0)
             else:
                 regularised = has_regularised_attack(self.regularised_attack, step, self.lam)
                 reference = logits_clean.detach() if regularised else None
-                x_adv = single_step_attack(model, x, y, reference, lam, self.alpha, step)
-        terms = regularised_loss(model, x, y, x_adv, clean, lam)
+                weight = weight_of(lam, logits_clean, scale=self.scale)
+                x_adv = single_step_attack(model, x, y, reference, weight, self.alpha, step)
+        terms = regularised_loss(model, x, y, x_adv, clean, lam, scale=self.scale)
         return BatchLoss(terms.loss, {**terms.metrics, "two_step": float(state["two_step"])}, switch)
 
     def summary(self, state: State, batches: int) -> dict[str, Any]:

@@ -25,12 +25,12 @@ def folder() -> TrainConfig:
     in the current folder. The images are resized to 224 pixels; a tenth of those of training is held out for
     validation. Every setting is ours and not tuned: SGD at 0.01 in one cycle, 10 epochs, eps from
     0 over the first half of them, random resized crops of at least a quarter of the area, flips, an average of decay
-    0.999. lambda is that of NuAT-WA in Table 1a, for batches of 64 and about ten classes. It is not scale-free: lower
-    it to 0.5 for a hundred classes. Transformers and ConvNeXts want Adam: --model timm:convnext_tiny --optimizer.name
+    0.999. lambda is that of NuAT-WA in Table 1a, scaled to the batch and the number of classes (``NuAT.scale``).
+    Transformers and ConvNeXts want Adam: --model timm:convnext_tiny --optimizer.name
     adam --optimizer.lr.peak 1e-4 --optimizer.weight-decay 0.
     """
     return TrainConfig(
-        defense=NuAT(lam=Ramp(peak=4.0)),
+        defense=NuAT(lam=Ramp(peak=4.0), scale="gaussian"),
         data=DataConfig(path=Path("images"), image_size=224, validation=0.1, crop_scale=0.25, flip=True),
         model=ModelConfig(name="torchvision:resnet50", weights="pretrained"),
         threat=ThreatConfig(eps=4 / 255, pgd_alpha=1 / 255),
@@ -49,11 +49,13 @@ def small() -> TrainConfig:
 
     ``data.path`` as for finetune-folder. The settings are those of NuAT-WA in Table 1a, with these differences, which
     are ours and not tuned: images of 64 pixels, random crops with 8 pixels of zeros, an average of decay 0.999 that
-    begins with the run, since the steps of small data are few. lambda is for about ten classes.
+    begins with the run, since the steps of small data are few, and a lambda that is scaled to the number of classes
+    (``NuAT.scale``).
     """
     paper = nuat_wa()
     return replace(
         paper,
+        defense=NuAT(lam=Ramp(peak=4.0), scale="gaussian"),
         data=DataConfig(path=Path("images"), image_size=64, validation=0.1, crop_padding=8, flip=True),
         averaging=AveragingConfig(tau=0.999, warmup=True),
         evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
