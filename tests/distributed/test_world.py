@@ -21,7 +21,6 @@ from training.small_runs import small_config, write_images
 from nuat import data
 from nuat.config import MonitorConfig, ThreatConfig
 from nuat.core.random import Rows, integers, normal, uniform
-from nuat.core.threat import Linf
 from nuat.data import ImageSet, check_shares
 from nuat.distributed.world import ALONE, World, check_gpus, joined, peer_lost, timeout_seconds
 from nuat.errors import InputError
@@ -157,7 +156,7 @@ def shared_work(world: World) -> dict[str, Any]:
     return {
         "verdicts": {result.name: result.correct for result in found.results},
         "costs": [(result.forwards, result.backwards) for result in found.results],
-        "validation": validate(model, some, balls=[Linf(0.05)], batch_size=4, world=world),
+        "validation": validate(model, some, threat=ThreatConfig(eps=0.05), batch_size=4, world=world),
     }
 
 

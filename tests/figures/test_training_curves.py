@@ -51,11 +51,11 @@ def test_a_run_without_epochs_has_no_curves(tmp_path: Path) -> None:
 def test_a_runs_own_picture_is_of_the_same_curves(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", lam=3.0, epochs=3)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    save(lines, folder / "curves.svg")
+    save(lines, {}, folder / "curves.svg")
     (run,) = training_curves(finished_runs([folder])).runs
     style.save(draw([TrainingCurves(runs=(dataclasses.replace(run, name=""),))]), folder / "again.svg")
     assert (folder / "curves.svg").read_bytes() == (folder / "again.svg").read_bytes()
-    save([], folder / "empty.png")  # of a run that was cut off in its first epoch
+    save([], {}, folder / "empty.png")  # of a run that was cut off in its first epoch
     assert (folder / "empty.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -66,6 +66,7 @@ def test_an_epoch_that_was_not_measured_is_a_gap() -> None:
     assert any(v[0] == 2.0 and math.isnan(v[1]) and v[2] == 1.0 for v in values if len(v) == 3)
     assert any(v[0] == 10.0 and math.isnan(v[1]) for v in values if len(v) == 3)
     assert "alarm: overfitting" in texts(figure)
+    assert {"GAMA-PGD-20", "GAMA-PGD-20, live"} <= set(texts(figure).splitlines())
     assert "(2 switches)" in texts(figure)
 
 

@@ -148,7 +148,7 @@ def test_an_analysis_is_drawn_and_a_broken_one_named(tmp_path: Path) -> None:
     (folder / "analysis-broken.json").write_text("{")
     source = Path(__file__).parents[2] / "results" / "quickstart" / "metrics.jsonl"
     lines = [json.loads(line) for line in source.read_text().splitlines()]
-    TrainingCurves(runs=(curves_of(lines, "a $\\frac{ name", 0),)).save(folder / "analysis-training.json")
+    TrainingCurves(runs=(curves_of(lines, "a $\\frac{ name", 0, {}),)).save(folder / "analysis-training.json")
     page = Page(render(find_runs([folder])))
     assert "Training curves. Losses, validation accuracies" in page.text
     assert "analysis-broken.json: not JSON" in page.text
@@ -191,7 +191,7 @@ def test_a_record_is_shown_with_the_title_and_caption_of_its_figure(tmp_path: Pa
     folder = run(tmp_path / "a")
     source = Path(__file__).parents[2] / "results" / "quickstart" / "metrics.jsonl"
     lines = [json.loads(line) for line in source.read_text().splitlines()]
-    TrainingCurves(runs=(curves_of(lines, "a", 0),)).save(folder / "analysis-training.json")
+    TrainingCurves(runs=(curves_of(lines, "a", 0, {}),)).save(folder / "analysis-training.json")
     figure = FIGURES["training"]
     told = Page(render(find_runs([folder]))).text
     assert f"{figure.title}. {figure.caption} From a/analysis-training.json" in told

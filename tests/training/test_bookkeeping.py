@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from training.small_runs import PowerCut, Watcher, averaged, cut, small_config, write_images
+from training.small_runs import PowerCut, Watcher, cut, small_config, write_images
 
 import nuat
+from nuat.config import AveragingConfig
 from nuat.progress import TerminalReporter, terminal
 
 
@@ -23,17 +24,19 @@ def table(messages: list[str]) -> list[str]:
     return [text for text in messages[first:] if not text.startswith("warning")]
 
 
-@pytest.mark.parametrize("tau", [None, 0.8])
-def test_a_head_once_and_a_line_of_80_columns_an_epoch(tau: float | None, images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("tau", "attack", "column"), [(None, "pgd-7", "pgd-7"), (0.8, "margin-pgd-2", "attack")])
+def test_a_head_once_and_a_line_of_80_columns_an_epoch(
+    tau: float | None, attack: str, column: str, images: Path, tmp_path: Path
+) -> None:
     watcher = Watcher()
-    config = small_config(images, epochs=3, **({} if tau is None else {"averaging": averaged(tau)}))
+    config = small_config(images, epochs=3, averaging=AveragingConfig(tau=tau), validate_attack=attack)
     found = nuat.run(config, out=tmp_path / "run", reporter=watcher)
     head, *lines = table(watcher.messages)
-    assert head.split() == ["epoch", "lr", "loss", "clean", "fgsm", "pgd-7", "time"]
+    assert head.split() == ["epoch", "lr", "loss", "clean", "fgsm", column, "time"]
     assert [line.split()[0] for line in lines] == ["1/3", "2/3", "3/3"]
     assert all(len(line) <= 80 for line in (head, *lines))
     which = "live" if tau is None else "averaged"
-    said = f"clean, fgsm, pgd-7: accuracy of the {which} weights on 20 validation images"
+    said = f"clean, fgsm, {attack}: accuracy of the {which} weights on 20 validation images"
     assert watcher.messages.count(said) == 1
     records = [json.loads(line) for line in (found.folder / "metrics.jsonl").read_text().splitlines()]
     epochs = [line for line in records if line["kind"] == "epoch"]

@@ -57,14 +57,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("on", ["warn", "stop"])
 def test_overfitting(on: Any) -> None:
     config = MonitorConfig(overfitting_gap=0.25, on_overfitting=on)
-    assert monitors.overfitting(config, {"fgsm": 0.5, "pgd": 0.25}) is None  # exactly the gap
-    assert monitors.overfitting(config, {"fgsm": 0.1, "pgd": 0.9}) is None
-    alarm = monitors.overfitting(config, {"fgsm": 0.76, "pgd": 0.5})
+    assert monitors.overfitting(config, {"fgsm": 0.5, "pgd": 0.25}, "pgd-7") is None  # exactly the gap
+    assert monitors.overfitting(config, {"fgsm": 0.1, "pgd": 0.9}, "pgd-7") is None
+    alarm = monitors.overfitting(config, {"fgsm": 0.76, "pgd": 0.5}, "pgd-7")
     assert alarm is not None
     assert (alarm.monitor, alarm.stop) == ("overfitting", on == "stop")
     assert "76.0%" in alarm.message
     assert "50.0%" in alarm.message
-    assert monitors.overfitting(MonitorConfig(overfitting_gap=0.3), {"fgsm": 0.76, "pgd": 0.5}) is None
+    assert monitors.overfitting(MonitorConfig(overfitting_gap=0.3), {"fgsm": 0.76, "pgd": 0.5}, "pgd-7") is None
 
 
 def test_looks_collapsed() -> None:

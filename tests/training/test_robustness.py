@@ -100,3 +100,20 @@ def test_standard_training_keeps_its_most_accurate_epoch(tmp_path: Path) -> None
     summary = train(config, tmp_path / "run").summary
     clean = [line["validation"]["live"]["clean"] for line in metrics(tmp_path / "run", "epoch")]
     assert max(clean) == summary["best_validation"] == clean[summary["best_epoch"] - 1] > 0.5
+
+
+@pytest.mark.slow
+def test_the_attack_of_the_validation_decides_whether_overfitting_is_seen(tmp_path: Path) -> None:
+    """FBF, at the end: FGSM 48 %, PGD-7 44 %, GAMA-PGD-20 4 % of 100 validation digits."""
+    config = shortened(recipes.find("fbf-mnist-small-cnn")(), epochs=3, images=1500, batch_size=32)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, name="mnist-sample"))
+    train(config, tmp_path / "mild")
+    train(dataclasses.replace(config, validate_attack="gama-20"), tmp_path / "strong")
+    assert metrics(tmp_path / "mild", "alarm") == []
+    (alarm,) = metrics(tmp_path / "strong", "alarm")
+    assert alarm["monitor"] == "overfitting"
+    assert "under FGSM but" in alarm["message"]
+    assert "under GAMA-PGD-20." in alarm["message"]
+    mild, strong = (metrics(tmp_path / name, "epoch")[-1] for name in ("mild", "strong"))
+    assert mild["train"] == strong["train"]
+    assert strong["validation"]["live"]["pgd"] < mild["validation"]["live"]["pgd"] - 0.2

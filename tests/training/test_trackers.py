@@ -10,7 +10,7 @@ import torch
 from training.small_runs import BATCHES, EPS, Watcher, assert_same_run, interrupt, metrics, small_config, write_images
 
 import nuat
-from nuat.core.threat import Linf
+from nuat.config import ThreatConfig
 from nuat.data import load
 from nuat.distributed.world import ALONE
 from nuat.errors import NonFiniteError
@@ -163,12 +163,13 @@ def test_a_model_that_has_diverged_gives_no_pictures(
 def test_pictures_are_the_images_and_the_attack_of_the_validation(images: Path) -> None:
     shown = load(small_config(images).data).validation
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 3))
-    pixels = clean_and_attacked(model, shown, ball=Linf(EPS), count=2)
+    pixels = clean_and_attacked(model, shown, threat=ThreatConfig(eps=EPS), count=2)
     clean = torch.from_numpy(pixels[:8]).permute(2, 0, 1)
     assert any(torch.equal(clean[:, :, :8], image) for image in shown.images)
     grey = clean_and_attacked(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)),
         nuat.data.ImageSet(shown.images[:, :1], shown.labels),
-        eps=EPS,
+        threat=ThreatConfig(eps=EPS),
+        attack="gama-2",
     )
     assert (grey[..., 0] == grey[..., 2]).all()

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from training.small_runs import metrics, small_config, write_images
 
 import nuat
 from nuat import data, models
-from nuat.config import ModelConfig
-from nuat.core.threat import Linf
+from nuat.attacks import GAMAPGD, PGD, MultiTargetedPGD
+from nuat.config import ModelConfig, ThreatConfig
 from nuat.data import ImageSet
 from nuat.distributed.world import ALONE
 from nuat.errors import InputError
@@ -45,6 +46,58 @@ def test_validate_every_is_refused_where_it_has_no_effect(images: Path) -> None:
         replace(config, data=replace(config.data, validation=0), validate_every=2)
     with pytest.raises(InputError, match="validate_every"):
         small_config(images, validate_every=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("pgd-7", lambda m, g: PGD(m, eps=0.1, alpha=0.1 / 7, steps=7, random_start=False)),
+        ("pgd-3", lambda m, g: PGD(m, eps=0.1, alpha=0.02, steps=3, generator=g)),
+        ("gama-3", lambda m, g: GAMAPGD(m, eps=0.1, steps=3, generator=g)),
+        ("multi-targeted-2", lambda m, g: MultiTargetedPGD(m, eps=0.1, alpha=0.02, steps=2, targets=2, generator=g)),
+    ],
+)
+def test_the_attack_is_that_of_an_evaluation_or_the_authors(name: str, make: Any) -> None:
+    """Each batch has its own noise, the same in every epoch."""
+    torch.manual_seed(0)
+    model = models.build(ModelConfig(name="small-cnn", width=2), channels=1, classes=3, image_size=(8, 8)).eval()
+    some = ImageSet(torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))
+    with torch.no_grad():
+        model.net.fc2.bias -= model(data.to_float(some.images)).mean(dim=0)
+        some = ImageSet(some.images, model(data.to_float(some.images)).argmax(dim=1))
+    threat = ThreatConfig(eps=0.1, pgd_alpha=0.02)
+    found = [validate(model, some, threat=threat, attack=name, batch_size=30)["pgd"] for _ in range(2)]
+    right = 0
+    for seed, (x, y) in enumerate(data.batches(some, 30)):
+        x_adv = make(model, torch.Generator().manual_seed(seed))(x, y)
+        right += int((model(x_adv).argmax(dim=1) == y).sum())
+    assert found == [right / 50] * 2
+    assert 0 < right < 50
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *(
+            ("clean", "takes no number of steps"),
+            ("fgsm", "takes no number of steps"),
+            ("cr", "takes no number of steps"),
+        ),
+        *(("noise-5", "along gradients"), ("square-10", "along gradients"), ("autoattack", "along gradients")),
+        *(("gamma-20", "unknown attack 'gamma-20'.*gama-"), ("my.py:attack", "unknown attack")),
+    ],
+)
+def test_an_attack_that_cannot_validate_is_refused(name: str, told: str, images: Path) -> None:
+    with pytest.raises(InputError, match=f"^validate_attack={name}: .*{told}") as caught:
+        Validator(small_config(images, validate_attack=name), data.load(small_config(images).data).validation,
+                  torch.device("cpu"), ALONE)  # fmt: skip
+    assert "\n" not in str(caught.value)
+
+
+def test_an_attack_is_refused_where_there_are_no_images_to_validate_on(images: Path) -> None:
+    config = small_config(images)
+    with pytest.raises(InputError, match="validate_attack has no effect without validation images"):
+        replace(config, data=replace(config.data, validation=0), validate_attack="pgd-40")
 
 
 def validator(images: Path, device: str, monkeypatch: pytest.MonkeyPatch, seconds: float, count: int = 20) -> Validator:
@@ -108,7 +161,7 @@ def test_attacks_search_in_their_own_precision_and_verdicts_are_in_full(monkeypa
     validate(
         model,
         ImageSet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 3),
-        balls=[Linf(0.1)],
+        threat=ThreatConfig(eps=0.1),
         batch_size=4,
     )
     assert passes == [True] * 8 + [False] * 3  # FGSM and PGD-7; then clean and both attacked

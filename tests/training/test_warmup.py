@@ -25,7 +25,7 @@ from training.small_runs import (
     write_images,
 )
 
-from nuat.config import OptimizerConfig
+from nuat.config import OptimizerConfig, ThreatConfig
 from nuat.core.losses import cross_entropy
 from nuat.core.schedules import Constant
 from nuat.core.threat import Linf
@@ -184,9 +184,9 @@ def test_validation_and_evaluation_take_the_full_radius(
     radii: list[float] = []
     validate = validation.validate
 
-    def watched(*arguments: Any, balls: tuple[Linf], **keywords: Any) -> dict[str, float]:
-        radii.append(balls[0].eps)
-        return validate(*arguments, balls=balls, **keywords)
+    def watched(*arguments: Any, threat: ThreatConfig, **keywords: Any) -> dict[str, float]:
+        radii.append(threat.eps)
+        return validate(*arguments, threat=threat, **keywords)
 
     monkeypatch.setattr(validation, "validate", watched)
     still = OptimizerConfig(lr=Constant(peak=0.0))  # the same weights, so that the same radius gives the same numbers

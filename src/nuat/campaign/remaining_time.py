@@ -25,7 +25,7 @@ from nuat.files import write_text
 from nuat.records.settings import to_json
 from nuat.training.rehearsal import go_to, rehearsal, wait
 from nuat.training.run import Loop
-from nuat.training.validation import PGD_STEPS, is_validated
+from nuat.training.validation import is_validated
 
 MARGIN = 1.1
 """Factor on every forecast."""
@@ -96,7 +96,9 @@ class Forecaster:
         """Return the passes of a row's validation, over all epochs."""
         models, epochs = 1 if row.config.averaging.tau is None else 2, row.config.epochs
         validated = sum(is_validated(epoch, epochs, row.config.validate_every or 1) for epoch in range(1, epochs + 1))
-        return validated * (PGD_STEPS + 5) * models * self._counts[row.config.data]["validation"]
+        # in each ball, with clean, FGSM and its verdict
+        passes = len(row.config.threat.parts) * (attack_passes((row.config.validate_attack,)) + 4)
+        return validated * passes * models * self._counts[row.config.data]["validation"]
 
     def _read(self) -> dict[str, Rates]:
         """Return the rates in the file that were measured on this hardware."""

@@ -37,11 +37,12 @@ from nuat.progress import TerminalReporter, terminal
 from nuat.recipes import DEFAULT, find, with_pinned_names
 from nuat.records import checkpoints, environment
 from nuat.records.folder import RunFolder
-from nuat.records.settings import flat_items, keep_code, read_config
+from nuat.records.settings import flat_items, keep_code, read_config, to_json
 from nuat.training.hosted_trackers import named_trackers
 from nuat.training.monitors import RunStopped
 from nuat.training.run import Run, run
 from nuat.training.trackers import Tracking
+from nuat.training.validation import check_attack
 
 _SHORT = {
     "--lr": "--optimizer.lr.peak",
@@ -116,6 +117,7 @@ def train(arguments: list[str]) -> int:
             raise InputError("--auto-resume needs the run's folder; give --out.")
     trackers = named_trackers(asked.track)
     jobs(config.evaluation.attacks, nn.Identity(), config.threat)  # refuses an attack that cannot run before hours pass
+    check_attack(config.validate_attack, config.threat)
     if (asked.devices, asked.restarts) != (1, 0):
         launch.check(asked.devices, asked.restarts, config.device)
     if asked.devices > 1:
@@ -321,7 +323,7 @@ def _attack(folder: RunFolder, dataset: Dataset, config: TrainConfig, console: C
         found.save(folder.evaluation)
     finally:
         console.print(evaluation_table(found))
-    training_curves.save(folder.read_metrics(), folder.curves)
+    training_curves.save(folder.read_metrics(), to_json(config), folder.curves)
     model = checkpoints.load(folder.best, device=hardware.resolve(config.device, world.gpu))
     adversarial_examples.save(model, dataset.test, dataset.classes, config.threat, folder.examples)
     reporter.message(f"weights: {folder.best}")

@@ -39,6 +39,7 @@ _ELSEWHERE = {
     "--output-dir": "--out",
     "--pretrained": "--model.weights",
     "--amp": "--precision",
+    "--validation.attack": "--validate-attack",
 }
 """Usual names of other tools to ours, for a hint."""
 

@@ -237,6 +237,10 @@ class TrainConfig:
     """Epochs between validations, >= 1; the first and the last epoch are always validated. The best epoch is chosen
     from those that are validated. None: on a CPU every epoch; on a GPU as often as it takes less than 5 % of the time,
     so that the choice depends on the clock, too."""
+    validate_attack: str = "pgd-7"
+    """Attack on the validation images, which chooses the best epoch and shows catastrophic overfitting. pgd-7: that of
+    the authors' scripts, 7 steps of eps / 7 from the image itself (I-FGSM), too mild at a large eps. Others are those
+    of an evaluation, such as pgd-40 or gama-20."""
 
     def __post_init__(self) -> None:
         at_least("epochs", self.epochs, 1)
@@ -260,6 +264,8 @@ class TrainConfig:
             at_least("validate_every", self.validate_every, 1)
             if self.data.validation == 0:
                 raise InputError("validate_every has no effect without validation images: set data.validation.")
+        if self.validate_attack != "pgd-7" and self.data.validation == 0:
+            raise InputError("validate_attack has no effect without validation images: set data.validation.")
         for one in self.threat.parts:
             check_usual("threat.eps" if one.norm == self.threat.norm else "threat.also", one.eps, one.norm)
         for name in self.defense.sizes:

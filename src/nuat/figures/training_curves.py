@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nuat.attacks.catalogue import attack_name
 from nuat.errors import InputError
 from nuat.figures import style
 from nuat.figures.common_options import RunOptions
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LOSSES = (("loss", style.BLACK, "-"), ("clean_loss", style.BLUE, "--"), ("nuclear", style.VERMILION, ":"))
-_ACCURACIES = (("clean", "clean", style.BLUE), ("fgsm", "FGSM", style.GREEN), ("pgd", "PGD-7", style.VERMILION))
 _MOST_RUNS = 12
 
 
@@ -59,6 +59,8 @@ class RunCurves:
     """Alarms of the monitors."""
     switches: tuple[int, ...]
     """[E] switches between single-step and two-step attacks in each epoch (NuAT-H)."""
+    attack: str = "pgd-7"
+    """Attack of the validation, whose accuracies the series call pgd."""
 
     def __post_init__(self) -> None:
         series = (*self.series.values(), self.switches)
@@ -86,15 +88,17 @@ def training_curves(runs: Sequence[FinishedRun]) -> TrainingCurves:
     """
     found = []
     for run in runs:
-        curves = curves_of(run.metrics, run.name, run.seed)
+        curves = curves_of(run.metrics, run.name, run.seed, run.config)
         if not curves.epochs:
             raise InputError(f"{run.folder}: no epoch is recorded in its metrics.jsonl, so there are no curves.")
         found.append(curves)
     return TrainingCurves(runs=tuple(found))
 
 
-def curves_of(metrics: Sequence[Mapping[str, Any]], name: str, seed: int | None) -> RunCurves:
-    """Return the curves in the metrics (lines of metrics.jsonl) of a run."""
+def curves_of(
+    metrics: Sequence[Mapping[str, Any]], name: str, seed: int | None, config: Mapping[str, Any]
+) -> RunCurves:
+    """Return the curves in the metrics (lines of metrics.jsonl) of a run; ``config``: its settings, as JSON values."""
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     numbers = [_numbers({key: line[key] for key in ("lr", "train", "validation")}) for line in epochs]
     names = dict.fromkeys(key for line in numbers for key in line)
@@ -114,6 +118,7 @@ def curves_of(metrics: Sequence[Mapping[str, Any]], name: str, seed: int | None)
             if line["kind"] == "alarm"
         ),
         switches=tuple(switched.count(epoch) for epoch in counted),
+        attack=config.get("validate_attack", RunCurves.attack),
     )
 
 
@@ -125,15 +130,16 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def save(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+def save(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], path: Path) -> None:
     """Draw the training curves of one run to ``path`` (PNG, SVG or PDF).
 
     Args:
         metrics: lines of metrics.jsonl.
+        config: settings of the run, as JSON values.
         path: file to write, whole.
     """
     with style.applied():
-        figure = draw([TrainingCurves(runs=(curves_of(metrics, name="", seed=None),))])
+        figure = draw([TrainingCurves(runs=(curves_of(metrics, "", None, config),))])
     style.save(figure, path)
 
 
@@ -183,8 +189,9 @@ def _losses(axis: Any, run: RunCurves) -> None:
 def _accuracies(axis: Any, run: RunCurves) -> None:
     # solid lines: the weights that are kept
     averaged = any(name.startswith("validation.averaged.") for name in run.series)
+    attack = ("pgd", attack_name(run.attack), style.VERMILION)
     for which, dashes in (("live", ":" if averaged else "-"), ("averaged", "-")):
-        for name, label, shade in _ACCURACIES:
+        for name, label, shade in (("clean", "clean", style.BLUE), ("fgsm", "FGSM", style.GREEN), attack):
             values = run.series.get(f"validation.{which}.{name}")
             if values is not None:
                 text = f"{label}, live" if averaged and which == "live" else label

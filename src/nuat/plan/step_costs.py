@@ -306,11 +306,8 @@ def _validation(loop: Loop) -> float:
     """Return the seconds that an image's validation takes, of the live weights and of the average, if there is one."""
     images = loop.dataset.test.select(torch.arange(len(loop.dataset.test)))
     config, models = loop.config, 1 if loop.state.average is None else 2
-    once = _median_seconds(
-        lambda: validate(loop.state.model, images, balls=config.threat.balls, batch_size=config.batch_size),
-        loop.device,
-        1,
-    )
+    how: dict[str, Any] = {"threat": config.threat, "attack": config.validate_attack, "batch_size": config.batch_size}
+    once = _median_seconds(lambda: validate(loop.state.model, images, **how), loop.device, 1)
     return models * once / len(images)
 
 

@@ -148,6 +148,11 @@ class RunRecord:
         return sized if activation == "relu" else f"{sized} with {activation}"
 
     @property
+    def validate_attack(self) -> str:
+        """Name of the attack of its validation."""
+        return str(self.config.get("validate_attack", "pgd-7"))
+
+    @property
     def planned_epochs(self) -> int | None:
         """Epochs that its settings ask for."""
         epochs: int | None = self.config.get("epochs")

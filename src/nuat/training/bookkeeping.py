@@ -35,8 +35,8 @@ from nuat.training.trackers import Picture, TrackedRun, Tracking
 from nuat.training.validation import Validator, clean_and_attacked
 from nuat.training.writer import Writer
 
-_HEAD = "    epoch       lr     loss   clean    fgsm   pgd-7      time"
-"""Head of the lines of epochs."""
+_HEAD = "    epoch       lr     loss   clean    fgsm {}      time"
+"""Head of the lines of epochs; the attack of the validation takes 7 columns."""
 
 
 class Bookkeeper:
@@ -262,7 +262,8 @@ class Bookkeeper:
             return {}
         self._shipped()  # loads the average
         try:
-            shown = clean_and_attacked(model, images, ball=self._config.threat.balls[0])
+            attack = self._config.validate_attack
+            shown = clean_and_attacked(model, images, threat=self._config.threat, attack=attack)
         except NonFiniteError:  # the model has diverged, which has been said
             return {}
         return {"validation images, clean and attacked": shown}
@@ -308,8 +309,9 @@ class Bookkeeper:
             self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes), self._state.epoch)
         if validation:
             gap = validation["live"]["fgsm"] - validation["live"]["pgd"]
-            self.status = f"pgd-7 {validation['live']['pgd']:.0%} gap {gap:.0%}"
-            self.alarm(monitors.overfitting(config, validation["live"]), self._state.epoch)
+            attack = self._config.validate_attack
+            self.status = f"{attack} {validation['live']['pgd']:.0%} gap {gap:.0%}"
+            self.alarm(monitors.overfitting(config, validation["live"], attack), self._state.epoch)
 
     def _info(self) -> WeightsInfo:
         return WeightsInfo(
@@ -330,13 +332,13 @@ class Bookkeeper:
         """Print an epoch in one line of at most 80 columns, the first under a head; the record has every figure."""
         if not self._told:
             self._told = True
-            count = len(self._dataset.validation)
+            count, attack = len(self._dataset.validation), self._config.validate_attack
             if count:
                 which = "averaged" if self._averaged is not None else "live"
                 self._reporter.message(
-                    f"clean, fgsm, pgd-7: accuracy of the {which} weights on {count:,} validation images"
+                    f"clean, fgsm, {attack}: accuracy of the {which} weights on {count:,} validation images"
                 )
-            self._reporter.message(_HEAD)
+            self._reporter.message(_HEAD.format(f"{attack if len(attack) < 8 else 'attack':>7}"))
         loss = record["train"].get("loss")
         figures = list(record["validation"].values())[-1] if record["validation"] else {}
         cells = [

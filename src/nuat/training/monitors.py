@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nuat.attacks.catalogue import attack_name
 from nuat.config import MonitorConfig
 
 
@@ -36,8 +37,11 @@ class RunStopped(RuntimeError):  # noqa: N818 - it is an outcome of a run rather
         self.alarm = alarm
 
 
-def overfitting(config: MonitorConfig, validation: Mapping[str, float]) -> Alarm | None:
-    """Return the alarm of catastrophic overfitting for an epoch's validation accuracies, if there is cause."""
+def overfitting(config: MonitorConfig, validation: Mapping[str, float], attack: str) -> Alarm | None:
+    """Return the alarm of catastrophic overfitting for an epoch's validation accuracies, if there is cause.
+
+    ``attack`` is the name of the attack of the validation.
+    """
     gap = validation["fgsm"] - validation["pgd"]
     if gap <= config.overfitting_gap:
         return None
@@ -45,8 +49,9 @@ def overfitting(config: MonitorConfig, validation: Mapping[str, float]) -> Alarm
         monitor="overfitting",
         message=(
             f"catastrophic overfitting: validation accuracy is {validation['fgsm']:.1%} under FGSM but "
-            f"{validation['pgd']:.1%} under PGD-7. Use a stronger regulariser (defense.lam, defense.weight), a larger "
-            "random start, a lower learning rate, or an attack of more steps (NuAT-H, NuAT2, PGD-AT)."
+            f"{validation['pgd']:.1%} under {attack_name(attack)}. Use a stronger regulariser (defense.lam, "
+            "defense.weight), a larger random start, a lower learning rate, or an attack of more steps (NuAT-H, NuAT2, "
+            "PGD-AT)."
         ),
         stop=config.on_overfitting == "stop",
     )

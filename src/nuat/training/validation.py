@@ -1,7 +1,8 @@
 """Validation during training, which chooses the best epoch and feeds the monitors."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,17 +11,35 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nuat.attacks import FGSM, PGD, eval_mode
-from nuat.config import TrainConfig
-from nuat.core.threat import Threat
+from nuat.attacks.catalogue import look_up
+from nuat.attacks.planned_jobs import jobs
+from nuat.config import ThreatConfig, TrainConfig
 from nuat.data import ImageSet, batches, class_balanced, to_float
 from nuat.distributed.world import ALONE, World
-from nuat.errors import NonFiniteError
+from nuat.errors import InputError, NonFiniteError
 from nuat.evaluation.search_precision import searching, settled
 from nuat.hardware import full_precision
 
-PGD_STEPS = 7
+IFGSM = "pgd-7"
+"""Name of the authors' attack: 7 steps of eps / 7 from the image itself."""
 LARGEST_SHARE = 0.05
 """Largest share of validation in the time of training on a GPU, unless the settings say how often it comes."""
+
+
+def check_attack(name: str, threat: ThreatConfig) -> None:
+    """Refuse an attack that cannot validate: it must take a number of steps along gradients, and fit every ball.
+
+    Raises:
+        InputError: the setting is named.
+    """
+    try:
+        row, steps = look_up(name)
+        if not (row.gradients and steps):
+            raise InputError(f"{name} takes no number of steps along gradients; take pgd-40, gama-20 or another.")
+        for ball in threat.parts:
+            jobs((name,), nn.Identity(), ball)
+    except InputError as error:
+        raise InputError(f"validate_attack={name}: {error}") from None
 
 
 def is_validated(epoch: int, epochs: int, every: int) -> bool:
@@ -35,6 +54,7 @@ class Validator:
     """
 
     def __init__(self, config: TrainConfig, images: ImageSet, device: torch.device, world: World) -> None:
+        check_attack(config.validate_attack, config.threat)
         self._config, self._images, self._world = config, images, world
         self._on_gpu = device.type == "cuda"
         self._took, self._trained = 0.0, 0.0
@@ -60,26 +80,30 @@ class Validator:
         if len(self._images) == 0:
             return {}
         clock = time.monotonic()
-        balls, batch_size = self._config.threat.balls, self._config.evaluation.batch_size
-        found = {
-            name: validate(model, self._images, balls=balls, batch_size=batch_size, world=self._world)
-            for name, model in models.items()
-        }
+        how: dict[str, Any] = {"threat": self._config.threat, "attack": self._config.validate_attack}
+        how |= {"batch_size": self._config.evaluation.batch_size, "world": self._world}
+        found = {name: validate(model, self._images, **how) for name, model in models.items()}
         self._took, self._trained = time.monotonic() - clock, trained
         return found
 
 
 def validate(
-    model: nn.Module, images: ImageSet, *, balls: Sequence[Threat], batch_size: int, world: World = ALONE
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    threat: ThreatConfig,
+    batch_size: int,
+    attack: str = IFGSM,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """Return the clean loss and the accuracies, in [0, 1], on ``images`` (at least one) in evaluation mode and fp32.
 
-    ``clean_loss`` is the mean cross-entropy; ``clean``, ``fgsm`` and ``pgd`` are accuracies. ``pgd`` is I-FGSM: 7 steps
-    of eps / 7 from the image itself, by which the authors' scripts choose the best epoch; in L2 and L1 the steps of
-    that norm. Of several balls an image must withstand all. On a GPU the attacks search in TF32; the verdicts are
-    fp32's.
+    ``clean_loss`` is the mean cross-entropy; ``clean``, ``fgsm`` and ``pgd`` are accuracies. ``pgd`` is the accuracy
+    under ``attack``, whichever that is: by default the I-FGSM of the authors' scripts; in L2 and L1 the steps of that
+    norm. Of several balls an image must withstand all. An attack that draws noise draws the same in every epoch. On a
+    GPU the attacks search in TF32; the verdicts are fp32's.
 
-    Several processes share the images, and each returns the result of all.
+    Several processes share the images, and each returns the result of all; each draws noise for its own images.
 
     Raises:
         NonFiniteError: on every process, if the model is infinite or NaN on any.
@@ -88,7 +112,7 @@ def validate(
     failure: NonFiniteError | None = None
     totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
     try:
-        totals = _totals(model, own, balls, batch_size)
+        totals = _totals(model, own, threat, attack, batch_size)
     except NonFiniteError as error:
         failure = error
     if world.any(failure is not None):
@@ -97,16 +121,16 @@ def validate(
     return dict(zip(("clean_loss", "clean", "fgsm", "pgd"), mean, strict=True))
 
 
-def _totals(model: nn.Module, images: ImageSet, balls: Sequence[Threat], batch_size: int) -> Tensor:
+def _totals(model: nn.Module, images: ImageSet, threat: ThreatConfig, attack: str, batch_size: int) -> Tensor:
     """Return the sum of the clean losses and the numbers of correct predictions, float64 [4]."""
-    fgsm = [FGSM(model, eps=ball.eps, norm=ball.norm) for ball in balls]
-    pgd = [_pgd(model, ball) for ball in balls]
+    fgsm = [FGSM(model, eps=ball.eps, norm=ball.norm) for ball in threat.balls]
+    strong = [_attack(model, attack, one, images) for one in threat.parts]
     totals = torch.zeros(4, dtype=torch.float64, device=images.images.device)
     precision = settled("auto", images.images.device)
     with eval_mode(model), full_precision(), torch.no_grad():
-        for x, y in batches(images, batch_size):
+        for seed, (x, y) in enumerate(batches(images, batch_size)):
             with searching(precision):
-                attacked = [[attack(x, y) for attack in attacks] for attacks in (fgsm, pgd)]
+                attacked = [[one(x, y) for one in fgsm], [one(x, y, seed) for one in strong]]
             logits = model(x)
             correct = [logits.argmax(dim=1) == y]
             for found in attacked:
@@ -116,8 +140,10 @@ def _totals(model: nn.Module, images: ImageSet, balls: Sequence[Threat], batch_s
     return totals
 
 
-def clean_and_attacked(model: nn.Module, images: ImageSet, *, ball: Threat, count: int = 8) -> NDArray[np.uint8]:
-    """Return ``count`` images, class-balanced, in a row, and below them the same under the PGD of the validation.
+def clean_and_attacked(
+    model: nn.Module, images: ImageSet, *, threat: ThreatConfig, attack: str = IFGSM, count: int = 8
+) -> NDArray[np.uint8]:
+    """Return ``count`` images, class-balanced, in a row, and below them the same under the attack of the validation.
 
     Returns:
         uint8 [2 H, count W, 3]; grey where the images have one channel. ``images`` have one or three, and are at least
@@ -129,12 +155,21 @@ def clean_and_attacked(model: nn.Module, images: ImageSet, *, ball: Threat, coun
     shown = images.select(class_balanced(images.labels.cpu(), min(count, len(images)), seed=0))
     x = to_float(shown.images)
     with eval_mode(model), full_precision():
-        rows = [torch.cat(list(part), dim=2) for part in (x, _pgd(model, ball)(x, shown.labels))]
+        attacked = _attack(model, attack, threat.parts[0], shown)(x, shown.labels, 0)
+        rows = [torch.cat(list(part), dim=2) for part in (x, attacked)]
     grid = (255 * torch.cat(rows, dim=1)).round().to(torch.uint8).expand(3, -1, -1)
     pixels: NDArray[np.uint8] = grid.permute(1, 2, 0).contiguous().cpu().numpy()
     return pixels
 
 
-def _pgd(model: nn.Module, ball: Threat) -> PGD:
-    alpha = ball.eps / PGD_STEPS
-    return PGD(model, eps=ball.eps, norm=ball.norm, alpha=alpha, steps=PGD_STEPS, random_start=False)
+def _attack(
+    model: nn.Module, name: str, ball: ThreatConfig, images: ImageSet
+) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """Return the attack of a name on a model in one ball, a function of images, labels and a seed."""
+    if name == IFGSM:
+        ifgsm = PGD(model, eps=ball.eps, norm=ball.norm, alpha=ball.eps / 7, steps=7, random_start=False)
+        return lambda x, y, seed: ifgsm(x, y)
+    with eval_mode(model), torch.no_grad():
+        classes = model(to_float(images.images[:1])).shape[1]  # how many targets there are
+    (job,) = jobs((name,), model, ball, classes)
+    return lambda x, y, seed: job.run(x, y, seed)[name]

@@ -61,7 +61,7 @@ def of_page(found: FoundRuns, groups: Sequence[Group]) -> tuple[Picture, ...]:
 
 def of_training(run: RunRecord, label: str, prefix: str) -> Markup | None:
     """Return the training curves of a run. None: no epoch is recorded."""
-    curves = curves_of(run.metrics, label, run.seed)
+    curves = curves_of(run.metrics, label, run.seed, run.config)
     if not curves.epochs:
         return None
     return _draw(TrainingCurves(runs=(curves,)), prefix, f"training curves of {label}")

@@ -135,6 +135,7 @@ def render(found: FoundRuns) -> str:
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             missing=MISSING,
             spark_size=(sparkline.WIDTH, sparkline.HEIGHT),
+            validated_by=" or ".join(dict.fromkeys(attack_name(run.validate_attack) for run in found.runs)),
         )
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nuat.attacks.catalogue import attack_name
 from nuat.records.runs import RunRecord
 
 WIDTH, HEIGHT = 132, 30
@@ -18,6 +19,8 @@ class Line:
 
     name: str
     """clean or pgd: how the style sheet calls it."""
+    label: str
+    """clean, or the attack of the validation."""
     paths: tuple[str, ...]
     """Points "x,y x,y ..." of each stretch of epochs that were measured."""
     last: float
@@ -31,7 +34,8 @@ def lines(run: RunRecord) -> tuple[Line, ...]:
         values = [(epoch.number, getattr(epoch, name)) for epoch in run.epochs]
         known = [value for _, value in values if value is not None]
         if len(known) > 1:
-            found.append(Line(name=name, paths=_paths(values), last=100 * known[-1]))
+            label = attack_name(run.validate_attack) if name == "pgd" else name
+            found.append(Line(name=name, label=label, paths=_paths(values), last=100 * known[-1]))
     return tuple(found)
 
 
