@@ -210,7 +210,7 @@ def test_what_is_typed_reaches_the_run(nuat: CommandLine, images: Path) -> None:
         *("--model.mean", "0.5", "--model.std", "1/4", "--precision", "fp32", "--out", "run"),
     )
     config = json.loads(Path("run/config.json").read_text())["config"]
-    assert config["threat"] == {"norm": "Linf", "eps": 8 / 255, "pgd_alpha": 2 / 255}
+    assert config["threat"] == {"norm": "Linf", "eps": 8 / 255, "also": None, "pgd_alpha": 2 / 255}
     assert config["evaluation"]["attacks"] == ["clean", "fgsm"]
     assert config["evaluation"]["n"] is None
     assert config["averaging"]["tau"] is None

@@ -11,6 +11,7 @@ from nuat.commands import train as command
 from nuat.config import TrainConfig
 from nuat.core.schedules import Ramp
 from nuat.defenses import DEFENSES, TRADES, NuAT
+from nuat.errors import InputError
 from nuat.recipes import RECIPES
 
 
@@ -31,6 +32,15 @@ def test_short_names_are_those_settings(settings: Any) -> None:
     assert config.threat.eps == 8 / 255
     assert config.defense.lam.peak == 1.5
     assert config.model.name == "mnist-cnn"
+
+
+def test_a_decay_or_several_and_the_attack_of_the_validation(settings: Any) -> None:
+    assert settings("quickstart", "--averaging.tau", "9/10")[1].averaging.tau == 0.9
+    _, config = settings("quickstart", "--averaging.tau", "0.999,0.9995", "--validate-attack", "gama-20")
+    assert config.averaging.tau == (0.999, 0.9995)
+    assert config.validate_attack == "gama-20"
+    with pytest.raises(InputError, match=r"Did you mean --validate-attack\?"):
+        settings("quickstart", "--validation.attack", "gama-20")
 
 
 @pytest.mark.parametrize(

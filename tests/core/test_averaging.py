@@ -81,7 +81,7 @@ def test_forward_equals_a_copy_that_was_loaded() -> None:
     model, average = averaged_model()
     model.eval()
     loaded = copy.deepcopy(model)
-    averaging.load_into(loaded, average)
+    loaded.load_state_dict(average)
     x = images(3).requires_grad_()
     through, expected = averaging.forward(model, average)(x), loaded(x)
     assert torch.equal(through, expected)
@@ -105,13 +105,15 @@ def test_forward_leaves_model_and_average_untouched() -> None:
         assert torch.equal(tensor, average_before[name])
 
 
-def test_load_into_copies() -> None:
+def test_the_module_of_an_average_follows_it_and_leaves_the_model_alone() -> None:
     model, average = averaged_model()
-    averaging.load_into(model, average)
-    assert_unchanged(model, average)
-    with torch.no_grad():
-        average["conv1.weight"].zero_()
-    assert float(model.state_dict()["conv1.weight"].abs().sum()) > 0
+    before = snapshot(model)
+    averaged = averaging.module_of(model, average)
+    assert_unchanged(averaged, average)
+    averaging.update(average, model, 0.5)
+    assert_unchanged(averaged, average)
+    assert_unchanged(model, before)
+    assert [p.requires_grad for p in averaged.parameters()] == [p.requires_grad for p in model.parameters()]
 
 
 def test_an_average_survives_a_checkpoint(tmp_path) -> None:

@@ -118,6 +118,7 @@ RECORDS: dict[str, FigureRecord] = {
                         "lr": (0.1, 0.2, 0.1), "train.loss": (2.0, None, 1.0), "train.lam": (0.0, 1.0, 2.0),
                         "train.rank": (1.0, None, 4.5), "train.two_step": (0.0, 0.5, 0.0),
                         "validation.live.pgd": (0.1, None, 0.3), "validation.averaged.pgd": (0.1, 0.4, 0.3),
+                        "validation.averaged.tau": (0.9, 0.995, 0.9),
                     },
                     attack="gama-20",
                     alarms=(AlarmMark(epoch=2, monitor="overfitting", message="beware"),),

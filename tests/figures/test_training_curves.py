@@ -66,7 +66,7 @@ def test_an_epoch_that_was_not_measured_is_a_gap() -> None:
     assert any(v[0] == 2.0 and math.isnan(v[1]) and v[2] == 1.0 for v in values if len(v) == 3)
     assert any(v[0] == 10.0 and math.isnan(v[1]) for v in values if len(v) == 3)
     assert "alarm: overfitting" in texts(figure)
-    assert {"GAMA-PGD-20", "GAMA-PGD-20, live"} <= set(texts(figure).splitlines())
+    assert {"GAMA-PGD-20", "GAMA-PGD-20, live", "(decay 0.995)"} <= set(texts(figure).splitlines())
     assert "(2 switches)" in texts(figure)
 
 

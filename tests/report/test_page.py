@@ -348,6 +348,20 @@ def test_a_run_that_is_under_way_is_shown_with_what_it_has(tmp_path: Path) -> No
     assert "not finished: 3 of 6 epochs" in Page(render(find_runs([tmp_path]))).text
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+def test_the_attack_and_the_averages_of_a_validation_are_named(tmp_path: Path) -> None:
+    settings = {"validate_attack": "gama-20", "averaging.tau": [0.9, 0.99], "model.activation": "silu"}
+    run(tmp_path / "a", settings=settings)
+    found = find_runs([tmp_path])
+    page = render(found)
+    assert 'aria-label="validation accuracy over the epochs: clean 53.0 % at the end, GAMA-PGD-20 33.0 % at' in page
+    assert '<span class="key pgd">GAMA-PGD-20</span>' in page
+    assert "small-cnn with silu" in Page(page).text
+    for text in (Page(page).text, model_card(found.runs[0])):
+        assert "the best of decays 0.9, 0.99" in text
+
+
 def test_folders_are_found_once_and_at_any_depth(tmp_path: Path) -> None:
     a, b = run(tmp_path / "a"), run(tmp_path / "deep" / "er" / "b")
     run(tmp_path / ".hidden" / "c")

@@ -14,7 +14,7 @@ from training.recorded_runs import BATCHES, EPOCHS, SUITED, Asking, Curriculum, 
 from training.small_runs import BATCH_NORM, EPS, Watcher, assert_equal, metrics, small_config, write_images
 
 import nuat
-from nuat.config import OptimizerConfig, ThreatConfig, TrainConfig
+from nuat.config import AveragingConfig, OptimizerConfig, ThreatConfig, TrainConfig
 from nuat.core import averaging, nuclear
 from nuat.core.schedules import Cyclic
 from nuat.defenses import Defense, NuAT, NuAT2
@@ -49,7 +49,7 @@ def loop_of(config: TrainConfig, out: Path, capture: Capture | None, dtype: torc
     """Return a run whose updates are left to the device, and recorded if there is a ``capture``."""
     loop = Loop(config, RunFolder(out), "test", torch.device("cpu"), Reporter())
     loop.state.model.to(dtype)
-    loop.state.average = averaging.start(loop.state.model)
+    loop.state.averages = tuple(averaging.start(loop.state.model) for _ in loop.state.averages)
     loop.state.defense = config.defense.init_state(loop.state.model)
     loop.updater = Updater(config, loop.state, ALONE, steps=loop.steps, batches=loop.batches, defers=True)
     if capture is not None:
@@ -159,9 +159,16 @@ def test_where_momentum_stays_the_bits_are_those_of_eager_updates(images: Path, 
     assert_equal(repeated, eager)
 
 
-@pytest.mark.parametrize("changes", [{"accumulate": 2}, {"optimizer": OptimizerConfig(name="adam")}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"accumulate": 2, "averaging": AveragingConfig(tau=(0.5, 0.9), warmup=True)},
+        {"optimizer": OptimizerConfig(name="adam")},
+    ],
+    ids=str,
+)
 def test_other_updates_are_repeated(changes: dict[str, Any], images: Path, tmp_path: Path) -> None:
-    config = moving(images, NuAT(lam=LAM), **changes)
+    config = moving(images, NuAT(lam=LAM, scale="gaussian"), **changes)
     runs = [loop_of(config, tmp_path, capture, torch.float64) for capture in (None, taped)]
     for loop in runs:
         stream: list[Any] = []

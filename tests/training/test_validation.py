@@ -131,7 +131,7 @@ def test_by_default_a_gpu_validates_as_often_as_it_takes_little_time(
     device: str, seconds: float, expected: list[int], images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge = validator(images, device, monkeypatch, seconds)
-    done = [epoch for epoch in range(1, 101) if judge.validate({"live": torch.nn.Identity()}, epoch, 10.0 * epoch)]
+    done = [epoch for epoch in range(1, 101) if judge.validate([torch.nn.Identity()], epoch, 10.0 * epoch)]
     assert done == sorted(set(expected))
     if device == "cuda" and seconds < 1e6:
         assert seconds * (len(done) - 2) <= 0.05 * 1000.0  # the first and the last are always taken
@@ -140,7 +140,7 @@ def test_by_default_a_gpu_validates_as_often_as_it_takes_little_time(
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_without_images_every_epoch_counts(device: str, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judge = validator(images, device, monkeypatch, 1.0, count=0)
-    assert [judge.validate({}, epoch, float(epoch)) for epoch in (1, 2, 50)] == [{}, {}, {}]
+    assert [judge.validate([], epoch, float(epoch)) for epoch in (1, 2, 50)] == [{}, {}, {}]
 
 
 def test_attacks_search_in_their_own_precision_and_verdicts_are_in_full(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ class Forecaster:
 
     def _validation(self, row: CampaignRow) -> int:
         """Return the passes of a row's validation, over all epochs."""
-        models, epochs = 1 if row.config.averaging.tau is None else 2, row.config.epochs
+        models, epochs = 1 + len(row.config.averaging.taus), row.config.epochs
         validated = sum(is_validated(epoch, epochs, row.config.validate_every or 1) for epoch in range(1, epochs + 1))
         # in each ball, with clean, FGSM and its verdict
         passes = len(row.config.threat.parts) * (attack_passes((row.config.validate_attack,)) + 4)

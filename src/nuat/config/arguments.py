@@ -144,7 +144,7 @@ def _one_line(box: str, show: str) -> str:
     message = " ".join(sections[0])
     nearest = [line for section in sections[1:] for line in section if line.startswith("--")]
     if message.startswith("Unrecognized"):
-        elsewhere = [_ELSEWHERE[word] for word in re.findall(r"--[\w-]+", message) if word in _ELSEWHERE]
+        elsewhere = [_ELSEWHERE[word] for word in re.findall(r"--[\w.-]+", message) if word in _ELSEWHERE]
         meant = [*elsewhere, *(line.split()[0] for line in nearest)]
         message += f". Did you mean {meant[0]}?" if meant else ""
     return f"{message} ('{show}' shows every setting)"

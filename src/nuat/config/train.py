@@ -106,18 +106,27 @@ class OptimizerConfig:
 class AveragingConfig:
     """Exponential average of the weights over the steps (-WA, section 5.4)."""
 
-    tau: float | None = None
-    """Decay per step, in [0, 1). None: no average. The paper's runs use 0.9998."""
+    tau: float | tuple[float, ...] | None = None
+    """Decay per step, in [0, 1). None: no average. The paper's runs use 0.9998. Several, such as 0.999,0.9995: an
+    average of each; all are validated, and the best is shipped."""
     warmup: bool = False
     """Use min(tau, (1 + step) / (10 + step)), which keeps a short run from staying near its first weights."""
 
     def __post_init__(self) -> None:
-        if self.tau is not None:
-            check_tau("averaging.tau", self.tau)
+        for tau in self.taus:
+            check_tau("averaging.tau", tau)
+        if isinstance(self.tau, tuple) and (len(self.tau) < 2 or len(set(self.tau)) < len(self.tau)):
+            told = ",".join(f"{tau:g}" for tau in self.tau)
+            raise InputError(f"averaging.tau={told}: expected one decay, or several different ones.")
         if self.tau is None and self.warmup:
             raise InputError(
                 "averaging.warmup has no effect without averaging.tau; give a tau such as 0.9998, or warmup false."
             )
+
+    @property
+    def taus(self) -> tuple[float, ...]:
+        """The decay of each average; empty: there is none."""
+        return self.tau if isinstance(self.tau, tuple) else () if self.tau is None else (self.tau,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +273,10 @@ class TrainConfig:
             at_least("validate_every", self.validate_every, 1)
             if self.data.validation == 0:
                 raise InputError("validate_every has no effect without validation images: set data.validation.")
+        if len(self.averaging.taus) > 1 and self.data.validation == 0:
+            raise InputError(
+                "averaging.tau: validation chooses between several decays; set data.validation, or give one decay."
+            )
         if self.validate_attack != "pgd-7" and self.data.validation == 0:
             raise InputError("validate_attack has no effect without validation images: set data.validation.")
         for one in self.threat.parts:

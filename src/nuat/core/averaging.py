@@ -5,6 +5,7 @@ like weights. Floating-point buffers (batch norm's running statistics) are avera
 scripts do; integer buffers (its batch counter) are copied.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,8 @@ def forward(model: nn.Module, average: Average) -> Callable[[Tensor], Tensor]:
     return averaged
 
 
-@torch.no_grad()
-def load_into(model: nn.Module, average: Average) -> None:
-    """Copy the averaged weights and buffers into ``model``."""
-    model.load_state_dict(average)
+def module_of(model: nn.Module, average: Average) -> nn.Module:
+    """Return a copy of ``model`` that holds the averaged tensors themselves, so that it follows the average."""
+    averaged = copy.deepcopy(model)
+    averaged.load_state_dict(average, assign=True)
+    return averaged

@@ -197,7 +197,11 @@ def _accuracies(axis: Any, run: RunCurves) -> None:
                 text = f"{label}, live" if averaged and which == "live" else label
                 axis.plot(run.epochs, _gaps(values, 100), color=shade, linestyle=dashes, label=text, marker=_dot(run))
     if run.best_epoch is not None and run.best_epoch > 0:
-        axis.axvline(run.best_epoch, color=style.GREY, linewidth=0.9, linestyle="--", label="kept weights")
+        label = "kept weights"
+        taus = dict(zip(run.epochs, run.series.get("validation.averaged.tau", ()), strict=False))
+        if taus.get(run.best_epoch) is not None:  # several averages were validated
+            label += f"\n(decay {taus[run.best_epoch]:g})"
+        axis.axvline(run.best_epoch, color=style.GREY, linewidth=0.9, linestyle="--", label=label)
     for monitor in dict.fromkeys(alarm.monitor for alarm in run.alarms):
         at = [alarm.epoch for alarm in run.alarms if alarm.monitor == monitor]
         axis.plot(

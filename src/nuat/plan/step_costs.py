@@ -80,7 +80,7 @@ class StepCosts:
     state_bytes: int
     """Bytes of weights, buffers and the optimizer's state."""
     average_bytes: int
-    """Bytes of the weight average and of the network that it is loaded into. 0: there is none."""
+    """Bytes of the weight averages, whose networks hold the same tensors. 0: there is none."""
     checkpoint: int
     """Bytes of a checkpoint of the full state."""
     weights: int
@@ -284,7 +284,7 @@ def _facts(loop: Loop) -> dict[str, Any]:
         "norm_layers": len(norms),
         "norm_channels": sum(module.num_features for module in norms),
         "state_bytes": weights + storage_bytes(dict(state.optimizer.state)),
-        "average_bytes": 0 if state.average is None else storage_bytes(state.average) + weights,
+        "average_bytes": storage_bytes(state.averages),
         "checkpoint": storage_bytes([whole["model"], whole["optimizer"], whole["average"], whole["defense"]]),
         "weights": weights,
     }
@@ -303,9 +303,9 @@ def _added_on_gpu(loop: Loop, epoch: int) -> int:
 
 
 def _validation(loop: Loop) -> float:
-    """Return the seconds that an image's validation takes, of the live weights and of the average, if there is one."""
+    """Return the seconds that an image's validation takes, of the live weights and of each average."""
     images = loop.dataset.test.select(torch.arange(len(loop.dataset.test)))
-    config, models = loop.config, 1 if loop.state.average is None else 2
+    config, models = loop.config, 1 + len(loop.state.averages)
     how: dict[str, Any] = {"threat": config.threat, "attack": config.validate_attack, "batch_size": config.batch_size}
     once = _median_seconds(lambda: validate(loop.state.model, images, **how), loop.device, 1)
     return models * once / len(images)

@@ -57,12 +57,11 @@ class WeightsInfo:
     epoch: int
     """Epochs that these weights have been trained for."""
     averaged: bool
-    """Whether they are the weight average."""
+    """Whether they are a weight average."""
     data: str
     """Where the training images came from."""
     resize: int | None = None
-    """Side [pixels] that the shorter side of an image is resized to before its centre is cut out. None: that of the
-    images."""
+    """Side [pixels] that the shorter side is resized to before the centre is cut out. None: that of the images."""
     interpolation: str = "bicubic"
     """Interpolation of that resizing, antialiased."""
     crop: str = "centre"
@@ -71,6 +70,8 @@ class WeightsInfo:
     """Range of the pixels that the model takes; normalisation is inside the model."""
     temperature: float = 1.0
     """Temperature of the probabilities, softmax(logits / temperature). The logits, and so the answers, are without."""
+    tau: float | None = None
+    """Decay of that average; None: not recorded, or none."""
     nuat_version: str = hardware.NUAT_VERSION
     """Version that wrote the file."""
 

@@ -100,6 +100,9 @@ def check(hint: Any, value: Any, where: str) -> Any:
     elif origin in (Union, types.UnionType):
         if value is not None or types.NoneType not in inner:
             kinds = [kind for kind in inner if kind is not types.NoneType]
+            lists = [kind for kind in kinds if get_origin(kind) is list]
+            if lists and isinstance(value, list):
+                return check(lists[0], value, where)
             return check(float if float in kinds else kinds[0], value, where)  # a float may be a whole number, too
     elif is_typeddict(hint):
         _check_keys(hint, check(dict, value, where), where)

@@ -148,6 +148,16 @@ class RunRecord:
         return sized if activation == "relu" else f"{sized} with {activation}"
 
     @property
+    def averaging(self) -> str | None:
+        """The decay of the average that its weights are, in words; None: they are none, or it is not recorded."""
+        tau = (self.config.get("averaging") or {}).get("tau")
+        if not isinstance(tau, list):
+            return None if tau is None else f"decay {tau}"
+        several = ", ".join(map(str, tau))
+        chosen = None if self.weights is None else self.weights.tau
+        return f"the best of decays {several}" if chosen is None else f"decay {chosen}, the best of {several}"
+
+    @property
     def validate_attack(self) -> str:
         """Name of the attack of its validation."""
         return str(self.config.get("validate_attack", "pgd-7"))

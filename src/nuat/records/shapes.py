@@ -82,7 +82,7 @@ _ClassShape = TypedDict("_ClassShape", {"class": NotRequired[str]})
 
 
 class _AveragingShape(TypedDict):
-    tau: NotRequired[float | None]
+    tau: NotRequired[float | list[float] | None]
 
 
 class _ConfigShape(TypedDict):

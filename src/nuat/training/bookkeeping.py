@@ -4,7 +4,6 @@ With several devices every process goes through it, since validation is shared a
 first process writes.
 """
 
-import copy
 import json
 import time
 import uuid
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nuat import hardware
 from nuat.config import TrainConfig
@@ -54,8 +53,7 @@ class Bookkeeper:
     ) -> None:
         self._config, self._folder, self._dataset = config, folder, dataset
         self._state, self._reporter, self._world = state, reporter, world
-        # validation and shipping need the average as a module
-        self._averaged: nn.Module | None = None if state.average is None else copy.deepcopy(state.model)
+        self._averaged = [averaging.module_of(state.model, average) for average in state.averages]
         self._recipe = recipe
         self._told = False
         self._writer = Writer(state.generator.device, folder.check_there)
@@ -146,7 +144,6 @@ class Bookkeeper:
         """Validate if it is time, record the epoch, raise its alarms, and keep its weights where they are the best."""
         state = self._state
         train = self._train_means()
-        shipped = self._shipped()
         validation = self._validate()
         state.epoch, state.batch, state.sums, state.images = state.epoch + 1, 0, {}, 0
         record = {
@@ -163,13 +160,16 @@ class Bookkeeper:
         self.record(record)
         tracking.log(state.epoch, record)
         # the shipped weights come last; of equals the later epoch is kept, which has trained longer
-        accuracy = list(validation.values())[-1][self._config.defense.judged_by] if validation else -1.0
+        judged = list(validation.values())[-1] if validation else {}
+        accuracy = judged.get(self._config.defense.judged_by, -1.0)
         best = validation is not None and accuracy >= state.best_accuracy
         self._tell(record, best=best and bool(validation))
         self._check(train, validation or {})
         if best:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
-            self._write_weights(self._folder.best, shipped)
+            if "tau" in judged:
+                state.best_average = self._config.averaging.taus.index(judged["tau"])
+            self._write_weights(self._folder.best, self._shipped())
 
     def _train_means(self) -> dict[str, float]:
         """Return the means of the metrics over this epoch's images so far, of all processes."""
@@ -238,6 +238,7 @@ class Bookkeeper:
             "seconds": state.seconds,
             "forwards": state.forwards,
             "backwards": state.backwards,
+            **({"best_tau": self._config.averaging.taus[state.best_average]} if len(state.averages) > 1 else {}),
             **figures,
             **self._config.defense.summary(state.defense, batches),
         }
@@ -257,10 +258,9 @@ class Bookkeeper:
     def pictures(self) -> dict[str, Picture]:
         """Return pictures of validation images, clean and attacked; empty where there are none to show."""
         images = self._dataset.validation
-        model = self._state.model if self._averaged is None else self._averaged
+        model = self._averaged[self._state.best_average] if self._averaged else self._state.model
         if len(images) == 0 or images.channels not in (1, 3):
             return {}
-        self._shipped()  # loads the average
         try:
             attack = self._config.validate_attack
             shown = clean_and_attacked(model, images, threat=self._config.threat, attack=attack)
@@ -269,26 +269,22 @@ class Bookkeeper:
         return {"validation images, clean and attacked": shown}
 
     def _shipped(self) -> dict[str, Tensor]:
-        """Return the weights to ship: the average, or else the live ones."""
-        if self._state.average is None or self._averaged is None:
-            return self._state.model.state_dict()
-        averaging.load_into(self._averaged, self._state.average)
-        return self._state.average
+        """Return the weights to ship: the average, of several the best, or else the live ones."""
+        state = self._state
+        return state.averages[state.best_average] if state.averages else state.model.state_dict()
 
     def _train_digest(self) -> str:
         """Return the digest of the training images and labels, in order."""
         return self._dataset.train.fingerprint()
 
     def _validate(self) -> dict[str, dict[str, float]] | None:
-        """Return the validation of the live weights and of the average, by name; empty without images.
+        """Return the validation of the live weights and of each average, by name; empty without images.
 
         None: this epoch is not validated, or the model has diverged, and the settings go on.
         """
-        candidates = {"live": self._state.model}
-        if self._averaged is not None:
-            candidates["averaged"] = self._averaged
+        models = [self._state.model, *self._averaged]
         try:
-            return self._validator.validate(candidates, self._state.epoch + 1, self._state.seconds)
+            return self._validator.validate(models, self._state.epoch + 1, self._state.seconds)
         except NonFiniteError as error:
             self.alarm(monitors.diverged(self._config.monitors, str(error)), self._state.epoch + 1)
             return None
@@ -314,6 +310,7 @@ class Bookkeeper:
             self.alarm(monitors.overfitting(config, validation["live"], attack), self._state.epoch)
 
     def _info(self) -> WeightsInfo:
+        taus = self._config.averaging.taus
         return WeightsInfo(
             model=self._config.model,
             channels=self._dataset.channels,
@@ -322,7 +319,8 @@ class Bookkeeper:
             threat=self._config.threat,
             recipe=self._recipe,
             epoch=self._state.epoch,
-            averaged=self._state.average is not None,
+            averaged=bool(taus),
+            tau=taus[self._state.best_average] if taus else None,
             data=images_source(self._dataset.source, self._config.data),
             resize=self._config.data.eval_resize,
             nuat_version=hardware.NUAT_VERSION,
@@ -334,10 +332,9 @@ class Bookkeeper:
             self._told = True
             count, attack = len(self._dataset.validation), self._config.validate_attack
             if count:
-                which = "averaged" if self._averaged is not None else "live"
-                self._reporter.message(
-                    f"clean, fgsm, {attack}: accuracy of the {which} weights on {count:,} validation images"
-                )
+                kinds = ("live weights", "averaged weights", "best average, whose decay ends the line,")
+                which = kinds[min(len(self._averaged), 2)]
+                self._reporter.message(f"clean, fgsm, {attack}: accuracy of the {which} on {count:,} validation images")
             self._reporter.message(_HEAD.format(f"{attack if len(attack) < 8 else 'attack':>7}"))
         loss = record["train"].get("loss")
         figures = list(record["validation"].values())[-1] if record["validation"] else {}
@@ -348,4 +345,5 @@ class Bookkeeper:
             *(f"{figures[name]:7.1%}" if name in figures else "      -" for name in ("clean", "fgsm", "pgd")),
             f"{record['seconds']:7.0f} s",
         ]
-        self._reporter.message(" ".join(cells) + "  best" * best, style="bold" if best else "")
+        chosen = f"  {figures['tau']:g}" if "tau" in figures else ""
+        self._reporter.message(" ".join(cells) + chosen + "  best" * best, style="bold" if best else "")

@@ -28,33 +28,36 @@ class Numbers:
     """Momentum of the optimizer."""
     warmup: float
     """Fraction of the full eps."""
-    decay: float
-    """Decay of the weight average. 0: there is none."""
+    decays: tuple[float, ...]
+    """Decay of each weight average."""
 
 
-_WIDE = ("warmup", "decay")
-"""Numbers in float64, in which the bounds of the ball are taken; the others have the type of the weights."""
+_WIDE = ("warmup",)
+"""Numbers in float64, in which the bounds of the ball are taken, as are the decays; the others have the type of the
+weights."""
 
 
 class DeviceNumbers:
     """The numbers of an update, and the values of the defense's schedules, as scalars on the device."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype, averages: int) -> None:
         """Make the scalars.
 
         Args:
             device: where updates run.
             dtype: floating-point type of the weights.
+            averages: number of weight averages.
         """
         self._device, self._dtype = device, dtype
-        names = [field.name for field in dataclasses.fields(Numbers)]
+        names = [field.name for field in dataclasses.fields(Numbers) if field.name != "decays"]
         self._scalars = {
             name: torch.zeros((), dtype=torch.float64 if name in _WIDE else dtype, device=device) for name in names
         }
+        self._decays = tuple(torch.zeros((), dtype=torch.float64, device=device) for _ in range(averages))
         self._schedules: dict[EpochSchedule, Tensor] = {}
         self._epoch, self._epochs = 0, 1
         # attacks and defenses declare floats: a scalar takes part in the same arithmetic, and nothing else is asked
-        self.numbers = Numbers(**cast(dict[str, float], self._scalars))
+        self.numbers = Numbers(**cast(dict[str, float], self._scalars), decays=cast(tuple[float, ...], self._decays))
         """The scalars, each where a float would be."""
         self.complete = False
         """Whether all schedules are known, so that none may be added."""
@@ -64,6 +67,8 @@ class DeviceNumbers:
         self._epoch, self._epochs = epoch, epochs
         for name, scalar in self._scalars.items():
             scalar.fill_(getattr(numbers, name))
+        for decay, value in zip(self._decays, numbers.decays, strict=True):
+            decay.fill_(value)
         for schedule, scalar in self._schedules.items():
             scalar.fill_(schedule(epoch, epochs))
 

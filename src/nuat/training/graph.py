@@ -125,7 +125,7 @@ class RecordedUpdates:
         self._config, self._state, self._updater = config, state, updater
         self._capture, self._tell = capture, tell
         dtype = next(state.model.parameters()).dtype
-        self._numbers = DeviceNumbers(state.generator.device, dtype)
+        self._numbers = DeviceNumbers(state.generator.device, dtype, len(state.averages))
         self._recordings: dict[Hashable, _Recording] = {}
         self._seen: Counter[Hashable] = Counter()
         self._refused, self._told = reason, False
@@ -265,7 +265,7 @@ class RecordedUpdates:
             "the weights": list(state.model.parameters()),
             "the buffers": list(state.model.buffers()),
             "the optimizer": tensors_of(state.optimizer.state),
-            "the average": tensors_of(state.average),
+            "the averages": tensors_of(state.averages),
             "the state of the defense": tensors_of(state.defense),
         }
 

@@ -122,8 +122,8 @@ def _short(value: Any) -> str:
 
 def warn(config: TrainConfig, steps: int, reporter: Reporter, world: World) -> None:
     """Say which settings do little or nothing in a run of ``steps`` updates."""
-    tau = config.averaging.tau
-    if tau is not None and not config.averaging.warmup and tau**steps > 0.1:
+    tau = min(config.averaging.taus, default=0.0)
+    if not config.averaging.warmup and tau**steps > 0.1:
         reporter.message(
             f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the initial "
             "weights; give --averaging.warmup true or a smaller --averaging.tau.",

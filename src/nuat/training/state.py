@@ -20,6 +20,7 @@ _COUNTERS = (
     "images",
     "best_accuracy",
     "best_epoch",
+    "best_average",
     "collapsed_epochs",
     "seconds",
     "forwards",
@@ -36,8 +37,8 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     """Generator of the augmentation and the noise, on the run's device."""
-    average: averaging.Average | None
-    """Weight average. None: the settings have none."""
+    averages: tuple[averaging.Average, ...]
+    """Weight averages, one for each decay of the settings."""
     defense: State
     """State of the defense."""
     per_image: tuple[str, ...] = ()
@@ -53,6 +54,8 @@ class TrainingState:
     """Highest validation accuracy so far, clean or under PGD as the defense is judged."""
     best_epoch: int = -1
     """Epoch of that accuracy, from 0."""
+    best_average: int = 0
+    """Place of the average that had it; it is shipped."""
     collapsed_epochs: int = 0
     """Epochs in a row whose clean loss was that of a constant model."""
     seconds: float = 0.0
@@ -69,7 +72,7 @@ class TrainingState:
             model=model,
             optimizer=_optimizer(config.optimizer, model),
             generator=torch.Generator(device).manual_seed(config.seed),
-            average=None if config.averaging.tau is None else averaging.start(model),
+            averages=tuple(averaging.start(model) for _ in config.averaging.taus),
             defense=config.defense.init_state(model),
             per_image=config.defense.per_image,
         )
@@ -110,7 +113,7 @@ class TrainingState:
             # one per process: dropout and the like draw from them
             "torch_rng": world.objects(torch.get_rng_state()),
             "cuda_rng": world.objects(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
-            "average": self.average,
+            "average": list(self.averages) if len(self.averages) > 1 else next(iter(self.averages), None),
             "defense": defense,
             "sums": self.sums,
             **{name: getattr(self, name) for name in _COUNTERS},
@@ -141,19 +144,19 @@ class TrainingState:
             torch.set_rng_state(host[world.rank])
             if device.type == "cuda":
                 torch.cuda.set_rng_state(gpu[world.rank], device)
-        if self.average is not None:
-            for name, tensor in self.average.items():
-                tensor.copy_(values["average"][name])
+        for average, kept in zip(self.averages, _averages(values["average"]), strict=True):
+            for name, tensor in average.items():
+                tensor.copy_(kept[name])
         self.defense = _to(values["defense"], device)
         for name in self.per_image:
             if self.defense[name] is not None:
                 self.defense[name] = world.rows(self.defense[name]).clone()
         self.sums = _to(values["sums"], device)
         for name in _COUNTERS:
-            setattr(self, name, values[name])
+            setattr(self, name, values.get(name, 0))
 
     def _check(self, values: dict[str, Any], where: str) -> None:
-        missing = self.to_dict().keys() - values.keys()
+        missing = self.to_dict().keys() - values.keys() - {"best_average"}  # older checkpoints have one average
         if missing:
             raise InputError(f"{where}: not a checkpoint of a run; it lacks {', '.join(sorted(missing))}.")
         ours = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
@@ -163,7 +166,8 @@ class TrainingState:
             raise InputError(
                 f"{where}: of another architecture; {odd!r} is {theirs.get(odd)} there, {ours.get(odd)} in the model."
             )
-        if (self.average is None) != (values["average"] is None) or self.defense.keys() != values["defense"].keys():
+        averages = len(_averages(values["average"]))
+        if len(self.averages) != averages or self.defense.keys() != values["defense"].keys():
             raise InputError(f"{where}: of another defense or averaging than config.json says.")
         if (self.generator.device.type == "cuda") != (values["cuda_rng"] is not None):
             raise InputError(
@@ -185,6 +189,11 @@ def _optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimiz
         nesterov=config.nesterov,
         fused=True,
     )
+
+
+def _averages(kept: Any) -> list[Any]:
+    """Return the averages of a checkpoint, which holds one average as it is."""
+    return [] if kept is None else kept if isinstance(kept, list) else [kept]
 
 
 def _each(states: Any) -> list[Tensor]:

@@ -133,12 +133,12 @@ class Updater:
         config, state = self._config, self._state
         done_share = state.step / self._steps
         warmup = warm_up(state.step, config.eps_warmup * self._steps)
-        tau = config.averaging.tau
+        averages = config.averaging
         numbers = Numbers(
             rate=config.optimizer.lr(done_share),
             momentum=config.optimizer.momentum_at(done_share),
             warmup=warmup,
-            decay=0.0 if tau is None else averaging.decay(tau, state.step, warmup=config.averaging.warmup),
+            decays=tuple(averaging.decay(tau, state.step, warmup=averages.warmup) for tau in averages.taus),
         )
         for group in state.optimizer.param_groups:
             group["lr"] = numbers.rate
@@ -233,8 +233,8 @@ class Updater:
         if bad is not None:
             for buffer, before in zip(state.model.buffers(), buffers, strict=bool(buffers)):
                 buffer.copy_(torch.where(bad, before, buffer))
-        if state.average is not None:
-            averaging.update(state.average, state.model, numbers.decay, skip=bad)
+        for average, decay in zip(state.averages, numbers.decays, strict=True):
+            averaging.update(average, state.model, decay, skip=bad)
 
     @contextlib.contextmanager
     def _read_from_device(self, numbers: Numbers, bad: Tensor | None) -> Iterator[None]:

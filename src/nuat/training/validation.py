@@ -1,7 +1,7 @@
 """Validation during training, which chooses the best epoch and feeds the monitors."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,10 +67,16 @@ class Validator:
         by_time = self._config.validate_every is None
         return by_time and self._world.agree(self._took < LARGEST_SHARE * (trained - self._trained))
 
-    def validate(
-        self, models: Mapping[str, nn.Module], epoch: int, trained: float
-    ) -> dict[str, dict[str, float]] | None:
-        """Return the validation of each model; None: the epoch is not validated. The arguments are as in ``is_due``.
+    def validate(self, models: Sequence[nn.Module], epoch: int, trained: float) -> dict[str, dict[str, float]] | None:
+        """Return the validation of the live model and of each average; the one to be shipped is the last.
+
+        Several averages are called by their decays; the best comes again as the last, with its decay. Empty: there are
+        no images. None: the epoch is not validated.
+
+        Args:
+            models: the live model, and one for each average.
+            epoch: epoch, from 1.
+            trained: seconds of training at its end.
 
         Raises:
             NonFiniteError: a model is infinite or NaN.
@@ -82,7 +88,15 @@ class Validator:
         clock = time.monotonic()
         how: dict[str, Any] = {"threat": self._config.threat, "attack": self._config.validate_attack}
         how |= {"batch_size": self._config.evaluation.batch_size, "world": self._world}
-        found = {name: validate(model, self._images, **how) for name, model in models.items()}
+        taus = self._config.averaging.taus
+        names = ["averaged"] if len(taus) == 1 else [f"averaged-{tau}" for tau in taus]
+        named = zip(["live", *names], models, strict=True)
+        found = {name: validate(model, self._images, **how) for name, model in named}
+        if len(taus) > 1:
+            best, tau = max(
+                zip(names, taus, strict=True), key=lambda one: found[one[0]][self._config.defense.judged_by]
+            )
+            found["averaged"] = {**found[best], "tau": tau}
         self._took, self._trained = time.monotonic() - clock, trained
         return found
 

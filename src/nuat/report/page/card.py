@@ -111,8 +111,8 @@ def _training(run: RunRecord) -> str:
     config, end, environment = run.config, run.end, run.environment
     if config:
         lines.append(f"- {config['epochs']} epochs, batches of {config.get('batch_size', 'unknown')}, seed {run.seed}")
-        averaging = (config.get("averaging") or {}).get("tau")
-        lines.append(f"- weights: {'as trained' if averaging is None else f'their running average, decay {averaging}'}")
+        averaged = "as trained" if run.averaging is None else f"their running average, {run.averaging}"
+        lines.append(f"- weights: {averaged}")
     if end:
         lines.append(
             f"- {duration(end['seconds'])} of training, {end['forwards']:,} images forward and {end['backwards']:,} "

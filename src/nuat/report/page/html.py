@@ -231,7 +231,6 @@ def _facts(run: RunRecord) -> Facts:
     facts: list[tuple[str, object]] = [("Recipe", run.recipe)]
     if config:
         defense = config["defense"].get("class")
-        averaging = (config.get("averaging") or {}).get("tau")
         facts += [
             ("Defense", defense),
             ("Data", _data(run)),
@@ -239,7 +238,7 @@ def _facts(run: RunRecord) -> Facts:
             ("Threat model", threat_text(run.norm, float(config["threat"]["eps"]), run.also)),
             ("Epochs", f"{config['epochs']}" + (f", best {end['best_epoch']}" if end else "")),
             ("Batch size", config.get("batch_size")),
-            ("Weight averaging", None if averaging is None else f"decay {averaging}"),
+            ("Weight averaging", run.averaging),
             ("Precision", config.get("precision")),
         ]
     facts.append(("Seed", run.seed))
