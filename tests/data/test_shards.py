@@ -331,7 +331,7 @@ def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(tree, cache):
         ([("7.jpg", b"x"), ("7.cls", b"1"), ("7.CLS", b"1")], ("sample 7 has two classes",)),
         ([("7.jpg", b"x"), ("8.cls", b"1")], ("sample 7", "no class")),
         ([("7.jpg", b"x"), ("7.cls", b"-1")], ("7.jpg is of class -1",)),
-        ([("7.jpg", b"x"), ("7.cls", b"9")], ("classes up to 9 but no image of class 3",)),
+        ([("7.jpg", b"x"), ("7.cls", b"9")], ("labels up to 9 but no image of class 3",)),
     ],
 )
 def test_a_sample_that_is_not_whole_is_named_with_its_shard(tree, cache, members, words):

@@ -1,14 +1,16 @@
 """Sets of labelled images, the form in which the whole package trains and evaluates."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nuat.core import digest
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 
 _NO_LABELS = (torch.bool, torch.complex64, torch.complex128)
 
@@ -246,6 +248,33 @@ def check_scale(largest: int, what: str) -> None:
             f"{what}: the values are 0 and 1 only, two nearly black greys of 0..255. Scale pixels in [0, 1] before "
             "they are converted to uint8: (255 * x).round()."
         )
+
+
+def named_classes(names: Iterable[str], holder: str) -> tuple[str, ...]:
+    """Return names of classes as a terminal shows them; refuse one that ``holder`` has twice."""
+    classes = tuple(map(printable, names))
+    if len(set(classes)) < len(classes):
+        twice = next(name for name in classes if classes.count(name) > 1)
+        raise InputError(f"{holder} holds {twice!r} twice; give every class its own name.")
+    return classes
+
+
+def numbered_classes(labels: NDArray[np.integer[Any]], holder: str, place: str) -> tuple[str, ...]:
+    """Return the classes of labels from 0 as text; refuse a gap among them.
+
+    Args:
+        labels: [N].
+        holder: what has the labels, with its verb, for the message.
+        place: where the classes may be named instead.
+    """
+    present = np.unique(labels)
+    gaps = np.flatnonzero(present != np.arange(len(present)))
+    if len(gaps):
+        raise InputError(
+            f"{holder} labels up to {present[-1]} but no image of class {gaps[0]}; number the classes 0, 1, 2, ... "
+            f"without a gap, or name all of them in {place}."
+        )
+    return tuple(map(str, range(len(present))))
 
 
 def batches(images: ImageSet, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

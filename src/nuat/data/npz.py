@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nuat.data.images import ImageSet, UnsplitData, check_scale
+from nuat.data.images import ImageSet, UnsplitData, check_scale, named_classes, numbered_classes
 from nuat.errors import InputError, printable
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -185,20 +185,9 @@ def _classes(path: Path, names: NDArray[Any] | None, which: str, labels: Tensor)
                 f"{path}: classes is {names.dtype} {list(names.shape)}; expected names (text) of shape [C]."
             )
         text = names if names.dtype.kind == "U" else np.char.decode(names, "utf-8", "replace")
-        classes = tuple(printable(str(name)) for name in text)
-        if len(set(classes)) < len(classes):
-            twice = next(name for name in classes if classes.count(name) > 1)
-            raise InputError(f"{path}: classes holds {twice!r} twice; give every class its own name.")
-        return classes
+        return named_classes(map(str, text), f"{path}: classes")
     _check_range(path, which, labels, None)
-    present = np.unique(labels.numpy())
-    gaps = np.flatnonzero(present != np.arange(len(present)))
-    if len(gaps):
-        raise InputError(
-            f"{path}: {which} has labels up to {present[-1]} but no image of class {gaps[0]}; number the "
-            "classes 0, 1, 2, ... without a gap, or name all of them in an array classes."
-        )
-    return tuple(str(label) for label in range(len(present)))
+    return numbered_classes(labels.numpy(), f"{path}: {which} has", "an array classes")
 
 
 def _check_range(path: Path, name: str, y: Tensor, classes: int | None) -> None:

@@ -22,6 +22,7 @@ from rich.progress import track
 
 from nuat.data.cache import cache_key, read_cache, uncompressed, write_cache
 from nuat.data.decoding import SUFFIXES
+from nuat.data.images import named_classes, numbered_classes
 from nuat.data.samples import Names, Parts, PassedOver, ShardSamples, reading, val_for_test
 from nuat.errors import InputError, printable
 
@@ -303,19 +304,8 @@ def _classes(path: Path, train: ShardSamples) -> tuple[str, ...]:
             lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors begin with a byte-order mark
         except UnicodeDecodeError as error:
             raise InputError(f"{file} is not UTF-8 text; write the name of one class per line.") from error
-        names = tuple(printable(line.strip()) for line in lines if line.strip())
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"{file} holds {twice!r} twice; give every class its own name.")
-        return names
-    present = np.unique(train.labels[train.labels >= 0])
-    gaps = np.flatnonzero(present != np.arange(len(present)))
-    if len(gaps):
-        raise InputError(
-            f"{path}: the training shards have classes up to {present[-1]} but no image of class {gaps[0]}; number "
-            "them 0, 1, 2, ... without a gap, or name all of them in classes.txt."
-        )
-    return tuple(str(label) for label in range(len(present)))
+        return named_classes((line.strip() for line in lines if line.strip()), str(file))
+    return numbered_classes(train.labels[train.labels >= 0], f"{path}: the training shards have", "classes.txt")
 
 
 def _check_range(part: ShardSamples, classes: int, path: Path) -> None:
