@@ -15,6 +15,7 @@ from nuat.data import ImageSet, to_float
 from nuat.errors import InputError
 from nuat.evaluation.arguments import classes_of, line_up, settled_threat
 from nuat.evaluation.results import Evaluation
+from nuat.models import adapt
 
 MODEL, IMAGES = tiny_case(24)
 X, Y = to_float(IMAGES.images), IMAGES.labels
@@ -70,9 +71,10 @@ def test_a_name_is_that_set_and_its_classes_are_matched_by_name() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return model(x).flip(1)  # type: ignore[no-any-return]
 
-    with pytest.warns(UserWarning, match="the classes are matched by name"):
-        again = nuat.evaluate(Turned(), "mnist-sample", eps=0.3, attacks=["clean"], n=100)
-    assert verdicts(again) == verdicts(found)
+    for turned in (Turned(), adapt(Turned(), mean=(0.0,), std=(1.0,))):
+        with pytest.warns(UserWarning, match="the classes are matched by name"):
+            again = nuat.evaluate(turned, "mnist-sample", eps=0.3, attacks=["clean"], n=100)
+        assert verdicts(again) == verdicts(found)
     assert classes_of(nn.Identity()) == ()
 
 

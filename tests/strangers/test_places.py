@@ -111,6 +111,15 @@ def test_arguments_that_are_no_images_or_no_model_say_what_is_expected() -> None
         nuat.evaluate(lambda x: torch.zeros(len(x), 4), images, threat=THREAT)
 
 
+def test_an_examination_says_so_too() -> None:
+    model, images = tiny_case(12)
+    for given in ((images.images, images.labels), images.images, None):
+        with pytest.raises(InputError, match=r"images: expected a set of images with labels; got a .*data\.ImageSet\("):
+            examine(model, given, threat=THREAT)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"model: expected a torch\.nn\.Module; got a function"):
+        examine(lambda x: torch.zeros(len(x), 4), images, threat=THREAT)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("way", [nuat.evaluate, examine])
 def test_images_that_lost_their_greys_are_refused(way: Callable[..., Any]) -> None:
     """Pixels in [0, 1] that were converted to uint8 without scaling."""
@@ -137,6 +146,16 @@ def test_a_folder_that_is_removed_during_an_evaluation_is_not_made_anew(three_wa
         three_ways, "diagnose", Theirs(removes), out="results/out.json"
     )
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "diagnose"])
+def test_a_file_that_came_into_being_meanwhile_is_not_replaced(name: str, three_ways: ThreeWays) -> None:
+    def writes(model: nn.Module, x: Tensor) -> Tensor:
+        Path("new.json").write_text("{}")
+        return model(x)
+
+    assert "exists and was not written by this command" in refused(three_ways, name, Theirs(writes), out="new.json")
+    assert Path("new.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize("name", ["evaluate", "diagnose"])

@@ -3,7 +3,7 @@
 Nothing is guessed: a layout, type or range that can be read in two ways is refused with the remedy.
 """
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -80,15 +80,10 @@ def given_images(
         return _loaded(x)
     if isinstance(x, TorchDataset):
         return _loaded(DataLoader(x, batch_size=_BATCH))
-    if isinstance(x, Iterable) and not hasattr(x, "select"):
+    if not isinstance(x, Images):
         raise InputError(
             f"x: expected images with labels; got a {_kind(x)}. Give a tensor or array and its labels, x and y, as two "
             "arguments; or a DataLoader, a data set, or the name of one."
-        )
-    if not (hasattr(x, "labels") and hasattr(x, "select")):  # Images is a protocol, which anybody may satisfy
-        raise InputError(
-            f"x: expected images with labels; got a {_kind(x)}. Give a tensor or array and its labels y, a DataLoader, "
-            "a data set, or the name of one."
         )
     return GivenImages(images=x)
 

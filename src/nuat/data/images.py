@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from nuat.errors import InputError, printable
 _NO_LABELS = (torch.bool, torch.complex64, torch.complex128)
 
 
+@runtime_checkable
 class Images(Protocol):
     """Labelled images of one shape.
 

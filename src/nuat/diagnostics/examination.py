@@ -208,7 +208,6 @@ def seconds_needed(
     Raises:
         InputError: the model fails, or an extra is missing.
     """
-    check_arguments(model, images)
     guard = guarded(model, class_map)
     device = next((p.device for p in model.parameters()), images.device)
     part = images.select(torch.arange(min(len(images), batch_size if device.type == "cuda" else _TIMED)))

@@ -15,6 +15,7 @@ from nuat.data import Images, ImageSet
 from nuat.data.images import check_scale
 from nuat.errors import InputError, did_you_mean
 from nuat.evaluation.calibration import check_temperature
+from nuat.models import Classifier
 
 Attacks: TypeAlias = str | Sequence[str | GivenAttack]
 """A suite or an attack by its name, or several attacks."""
@@ -67,8 +68,8 @@ def line_up(attacks: Attacks | None, norms: Sequence[Norm]) -> tuple[tuple[str |
 
 
 def classes_of(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the classes that a model brings as its ``classes``. Empty: it brings none."""
-    named = getattr(model, "classes", ())
+    """Return the names of the classes that a model, or the one that ``adapt`` was given, brings. Empty: none."""
+    named = getattr(model.net if type(model) is Classifier else model, "classes", ())
     return tuple(named) if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named) else ()
 
 
@@ -123,7 +124,7 @@ def check_arguments(model: object, images: object) -> None:
         InputError: with what was expected.
     """
     check_model(model)
-    if not (hasattr(images, "labels") and hasattr(images, "select")):
+    if not isinstance(images, Images):
         raise InputError(
             f"images: expected a set of images with labels; got a {type(images).__name__}. Give "
             "nuat.data.ImageSet(images, labels) with uint8 images [N, C, H, W]; of floats in [0, 1], "
