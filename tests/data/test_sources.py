@@ -10,6 +10,7 @@ import struct
 import sys
 import tarfile
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -386,6 +387,26 @@ def test_by_default_a_tenth_of_each_class_is_held_out(npz):
     dataset = load(DataConfig(path=npz))
     assert torch.bincount(dataset.validation.labels).tolist() == [4, 1]
     assert torch.bincount(dataset.train.labels).tolist() == [32, 3]
+
+
+def test_an_image_size_that_arrays_have_already_is_said(npz):
+    size = load(DataConfig(path=npz)).image_size[0]
+    with pytest.warns(RuntimeWarning, match=rf"set\.npz: data\.image_size={size} has no effect, as the images have"):
+        dataset = load(DataConfig(path=npz, image_size=size))
+    assert torch.equal(dataset.test.images, load(DataConfig(path=npz)).test.images)
+    with warnings.catch_warnings(action="error"):
+        load(DataConfig(path=npz, image_size=size, eval_resize=size + 2))
+        load(DataConfig(path=npz, image_size=size + 1))
+
+
+def test_what_is_passed_over_is_said_once_however_often_the_images_are_read(npz):
+    settings = DataConfig(path=npz, image_size=4)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")  # as in the command line
+        first = load(settings)
+        again = load(settings)
+    assert len(said) == 1
+    assert first.notes == again.notes != ()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

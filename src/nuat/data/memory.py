@@ -122,8 +122,12 @@ def resized(source: UnsplitData, size: int, resize: int | None = None) -> Unspli
         size: side [pixels] of the images.
         resize: see ``DataConfig.eval_resize``. It does not affect training images.
     """
+    notes = source.notes
+    if source.train.image_size == source.test.image_size == (size, size) and resize in (None, size):
+        notes += (f"data.image_size={size} has no effect, as the images have this size; leave it out",)
     return replace(
         source,
+        notes=notes,
         train=_fitted(source.train, size, None),
         test=_fitted(source.test, size, resize),
         held_out=None if resize is None else lambda indices: _fitted(source.train.select(indices), size, resize),

@@ -55,7 +55,8 @@ def load(config: DataConfig, *, needs_train: bool = True) -> Dataset:
     """
     source = _read(config, needs_train)
     for note in source.notes:
-        warnings.warn(f"{source.description}: {note}", RuntimeWarning, stacklevel=2)
+        # of this line, whoever calls: a run that reads its images twice says it once
+        warnings.warn(f"{source.description}: {note}", RuntimeWarning, stacklevel=1)
     if len(source.classes) < 2:
         raise InputError(f"{source.description} has a single class, {source.classes[0]!r}; give at least 2 classes.")
     labels = source.train.labels
