@@ -482,6 +482,27 @@ def test_the_accuracies_of_two_modes(wrong_in_training: bool, lapses: int, n: in
     assert "more than 15 points" in verdict.threshold
 
 
+class Uncopied(Bars):
+    def __deepcopy__(self, memo: dict[int, object]) -> nn.Module:
+        raise TypeError("cannot pickle '_thread.lock' object")
+
+
+class Targeted(Bars):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            raise ValueError("targets are needed.")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"), [(Uncopied(), "cannot pickle '_thread.lock' object"), (Targeted(), "targets are needed")]
+)
+def test_a_model_that_does_not_train_cannot_be_judged_in_both_modes(model: nn.Module, reason: str) -> None:
+    verdict = judge_modes(model.eval(), to_float(bars(8).images), bars(8).labels)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.meaning == f"a copy of the model does not run in training mode ({reason})."
+
+
 def test_batch_norm_of_one_image_is_no_error() -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4)).eval()
     verdict = judge_modes(model, to_float(bars(1).images), bars(1).labels)

@@ -60,13 +60,22 @@ def judge_modes(model: nn.Module, x: Tensor, y: Tensor) -> Verdict:
     """Return whether clean accuracy in training mode is near that in evaluation mode; ``x`` [n, C, H, W], ``y`` [n]."""
     check = "training and evaluation mode agree"
     threshold = excluding(f"clean accuracies within {100 * _MODES_GAP:g} points (ours)", _MODES_GAP + _MODES_MATTERS)
-    if len(x) < 2:  # batch norm in training mode refuses a single image
-        meaning = "one image cannot tell: batch norm in training mode needs several."
+
+    def undecided(meaning: str) -> Verdict:
         measured = {"n": len(x)}
         return Verdict(check=check, status=Status.INCONCLUSIVE, measured=measured, threshold=threshold, meaning=meaning)
-    trained = copy.deepcopy(model).train()  # a copy: batch norm's running statistics would move
+
+    if len(x) < 2:  # batch norm in training mode refuses a single image
+        return undecided("one image cannot tell: batch norm in training mode needs several.")
     with torch.no_grad():
-        in_training = _logits(trained, x).argmax(1) == y
+        try:
+            trained = copy.deepcopy(model).train()  # a copy: batch norm's running statistics would move
+            in_training = _logits(trained, x).argmax(1) == y
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a stranger's model may refuse copies, or return something else in training mode
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return undecided(f"a copy of the model does not run in training mode ({reason.rstrip('.')}).")
         with eval_mode(model):
             in_evaluation = _logits(model, x).argmax(1) == y
     gap = Gap.of(in_training, in_evaluation)
