@@ -1,6 +1,7 @@
 """The one reader of evaluations."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,22 @@ def test_a_rows_only_evaluation_is_taken(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["compare", str(a), str(b)]) == 2
     assert "holds several evaluations; name one" in " ".join(capsys.readouterr().err.split())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no evaluation"):
+    with pytest.raises(InputError, match="is no folder of a run and holds no evaluation; name its file"):
         find_evaluation(tmp_path / "empty")
+    (tmp_path / "empty" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="empty: holds no evaluation; 'nuat evaluate"):
+        find_evaluation(tmp_path / "empty")
+
+
+def test_a_folder_of_runs_names_the_evaluations_below_it(tmp_path: Path) -> None:
+    files = [tmp_path / f"nuat/seed-{i}/evaluation-{suite}.json" for i in range(3) for suite in ("few", "main")]
+    named = "holds no evaluation; name one of those below it: " + ", ".join(map(str, files[:4]))
+    for count, more in ((4, "."), (6, ", ....")):
+        for file in files[:count]:
+            write(file)
+        for path in (tmp_path, tmp_path / "nuat"):
+            with pytest.raises(InputError, match=re.escape(named + more) + "$"):
+                find_evaluation(path)
 
 
 @pytest.mark.parametrize(

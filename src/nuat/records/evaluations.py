@@ -163,8 +163,13 @@ def find_evaluation(path: Path) -> Evaluation:
     if not path.is_dir():
         return read_evaluation(path)
     files = evaluation_files(path)
-    if not files:
+    if not files and (path / "config.json").is_file():
         raise InputError(f"{path}: holds no evaluation; 'nuat evaluate {path} --json FILE' writes one.")
+    if not files:
+        folders = (*path.glob("*/"), *path.glob("*/*/"))  # of a campaign, the runs are two levels below
+        below = [str(file) for folder in sorted(folders) for file in evaluation_files(folder)]
+        named = f"one of those below it: {', '.join(below[:4])}{', ...' * (len(below) > 4)}" if below else "its file"
+        raise InputError(f"{path}: is no folder of a run and holds no evaluation; name {named}.")
     if len(files) > 1 and files[0].name != "evaluation.json":
         raise InputError(f"{path}: holds several evaluations; name one: {', '.join(map(str, files))}.")
     return read_evaluation(files[0])
