@@ -64,6 +64,7 @@ def test_a_tracker_hears_settings_epochs_results_and_sees_pictures(images: Path,
     assert (run.folder, run.recipe, run.epoch) == (tmp_path / "run", "mine", 0)
     assert run.settings["optimizer.lr.peak"] == config.optimizer.lr.peak  # type: ignore[attr-defined]
     assert run.settings["threat.eps"] == EPS
+    assert run.settings["data.path"] == str(images)
     for line in metrics(tmp_path / "run", "epoch"):
         assert diary.epochs[line["epoch"]] == {n: v for n, v in numbers(line).items() if n != "time"}
     assert diary.results["final/best_validation"] == finished.summary["best_validation"]
@@ -96,8 +97,11 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(method: str, images
     assert said == f"warning: Diary follows the run no more: the server is [bold]down in {method}"
 
 
-def test_a_stopped_run_closes_its_trackers_and_goes_on_under_the_same_digits(images: Path, tmp_path: Path) -> None:
-    config, first, second, other = small_config(images), Diary(), Diary(), Diary()
+def test_a_stopped_run_closes_its_trackers_and_goes_on_under_the_same_digits(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images.parent)
+    config, first, second, other = small_config(Path(images.name)), Diary(), Diary(), Diary()
     stop = Watcher({BATCHES + 2: interrupt})
     with pytest.raises(Interrupted):
         nuat.run(config, out=tmp_path / "run", reporter=stop, trackers=[first])
@@ -111,6 +115,7 @@ def test_a_stopped_run_closes_its_trackers_and_goes_on_under_the_same_digits(ima
     assert second.run is not None
     assert other.run is not None
     assert (first.run.id, second.run.epoch) == (second.run.id, 1)
+    assert first.run.settings == second.run.settings
     assert other.run.id != first.run.id
     assert first.run.id.isalnum()
     (tmp_path / "run" / "environment.json").write_text("{}")  # of an older version

@@ -50,15 +50,13 @@ _CLASSES: dict[str, type] = {
 def write_config(path: Path, config: TrainConfig, recipe: str, code: Mapping[str, Any] | None = None) -> None:
     """Write a run's settings, and the text of the user's own code that they name, under ``code/<digest>/``.
 
-    The paths of its images are absolute, so that it is evaluated from any folder.
-
     Args:
         path: the file.
         config: settings.
         recipe: name of the recipe.
         code: record of the code so far, of a run that goes on.
     """
-    settings = to_json(dataclasses.replace(config, data=config.data.placed()))
+    settings = recorded(config)
     code = dict(code or {})
     for own in own_code.files_of([recipe, *_texts(settings)]):
         folder = path.parent / "code"
@@ -71,6 +69,12 @@ def write_config(path: Path, config: TrainConfig, recipe: str, code: Mapping[str
         code[own.name] = {"path": str(own.path), "sha256": own.sha256, "files": list(own.sources)}
     values = {"format": 1, "nuat_version": hardware.NUAT_VERSION, "recipe": recipe, "config": settings}
     write_text(path, json.dumps(values | ({"code": code} if code else {}), indent=1) + "\n")
+
+
+def recorded(config: TrainConfig) -> dict[str, Any]:
+    """Return a run's settings as JSON values; the paths of its images are absolute, so that any folder will do."""
+    settings: dict[str, Any] = to_json(dataclasses.replace(config, data=config.data.placed()))
+    return settings
 
 
 def read_config(path: Path) -> tuple[str, TrainConfig]:

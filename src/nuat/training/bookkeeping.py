@@ -26,7 +26,7 @@ from nuat.records.checkpoints import WeightsInfo, read_info, save_checkpoint, sa
 from nuat.records.environment import environment, run_id_of
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import read_object
-from nuat.records.settings import code_names, flat, images_source, to_json, write_config
+from nuat.records.settings import code_names, flat, images_source, recorded, write_config
 from nuat.training import monitors
 from nuat.training.monitors import Alarm, RunStopped
 from nuat.training.state import TrainingState
@@ -251,7 +251,7 @@ class Bookkeeper:
             id=run_id_of(self._folder.environment) or digest.of_file(self._folder.config)[:16],
             folder=self._folder.path,
             recipe=self._recipe,
-            settings=flat(to_json(self._config)),
+            settings=flat(recorded(self._config)),
             epoch=self._state.epoch,
         )
 
