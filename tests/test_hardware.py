@@ -1,12 +1,17 @@
 """Precisions and kernels that are chosen for a block, and put back after it."""
 
+import os
+import platform
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from nuat import hardware
+from nuat.errors import InputError
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
@@ -45,3 +50,42 @@ def test_full_precision_is_put_back() -> None:
         assert [part.fp32_precision for part in parts] == ["ieee"] * 3
         assert not torch.is_autocast_enabled("cpu")
     assert [part.fp32_precision for part in parts] == before
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "gpu", "found"),
+    [
+        (0, "auto", None, "cpu"),
+        (0, "cpu", None, "cpu"),
+        (2, "auto", None, "cuda"),
+        (2, "cpu", 1, "cpu"),
+        (2, "auto", 1, "cuda:1"),
+        (2, "cuda", 1, "cuda:1"),
+        (2, "cuda:0", 1, "cuda:0"),
+        (0, "cuda", None, "device=cuda: no CUDA GPU is available here"),
+        (0, "gpu", None, "device='gpu': expected auto, cpu, cuda or cuda:<index>"),
+        (2, "cuda:x", None, "device='cuda:x': expected auto"),
+        (2, "cuda:2", None, "device=cuda:2: this machine has 2 GPU"),
+        (2, "auto", 2, "device=cuda: this machine has 2 GPU"),
+    ],
+)
+def test_devices(gpus: int, name: str, gpu: int | None, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if found.startswith("device"):
+        with pytest.raises(InputError, match=re.escape(found)):
+            hardware.resolve(name, gpu)
+    else:
+        assert hardware.resolve(name, gpu) == torch.device(found)
+
+
+def test_what_the_system_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (hardware.memory_bytes(CPU) or 0) > 2**20
+
+    def refused(*_: object) -> Any:
+        raise OSError
+
+    monkeypatch.setattr(os, "sysconf", refused)
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert hardware.memory_bytes(CPU) is None
+    assert hardware.processor() == (platform.processor() or platform.machine())

@@ -1,10 +1,13 @@
 """Runs whose folders are called what markup, escapes and newlines look like."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
-from cli.cli_runs import CommandLine
+from cli.cli_runs import CommandLine, Ended
+
+from nuat.training.signals import Interrupted
 
 NAMES = {
     "exp[lr=0.1]": "exp[lr=0.1]",
@@ -42,6 +45,14 @@ def test_an_error_shows_the_name_literally(named: str, nuat: CommandLine) -> Non
     (Path(named) / "best.safetensors").write_bytes(b"no weights")
     assert f"{NAMES[named]}/best.safetensors" in nuat.refused("evaluate", named, "--attacks", "clean")
     assert f"{NAMES[named]}/nothing" in nuat.refused("compare", f"{named}/nothing", named)
+
+
+def test_an_interruption_shows_the_name_literally(nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(arguments: list[str]) -> int:
+        raise Interrupted(signal.SIGTERM, "stopped; finished parts are kept in a\x1b[31mred\nrun")
+
+    monkeypatch.setattr("nuat.commands.models.models", interrupted)
+    assert nuat("models") == Ended(143, "", "\nnuat: stopped; finished parts are kept in a\\x1b[31mred\\nrun\n")
 
 
 def test_training_shows_the_name_literally(named: str, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

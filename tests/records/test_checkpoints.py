@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import pickle
 import tempfile
 import zipfile
 from pathlib import Path
@@ -237,7 +238,12 @@ def test_files_of_other_kinds_are_named_with_the_way_on(tmp_path):
     (tmp_path / "one.py").write_text("def make():\n    return 1\n\ndef _helper():\n    pass\n")
     (tmp_path / "two.py").write_text("def a(): ...\ndef b(): ...\n")
     (tmp_path / "bad.py").write_text("def (")
-    zipfile.ZipFile(tmp_path / "x.zip", "w").close()
+    for name in ("x.zip", "a.npz", "m.keras"):  # these two are zip archives, too
+        zipfile.ZipFile(tmp_path / name, "w").close()
+    for name in ("m.h5", "m.tflite", "a.npy"):
+        (tmp_path / name).write_bytes(b"anything")
+    (tmp_path / "m.pkl").write_bytes(b"anything")
+    (tmp_path / "weights").write_bytes(pickle.dumps([1]))
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text("{}")
@@ -250,7 +256,14 @@ def test_files_of_other_kinds_are_named_with_the_way_on(tmp_path):
         "one.py": ("a Python file", f"{tmp_path}/one.py:make"),
         "two.py": ("a Python file", f"{tmp_path}/two.py:FUNCTION; it defines a, b"),
         "bad.py": ("a Python file", f"{tmp_path}/bad.py:FUNCTION"),
-        "x.zip": ("a zip archive",),
+        "x.zip": ("a zip archive; give a run",),
+        "a.npz": ("a NumPy archive, which gives no gradients", "name file.py:function"),
+        "m.keras": ("a Keras model, which",),
+        "m.h5": ("an HDF5 file, such as of Keras, which",),
+        "m.tflite": ("a TensorFlow Lite model, which",),
+        "a.npy": ("a NumPy array, which",),
+        "m.pkl": ("a pickle, which could run code; not loaded. Save the state dict alone",),
+        "weights": ("a pickle, which could run code",),
         "run/checkpoint.pt": ("the checkpoint of a run", f"name the run, {run}"),
         "run": ("is a folder",),
         "none": ("no such file",),

@@ -1,0 +1,35 @@
+"""Settings that do little or nothing in a run are said before it begins."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from training.small_runs import Watcher, averaged, small_config
+
+from nuat.config import DistributedConfig, TrainConfig
+from nuat.distributed.world import ALONE, World
+from nuat.training.preparation import warn
+
+CONFIG = small_config(Path("images.npz"))
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "world", "says"),
+    [
+        (CONFIG, 8, ALONE, None),
+        (replace(CONFIG, averaging=averaged(0.9)), 8, ALONE, "43% of the weight average will still be the initial"),
+        (replace(CONFIG, averaging=averaged(0.9)), 80, ALONE, None),
+        (replace(CONFIG, averaging=averaged(0.9, warmup=True)), 8, ALONE, None),
+        (replace(CONFIG, distributed=DistributedConfig(batch_norm="sync")), 8, ALONE, "no effect on one device"),
+        (replace(CONFIG, distributed=DistributedConfig(batch_norm="sync")), 8, World(0, 2), None),
+    ],
+)
+def test_settings_that_do_little_are_said(config: TrainConfig, steps: int, world: World, says: str | None) -> None:
+    heard = Watcher()
+    warn(config, steps, heard, world)
+    if says is None:
+        assert heard.messages == []
+    else:
+        (message,) = heard.messages
+        assert message.startswith("warning: ")
+        assert says in message
