@@ -105,10 +105,15 @@ def test_images_that_are_read_as_they_are_needed(capsys: pytest.CaptureFixture[s
             "--data.validation",
             "10",
         ),
-        # momentum that cycles against the rate
+        # several averages, and an attack of the validation
         (
             *("robust-folder", "--images", "60", "--classes", "5", "--data.image-size", "8", "--model.width", "4"),
-            *("--batch-size", "4", "--data.crop-padding", "1", "--data.validation", "2"),
+            *("--batch-size", "4", "--data.crop-padding", "1", "--data.validation", "2", "--validate-attack", "gama-2"),
+        ),
+        # momentum that cycles against the rate
+        (
+            *("nuat-wa-cifar10-resnet18", "--batch-size", "4", "--model.name", "small-cnn", "--model.variant", "plain"),
+            *("--validate-every", "2"),
         ),
         ("finetune-vit-mnist", "--batch-size", "4"),  # those of a run that is not there
     ],

@@ -95,19 +95,20 @@ def training_sizes(config: DataConfig, images: ImageFacts, epochs: int) -> list[
 def made_up(folder: Path, images: ImageFacts, size: tuple[int, int], batch: int, config: DataConfig) -> DataConfig:
     """Write two batches of noise; return the settings that train on them at ``size`` and evaluate at their own size.
 
-    Training augments them, unless the run streams its images: then worker processes would.
+    One more image is held out, since some settings are refused without validation images. Training augments the images,
+    unless the run streams them: then worker processes would.
     """
     draw = np.random.default_rng(0)
-    count = 2 * batch
+    count = 2 * batch + 1
     # channels last: the reader takes such files for that whatever the sides are
     x = draw.integers(0, 256, (count, *images.size, images.channels), dtype=np.uint8)
-    y = np.arange(count) % images.classes
+    y = np.minimum(np.arange(count) // 2, batch - 1) % images.classes  # a class keeps an image if it gives one
     path = folder / "made-up.npz"
     names = np.array([f"class {label}" for label in range(images.classes)])
     np.savez(path, allow_pickle=False, x_train=x, y_train=y, x_test=x, y_test=y, classes=names)
     # a phase even where images are streamed: the run asks the network whether it takes that size
     phase = () if size == images.size else (min(size),)
-    made = DataConfig(path=path, validation=0, progressive_sizes=phase, progressive_from=(0.0,) * len(phase))
+    made = DataConfig(path=path, validation=1, progressive_sizes=phase, progressive_from=(0.0,) * len(phase))
     if config.loading == "stream":
         return made
     return replace(made, crop_padding=config.crop_padding, crop_scale=config.crop_scale, flip=config.flip)
