@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from corrupted_files import results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,6 +13,7 @@ from nuat.figures.calibration import Calibration, ModelCalibration, Reliability
 from nuat.figures.catalogue import draw
 from nuat.figures.class_accuracy import ClassAccuracy, ModelClasses
 from nuat.figures.confusion import AttackConfusion, Confusion
+from nuat.figures.corruption_curves import corruption_curves
 from nuat.figures.cost import Cost, CostPoint
 from nuat.figures.eps_curve import EpsCurve
 from nuat.figures.figure_record import FigureRecord, ModelIdentity
@@ -109,6 +111,7 @@ RECORDS: dict[str, FigureRecord] = {
             ),
         ),
         EpsCurve(**ABOUT, radii=(0.0, 8 / 255), steps=5, models=CURVES),
+        corruption_curves([("<one> & only", results(share=0.8)), ("two", results(seed=50))]),
         StepsCurve(**ABOUT, steps=(0, 10), pgd_alpha=2 / 255, models=CURVES),
         TrainingCurves(
             runs=(

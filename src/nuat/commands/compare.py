@@ -8,10 +8,11 @@ import tyro
 from rich.table import Table
 
 from nuat.config.arguments import parse
-from nuat.evaluation.comparison import Difference
+from nuat.evaluation.comparison import Difference, compare_corruptions
 from nuat.evaluation.comparison import compare as differences
 from nuat.progress import terminal
-from nuat.records.evaluations import find_evaluation
+from nuat.records.corruptions import find_corruptions, holds_corruptions
+from nuat.records.evaluations import evaluation_files, find_evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class _Compare:
     """Say whether two models differ: the same attacks on the same images, image by image."""
 
     a: tyro.conf.Positional[Path]
-    """A run, or the JSON file of an evaluation."""
+    """A run, or the JSON file of an evaluation or of results on corrupted images."""
     b: tyro.conf.Positional[Path]
     """Another."""
 
@@ -27,28 +28,33 @@ class _Compare:
 def compare(arguments: list[str]) -> int:
     """``nuat compare A B``."""
     asked = parse(_Compare, arguments, prog="nuat compare")
-    a, b = find_evaluation(asked.a), find_evaluation(asked.b)
-    found = differences(a, b)
+    both = asked.a, asked.b
+    corrupted = all(map(holds_corruptions, both))
+    attacked = not corrupted or all(path.is_dir() and evaluation_files(path) for path in both)
+    evaluations = tuple(map(find_evaluation, both)) if attacked else ()
+    tables = [("attack", differences(*evaluations))] if attacked else []
+    if corrupted:
+        tables.append(("corruption", compare_corruptions(*map(find_corruptions, both))))
     console = terminal()
     console.print(f"A: {asked.a}")
     console.print(f"B: {asked.b}")
-    console.print(_table(found))
-    for difference in found:
-        verdict = _verdict(difference.attack, difference.is_real, difference.p_value, difference.interval)
-        console.print(verdict, soft_wrap=False)
-    for name, evaluation in (("A", a), ("B", b)):
+    for head, found in tables:
+        console.print(_table(head, found))
+        for one in found:
+            console.print(_verdict(one.attack, one.is_real, one.p_value, one.interval), soft_wrap=False)
+    for name, evaluation in zip("AB", evaluations, strict=False):
         if evaluation.black_box:
             console.print(f"{name}: {evaluation.black_box}.", soft_wrap=False)
     return 0
 
 
-def _table(found: Sequence[Difference]) -> Table:
-    """Return a row for each attack: accuracies in %, the difference in points.
+def _table(head: str, found: Sequence[Difference]) -> Table:
+    """Return a row for each attack or corruption, as ``head`` says: accuracies in %, the difference in points.
 
     On a narrow terminal the names of attacks are folded; numbers never are.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("attack", overflow="fold", min_width=12)
+    table.add_column(head, overflow="fold", min_width=12)
     for name in ("n", "A %", "B %", "A - B", "95 % interval", "only A", "only B", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in found:

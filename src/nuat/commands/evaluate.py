@@ -1,8 +1,6 @@
 """``nuat evaluate``: attack a run or anybody's model."""
 
 import hashlib
-import signal
-import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +11,11 @@ import tyro
 from torch import nn
 
 from nuat import data, hardware, own_code
-from nuat.attacks import eval_mode
 from nuat.attacks.catalogue import CATALOGUE, QUICK, SUITES, across, attack_name, defined
 from nuat.attacks.planned_jobs import jobs
+from nuat.commands.corruptions import check_options, corrupt_model, corrupts
 from nuat.commands.subject import (
     INHERITED,
-    LoadedModel,
     Subject,
     check_fits,
     check_target,
@@ -26,28 +23,26 @@ from nuat.commands.subject import (
     load_model,
     own_ball,
     result_file,
+    save_results,
     settle_threat,
     with_values,
 )
+from nuat.commands.surrogate import surrogate_of
 from nuat.config import DataConfig, ForeignNetwork, ThreatConfig
 from nuat.config.arguments import HELP, parse, without
 from nuat.core.threat import Norm
-from nuat.data import to_float
-from nuat.diagnostics import substitute
 from nuat.distributed import launch
 from nuat.distributed.world import ALONE, World, joined
 from nuat.errors import InputError
+from nuat.evaluation.corruption_results import CORRUPTION_KEYS, CorruptionResults
 from nuat.evaluation.evaluate import evaluate as evaluate_model
-from nuat.evaluation.guarded_model import guarded
-from nuat.evaluation.inspection import check_logits
 from nuat.evaluation.per_class import per_class_table
-from nuat.evaluation.result_table import evaluation_table
 from nuat.evaluation.results import EVALUATION_KEYS, Evaluation
 from nuat.evaluation.search_precision import SearchPrecision, settled
 from nuat.files import writable
 from nuat.progress import TerminalReporter, progress_bars, terminal
 from nuat.records import checkpoints
-from nuat.training.signals import Interrupted
+from nuat.training.signals import resumable
 
 _AUTOATTACK = {"full": "autoattack", "fast": "autoattack-fast", "alone": "autoattack-alone", "quick": QUICK}
 _EVERYDAY = (
@@ -67,19 +62,28 @@ _ATTACKS_HELP = (
 def _suites_help() -> str:
     """Return the help text of ``--suite``."""
     told = [f"{suite}: {', '.join(map(attack_name, names))}." for suite, names in SUITES.items() if suite != "full"]
-    return f"{' '.join(told)} full: one of every kind. Attacks that are not defined for the norm are left out."
+    return (
+        f"{' '.join(told)} full: one of every kind. Attacks that are not defined for the norm are left out. "
+        "corruptions: no attack, but 15 common corruptions at 5 severities; needs pip install 'nuat[corruptions]' or "
+        "--corruptions."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Attack a model on test images; print a table and write it as JSON."""
+    """Attack a model on test images, or corrupt these; print a table and write it as JSON."""
 
     model: tyro.conf.Positional[str]
     """Folder of a run (its best weights are taken), or anybody's model: a file of weights with --model NAME,
     timm:NAME, torchvision:NAME, a Hugging Face folder, an ONNX file, or file.py:function, a function that returns a
     torch.nn.Module from images in [0, 1] to logits. Naming a function runs its file."""
-    suite: Annotated[Literal["quick", "paper", "standard", "full"], tyro.conf.arg(help=_suites_help())] = "quick"
+    suite: Annotated[
+        Literal["quick", "paper", "standard", "full", "corruptions"], tyro.conf.arg(help=_suites_help())
+    ] = "quick"
     """Attacks by the name of a suite."""
+    corruptions: Path | None = None
+    """Folder of the test images, corrupted: the .npy files of CIFAR-10-C or CIFAR-100-C, or the folders of ImageNet-C.
+    None: --suite corruptions makes them."""
     aa: Literal["full", "fast", "alone", "quick"] = "full"
     """full: AutoAttack v2 on the images that the attacks before it left standing. fast: its first two attacks, APGD-CE
     and APGD-T, for an upper bound. quick: CR and Square, for an upper bound with fewer passes; AutoAttack follows
@@ -90,8 +94,8 @@ class Evaluate:
     n: int | None = 1000
     """Test images, class-balanced. None: all."""
     json: Path | None = None
-    """File of the results; only a file of results is replaced. None: evaluation-<time>.json in the folder of the run,
-    or in the current folder."""
+    """File of the results; only a file of such results is replaced. None: evaluation-<time>.json (of the corruptions,
+    corruptions-<time>.json) in the folder of the run, or in the current folder."""
     network: Annotated[ForeignNetwork, tyro.conf.arg(name="")] = field(default_factory=ForeignNetwork)
     """Network and normalisation of a model that nuat did not train."""
     class_map: tuple[str, ...] = ()
@@ -126,7 +130,7 @@ class Evaluate:
     @property
     def line_up(self) -> tuple[str, ...]:
         """Attacks to run."""
-        chosen = self.attacks or SUITES[self.suite]
+        chosen = self.attacks or SUITES.get(self.suite, ("clean",))
         names = tuple(_AUTOATTACK[self.aa] if name == "autoattack" else name for name in chosen)
         return across(names, self._norms) if self.attacks else defined(names, self._norms)
 
@@ -140,9 +144,19 @@ class Evaluate:
         return self.black_box or "transfer" in self.line_up
 
     @property
+    def kind(self) -> str:
+        """Beginning of the name of the file of the results."""
+        return "corruptions" if self.suite == "corruptions" else "evaluation"
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Entries of the file of the results."""
+        return CORRUPTION_KEYS if self.suite == "corruptions" else EVALUATION_KEYS
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """Attacks of the suite that are not defined for the norm."""
-        suite = () if self.attacks else SUITES[self.suite]
+        suite = () if self.attacks else SUITES.get(self.suite, ())
         there = defined(suite, self._norms)
         return tuple(name for name in across(suite, self._norms) if name not in there)
 
@@ -153,11 +167,13 @@ def evaluate(arguments: list[str]) -> int:
         parse(Evaluate, arguments[:1] or ["--help"], prog="nuat evaluate", everyday=_EVERYDAY, inherited=INHERITED)
     if arguments[0].startswith("-"):
         raise InputError("say first what to evaluate: nuat evaluate RUN|WEIGHTS|FILE.py:FUNCTION --attacks ....")
-    subject = find_subject(arguments)
+    corrupting = corrupts(arguments)
+    subject = find_subject(arguments, attacked=not corrupting)
     default = Evaluate(model=arguments[0], threat=own_ball(subject.threat, arguments), data=subject.data)
     words = with_values(arguments, "--black-box", "--per-class")
     asked = parse(Evaluate, words, prog="nuat evaluate", default=default, everyday=_EVERYDAY)
-    if not subject.gradients and not asked.attacks:
+    check_options(arguments, asked.corruptions)
+    if not subject.gradients and not asked.attacks and not corrupting:
         asked = replace(asked, black_box=True)
     if asked.attacks and any(word.startswith("--suite") for word in arguments):
         raise InputError("--suite has no effect together with --attacks; leave one out.")
@@ -170,9 +186,9 @@ def evaluate(arguments: list[str]) -> int:
     asked = replace(asked, attacks=tuple(map(own_code.pin, asked.attacks)))
     # an attack that cannot run is reported before anything is loaded
     jobs(asked.line_up, nn.Identity(), asked.threat, surrogate=nn.Identity())
-    target = result_file(asked.json, subject.folder, f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json")
+    target = result_file(asked.json, subject.folder, f"{asked.kind}-{datetime.now():%Y%m%d-%H%M%S}.json")
     if target is not None:
-        check_target(target, EVALUATION_KEYS)
+        check_target(target, asked.keys)
     if asked.devices != 1:
         launch.check(asked.devices, 0, asked.device)
         data.load(asked.data, needs_train=False)  # what is wrong with it is reported once
@@ -202,33 +218,48 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
         reporter.message(f"not defined for {norm}, so left out: {', '.join(asked.left_out)}")
     device = hardware.resolve(asked.device, world.gpu)
     loaded = load_model(asked.model, dataset, device, network=asked.network, class_map=asked.class_map)
-    surrogate = _surrogate(asked, loaded, dataset, device, reporter) if asked.transfers else None
+    surrogate = None
+    if asked.transfers:
+        surrogate = surrogate_of(
+            loaded,
+            dataset,
+            device,
+            named=asked.surrogate,
+            threat=asked.threat,
+            seed=asked.seed,
+            reporter=reporter,
+        )
     for note in loaded.notes:
         reporter.message(note)
     if asked.json is not None and world.leads:
         asked.json.parent.mkdir(parents=True, exist_ok=True)  # now: not if it is removed meanwhile
     again = "the same command" if asked.resume else "the same command, but --resume true"
-    found = attack_model(
-        loaded.model,
-        dataset,
-        asked,
-        state,
-        reporter,
-        again=again,
-        order=loaded.order,
-        surrogate=surrogate,
-        inspected=False,
-        world=world,
-    )
+    if asked.suite == "corruptions":
+        found: Evaluation | CorruptionResults = corrupt_model(
+            loaded.model, dataset, asked, state, reporter, again=again, order=loaded.order, world=world
+        )
+    else:
+        found = attack_model(
+            loaded.model,
+            dataset,
+            asked,
+            state,
+            reporter,
+            again=again,
+            order=loaded.order,
+            surrogate=surrogate,
+            inspected=False,
+            world=world,
+        )
     if not world.leads:
         return
-    console.print(evaluation_table(found))
-    if asked.per_class:
+    console.print(found.table())
+    if isinstance(found, Evaluation) and asked.per_class:
         console.print(per_class_table(found))
     if target is None:
         reporter.message("nothing is written: neither folder can be written; give --json FILE to keep the results")
     else:
-        reporter.message(f"written to {_save(found, target)}")
+        reporter.message(f"written to {save_results(found.save, target, asked.keys)}")
 
 
 def _state_file(asked: Evaluate, subject: Subject) -> Path | None:
@@ -236,39 +267,9 @@ def _state_file(asked: Evaluate, subject: Subject) -> Path | None:
     if not writable(subject.folder):
         return None
     settings = (asked.n, asked.seed, asked.batch_size, asked.search_precision, asked.threat, asked.data, subject.code)
-    digits = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
-    return subject.folder / f"{subject.stem}.evaluation-{digits}.partial.json"
-
-
-def _surrogate(
-    asked: Evaluate, loaded: LoadedModel, dataset: data.Dataset, device: torch.device, reporter: TerminalReporter
-) -> nn.Module | None:
-    """Return the model that transfer follows: the one that the user names, or a network trained on the answers."""
-    if asked.surrogate is not None:
-        other = load_model(asked.surrogate, dataset, device)
-        return guarded(other.model, other.order)
-    model = guarded(loaded.model, loaded.order)
-    x = to_float(dataset.test.select(torch.arange(1)).images).to(device)
-    with eval_mode(model), hardware.full_precision(), progress_bars(reporter) as progress:
-        classes = check_logits(model, x, len(dataset.classes)).shape[1]
-        learnt = substitute.learn(
-            model, dataset.train, threat=asked.threat, classes=classes, seed=asked.seed, progress=progress
-        )
-    if learnt is None:
-        reporter.message("no training images to train a surrogate on, so transfer is left out; give --surrogate MODEL")
-    return None if learnt is None else learnt.model
-
-
-def _save(found: Evaluation, target: Path) -> Path:
-    """Write results, in a temporary folder if ``target`` fails, and return the file."""
-    try:
-        check_target(target, EVALUATION_KEYS)  # it may have come into being since
-        found.save(target)
-    except (OSError, InputError) as error:
-        rescued = Path(tempfile.gettempdir()) / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
-        found.save(rescued)
-        raise InputError(f"--json {target}: could not be written ({error}); the results are in {rescued}.") from None
-    return target
+    places = () if asked.corruptions is None else (asked.corruptions,)
+    digits = hashlib.sha256(repr((*settings, *places)).encode()).hexdigest()[:8]
+    return subject.folder / f"{subject.stem}.{asked.kind}-{digits}.partial.json"
 
 
 def attack_weights(
@@ -324,27 +325,23 @@ def attack_model(
                 "give more steps or larger ones (pgd-alpha).",
                 style="bold yellow",
             )
-    try:
-        with progress_bars(reporter) as progress:
-            return evaluate_model(
-                model,
-                dataset.test,
-                asked.line_up,
-                threat=asked.threat,
-                n=asked.n,
-                seed=asked.seed,
-                batch_size=asked.batch_size,
-                class_map=order,
-                classes=dataset.classes,
-                black_box=asked.black_box,
-                surrogate=surrogate,
-                inspected=inspected,
-                search_precision=asked.search_precision,
-                warn=lambda warning: reporter.message(f"warning: {warning}", style="bold yellow"),
-                state_path=state,
-                progress=progress,
-                world=world,
-            )
-    except KeyboardInterrupt:
-        kept = "nothing is kept" if state is None else f"finished batches are kept in {state}"
-        raise Interrupted(signal.SIGINT, f"stopped; {kept}. Continue with: {again}") from None
+    with resumable(state, again), progress_bars(reporter) as progress:
+        return evaluate_model(
+            model,
+            dataset.test,
+            asked.line_up,
+            threat=asked.threat,
+            n=asked.n,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
+            class_map=order,
+            classes=dataset.classes,
+            black_box=asked.black_box,
+            surrogate=surrogate,
+            inspected=inspected,
+            search_precision=asked.search_precision,
+            warn=lambda warning: reporter.message(f"warning: {warning}", style="bold yellow"),
+            state_path=state,
+            progress=progress,
+            world=world,
+        )

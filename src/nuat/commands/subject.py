@@ -3,8 +3,10 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -54,8 +56,8 @@ class Subject:
     """Whether the model may have gradients; an ONNX file has none here."""
 
 
-def find_subject(arguments: list[str]) -> Subject:
-    """Return the subject that the first argument names.
+def find_subject(arguments: list[str], *, attacked: bool = True) -> Subject:
+    """Return the subject that the first argument names; one that is ``attacked`` needs a radius.
 
     Raises:
         InputError: there is no such file, or an option is missing that it needs.
@@ -67,7 +69,7 @@ def find_subject(arguments: list[str]) -> Subject:
         asked = next((following for word, following in _options(arguments) if word == "--model"), None)
         if not helping:
             check_network(named, kind, ForeignNetwork(name=asked))
-            if not any(word == "--eps" for word, _ in _options(arguments)):
+            if attacked and not any(word == "--eps" for word, _ in _options(arguments)):
                 raise InputError(f"{named} does not say what it withstands; give --eps 8/255, or another radius.")
         if not has_images:
             raise InputError(f"say which images {named} is attacked on: --data.name or --data.path.")
@@ -166,6 +168,27 @@ def result_file(asked: Path | None, folder: Path, name: str) -> Path | None:
     if asked is not None:
         return asked
     return next((place / name for place in (folder, Path()) if writable(place)), None)
+
+
+def save_results(save: Callable[[Path], None], target: Path, keys: frozenset[str]) -> Path:
+    """Write results, in a temporary folder if ``target`` fails, and return the file.
+
+    Args:
+        save: writes them to a file.
+        target: file of the results.
+        keys: entries by which an existing file is known as results of the same kind.
+
+    Raises:
+        InputError: they are in the temporary folder.
+    """
+    try:
+        check_target(target, keys)  # it may have come into being since
+        save(target)
+    except (OSError, InputError) as error:
+        rescued = Path(tempfile.gettempdir()) / f"evaluation-{datetime.now():%Y%m%d-%H%M%S}.json"
+        save(rescued)
+        raise InputError(f"--json {target}: could not be written ({error}); the results are in {rescued}.") from None
+    return target
 
 
 def check_target(path: Path, keys: frozenset[str] | None = None) -> None:

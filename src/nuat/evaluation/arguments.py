@@ -132,6 +132,18 @@ def check_arguments(model: object, images: object) -> None:
         )
 
 
+def check_number(n: int | None, there: int) -> None:
+    """Refuse a number of images that is below 1 or above that of the test images.
+
+    Raises:
+        InputError: it is, or there are no images.
+    """
+    if there == 0:
+        raise InputError("there are no images to evaluate on.")
+    if n is not None and not 1 <= n <= there:
+        raise InputError(f"n={n}: expected 1 to {there}, the number of test images, or None for all.")
+
+
 def check_greys(images: object) -> None:
     """Refuse a set of uint8 images whose pixels are all 0 or 1.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from nuat.core.eps import threat_text
 from nuat.core.intervals import Z_95
 from nuat.errors import InputError
+from nuat.evaluation.corruption_results import CorruptionResults
 from nuat.evaluation.results import Evaluation
 
 LEVEL = 0.05
@@ -24,17 +25,18 @@ class Difference:
     """Two models under one attack on the same n images."""
 
     attack: str
-    """Name of the attack, or worst-case."""
+    """Name of the attack, or worst-case; or name of a corruption or of several together."""
     n: int
     accuracy_a: float
     """In [0, 1], as are the others."""
     accuracy_b: float
     only_a: int
-    """Images that A alone withstands."""
+    """Images that A alone withstands; of several verdicts on an image, that A withstands more often."""
     only_b: int
-    """Images that B alone withstands."""
+    """The same of B."""
     p_value: float
-    """Exact McNemar test: how likely a difference at least this large is between models of equal accuracy."""
+    """How likely a difference at least this large is between models of equal accuracy: exact McNemar test; of several
+    verdicts on an image, a paired z-test."""
     interval: tuple[float, float]
     """95 % interval of accuracy A - accuracy B."""
 
@@ -73,6 +75,27 @@ def compare(a: Evaluation, b: Evaluation) -> tuple[Difference, ...]:
     return tuple(_difference(*entry) for entry in shared)
 
 
+def compare_corruptions(a: CorruptionResults, b: CorruptionResults) -> tuple[Difference, ...]:
+    """Return the differences without corruption, under each corruption, and in the mean of all.
+
+    The accuracy under a corruption is over its five severities, and the mean over all corruptions, so each image has
+    several verdicts, which belong together: the interval and the test are over images.
+
+    Raises:
+        InputError: other images, or images that were corrupted in another way.
+    """
+    if a.n != b.n or not torch.equal(a.indices, b.indices) or a.images != b.images:
+        raise InputError("the two results are of different images, so they cannot be compared image by image.")
+    ways = [f"{len(found.correct)} corruptions, {found.source}, seed {found.seed}" for found in (a, b)]
+    if ways[0] != ways[1] or a.missing != b.missing:
+        raise InputError(
+            f"the images were corrupted in different ways ({'; '.join(ways)}); evaluate both models alike."
+        )
+    clean = _difference("clean", a.clean, b.clean)
+    found = [_mean_difference(name, a.verdicts(name), b.verdicts(name)) for name in a.correct]
+    return clean, *found, _mean_difference(a.mean_name, a.verdicts(), b.verdicts())
+
+
 def mcnemar(only_a: int, only_b: int) -> float:
     """Return the two-sided p-value of the exact McNemar test: a fair coin thrown ``only_a + only_b`` times.
 
@@ -107,4 +130,26 @@ def _difference(attack: str, a: Tensor, b: Tensor) -> Difference:
         only_b=only_b,
         p_value=mcnemar(only_a, only_b),
         interval=paired_interval(only_a, only_b, n),
+    )
+
+
+def _mean_difference(name: str, a: Tensor, b: Tensor) -> Difference:
+    """Return the difference of the means of two bool [k, n], k verdicts of each model on each of n images.
+
+    Source: as ``paired_interval``, which it equals for k = 1, with the squares of the images' differences in place of
+    their number.
+    """
+    each = (a.double() - b.double()).mean(dim=0)
+    total = len(each) + 2.0
+    centre = float(each.sum()) / total
+    spread = math.sqrt(float(each.square().sum()) + 1 - total * centre**2) / total
+    return Difference(
+        attack=name,
+        n=len(each),
+        accuracy_a=float(a.double().mean()),
+        accuracy_b=float(b.double().mean()),
+        only_a=int((each > 0).sum()),
+        only_b=int((each < 0).sum()),
+        p_value=math.erfc(abs(centre) / spread / math.sqrt(2)),
+        interval=(max(-1.0, centre - Z_95 * spread), min(1.0, centre + Z_95 * spread)),
     )

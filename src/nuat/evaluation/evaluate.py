@@ -38,6 +38,7 @@ from nuat.evaluation.arguments import (
     Attacks,
     check_greys,
     check_model,
+    check_number,
     check_radius_of,
     class_names,
     classes_of,
@@ -164,12 +165,9 @@ def evaluate(
     given = given_images(x, cast("Array | Sequence[int] | None", y), path=path)
     images = given.images
     check_greys(images)
-    if len(images) == 0:
-        raise InputError("there are no images to evaluate on.")
+    check_number(n, len(images))
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
-    if n is not None and not 1 <= n <= len(images):
-        raise InputError(f"n={n}: expected 1 to {len(images)}, the number of test images, or None for all.")
     check_radius_of(threat, images)
     matched: tuple[int, ...] | None = None
     if class_map is None and given.classes:

@@ -134,29 +134,34 @@ class JobRunner:
                 self.partial.put(job.key, start, found.answers, **found.cost)
 
     def _batch(self, job: Job, exact: Job, start: int, positions: Tensor) -> "_Batch":
-        x, y = to_float(self.images.images[positions]), self.images.labels[positions]
         began = time.perf_counter()
         with contextlib.ExitStack() as stack, torch.no_grad():
             counters = [
                 stack.enter_context(PassCounter(m)) for m in {id(m): m for m in (self.model, self.search)}.values()
             ]
-            seed = batch_seed(self.seed, job.names[-1], start)
-            with searching("fp32" if job is exact else self.precision):
-                x_adv = job.run(x, y, seed)
-            answers = {name: self._answers(x, x_adv[name], job, name) for name in job.names}
-            if job.leaves_unbroken and self.search is not self.model:
-                # the attack stopped at a success of the copy, or took the image for lost from the start
-                with searching(self.precision):
-                    lost = self.search(x).argmax(dim=1) != y
-                for name in job.names:
-                    given_up = (x_adv[name] != x).flatten(1).any(dim=1) | lost
-                    answers[name] = self._again(exact, name, x, y, seed, answers[name], given_up.cpu())
+            answers = self._attacked(job, exact, start, positions)
         cost = {
             "seconds": time.perf_counter() - began,  # the answers are on the host, so the device has finished
             "forwards": sum(counter.forwards for counter in counters),
             "backwards": sum(counter.backwards for counter in counters),
         }
         return _Batch(answers, cost)
+
+    def _attacked(self, job: Job, exact: Job, start: int, positions: Tensor) -> dict[str, Answers]:
+        """Return the answers on the images at ``positions``, int64 [B], under each attack of the job."""
+        x, y = to_float(self.images.images[positions]), self.images.labels[positions]
+        seed = batch_seed(self.seed, job.names[-1], start)
+        with searching("fp32" if job is exact else self.precision):
+            x_adv = job.run(x, y, seed)
+        answers = {name: self._answers(x, x_adv[name], job, name) for name in job.names}
+        if job.leaves_unbroken and self.search is not self.model:
+            # the attack stopped at a success of the copy, or took the image for lost from the start
+            with searching(self.precision):
+                lost = self.search(x).argmax(dim=1) != y
+            for name in job.names:
+                given_up = (x_adv[name] != x).flatten(1).any(dim=1) | lost
+                answers[name] = self._again(exact, name, x, y, seed, answers[name], given_up.cpu())
+        return answers
 
     def _again(
         self, exact: Job, name: str, x: Tensor, y: Tensor, seed: int, found: Answers, given_up: Tensor

@@ -3,7 +3,8 @@
 import html
 import io
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,8 @@ from nuat.evaluation.per_class import worst_class_text
 if TYPE_CHECKING:
     from nuat.evaluation.results import AttackResult, Evaluation
 
+Row: TypeAlias = tuple[str, ...]
+"""Cells of a row."""
 _COLUMNS = ("attack", "accuracy %", "95 % interval", "seconds", "forward", "backward")
 
 
@@ -39,22 +42,32 @@ def evaluation_table(evaluation: "Evaluation") -> Table:
 
 def as_text(evaluation: "Evaluation") -> str:
     """Return the table as plain text, as wide as the terminal."""
-    file = io.StringIO()
-    width = shutil.get_terminal_size().columns
-    Console(file=file, width=width, color_system=None, legacy_windows=False).print(evaluation_table(evaluation))
-    return file.getvalue().rstrip("\n")
+    return text_of(evaluation_table(evaluation))
 
 
 def as_html(evaluation: "Evaluation") -> str:
     """Return the table as HTML, every text of it escaped."""
+    return html_of(_title(evaluation), _COLUMNS, [_rows(evaluation)], _notes(evaluation))
 
-    def line(cells: tuple[str, ...], kind: str) -> str:
+
+def text_of(table: Table) -> str:
+    """Return a table as plain text, as wide as the terminal."""
+    file = io.StringIO()
+    width = shutil.get_terminal_size().columns
+    Console(file=file, width=width, color_system=None, legacy_windows=False).print(table)
+    return file.getvalue().rstrip("\n")
+
+
+def html_of(title: str, columns: Row, blocks: Sequence[Sequence[Row]], notes: Sequence[str]) -> str:
+    """Return a table as HTML, every text of it escaped; each block of rows is a body of its own."""
+
+    def line(cells: Row, kind: str) -> str:
         return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
 
-    rows = "".join(line(row, "td") for row in _rows(evaluation))
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in _notes(evaluation))
-    head = f"<caption>{html.escape(_title(evaluation))}</caption><thead>{line(_COLUMNS, 'th')}</thead>"
-    return f"<table>{head}<tbody>{rows}</tbody></table>{notes}"
+    bodies = "".join(f"<tbody>{''.join(line(row, 'td') for row in block)}</tbody>" for block in blocks)
+    below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    head = f"<caption>{html.escape(title)}</caption><thead>{line(columns, 'th')}</thead>"
+    return f"<table>{head}{bodies}</table>{below}"
 
 
 def _title(evaluation: "Evaluation") -> str:
@@ -63,7 +76,7 @@ def _title(evaluation: "Evaluation") -> str:
     return printable(told)
 
 
-def _rows(evaluation: "Evaluation") -> list[tuple[str, ...]]:
+def _rows(evaluation: "Evaluation") -> list[Row]:
     """Return the cells of each attack, and of the worst case."""
     rows = []
     for result in evaluation.results:
@@ -73,11 +86,11 @@ def _rows(evaluation: "Evaluation") -> list[tuple[str, ...]]:
         else:
             cost = (f"in {result.shared_with}", "", "")
         name = f"{result.name} *" if _takes_survivors(result) else result.name
-        rows.append((name, f"{100 * result.accuracy:.2f}", _interval(result.interval), *cost))
+        rows.append((name, f"{100 * result.accuracy:.2f}", interval_cell(result.interval), *cost))
     for norm, (accuracy, interval) in evaluation.by_norm.items():
-        rows.append((f"worst case, {norm}", f"{100 * accuracy:.2f}", _interval(interval), *[""] * 3))
+        rows.append((f"worst case, {norm}", f"{100 * accuracy:.2f}", interval_cell(interval), *[""] * 3))
     name = "worst case" if evaluation.also is None else "worst case over norms"
-    rows.append((name, f"{100 * evaluation.accuracy('worst-case'):.2f}", _interval(evaluation.interval), *[""] * 3))
+    rows.append((name, f"{100 * evaluation.accuracy('worst-case'):.2f}", interval_cell(evaluation.interval), *[""] * 3))
     return [tuple(map(printable, row)) for row in rows]
 
 
@@ -116,5 +129,6 @@ def _takes_survivors(result: "AttackResult") -> bool:
     return any(name != "clean" for name in result.settings.get("after", ()))
 
 
-def _interval(interval: tuple[float, float]) -> str:
+def interval_cell(interval: tuple[float, float]) -> str:
+    """Return an interval within [0, 1] in %."""
     return f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from nuat.attacks.catalogue import WORST_CASE, needs_gradient, split
@@ -17,7 +18,7 @@ from nuat.errors import InputError
 from nuat.evaluation.answers import Answers, worst
 from nuat.evaluation.calibration import BINS, calibration_error
 from nuat.evaluation.per_class import ClassResult, class_results
-from nuat.evaluation.result_table import as_html, as_text
+from nuat.evaluation.result_table import as_html, as_text, evaluation_table
 from nuat.files import write_text
 
 EVALUATION_KEYS = frozenset({"format", "results", "indices"})
@@ -185,6 +186,10 @@ class Evaluation:
         """95 % interval of the worst case."""
         return wilson_interval(int(self.worst_case.sum()), self.n)
 
+    def table(self) -> Table:
+        """Return a table for the terminal."""
+        return evaluation_table(self)
+
     def __str__(self) -> str:
         return as_text(self)
 
@@ -244,7 +249,7 @@ class Evaluation:
             **({} if self.also is None else {"worst_case_by_norm": by_norm}),
             **self._classes_to_json(),
             "results": rows,
-            "indices": _ranges(self.indices),
+            "indices": indices_to_json(self.indices),
         }
 
     def _classes_to_json(self) -> dict[str, Any]:
@@ -276,7 +281,7 @@ class Evaluation:
             )
             for row in values["results"]
         )
-        indices = _positions(values["indices"])
+        indices = json_to_indices(values["indices"])
         rest = {k: values[k] for k in ("norm", "eps", "seed", "batch_size", "hardware")}
         # the first files had none of these
         known = {"images": values.get("images_sha256"), "versions": values.get("versions", {})}
@@ -306,15 +311,15 @@ def text_to_flags(text: str) -> Tensor:
     return torch.tensor([character == "1" for character in text], dtype=torch.bool)
 
 
-def _ranges(indices: Tensor) -> str | list[int]:
+def indices_to_json(indices: Tensor) -> str | list[int]:
     """Return int64 [n] as "first-last" where they are consecutive, else as a list."""
     if len(indices) and bool((indices.diff() == 1).all()):
         return f"{int(indices[0])}-{int(indices[-1])}"
     return indices.tolist()
 
 
-def _positions(written: str | list[int]) -> Tensor:
-    """Return the int64 [n] of ``_ranges``."""
+def json_to_indices(written: str | list[int]) -> Tensor:
+    """Return the int64 [n] of ``indices_to_json``."""
     if isinstance(written, str):
         first, _, last = written.partition("-")
         return torch.arange(int(first), int(last) + 1)

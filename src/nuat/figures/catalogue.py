@@ -13,6 +13,7 @@ from nuat.figures import (
     calibration,
     class_accuracy,
     confusion,
+    corruption_curves,
     cost,
     eps_curve,
     lambda_sweep,
@@ -40,6 +41,7 @@ FIGURES: dict[str, FigureKind] = {
         eps_curve.FIGURE,
         steps_curve.FIGURE,
         class_accuracy.FIGURE,
+        corruption_curves.FIGURE,
         calibration.FIGURE,
         training_curves.FIGURE,
     )

@@ -31,8 +31,8 @@ class RunOptions(OutputOptions):
     """Options of figures of finished runs."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of runs, folders of campaigns (their finished rows count), row.json files, or JSON files of evaluations
-    in the folder of a run."""
+    """Folders of runs, folders of campaigns (their finished rows count), row.json files, JSON files of results in the
+    folder of a run, or folders of the results of a model from elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
-"""Results on a model that nuat did not train: a folder of one model's evaluations and diagnosis, without a run."""
+"""Results on a model that nuat did not train: its evaluations, corruptions and diagnosis in a folder without a run."""
 
 from pathlib import Path
 
 from nuat.errors import InputError, printable
+from nuat.records.corruptions import corruption_files, read_all_corruptions
 from nuat.records.evaluations import evaluation_files, read_evaluations
 from nuat.records.runs import ANALYSES, RunRecord, is_run, read_diagnosis
 
@@ -10,22 +11,24 @@ _FROM_ELSEWHERE = "a model from elsewhere"
 
 
 def holds_results(folder: Path) -> bool:
-    """Return whether a folder holds an evaluation or a diagnosis, and is no run."""
-    return not is_run(folder) and (bool(evaluation_files(folder)) or (folder / "diagnosis.json").is_file())
+    """Return whether a folder holds an evaluation, results on corrupted images or a diagnosis, and is no run."""
+    files = [*evaluation_files(folder), *corruption_files(folder)]
+    return not is_run(folder) and (bool(files) or (folder / "diagnosis.json").is_file())
 
 
 def read_results(folder: Path) -> RunRecord:
     """Return what is known of the model whose results a folder holds, named like the folder.
 
     Raises:
-        InputError: no evaluation in it can be read.
+        InputError: no evaluation and no results on corrupted images in it can be read.
     """
     evaluations, broken = read_evaluations(folder, {})
+    corruptions, corrupt = read_all_corruptions(folder)
     diagnosis, undiagnosed = read_diagnosis(folder / "diagnosis.json")
-    if not evaluations:
-        reasons = [*broken.values(), *undiagnosed] or ["there is none"]
+    if not evaluations and not corruptions:
+        reasons = [*broken.values(), *corrupt.values(), *undiagnosed] or ["there is none"]
         raise InputError(f"{folder}: holds no evaluation that can be read ({reasons[0]}).")
-    ball = evaluations[0].evaluation
+    ball = evaluations[0].evaluation if evaluations else None
     return RunRecord(
         path=folder,
         called=printable(str(folder)),
@@ -34,16 +37,16 @@ def read_results(folder: Path) -> RunRecord:
         campaign=None,
         seed=None,
         config={},
-        norm=ball.norm,
-        eps=ball.eps,
-        also=ball.also,
+        norm="Linf" if ball is None else ball.norm,
+        eps=None if ball is None else ball.eps,
+        also=None if ball is None else ball.also,
         environment={},
         source={},
         metrics=(),
         epochs=(),
         end={},
         alarms=(),
-        damaged=(*broken.values(), *undiagnosed),
+        damaged=(*broken.values(), *corrupt.values(), *undiagnosed),
         resumed=0,
         failure=None,
         failed_suites={},
@@ -54,4 +57,5 @@ def read_results(folder: Path) -> RunRecord:
         examples=None,
         weights=None,
         trained_here=False,
+        corruptions=corruptions,
     )

@@ -16,7 +16,7 @@ from nuat.evaluation.results import FORMATS, Evaluation, black_box_note
 from nuat.hardware import hardware_text
 from nuat.records.json_values import Amount, Count, Fraction, Positive, check, read_object
 
-_SAME = 1e-6
+SAME = 1e-6
 """Largest difference between a written accuracy and the accuracy of its verdicts."""
 
 
@@ -142,7 +142,7 @@ def read_evaluation(path: Path) -> Evaluation:
         newer = type(values.get("format")) is int and values["format"] > max(FORMATS)
         if not newer:
             check(_File, values, str(path))
-            _check_indices(values["indices"], values["n"])
+            check_indices(values["indices"], values["n"])
             # files without a norm are of a version that had Linf alone
             found = Evaluation.from_json({"norm": "Linf", **values})
             _check_verdicts(found, values)
@@ -245,7 +245,7 @@ def black_box_notes(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     return tuple(f"{file}: {note}" for file, note in notes.items() if note)
 
 
-def _check_indices(indices: object, n: int) -> None:
+def check_indices(indices: object, n: int) -> None:
     """Refuse positions that are not n whole numbers; a range is counted before it is written out."""
     if isinstance(indices, str):
         first, _, last = indices.partition("-")
@@ -263,7 +263,7 @@ def _check_verdicts(found: Evaluation, values: Mapping[str, Any]) -> None:
     for result, written in zip(found.results, values["results"], strict=True):
         if len(result.correct) != found.n or not set(written["correct"]) <= {"0", "1"}:
             raise InputError(f"{result.name} has verdicts on other images than n={found.n}.")
-        if abs(result.accuracy - written["accuracy"]) > _SAME:
+        if abs(result.accuracy - written["accuracy"]) > SAME:
             raise InputError(f"the accuracy written for {result.name} is not that of its verdicts.")
     _check_answers(found)
 

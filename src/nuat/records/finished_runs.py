@@ -8,7 +8,10 @@ from typing import Any
 
 from nuat.core.eps import threat_text
 from nuat.errors import InputError, printable
+from nuat.evaluation.corruption_results import CorruptionResults
 from nuat.evaluation.results import Evaluation
+from nuat.records.corruptions import best_of
+from nuat.records.elsewhere import holds_results, read_results
 from nuat.records.evaluations import Measurement
 from nuat.records.methods import differences
 from nuat.records.runs import ROW, RunRecord, is_run, read_run
@@ -66,12 +69,15 @@ class FinishedRun:
     """Name of the images; None: not recorded."""
     network: str | None
     """Name and width of the model; None: not recorded."""
+    corruptions: CorruptionResults | None = None
+    """Results on corrupted images; None: there are none."""
 
 
 def finished_runs(paths: Sequence[Path]) -> tuple[FinishedRun, ...]:
-    """Return the runs that ``paths`` name: folders of runs or of campaigns, row.json files, or evaluations' files.
+    """Return the runs that ``paths`` name: folders of runs or of campaigns, row.json files, or files of results.
 
-    Of a folder that holds several runs those are taken whose training ended and that no campaign gave up.
+    The results of a model from elsewhere count as a run. Of a folder that holds several runs those are taken whose
+    training ended and that no campaign gave up.
 
     Raises:
         InputError: no path, one that names no run, or a record that cannot be read.
@@ -106,7 +112,8 @@ def check_same_data(runs: Sequence[FinishedRun]) -> None:
 def _runs_of(path: Path) -> list[FinishedRun]:
     if path.is_file():
         if path.name != ROW:
-            return [_finished(read_run(path.parent), path)]
+            folder = path.parent
+            return [_finished(read_results(folder) if holds_results(folder) else read_run(folder), path)]
         path = path.parent
     if not path.is_dir():
         raise InputError(f"{path}: no such run or file.")
@@ -115,6 +122,8 @@ def _runs_of(path: Path) -> list[FinishedRun]:
         if run.failure is not None:
             raise InputError(f"{path}: this row is not done ({run.failure}).")
         return [_finished(run)]
+    if holds_results(path):
+        return [_finished(read_results(path))]
     folders, _ = runs_below(path)
     if not folders:
         raise InputError(f"{path}: neither the folder of a run nor that of a campaign (no config.json, no row.json).")
@@ -126,14 +135,15 @@ def _runs_of(path: Path) -> list[FinishedRun]:
 
 def _finished(run: RunRecord, only: Path | None = None) -> FinishedRun:
     """Return a run with all its evaluations, or with those of one file."""
-    broken = next((reason for reason in run.damaged if reason.startswith("evaluation")), None)
+    broken = next((reason for reason in run.damaged if reason.startswith(("evaluation", "corruptions"))), None)
     if broken is not None:
         raise InputError(f"{run.path / broken}.")
     measured = [found for found in run.measurements if only is None or found.file == only.name]
-    if only is not None and not measured:
+    corrupted = best_of(run.corruptions) if only is None else run.corruptions.get(only.name)
+    if only is not None and not measured and corrupted is None:
         raise InputError(f"{only}: is no evaluation of the run in {run.path}.")
     own = [found for found in measured if found.threat == run.threat]
-    if only is not None and not own:
+    if only is not None and measured and not own:
         raise InputError(
             f"{only}: attacked within {threat_text(*measured[0].threat)}, but the run was trained for "
             f"{threat_text(*run.threat)}; give an evaluation within that."
@@ -155,6 +165,7 @@ def _finished(run: RunRecord, only: Path | None = None) -> FinishedRun:
         backwards=last.get("backwards"),
         data=run.data,
         network=run.network,
+        corruptions=corrupted,
     )
 
 

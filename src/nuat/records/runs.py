@@ -1,15 +1,17 @@
 """The one reader of runs: a folder's records, read and checked as a whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nuat.core.threat import Norm
 from nuat.errors import InputError, printable
+from nuat.evaluation.corruption_results import CorruptionResults
 from nuat.hardware import hardware_text
 from nuat.recipes import RECIPES
 from nuat.records.checkpoints import WeightsInfo, read_info
+from nuat.records.corruptions import read_all_corruptions
 from nuat.records.evaluations import EvaluationFile, Measurement, read_evaluations, row_measurements
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import check, read_object
@@ -119,6 +121,8 @@ class RunRecord:
     """Further balls that it was trained for, such as L2:0.5,L1:12. None: one ball."""
     trained_here: bool = True
     """Whether nuat trained it; of other models only the results are known."""
+    corruptions: Mapping[str, CorruptionResults] = field(default_factory=dict)
+    """Results on corrupted images, by the names of their files."""
 
     @property
     def threat(self) -> tuple[Norm, float | None, str | None]:
@@ -204,8 +208,7 @@ def read_run(folder: Path) -> RunRecord:
         source = _optional(files.split, SplitShape)
         lines = files.read_metrics()
     except InputError as error:
-        told = str(error).removeprefix(f"{folder}/").rstrip(".")
-        raise InputError(f"{folder}: {told}; {_REMEDY}.") from None
+        raise InputError(f"{folder}: {str(error).removeprefix(f'{folder}/').rstrip('.')}; {_REMEDY}.") from None
     if "hardware" in environment:
         environment["hardware"] = hardware_text(environment["hardware"])
     norm, eps, also = _ball(config, row)
@@ -213,6 +216,7 @@ def read_run(folder: Path) -> RunRecord:
     measured = [m for found in evaluations for m in found.measurements()]
     # a row's accuracies do not stand in for a file that is damaged now
     measured += row_measurements(row, (*(found.file for found in evaluations), *broken), norm, also)
+    corruptions, corrupt = read_all_corruptions(folder)
     diagnosis, undiagnosed = read_diagnosis(folder / "diagnosis.json")
     weights, unloaded = _weights(files.best)
     return RunRecord(
@@ -232,7 +236,7 @@ def read_run(folder: Path) -> RunRecord:
         epochs=tuple(_epoch(line) for line in lines if line["kind"] == "epoch"),
         end=_end(lines, row),
         alarms=tuple([line for line in lines if line["kind"] == "alarm"] or row.get("alarms", [])),
-        damaged=(*broken.values(), *undiagnosed, *unloaded),
+        damaged=(*broken.values(), *corrupt.values(), *undiagnosed, *unloaded),
         resumed=sum(line["kind"] == "resume" for line in lines),
         failure=row["reason"] if row.get("status") == "failed" else None,
         failed_suites=row.get("failed_suites", {}),
@@ -242,6 +246,7 @@ def read_run(folder: Path) -> RunRecord:
         analyses=tuple(sorted(folder.glob(ANALYSES))),
         examples=files.examples if files.examples.is_file() else None,
         weights=weights,
+        corruptions=corruptions,
     )
 
 

@@ -1,7 +1,10 @@
 """Stop a run on Ctrl-C or SIGTERM: finish the step, save the state, leave."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -12,6 +15,24 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+@contextlib.contextmanager
+def resumable(state: Path | None, again: str) -> Iterator[None]:
+    """Say, if the block is interrupted, where finished batches are kept and which command goes on.
+
+    Args:
+        state: file of finished batches. None: nothing is kept.
+        again: command that resumes.
+
+    Raises:
+        Interrupted: the block was interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = "nothing is kept" if state is None else f"finished batches are kept in {state}"
+        raise Interrupted(signal.SIGINT, f"stopped; {kept}. Continue with: {again}") from None
 
 
 class StopRequest:
