@@ -23,7 +23,7 @@ from nuat.records.finished_runs import FinishedRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST = 8
+MOST = 8
 """Models that fit into one figure."""
 _MEAN = "mean"
 
@@ -76,8 +76,8 @@ def corruption_curves(models: Sequence[tuple[str, CorruptionResults]]) -> Corrup
     Raises:
         InputError: no model, too many, or models that were not evaluated on the same corrupted images.
     """
-    if not 1 <= len(models) <= _MOST:
-        raise InputError(f"{len(models)} models do not fit into one figure of corruptions; name 1 to {_MOST}.")
+    if not 1 <= len(models) <= MOST:
+        raise InputError(f"{len(models)} models do not fit into one figure of corruptions; name 1 to {MOST}.")
     for what, told in (
         ("images", lambda found: found.images),
         ("sources of the corrupted images", lambda found: f"{found.source}, seed {found.seed}"),

@@ -10,12 +10,14 @@ from nuat.attacks.catalogue import attack_name
 from nuat.errors import InputError
 from nuat.figures import calibration, class_accuracy
 from nuat.figures.catalogue import FIGURES, draw, figure_of, read
+from nuat.figures.corruption_curves import CorruptionCurves
 from nuat.figures.cost import Cost, CostPoint
 from nuat.figures.figure_record import FigureRecord
 from nuat.figures.training_curves import TrainingCurves, curves_of
 from nuat.hardware import hardware_text
 from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns, shown
+from nuat.report.page.corruptions import curves_of_group
 from nuat.report.page.drawing import inline
 from nuat.report.page.groups import Group, best
 from nuat.report.page.overview import answered
@@ -48,8 +50,8 @@ class Picture:
 
 
 def of_page(found: FoundRuns, groups: Sequence[Group]) -> tuple[Picture, ...]:
-    """Return classes, calibration and costs of each group, then the records of ``nuat analyse`` by their files."""
-    pictures = _details(groups)
+    """Return classes, calibration, corruptions and costs of each group, then the records of ``nuat analyse``."""
+    pictures = [*_details(groups), *_corruptions(groups)]
     pictures += [_cost(one, f"cost-{i}") for i, one in enumerate(groups, 1) if _has_costs(one)][:_MOST_COSTS]
     paths = dict.fromkeys([*found.analyses, *(path for run in found.runs for path in run.analyses)])
     pictures += [
@@ -100,6 +102,23 @@ def _details(groups: Sequence[Group]) -> list[Picture]:
             drawing = _draw(record, f"{kind.name}-{i}", title)
             pictures.append(Picture(title=title, caption=caption, drawing=drawing, has_colour_map=kind.has_colour_map))
     return pictures
+
+
+def _corruptions(groups: Sequence[Group]) -> list[Picture]:
+    """Return the corruptions of each group with such results. Of methods that do not compare the reason is named."""
+    kind = FIGURES[CorruptionCurves.kind]
+    pictures: list[Picture] = []
+    for i, group in enumerate(groups, 1):
+        title = f"{kind.title}: {group.setting.title}"
+        try:
+            record = curves_of_group(group)
+        except InputError as error:
+            pictures.append(Picture(title=title, caption=f"Not drawn: {error}", drawing=None))
+            continue
+        if record is not None:
+            drawing = _draw(record, f"{kind.name}-{i}", title)
+            pictures.append(Picture(title=title, caption=kind.caption, drawing=drawing))
+    return pictures[:_MOST_DETAILS]
 
 
 def _cost(group: Group, prefix: str) -> Picture:

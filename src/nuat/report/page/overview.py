@@ -16,6 +16,7 @@ from nuat.evaluation.per_class import ClassResult, class_results, shown
 from nuat.evaluation.results import Evaluation
 from nuat.records.evaluations import Measurement
 from nuat.records.runs import RunRecord
+from nuat.report.page.corruptions import corruption_column
 from nuat.report.page.groups import Group, Method, best, mean_and_deviation
 from nuat.report.page.summary import strongest
 from nuat.report.page.table import Cell, Column, Table, TableRow, Value, accuracy_cell, remarks
@@ -58,7 +59,8 @@ def _overview(groups: Sequence[Group]) -> Table | None:
     threats = sorted(there, key=lambda threat: (*threat[:2], threat[2] or ""))
     ranked = {id(method): attack for group in groups for attack in [_attack(group)] for method in group.methods}
     detailed = any(answered(run, ranked[id(method)]) for method in methods for run in method.runs)
-    if len(threats) < 2 and not detailed:
+    corrupted = corruption_column(methods)
+    if len(threats) < 2 and not detailed and corrupted is None:
         return None
     made: list[tuple[Column, _Make]] = [
         (Column(head="Method", name="method", numeric=False), lambda method: _text(method.label))
@@ -67,6 +69,9 @@ def _overview(groups: Sequence[Group]) -> Table | None:
         made.append((Column(head="Trained for", name="trained for", numeric=False), _trained_for))
     made.append(_accuracies(methods, "Clean", "clean", [(method, _clean(method)) for method in methods], ""))
     made += [column for threat in threats if (column := _under(whole, threat)) is not None]
+    if corrupted is not None:
+        of_corruptions, cells = corrupted
+        made.append((of_corruptions, lambda method: cells[id(method)]))
     if detailed:
         made += [
             (
@@ -89,6 +94,8 @@ def _overview(groups: Sequence[Group]) -> Table | None:
         for method in methods
     )
     notes = ["In %. Each ball: the strongest attack that the methods share, on test images."]
+    if corrupted is not None:
+        notes.append("Corruptions: mean over 15 common corruptions at 5 severities, without an attack.")
     if detailed:
         notes.append(
             "Worst class: the one that withstands least in the ball of the training, with its 95 % interval; several "
