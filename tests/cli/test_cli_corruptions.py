@@ -105,7 +105,7 @@ def test_a_file_of_attacks_is_not_replaced(nuat: CommandLine, theirs: tuple[str,
 
 @pytest.mark.slow
 def test_the_packages_corruptions_on_the_command_line(nuat: CommandLine, theirs: tuple[str, ...]) -> None:
-    pytest.importorskip("imagecorruptions", reason="the corruptions extra is not installed")
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
     write_npz(Path("colours.npz"), **arrays(channels=3, size=32))
     command = ("evaluate", *theirs, "--suite", "corruptions", "--n", 6, "--seed", 5)
     for name in ("a.json", "b.json"):

@@ -143,7 +143,7 @@ def test_images_that_the_package_does_not_take_are_refused_before_the_model_runs
 
 @pytest.mark.slow
 def test_made_corruptions_equal_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("imagecorruptions", reason="the corruptions extra is not installed")
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
     images = colours(6, size=32, classes=2)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
     found = evaluate_corruptions(model, images, seed=4, batch_size=4, inspected=True)
