@@ -24,6 +24,8 @@ FOLDER = {"path": Path("pets"), "image_size": 224}
         ({**FOLDER, "loading": "stream", "workers": -1}, ("data.workers=-1", "at least 0")),
         ({**FOLDER, "eval_resize": 223}, ("data.eval_resize=223", "data.image_size=224", "at least as large")),
         ({"path": Path("pets"), "eval_resize": 256}, ("data.eval_resize=256", "data.image_size=None")),
+        ({"cutmix": 0.0}, ("data.cutmix=0", "> 0, such as 1")),
+        ({"cutmix": float("nan")}, ("data.cutmix=nan",)),
         ({"validation": -1}, ("data.validation=-1", "at least 0")),
         ({"validation": 0.0}, ("data.validation=0: expected a fraction in (0, 1)", "a whole number of images")),
         ({"validation": 200.0}, ("data.validation=200: expected a fraction in (0, 1)",)),

@@ -1,6 +1,7 @@
 """The contract of every defense in tests/cases.py."""
 
 import copy
+import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from cases import CLASSES, DEFENSES
 from oracles import TinyConv, assert_inside, assert_unchanged, images, labels, snapshot, step_at
 from torch import Tensor, nn
 
-from nuat.core.losses import cross_entropy
+from nuat.core.losses import cross_entropy, soft_labels
 from nuat.core.threat import Norm
 from nuat.defenses import BatchLoss, State
 
@@ -199,6 +200,37 @@ def test_the_clean_loss_is_that_of_the_clean_images_trained_on(name: str, batch:
     assert ("clean_loss" in result.metrics) == bool(clean)
     if clean:
         assert float(result.metrics["clean_loss"]) == pytest.approx(clean[-1], rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["smoothed", "mixed"])
+@EVERY
+def test_soft_labels_reach_every_cross_entropy_of_attack_and_loss(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss and its gradients are those of hard labels where each cross-entropy is written out for the soft ones."""
+    model, x, y = TinyConv(classes=CLASSES, dropout=0.0).double().train(), images(5, dtype=torch.float64), labels(5, 4)
+    defense = dataclasses.replace(DEFENSES[name].defense, smoothing=0.4)
+    targets = soft_labels(y, CLASSES, 0.4, torch.float64)
+    if kind == "mixed":
+        targets = 0.7 * targets + 0.3 * targets.roll(1, 0)
+
+    def loss(y: Tensor) -> list[Tensor]:
+        twin = copy.deepcopy(model)
+        state = {**defense.init_state(twin), **DEFENSES[name].state}
+        found = defense.loss(twin, x, y, step_at(1, 1), state).loss
+        found.backward()
+        return [found.detach(), *(p.grad for p in twin.parameters())]
+
+    def written_out(logits: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
+        shares = y if y.is_floating_point() else targets  # the patterns of LIET have labels of their own
+        log_p = logits - logits.logsumexp(dim=1, keepdim=True)
+        losses = -(shares * log_p).sum(dim=1)
+        return losses.mean() if reduction == "mean" else losses.sum()
+
+    soft, hard = loss(targets), loss(y)
+    monkeypatch.setattr(nn.functional, "cross_entropy", written_out)
+    torch.testing.assert_close(soft, loss(y), rtol=1e-9, atol=1e-12)
+    assert float(soft[0]) != pytest.approx(float(hard[0]), rel=1e-3)
 
 
 @EVERY

@@ -10,11 +10,16 @@ from torch import Tensor
 from nuat.core.losses import (
     cross_entropy,
     cross_entropy_sum,
+    js_divergence,
     kl_divergence,
+    least_cross_entropy,
+    logit_margin,
     probability_margin,
+    soft_labels,
     squared_distance,
 )
 from nuat.core.nuclear import frobenius_term, nuclear_term
+from nuat.errors import InputError
 
 
 def drawn(batch: int = 5, classes: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -33,6 +38,37 @@ def test_cross_entropy_is_a_mean_and_its_sum_a_sum() -> None:
     slow = slow_cross_entropies(logits, y)
     assert float(cross_entropy(logits, y)) == pytest.approx(sum(slow) / 5)
     assert float(cross_entropy_sum(logits, y)) == pytest.approx(sum(slow))
+
+
+def test_smoothed_labels_give_every_class_its_share() -> None:
+    assert soft_labels(torch.tensor([1, 0]), 4, 0.2, torch.float64).tolist() == [
+        pytest.approx([0.05, 0.85, 0.05, 0.05]),
+        pytest.approx([0.85, 0.05, 0.05, 0.05]),
+    ]
+
+
+def test_cross_entropy_of_soft_labels_against_a_loop() -> None:
+    logits, y = drawn()
+    targets = soft_labels(y, 4, 0.4, torch.float64)
+    each_class = [slow_cross_entropies(logits, torch.full((5,), c)) for c in range(4)]
+    slow = [sum(float(targets[i, c]) * each_class[c][i] for c in range(4)) for i in range(5)]
+    assert float(cross_entropy(logits, targets)) == pytest.approx(sum(slow) / 5)
+    assert float(cross_entropy_sum(logits, targets)) == pytest.approx(sum(slow))
+    assert float(cross_entropy(logits, soft_labels(y, 4, 0.0))) == pytest.approx(float(cross_entropy(logits, y)))
+
+
+def test_the_least_cross_entropy_is_that_of_the_labels_themselves() -> None:
+    _, y = drawn()
+    targets = soft_labels(y, 4, 0.4, torch.float64)
+    assert float(least_cross_entropy(targets)) == pytest.approx(float(cross_entropy(targets.log(), targets)))
+    assert float(least_cross_entropy(soft_labels(y, 4, 0.0))) == least_cross_entropy(y) == 0.0
+
+
+@pytest.mark.parametrize("margin", [logit_margin, probability_margin])
+def test_margins_refuse_soft_labels_by_name(margin: Callable[[Tensor, Tensor], Tensor]) -> None:
+    logits, y = drawn()
+    with pytest.raises(InputError, match=rf"^{margin.__name__}: a margin needs one class an image.*defense\.smoothing"):
+        margin(logits, soft_labels(y, 4, 0.4))
 
 
 def test_the_gradient_of_the_sum_in_one_image_is_that_of_the_image_alone() -> None:
@@ -112,7 +148,20 @@ def test_kl_divergence_is_from_the_reference_and_a_mean_over_images(batch: int) 
     assert float(kl_divergence(logits, logits + 3.0)) == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("loss", [squared_distance, kl_divergence])
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_js_divergence_is_symmetric_and_a_mean_over_images(batch: int) -> None:
+    logits, others = drawn(batch)[0], drawn(batch, seed=1)[0]
+    total = 0.0
+    for p_row, q_row in zip(logits.tolist(), others.tolist(), strict=True):
+        p, q = ([math.exp(v) / sum(math.exp(w) for w in row) for v in row] for row in (p_row, q_row))
+        middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+        total += sum(a * math.log(a / m) / 2 for row in (p, q) for a, m in zip(row, middle, strict=True))
+    assert float(js_divergence(logits, others)) == pytest.approx(total / batch)
+    assert float(js_divergence(others, logits)) == pytest.approx(total / batch)
+    assert float(js_divergence(logits, logits + 3.0)) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [squared_distance, kl_divergence, js_divergence])
 def test_distances_have_a_gradient_in_both(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     first, second = (drawn(4, 3, seed)[0].requires_grad_() for seed in (0, 1))
     assert torch.autograd.gradcheck(loss, (first, second))
@@ -120,10 +169,11 @@ def test_distances_have_a_gradient_in_both(loss: Callable[[Tensor, Tensor], Tens
         assert float(gradient.norm()) > 0
 
 
-def test_kl_divergence_of_sure_logits_is_finite_with_its_gradient() -> None:
+@pytest.mark.parametrize("divergence", [kl_divergence, js_divergence])
+def test_a_divergence_of_sure_logits_is_finite_with_its_gradient(divergence: Callable[..., Tensor]) -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
     reference = torch.tensor([[-1e4, 1e4, 0.0]], requires_grad=True)
-    value = kl_divergence(logits, reference)
+    value = divergence(logits, reference)
     assert bool(value.isfinite())
     assert all(bool(g.isfinite().all()) for g in torch.autograd.grad(value, (logits, reference)))
 
@@ -134,7 +184,7 @@ def test_the_dtype_is_float32_or_wider(wide: torch.dtype) -> None:
     reference, _ = drawn(seed=1)
     for loss in (cross_entropy, cross_entropy_sum, probability_margin):
         assert loss(logits.to(wide), y).dtype == wide
-    for distance in (nuclear_term, squared_distance, kl_divergence):
+    for distance in (nuclear_term, squared_distance, kl_divergence, js_divergence):
         assert distance(logits.to(wide), reference.to(wide)).dtype == wide
 
 
@@ -147,7 +197,7 @@ def test_narrow_logits_are_widened_before_anything_is_taken(dtype: torch.dtype) 
             value = loss(narrow, y)
             assert value.dtype == torch.float32
             torch.testing.assert_close(value.double(), loss(narrow.double(), y), rtol=1e-5, atol=1e-6)
-        for distance in (nuclear_term, squared_distance, kl_divergence):
+        for distance in (nuclear_term, squared_distance, kl_divergence, js_divergence):
             value = distance(narrow, reference)
             assert value.dtype == torch.float32
             expected = distance(narrow.double(), reference.double())

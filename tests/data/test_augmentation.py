@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recording import NoQuestions
 
-from nuat.data.augmentation import random_crop, random_flip, random_resized_crop
+from nuat.data.augmentation import cutmix, random_crop, random_flip, random_resized_crop
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -166,3 +167,41 @@ def test_the_generator_decides(augment):
     images = distinct(16, 3, 8, 8)
     assert torch.equal(augment(images, seeded(1)), augment(images, seeded(1)))
     assert not torch.equal(augment(images, seeded(1)), augment(images, seeded(2)))
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_a_box_of_the_image_before_is_pasted_and_the_labels_are_mixed_by_area(alpha: float) -> None:
+    images = (
+        torch.arange(1.0, 7.0)[:, None, None, None].expand(6, 3, 8, 10).contiguous(memory_format=torch.channels_last)
+    )
+    labels = torch.eye(6, dtype=torch.float64)
+    with NoQuestions():
+        mixed, shares = cutmix(images, labels, alpha, seeded(0))
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    pasted = 0
+    for i in range(6):
+        before = float(images[i - 1, 0, 0, 0])
+        places = [(h, w) for h in range(8) for w in range(10) if float(mixed[i, 0, h, w]) == before]
+        rows, columns = {h for h, _ in places}, {w for _, w in places}
+        assert len(places) == len(rows) * len(columns)  # a box
+        assert all(max(line) - min(line) == len(line) - 1 for line in (rows, columns) if line)
+        assert bool((mixed[i] == mixed[i, :1]).all())  # the same in every channel
+        kept = float((mixed[i, 0] == images[i, 0]).double().mean())
+        assert float(shares[i, i]) == pytest.approx(kept)
+        assert float(shares[i, i - 1]) == pytest.approx(1.0 - kept)
+        pasted += bool(places)
+    assert pasted >= 3
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(6, dtype=torch.float64))
+
+
+def test_boxes_have_the_area_of_their_draw_and_any_centre() -> None:
+    n = 10_000
+    images = torch.cat([torch.zeros(n, 1, 8, 8), torch.ones(n, 1, 8, 8)], dim=1).view(2 * n, 1, 8, 8)
+    mixed, _ = cutmix(images, torch.eye(2).repeat(n, 1), 1.0, seeded(0))
+    covered = (mixed != images).double().mean(dim=(0, 1))
+    # one dimension of a box with side s and a uniform centre covers the place t with the chance that |t - centre| < s/2
+    side = (torch.arange(4000, dtype=torch.float64) + 0.5).div(4000).sqrt()[:, None]  # uniform areas
+    place = (torch.arange(8) + 0.5) / 8
+    chance = (place + side / 2).clamp(max=1.0) - (place - side / 2).clamp(min=0.0)
+    expected = (chance[:, :, None] * chance[:, None, :]).mean(dim=0)
+    torch.testing.assert_close(covered, expected, rtol=0.0, atol=0.015)

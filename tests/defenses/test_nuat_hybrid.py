@@ -11,6 +11,7 @@ from oracles import TinyConv, images, labels, step_at
 from reference.algorithm1 import nuclear_norm
 from torch import Tensor, nn
 
+from nuat.core.losses import least_cross_entropy
 from nuat.core.schedules import Ramp
 from nuat.defenses import NuAT, NuAT2, NuATHybrid, State, Step
 from nuat.errors import InputError
@@ -49,6 +50,21 @@ def feed(defense: NuATHybrid, losses: list[list[float]], state: State | None = N
             two_step.append(bool(result.metrics["two_step"]))
             events.extend(result.events)
     return state, two_step, events
+
+
+def test_of_soft_labels_the_excess_over_their_least_loss_decides() -> None:
+    """With these labels no loss falls below 0.56: a drop by 30 % of the previous mean of 0.6 could never come."""
+    y = torch.tensor([[0.75, 0.25]] * 2, dtype=torch.float64)
+    least = float(least_cross_entropy(y))
+    switched = []
+    for excess in (0.02, 0.04):
+        model = Chosen().double()
+        model.logit.data.fill_(math.log(3.0) + math.sqrt(2.0 * excess / 0.1875))  # to second order
+        state = {**NuATHybrid().init_state(model), "epoch": 1, "previous_mean": 0.6 - least}
+        result = NuATHybrid(lam=LAM).loss(model, images(2, 1, dtype=torch.float64), y, step_at(1, 0), state)
+        assert float(result.metrics["clean_loss"]) == pytest.approx(least + excess, abs=0.01)
+        switched.append(result.metrics["two_step"])
+    assert switched == [1.0, 0.0]
 
 
 def test_the_rule() -> None:

@@ -41,6 +41,14 @@ def test_rows_are_padded_to_the_longest_share() -> None:
     assert sent(batch=38).logits == sent(batch=40).logits
 
 
+def test_cutmix_gathers_the_images() -> None:
+    found = sent(mixed_pixels=3 * 32 * 32)
+    assert found.images == 30 * 4 * 3 * 32 * 32
+    assert found.total == sent().total + found.images
+    assert found.calls == sent().calls + 1
+    assert sent().images == 0
+
+
 def test_running_statistics_are_averaged_once_an_update() -> None:
     found = sent(norm_channels=64, norm_layers=2, training_forwards=2)
     assert found.batch_norm == 2 * 3 / 4 * 4 * 2 * 64

@@ -127,11 +127,11 @@ def test_a_setting_with_another_value_than_that_of_before_is_another_method(tmp_
     ]
 
 
-def test_settings_of_an_unknown_class_stay_as_they_are() -> None:
+def test_settings_of_an_unknown_class_get_what_every_class_has() -> None:
     """A defense of somebody's own, or records of the first days, which name no class."""
     values = {"defense": {"class": "Mine", "a": 1}, "optimizer": {"lr": {"peak": 0.1}}}
     found = completed(values)
-    assert found["defense"] == values["defense"]
+    assert found["defense"] == {**values["defense"], "smoothing": 0.0}  # what every defense has
     assert found["optimizer"]["lr"] == {"peak": 0.1}
     assert found["optimizer"]["momentum_at_peak"] is None
     assert completed({"lr": {"class": "CyclicStep"}}, OptimizerConfig)["lr"]["drops"] == [0.86, 0.91]

@@ -120,9 +120,11 @@ def test_updates_in_other_norms_are_repeated(name: str, threat: ThreatConfig, im
     _assert_close(found[taped], found[None])
 
 
-@pytest.mark.parametrize("name", SUITED)
-def test_repeated_updates_equal_eager_ones(name: str, images: Path, tmp_path: Path) -> None:
-    config = moving(images, DEFENSES[name].defense)
+@pytest.mark.parametrize(("name", "cutmix"), [*((name, None) for name in SUITED), ("nuat", 1.0), ("liet", 1.0)])
+def test_repeated_updates_equal_eager_ones(name: str, cutmix: float | None, images: Path, tmp_path: Path) -> None:
+    defense = DEFENSES[name].defense
+    config = moving(images, defense if cutmix is None else replace(defense, smoothing=0.3))
+    config = replace(config, data=replace(config.data, cutmix=cutmix))
     found = {}
     for capture in (None, taped):
         loop = loop_of(config, tmp_path, capture, torch.float64)

@@ -76,6 +76,15 @@ def test_looks_collapsed() -> None:
     assert not monitors.looks_collapsed(MonitorConfig(collapse_margin=0.0), math.log(10), 10)
 
 
+def test_smoothed_labels_raise_the_least_loss_that_collapse_is_measured_from() -> None:
+    config = MonitorConfig(collapse_margin=0.02)
+    shares = [0.64] + 9 * [0.04]  # smoothing 0.4
+    least = -sum(share * math.log(share) for share in shares)
+    limit = least + 0.98 * (math.log(10) - least)
+    assert not monitors.looks_collapsed(config, limit - 1e-9, 10, 0.4)
+    assert monitors.looks_collapsed(config, limit + 1e-9, 10, 0.4)
+
+
 @pytest.mark.parametrize("on", ["warn", "stop"])
 def test_collapse_is_said_once(on: Any) -> None:
     config = MonitorConfig(collapse_patience=3, on_collapse=on)

@@ -1,6 +1,7 @@
 """Settings of the images: source, split and augmentation."""
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -56,6 +57,10 @@ class DataConfig:
     crop."""
     flip: bool = False
     """Random horizontal flip."""
+    cutmix: float | None = None
+    """CutMix: paste a box of another image of the batch into each image, and mix the labels by area. The share that an
+    image keeps is drawn from Beta(cutmix, cutmix), > 0; 1: uniform, the usual value. It helps where the weights are
+    averaged. None: no boxes."""
     progressive_sizes: tuple[int, ...] = ()
     """Side [pixels] of the training images in each phase of the run, such as FBF's 128,224,288. Empty: image_size
     throughout. Evaluations stay at image_size."""
@@ -109,6 +114,10 @@ class DataConfig:
                     f"data.crop_scale={self.crop_scale:g} and data.crop_padding={self.crop_padding}: one crop or the "
                     "other; set data.crop_scale to none or data.crop_padding to 0."
                 )
+        if self.cutmix is not None and not 0.0 < self.cutmix < math.inf:
+            raise InputError(
+                f"data.cutmix={self.cutmix:g}: expected a parameter of the beta distribution > 0, such as 1."
+            )
         if self.train_limit is not None:
             at_least("data.train_limit", self.train_limit, 2)
         if self.image_size is not None:

@@ -138,7 +138,8 @@ class MonitorConfig:
     on_overfitting: Literal["warn", "stop"] = "warn"
     """Whether that alarm warns or ends the run."""
     collapse_margin: float = 0.02
-    """Collapse to a constant: an epoch counts when its mean clean loss is above (1 - margin) * log(classes)."""
+    """Collapse to a constant: an epoch counts when its mean clean loss is above (1 - margin) * log(classes). Smoothed
+    labels have a least loss above 0; the margin is then a share of the rest."""
     collapse_patience: int = 3
     """Such epochs in a row before the alarm, >= 1; a slow first epoch is no collapse."""
     on_collapse: Literal["warn", "stop"] = "warn"
@@ -290,6 +291,8 @@ class TrainConfig:
             raise InputError("worst_ball has no effect on a single ball; give threat.also, or worst_ball false.")
         if self.worst_ball and self.defense.judged_by == "clean":
             raise InputError("worst_ball has no effect on a defense that does not attack; leave it out.")
+        if not 0.0 <= self.defense.smoothing < 1.0:
+            raise InputError(f"defense.smoothing={self.defense.smoothing:g}: expected a share of the label in [0, 1).")
         check_fraction("eps_warmup", self.eps_warmup)
         if self.eps_warmup > 0 and self.defense.judged_by == "clean":
             raise InputError("eps_warmup has no effect on a defense that does not attack; leave it out.")

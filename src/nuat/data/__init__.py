@@ -1,6 +1,6 @@
 """Data sets: reading, splitting, augmenting and batching images, whole on one device or streamed from the disk."""
 
-from nuat.data.augmentation import random_crop, random_flip
+from nuat.data.augmentation import cutmix, random_crop, random_flip
 from nuat.data.images import Dataset, Images, ImageSet, batches, to_float
 from nuat.data.loader import Batch, check_batches, check_shares, check_sizes, epoch_batches
 from nuat.data.sets import SETS, check_name
@@ -22,6 +22,7 @@ __all__ = [
     "check_shares",
     "check_sizes",
     "class_balanced",
+    "cutmix",
     "epoch_batches",
     "load",
     "random_crop",

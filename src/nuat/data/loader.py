@@ -31,7 +31,7 @@ class Batch:
     x: Tensor
     """float32 [B, C, H, W] in [0, 1], augmented: this device's share of the batch; on one device, all M images."""
     y: Tensor
-    """int64 [M], classes of the whole batch."""
+    """Labels of the whole batch: int64 [M], or, where they are smoothed or mixed, float32 [M, N]."""
     index: Tensor
     """int64 [M], positions of the whole batch in the training set."""
 

@@ -51,7 +51,8 @@ class Step:
     generator: Source = None
     """Source of every random draw, on the model's device (``nuat.core.random``). None: torch's global generator."""
     index: Tensor | None = None
-    """Positions of the images in the training set, int64 [M], for defenses that remember images."""
+    """Positions of the images in the training set, int64 [M], for defenses that remember images. With CutMix, of the
+    images that the boxes are pasted into."""
     held: Callable[[EpochSchedule], float] | None = None
     """Returns the scalar on the device that holds a schedule's present value. None: values are plain floats."""
     world: World = ALONE
@@ -114,6 +115,10 @@ class Defense:
     sizes: ClassVar[tuple[str, ...]] = ()
     """Settings that are sizes of perturbations in the units of eps; a run checks them in its norm. None: not set."""
 
+    smoothing: float = 0.0
+    """Label smoothing, in [0, 1): this share of each label is spread evenly over all classes, in the cross-entropies of
+    attack and loss alike. Evaluations keep the labels."""
+
     @property
     def updates_per_batch(self) -> int:
         """Return how often the loop calls ``loss`` and updates the weights with each batch."""
@@ -141,7 +146,8 @@ class Defense:
         Args:
             model: in training mode, which it must keep.
             x: images [B, C, H, W] in [0, 1]; with several devices, this process's share of the batch.
-            y: labels, int64 [B]; with several devices, of the whole batch.
+            y: labels, int64 [B]; with several devices, of the whole batch. Soft labels, float [B, N], where
+                ``smoothing`` or ``data.cutmix`` makes them: the losses of ``nuat.core.losses`` take both.
             step: position of the batch in the run.
             state: the return value of ``init_state``; may be changed in place.
         """

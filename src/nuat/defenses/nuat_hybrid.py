@@ -2,7 +2,8 @@
 
 The paper gives the rule, "a sudden drop in the training loss on clean samples when compared to the average loss of
 the previous epoch", not its threshold. Here a batch is attacked in two steps when its clean loss is below
-(1 - drop) times the previous epoch's mean clean loss; the first epoch is single-step.
+(1 - drop) times the previous epoch's mean clean loss; the first epoch is single-step. With soft labels both are taken
+from the least loss that these allow, since no loss falls below it.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from nuat.attacks.base import eval_mode
 from nuat.core.gaussian_norms import Scale, weight_of
-from nuat.core.losses import cross_entropy
+from nuat.core.losses import cross_entropy, least_cross_entropy
 from nuat.core.ranges import check_size
 from nuat.core.schedules import Ramp
 from nuat.defenses.base import BatchLoss, Defense, State, Step
@@ -87,7 +88,7 @@ class NuATHybrid(Defense):
         clean = CleanPass(model, x) if self.passes == "one" else None
         logits_clean = reference_pass(model, x) if clean is None else clean.logits
         # the host decides, once for all processes
-        clean_loss = step.world.agree(float(cross_entropy(logits_clean.detach(), y)))
+        clean_loss = step.world.agree(float(cross_entropy(logits_clean.detach(), y) - least_cross_entropy(y)))
         if not math.isfinite(clean_loss):  # in the epoch's mean it would stop all switches
             raise NonFiniteError("the clean loss is infinite or NaN: the model has diverged.")
         switch = self._decide(clean_loss, step, state)

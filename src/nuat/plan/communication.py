@@ -1,7 +1,8 @@
 """Communication of the devices in a step: bytes, calls and seconds, as pure functions of explicit arguments.
 
 One process a device holds its rows of the global batch (``nuat.distributed.world``). Gradients are summed once an
-update, in a ring; joint statistics gather the logits of the global batch after every forward pass.
+update, in a ring; joint statistics gather the logits of the global batch after every forward pass; CutMix gathers its
+images.
 """
 
 import math
@@ -51,11 +52,13 @@ class Traffic:
     """Bytes that the defense sums."""
     calls: float
     """Collective calls, each of which costs the latency of ceil(log2 N) messages."""
+    images: float = 0.0
+    """Bytes of gathered images."""
 
     @property
     def total(self) -> float:
         """Return the sum of all bytes."""
-        return self.gradients + self.logits + self.batch_norm + self.defense
+        return self.gradients + self.logits + self.batch_norm + self.defense + self.images
 
     def seconds(self, link: Link, devices: int) -> float:
         """Return the time of a step's communication, none of it hidden behind computation."""
@@ -78,6 +81,7 @@ def traffic(
     batch_norm: Literal["device", "sync"] = "device",
     norm_channels: int = 0,
     norm_layers: int = 0,
+    mixed_pixels: int = 0,
 ) -> Traffic:
     """Return the traffic of a device in a step, which is a batch.
 
@@ -97,6 +101,7 @@ def traffic(
             forward, two sums backward (torch's SyncBatchNorm).
         norm_channels: channels of all batch-norm layers together.
         norm_layers: number of those layers.
+        mixed_pixels: numbers of an image, if CutMix gathers the images of the batch. 0: it does not.
     """
     if devices == 1:
         return Traffic(gradients=0.0, logits=0.0, batch_norm=0.0, defense=0.0, calls=0.0)
@@ -107,10 +112,11 @@ def traffic(
     # gradients in buckets; two numbers that tell all whether an update was bad and whether the run is to stop
     calls = often * (buckets + 1) + 1 / accumulate + defense_calls
     logits = norm = 0.0
+    others = (devices - 1) * math.ceil(batch / devices)  # rows are padded to the longest share
     if statistics == "global":
-        # rows are padded to the longest share
-        logits = (devices - 1) * math.ceil(batch / devices) * forwards * _FLOAT * classes
+        logits = others * forwards * _FLOAT * classes
         calls += forwards
+    calls += mixed_pixels > 0
     if batch_norm == "device" and norm_layers:
         norm = often * ring * _FLOAT * 2 * norm_channels
         calls += often
@@ -120,5 +126,10 @@ def traffic(
         norm = training_forwards * (forward + backward)
         calls += 2 * training_forwards * norm_layers
     return Traffic(
-        gradients=often * ring * size, logits=logits, batch_norm=norm, defense=ring * defense_bytes, calls=calls
+        gradients=often * ring * size,
+        logits=logits,
+        batch_norm=norm,
+        defense=ring * defense_bytes,
+        calls=calls,
+        images=others * _FLOAT * mixed_pixels,
     )

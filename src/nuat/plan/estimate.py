@@ -107,6 +107,8 @@ def estimate(costs: StepCosts, run: PlannedRun) -> dict[str, Estimate]:
         "drawn": Estimate("random numbers a device draws a step", drawn, "numbers", "counted"),
         "images_rate": Estimate("images needed, all devices", needed, "images/s", "computed"),
     }  # fmt: skip
+    if largest.images > 0:
+        found["image_bytes"] = Estimate("communication: images for CutMix", largest.images, "bytes", "computed")
     if run.streamed:
         file_bytes, workers = images.file_bytes or JPEG, math.ceil(needed / devices * costs.decode_seconds)
         found["file_rate"] = Estimate("images: files from storage", needed * file_bytes, "bytes/s", "assumed")
@@ -172,6 +174,7 @@ def _traffic(costs: StepCosts, run: PlannedRun, phase: Phase) -> Traffic:
         batch_norm=config.distributed.batch_norm,
         norm_channels=costs.norm_channels,
         norm_layers=costs.norm_layers,
+        mixed_pixels=0 if config.data.cutmix is None else run.images.pixels,
     )
 
 

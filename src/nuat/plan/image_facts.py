@@ -96,7 +96,7 @@ def made_up(folder: Path, images: ImageFacts, size: tuple[int, int], batch: int,
     """Write two batches of noise; return the settings that train on them at ``size`` and evaluate at their own size.
 
     One more image is held out, since some settings are refused without validation images. Training augments the images,
-    unless the run streams them: then worker processes would.
+    unless the run streams them: then worker processes would, but for CutMix.
     """
     draw = np.random.default_rng(0)
     count = 2 * batch + 1
@@ -108,7 +108,9 @@ def made_up(folder: Path, images: ImageFacts, size: tuple[int, int], batch: int,
     np.savez(path, allow_pickle=False, x_train=x, y_train=y, x_test=x, y_test=y, classes=names)
     # a phase even where images are streamed: the run asks the network whether it takes that size
     phase = () if size == images.size else (min(size),)
-    made = DataConfig(path=path, validation=1, progressive_sizes=phase, progressive_from=(0.0,) * len(phase))
+    made = DataConfig(
+        path=path, validation=1, progressive_sizes=phase, progressive_from=(0.0,) * len(phase), cutmix=config.cutmix
+    )
     if config.loading == "stream":
         return made
     return replace(made, crop_padding=config.crop_padding, crop_scale=config.crop_scale, flip=config.flip)

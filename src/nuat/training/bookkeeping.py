@@ -300,7 +300,8 @@ class Bookkeeper:
         # defenses that see no clean images report no clean loss; validation has one
         clean_loss = train.get("clean_loss", validation.get("live", {}).get("clean_loss"))
         if clean_loss is not None:
-            collapsed = monitors.looks_collapsed(config, clean_loss, classes)
+            smoothing = self._config.defense.smoothing * ("clean_loss" in train)  # validation keeps the labels
+            collapsed = monitors.looks_collapsed(config, clean_loss, classes, smoothing)
             self._state.collapsed_epochs = self._state.collapsed_epochs + 1 if collapsed else 0
             self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes), self._state.epoch)
         if validation:

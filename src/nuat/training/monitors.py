@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from nuat.attacks.catalogue import attack_name
 from nuat.config import MonitorConfig
+from nuat.core.losses import least_cross_entropy, soft_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +60,13 @@ def overfitting(config: MonitorConfig, validation: Mapping[str, float], attack: 
     )
 
 
-def looks_collapsed(config: MonitorConfig, clean_loss: float, classes: int) -> bool:
-    """Return whether an epoch's mean clean loss is as high as a constant model's."""
-    return clean_loss > (1.0 - config.collapse_margin) * math.log(classes)
+def looks_collapsed(config: MonitorConfig, clean_loss: float, classes: int, smoothing: float = 0.0) -> bool:
+    """Return whether an epoch's mean clean loss is as high as a constant model's.
+
+    ``smoothing`` of the labels raises the least loss, and the margin is a share of what is above it.
+    """
+    least = float(least_cross_entropy(soft_labels(torch.tensor([0]), classes, smoothing, torch.float64)))
+    return clean_loss > least + (1.0 - config.collapse_margin) * (math.log(classes) - least)
 
 
 def collapse(config: MonitorConfig, epochs_in_a_row: int, clean_loss: float, classes: int) -> Alarm | None:

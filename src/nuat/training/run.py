@@ -36,6 +36,7 @@ from nuat.training.graph import recorded_updates
 from nuat.training.preparation import prepare, warn
 from nuat.training.recorded_images import RecordedImages
 from nuat.training.signals import Interrupted, StopRequest
+from nuat.training.soft_labels import softened
 from nuat.training.state import TrainingState
 from nuat.training.tensorboard import TensorBoard
 from nuat.training.trackers import Tracker, Tracking, numbers
@@ -244,7 +245,7 @@ class Loop:
         """Yield the batches that are left of the present epoch."""
         config, state = self.config, self.state
         size = config.data.size_at(state.epoch, config.epochs)
-        return data.epoch_batches(
+        batches = data.epoch_batches(
             self.dataset.train,
             config.batch_size,
             order_seed=config.seed,
@@ -260,6 +261,7 @@ class Loop:
             ranks=self.world.size,
             repeat=None if self.images is None else self.images.at_size(size),
         )
+        return softened(batches, config, len(self.dataset.classes), state.generator, self.world)
 
     def train_batches(self, batches: Sequence[Batch]) -> BatchLoss | None:
         """Update the weights on batches that share an update: once, or as often as the defense replays them.
