@@ -39,6 +39,7 @@ from nuat.defenses import (
     FGSMAT,
     FGSMPGI,
     GAT,
+    LIET,
     NFGSM,
     PGDAT,
     RFGSMAT,
@@ -101,6 +102,8 @@ DEFENSES: dict[str, DefenseCase] = {
     "free-at": DefenseCase(defense=FreeAT(replays=2), random=False, eval_attack=False),
     "n-fgsm": DefenseCase(defense=NFGSM(), radius=3.0),
     "fgsm-pgi": DefenseCase(defense=FGSMPGI()),
+    "liet": DefenseCase(defense=LIET(every=2)),
+    "liet-not-projected": DefenseCase(defense=LIET(projected=False), radius=3.0),
 }
 """Defenses by name; several cases of one where its settings choose between ways."""
 

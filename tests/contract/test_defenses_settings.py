@@ -15,6 +15,7 @@ from nuat.defenses import (
     FBF,
     FGSMPGI,
     GAT,
+    LIET,
     NFGSM,
     PGDAT,
     RMGM,
@@ -55,6 +56,7 @@ FIELDS: dict[tuple[type[Defense], str], tuple[str, tuple[float, ...], tuple[floa
     (RMGM, "weight"): WEIGHT,
     (FGSMPGI, "weight"): WEIGHT,
     (FreeAT, "replays"): STEPS,
+    (LIET, "every"): STEPS,
     **{(make, "steps"): STEPS for make in (PGDAT, TRADES, AWP, TRADESAWP)},
     **{(make, "step_size"): STEP_SIZE for make in (PGDAT, TRADES, AWP, TRADESAWP)},
     **{(make, "beta"): WEIGHT for make in (TRADES, TRADESAWP)},
@@ -79,9 +81,20 @@ def test_every_number_of_every_defense_has_its_range_tested() -> None:
         (type(defense), field.name)
         for defense in (make() for make in DEFENSE_CLASSES)
         for field in dataclasses.fields(defense)
+        if field.name != "smoothing"  # checked in one place, below
         if type(getattr(defense, field.name)) in (int, float)  # True and False have no range
     }
     assert numbers - {(NuATHybrid, "drop")} == set(FIELDS)
+
+
+@pytest.mark.parametrize("make", DEFENSE_CLASSES)
+def test_the_settings_of_a_run_refuse_a_smoothing_out_of_range(make: Any) -> None:
+    for value in (-0.1, 1.0, NAN):
+        with pytest.raises(
+            InputError, match=rf"^defense\.smoothing={value:g}: expected a share of the label in \[0, 1\)"
+        ):
+            TrainConfig(defense=make(smoothing=value))
+    assert TrainConfig(defense=make(smoothing=0.4)).defense.smoothing == 0.4
 
 
 @pytest.mark.parametrize("make", DEFENSE_CLASSES)

@@ -11,7 +11,8 @@ from oracles import TinyConv, images, labels
 from reference import baselines
 from torch import Tensor, nn
 
-from nuat.core.schedules import Jumps
+from nuat.core.losses import soft_labels
+from nuat.core.schedules import Jumps, Ramp
 from nuat.core.threat import Linf
 from nuat.defenses import (
     AWP,
@@ -19,6 +20,7 @@ from nuat.defenses import (
     FGSMAT,
     FGSMPGI,
     GAT,
+    LIET,
     NFGSM,
     PGDAT,
     RFGSMAT,
@@ -64,6 +66,23 @@ CASES: dict[str, tuple[Defense, Callable[..., None], dict[str, Any]]] = {
     "trades-awp": (TRADESAWP(gamma=0.05, **KL), baselines.trades_awp, {"gamma": 0.05, "warm_epochs": 0, **KL}),
     "free-at": (FreeAT(replays=3), baselines.free_at, {"replays": 3, "largest": max(SIZES)}),
     "fgsm-pgi": (FGSMPGI(weight=5.0), baselines.fgsm_pgi, {"weight": 5.0}),
+    "liet": (
+        LIET(lam=Ramp(peak=20.0), every=2, smoothing=0.6),
+        baselines.liet,
+        {"weights": [0.0, 20 / 3, 40 / 3], "every": 2, "least": 0.1, "largest": 0.5, "smoothing": 0.6},
+    ),
+    "liet-large-eps": (
+        LIET(lam=Ramp(peak=20.0), replaced=(0.0, 1.0), projected=False),
+        baselines.liet,
+        {
+            "weights": [0.0, 20 / 3, 40 / 3],
+            "every": 10,
+            "least": 0.0,
+            "largest": 1.0,
+            "smoothing": 0.0,
+            "large_eps": True,
+        },
+    ),
 }
 NORMS = pytest.mark.parametrize("norm", [True, False], ids=["batch-norm", "plain"])
 
@@ -102,6 +121,8 @@ class Fast:
         for e, batches in enumerate(make_epochs()):
             for b, (x, y) in enumerate(batches):
                 step = Step(threat=Linf(EPS), epoch=e, epochs=EPOCHS, batch=b, batches=len(SIZES), generator=generator)
+                if defense.smoothing > 0:
+                    y = soft_labels(y, CLASSES, defense.smoothing, x.dtype)
                 for _ in range(defense.updates_per_batch):
                     self._step(defense, model, x, y, step, state, optimizer)
 

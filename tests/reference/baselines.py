@@ -4,7 +4,8 @@ Each function is one batch of one paper's algorithm. Nothing here comes from ``n
 ball and then to the box, losses are loops over images and classes, the optimizer is a loop over parameters. What the
 papers leave open is settled as in docs/method.md:
 
-- attacks run in evaluation mode with one exception: Free-AT perturbs and trains in one training-mode pass;
+- attacks run in evaluation mode with two exceptions: Free-AT perturbs and trains in one training-mode pass, and LIET's
+  training-mode pass at the start serves the attack and the loss;
 - GAT takes the attack's reference logits from the clean training-mode pass, which also serves the loss
   (``passes="one"``) or is repeated for it (``passes="authors"``);
 - in training mode clean images go first (batch norm and dropout see that order); R-MGM: FGSM before R-FGSM; FGSM-PGI:
@@ -41,7 +42,7 @@ class Run:
     batch: int = 0
     velocity: dict[str, Tensor] = field(default_factory=dict)
     squares: dict[str, Tensor] = field(default_factory=dict)
-    carried: Tensor | None = None  # perturbation of Free-AT [whole batch], prior of FGSM-PGI
+    carried: Tensor | None = None  # perturbation of Free-AT [whole batch], prior of FGSM-PGI, LIET's gradients [N, ...]
     losses: list[float] = field(default_factory=list)
     trained: list[list[Tensor]] = field(default_factory=list)  # images of the training-mode passes, in order
     ascents: list[list[Tensor]] = field(default_factory=list)  # images at which an attack took a gradient
@@ -325,6 +326,61 @@ def fgsm_pgi(run: Run, x: Tensor, y: Tensor, weight: float) -> None:
     f_prior = run.logits(x_prior)
     distance = distance_sum(f_adv, f_prior) / f_adv.numel()
     _descend(run, mean_cross_entropy(f_adv, y) + weight * distance)
+
+
+def soft_cross_entropy_sum(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    """- sum_i sum_c t_ic log p_ic, where t is (1 - s) + s / N for the true class and s / N for the others."""
+    p = probabilities(logits)
+    n = p.shape[1]
+    total = torch.zeros((), dtype=logits.dtype)
+    for i in range(len(y)):
+        for c in range(n):
+            t = smoothing / n + (1 - smoothing if c == int(y[i]) else 0)
+            total = total - t * torch.log(p[i, c])
+    return total
+
+
+def liet(
+    run: Run,
+    x: Tensor,
+    y: Tensor,
+    weights: list[float],
+    every: int,
+    least: float,
+    largest: float,
+    smoothing: float,
+    large_eps: bool = False,
+) -> None:
+    """Pan et al. 2025; ``weights`` are those of the epochs, ``large_eps``: what their code does above 8/255."""
+    run.begin()
+    weight = weights[run.epoch]
+    n = run.model.linear.out_features
+    if run.batch % every == 0:
+        set_mode(run.model, False)
+        grey = torch.full((n, *x.shape[1:]), 0.5, dtype=x.dtype)
+        run.ascents[-1].append(grey.clone())
+        loss = soft_cross_entropy_sum(run.model(grey.requires_grad_()), torch.arange(n), smoothing)
+        (run.carried,) = torch.autograd.grad(loss, grey)
+    share = least + (largest - least) * torch.rand((), generator=run.generator, dtype=x.dtype)
+    noise = uniform(run, x, 2 * run.eps if large_eps else run.eps)
+    replaced = torch.rand(x.shape, generator=run.generator, dtype=x.dtype) < share
+    delta = torch.stack([run.eps * torch.sign(run.carried[int(label)]) for label in y])
+    delta[replaced] = noise[replaced]
+    subtracted = torch.rand((), generator=run.generator, dtype=x.dtype) < 0.5
+    x_start = torch.clamp(x - delta if subtracted else x + delta, 0, 1).requires_grad_()
+    f_start = run.logits(x_start)
+    (gradient,) = torch.autograd.grad(soft_cross_entropy_sum(f_start, y, smoothing), x_start, retain_graph=True)
+    x_adv = x_start.detach() + run.eps * torch.sign(gradient)
+    x_adv = torch.clamp(x_adv, 0, 1) if large_eps else inside(x, x_adv, run.eps)
+    f_adv = run.logits(x_adv)
+    p, q = probabilities(f_start), probabilities(f_adv)
+    divergence = torch.zeros((), dtype=x.dtype)
+    for i in range(len(x)):
+        for c in range(n):
+            middle = (p[i, c] + q[i, c]) / 2
+            divergence = divergence + p[i, c] * torch.log(p[i, c] / middle) / 2
+            divergence = divergence + q[i, c] * torch.log(q[i, c] / middle) / 2
+    _descend(run, (soft_cross_entropy_sum(f_adv, y, smoothing) + weight * divergence) / len(y))
 
 
 def train(

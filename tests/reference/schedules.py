@@ -5,6 +5,7 @@ momentum runs against it, from 0.9 down to 0.8 at the peak and up again. After t
 calling it, so rate and momentum stay. From there on the rate alone is divided by 10 at given updates.
 """
 
+import math
 from collections.abc import Iterator
 
 
@@ -30,3 +31,13 @@ def stepped(peak: float, drops: tuple[int, ...], divisor: float) -> Iterator[tup
             rate = rate / divisor
         yield rate, 0.9
         update += 1
+
+
+def one_cycle(peak: float, updates: int) -> Iterator[tuple[float, float]]:
+    """Yield the rate of torch's OneCycleLR with a cosine, up for 30 % of the updates, and the constant momentum 0.9."""
+    up = 0.3 * updates
+    for update in range(updates):
+        begin, end, share = (
+            (peak / 25, peak, update / up) if update < up else (peak, peak / 1e4, (update - up) / (updates - up))
+        )
+        yield begin + (end - begin) * (1 - math.cos(math.pi * share)) / 2, 0.9

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training.small_runs import LAM, metrics, small_config, train, write_images
 
-from nuat.defenses import AWP, Defense, NuAT, NuAT2
+from nuat.defenses import AWP, LIET, Defense, NuAT, NuAT2
 from nuat.distributed.world import World
 from nuat.errors import InputError
 from nuat.progress import Reporter
@@ -24,7 +24,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("defense", [NuAT(lam=LAM), NuAT2(lam=LAM, attack_tau=0.9), AWP(steps=1)], ids=repr)
+@pytest.mark.parametrize(
+    "defense", [NuAT(lam=LAM), NuAT2(lam=LAM, attack_tau=0.9), AWP(steps=1), LIET(lam=LAM)], ids=repr
+)
 def test_a_compiled_run_has_the_losses_of_an_eager_one(
     defense: Defense, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,10 +14,11 @@ import torch
 from cases import CLASSES
 from oracles import TinyConv, images, labels
 from reference import algorithm1, baselines, networks
-from reference.schedules import cyclic, stepped
+from reference.schedules import cyclic, one_cycle, stepped
 from torch import Tensor, nn
 
 from nuat.config import ModelConfig
+from nuat.core.losses import soft_labels
 from nuat.data import Batch
 from nuat.distributed.world import ALONE
 from nuat.models import build
@@ -117,6 +118,18 @@ def rows() -> dict[str, Row]:
             epochs=2,
             sizes=(5, 5, 5, 4),
         ),
+        "liet": Row(
+            "liet-cifar10-resnet18",
+            one_cycle(0.1, 60),
+            {
+                "weights": [5.0 * epoch for epoch in range(20)],
+                "every": 10,
+                "least": 0.1,
+                "largest": 0.5,
+                "smoothing": 0.6,
+            },
+            method=baselines.liet,
+        ),
         "gat": Row(
             "gat-cifar10-resnet18",
             stepped(0.1, drops=(43, 52), divisor=10),
@@ -157,6 +170,8 @@ class Fast:
         model.train()
         for state.epoch, batches in enumerate(data):
             for state.batch, (x, y) in enumerate(batches):
+                if config.defense.smoothing > 0:
+                    y = soft_labels(y, CLASSES, config.defense.smoothing, x.dtype)
                 for _ in range(replays):
                     (terms,) = updater.update([Batch(x=x, y=y, index=torch.arange(len(y)))])
                     state.step += 1

@@ -12,6 +12,7 @@ from nuat.defenses.fgsm_at import FGSMAT
 from nuat.defenses.fgsm_pgi import FGSMPGI
 from nuat.defenses.free_at import FreeAT
 from nuat.defenses.gat import GAT
+from nuat.defenses.liet import LIET
 from nuat.defenses.n_fgsm import NFGSM
 from nuat.defenses.nuat import NuAT
 from nuat.defenses.nuat2 import NuAT2
@@ -31,6 +32,7 @@ DEFENSES: dict[str, type[Defense]] = {
     "fbf": FBF,
     "free-at": FreeAT,
     "fgsm-pgi": FGSMPGI,
+    "liet": LIET,
     "r-mgm": RMGM,
     "gat": GAT,
     "nuat": NuAT,
@@ -50,6 +52,7 @@ __all__ = [
     "FGSMAT",
     "FGSMPGI",
     "GAT",
+    "LIET",
     "NFGSM",
     "PGDAT",
     "RFGSMAT",

@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 import torch
+import torch._functorch.config
 from torch import nn
 
 from nuat.errors import InputError
@@ -40,6 +41,7 @@ def compile_network(model: nn.Module, device: torch.device) -> None:
     check(device)
     network: nn.Module = getattr(model, "net", model)  # without the layer that checks the shape of images
     _dynamo().clear_compilation_metrics()
+    torch._functorch.config.donated_buffer = False  # an attack and the loss may go backward through one pass (LIET)
     network.compile(backend=BACKEND)
 
 
