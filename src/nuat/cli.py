@@ -134,7 +134,7 @@ def _failed(error: BaseException) -> int:
             elif not _another_ended():
                 _print_error(f"process {os.environ.get('RANK')}: {error}")
             return _WORTH_RETRYING if isinstance(error, TransientError) else 2
-        case SystemExit():  # help was printed
+        case SystemExit() if own_code.told(error) is None:  # help was printed
             return int(error.code or 0)
         case KeyboardInterrupt():
             if speaks:

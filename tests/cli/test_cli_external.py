@@ -34,6 +34,10 @@ def broken():
 
 def number():
     return 3
+
+
+def hollow():
+    return torch.nn.Linear(2, 2, device="meta")
 """
 
 
@@ -67,7 +71,8 @@ def test_its_scaling_is_questioned(stranger: Path, images: Path, nuat: CommandLi
         ("mak", "the file has no 'mak'. Did you mean 'make'?"),
         ("broken", "theirs/bars.py, line 24: RuntimeError: no weights here"),
         ("number", "returned a int; expected a torch.nn.Module"),
-        ("", "the file has no ''. It defines Bars, make, broken, number."),
+        ("", "the file has no ''. It defines Bars, make, broken, number, hollow."),
+        ("hollow", "NotImplementedError: Cannot copy out of meta tensor"),
     ],
 )
 def test_functions_that_give_no_model(

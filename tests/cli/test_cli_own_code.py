@@ -63,6 +63,10 @@ def outside(model, x, y):
     return x + 1
 
 
+def leaves(model, x, y):
+    raise SystemExit(0)
+
+
 def make_net(channels, classes, image_size):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size[0] * image_size[1], classes))
 
@@ -291,6 +295,8 @@ def test_attacks_of_a_file(run: Path, my: Path, nuat: CommandLine) -> None:
     assert [result["name"].partition("@")[0] for result in results] == ["clean", "my.py:Noise", "my.py:darken"]
     assert results[1]["settings"] == {"steps": 1}
     assert "an example lies outside the ball" in nuat("evaluate", run, "--attacks", "my.py:outside").err
+    ended = nuat("evaluate", run, "--attacks", "my.py:leaves")
+    assert (ended.code, "SystemExit: 0" in ended.err) == (2, True)
     assert "expected a class that is derived from nuat.attacks.Attack" in nuat.refused(
         "evaluate", run, "--attacks", "my.py:NOT_A_FUNCTION"
     )

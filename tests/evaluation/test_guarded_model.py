@@ -71,6 +71,10 @@ def test_logits_are_in_float32() -> None:
     assert GuardedModel(Answering(lambda x: x.flatten(1).half()))(x).dtype == torch.float32
 
 
+def raising(error: BaseException) -> Tensor:
+    raise error
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -78,7 +82,13 @@ def test_logits_are_in_float32() -> None:
         (lambda x: x, r"it returned \[6, 1, 4, 4\] for a batch of 6"),
         (lambda x: x.sum(dim=(1, 2, 3)), r"it returned \[6\] for a batch of 6"),
         (lambda x: x.flatten(1)[:5], r"it returned \[5, 16\] for a batch of 6"),
-        (lambda x: x.flatten(1) @ x, "the model fails on images of 1 x 4 x 4 .*in a batch of 6"),
+        (lambda x: x.flatten(1) @ x, "the model fails on images of 1 x 4 x 4 .*: RuntimeError: .*in a batch of 6"),
+        (lambda x: x.flatten(1) + 1j, r"as plain numbers; it returned torch\.complex64"),
+        (lambda x: x.flatten(1).to_sparse(), r"it returned torch\.float32, torch\.sparse_coo"),
+        (lambda x: torch.quantize_per_tensor(x.flatten(1), 0.1, 0, torch.quint8), r"it returned torch\.quint8"),
+        (lambda x: raising(OSError(2, "no file")), r"the model fails .*: FileNotFoundError: \[Errno 2\] no file"),
+        (lambda x: raising(type("Theirs", (Exception,), {})()), r"the model fails .*: Theirs \(in a batch"),
+        (lambda x: raising(SystemExit(0)), "the model fails .*: SystemExit: 0"),
     ],
 )
 def test_another_output_is_refused(answer: Callable[[Tensor], Any], told: str) -> None:
@@ -92,6 +102,32 @@ def test_another_number_of_logits_than_before_is_refused() -> None:
     assert model(x[:5]).shape == (5, 4)
     with pytest.raises(InputError, match=r"it returned \[6, 3\] for a batch of 6"):
         model(x)
+
+
+def test_an_answer_in_memory_that_the_model_uses_again_stays() -> None:
+    memory = torch.empty(6, 16)
+    model = GuardedModel(Answering(lambda x: memory.copy_(x.flatten(1))))
+    x, _ = images()
+    first = model(x)
+    model(1 - x)
+    assert torch.equal(first, x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Can't call numpy() on Tensor that requires grad."), BufferError("gradient")]
+)
+def test_a_model_that_takes_no_graph_gets_none(error: Exception) -> None:
+    def foreign(x: Tensor) -> Tensor:
+        if x.requires_grad:
+            raise error
+        return 2 * x.flatten(1)
+
+    model, (x, _) = GuardedModel(Answering(foreign)), images()
+    for _ in range(2):
+        assert not model(x.clone().requires_grad_()).requires_grad
+    assert torch.equal(model(x), 2 * x.flatten(1))
+    with pytest.raises(InputError, match=r"the model fails on images .*: RuntimeError: a gradient is needed"):
+        GuardedModel(Answering(lambda x: raising(RuntimeError("a gradient is needed"))))(x.requires_grad_())
 
 
 def test_memory_that_is_used_up_is_no_error_of_the_model() -> None:

@@ -305,7 +305,7 @@ def test_fp32_means_fp32_inside_matrix_products_and_convolutions_and_is_restored
             part.fp32_precision = precision
 
 
-class _Stop(Exception):  # noqa: N818 - it is no error
+class _Stop(BaseException):  # as an interruption
     pass
 
 

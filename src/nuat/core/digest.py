@@ -7,11 +7,17 @@ import torch
 from torch import Tensor
 
 
-def of_tensors(*tensors: Tensor, settings: str = "") -> str:
-    """Return the digest of a text and of the tensors' bytes, in order, as hexadecimal digits."""
+def of_tensors(*tensors: object, settings: str = "") -> str:
+    """Return the digest of a text and of the tensors' bytes, in order, as hexadecimal digits.
+
+    The state of a stranger's module may hold other things, such as packed weights: they count by their printed form.
+    """
     digest = hashlib.sha256(settings.encode())
     for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_quantized:
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        else:
+            digest.update(repr(tensor).encode())
     return digest.hexdigest()
 
 

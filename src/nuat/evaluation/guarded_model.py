@@ -5,6 +5,7 @@ that attacks by gradients always find a finite gradient, if only 0, so that they
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 from nuat.errors import InputError
 
-_MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
-"""Errors in a model's code that are reported as its own; an interruption is none of them."""
+_REFUSES_GRAPH = re.compile("requires? grad|gradient")
+"""Part of the messages of numpy, DLPack and others that take no tensor with a graph."""
 
 
 class GuardedModel(nn.Module):
@@ -42,33 +43,41 @@ class GuardedModel(nn.Module):
         self.wrote = False
         """Whether the model wrote into its input while it was watched."""
         self._dtype: torch.dtype | None = None
+        self._graphless = False
         self._logits: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, N] of ``x`` [B, C, H, W], in float32 and in the order of the classes."""
         try:
             logits = self._answer(x)
-        except InputError:
+        except (InputError, torch.OutOfMemoryError, MemoryError):
             raise
-        except torch.OutOfMemoryError:
-            raise
-        except _MODEL_ERRORS as error:
+        except (Exception, SystemExit) as error:  # a stranger's code may raise anything, or call sys.exit
             size = " x ".join(map(str, x.shape[1:]))
-            why = " ".join(str(error).split()) or type(error).__name__
+            why = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
             raise InputError(
                 f"the model fails on images of {size} (channels, height, width): {why} (in a batch of {len(x)})"
             ) from error
         self._check(logits, len(x))
-        wide: Tensor = logits.float()
+        wide: Tensor = logits.to(torch.float32, copy=True)  # a model may write its next answer into the same memory
         return wide if self.order is None else wide[:, self._columns(wide.shape[1])]
 
     def _answer(self, x: Tensor) -> Any:
-        """Return the output of the model on a copy of ``x``, in the type of the model if it does not take others."""
+        """Return the output of the model on a copy of ``x``, in the type of the model if it does not take others.
+
+        A model that takes no tensor with a graph gets one without: it has no gradient.
+        """
+        if self._graphless:
+            x = x.detach()
         if self._dtype is not None:
             return self._call(x.to(self._dtype, copy=True))
         try:
             return self._call(x.clone())
-        except RuntimeError:
+        except (RuntimeError, TypeError, BufferError) as error:
+            if x.requires_grad and _REFUSES_GRAPH.search(str(error)):
+                answer = self._call(x.detach().clone())
+                self._graphless = True
+                return answer
             types = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
             if len(types) != 1 or x.dtype in types:
                 raise
@@ -91,6 +100,11 @@ class GuardedModel(nn.Module):
             raise InputError(
                 f"the model must return logits [B, N] as one tensor; it returned {type(logits).__name__}. Return the "
                 "logits alone."
+            )
+        if logits.is_complex() or logits.layout is not torch.strided or logits.is_quantized:
+            raise InputError(
+                f"the model must return logits [B, N] as plain numbers; it returned {logits.dtype}, {logits.layout}. "
+                "Return real, dense logits."
             )
         if logits.ndim != 2 or len(logits) != images or (self._logits or logits.shape[1]) != logits.shape[1]:
             hint = " A squeeze() also drops a batch of one; flatten(1) does not." if images == 1 else ""

@@ -23,7 +23,9 @@ def load(text: str, device: torch.device) -> nn.Module:
     Raises:
         InputError: there is no such file or function, it fails, or returns something other than a module.
     """
-    return _module(text, own_code.call(text)).to(device).eval()
+    made = _module(text, own_code.call(text))
+    with own_code.blamed(text):  # a tensor may have no data, or the module methods of its own
+        return made.to(device).eval()
 
 
 def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple[int, int]) -> nn.Module:
