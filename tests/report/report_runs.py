@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from nuat.core.threat import Norm
 from nuat.evaluation.answers import Answers
 from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.recipes import RECIPES
+from nuat.records.search import find_runs
 from nuat.records.settings import to_json
+from nuat.report.page.groups import group
+from nuat.report.page.table import Table, tabulate
 
 ENVIRONMENT = {
     "started": "2026-01-02T03:04:05+00:00",
@@ -170,6 +174,31 @@ def campaign_row(
     }
     write(folder / "row.json", record | values)
     return folder
+
+
+def marked_table(root: Path, mark: str) -> Table:
+    """Return the table of a row with ``mark`` in every text that a stranger may have written."""
+    campaign_row(root, "nuat-mnist-small-cnn", label=mark, campaign=mark, settings={"model.weights": mark})
+    (one,) = group(find_runs([root]).runs)
+    table = tabulate(one)
+    # two columns share a head
+    heads = [f"{mark} shared", f"{mark} shared", *(f"{mark} {column.head}" for column in table.columns[2:])]
+    return replace(
+        table,
+        columns=tuple(
+            replace(column, head=head, sub="paper", note=mark)
+            for column, head in zip(table.columns, heads, strict=True)
+        ),
+        rows=tuple(
+            replace(
+                row,
+                cells=tuple(replace(cell, text=mark, note=mark, printed=None) for cell in row.cells),
+                remarks=(mark,),
+            )
+            for row in table.rows
+        ),
+        notes=(mark,),
+    )
 
 
 class Page(HTMLParser):

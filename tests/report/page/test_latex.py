@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report.report_runs import campaign_row, run
+from report.report_runs import campaign_row, marked_table, run
 
 from nuat.records.search import find_runs
 from nuat.report.page.groups import group
@@ -92,6 +92,19 @@ def test_a_table_has_a_short_caption_a_label_and_its_notes_below() -> None:
         )
         assert caption < label < tabular < notes
         assert "Accuracy in \\%" in one[notes:]
+
+
+def test_no_text_of_strangers_is_markup(tmp_path: Path) -> None:
+    table = marked_table(tmp_path, "a_b")
+    text = latex([table])
+    assert not re.search(r"(?<!\\)_", text)
+    first, rule, second = re.search(r"\\toprule\n(.*)\n(.*)\n(.*)\n\\midrule", text).groups()  # type: ignore[union-attr]
+    assert first.startswith(r"\multicolumn{2}{c}{a\_b shared} & a\_b ")
+    assert rule == r"\cmidrule(lr){1-2}"
+    assert second == " & ".join([r"paper, a\_b"] * len(table.columns)) + r" \\"
+    assert text.count(r"a\_b {\scriptsize (a\_b)}") == len(table.columns)
+    assert r"a\_b: a\_b.\par" in text
+    assert r"a\_b differs from its recipe in model.weights a\_b" in text
 
 
 def test_two_tables_of_one_heading_have_two_labels(tmp_path: Path) -> None:
