@@ -229,7 +229,7 @@ def _schedules(axis: Any, run: RunCurves) -> None:
         across = axis.get_xaxis_transform()
         look = {"step": "mid", "color": style.SKY, "alpha": 0.35, "linewidth": 0}
         axis.fill_between(run.epochs, 0, _gaps(two_step), transform=across, **look)
-        axis.set_title(f"schedules; shaded: batches in two steps\n({sum(run.switches):,} switches)")
+        axis.set_title(f"schedules; shaded: two-step batches\n({sum(run.switches):,} switches)")
 
 
 def _right_axis(axis: Any, run: RunCurves, values: Sequence[float | None], shade: str, dashes: str) -> Any:
