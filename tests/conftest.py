@@ -33,15 +33,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each of two workers, which begin with one half each, every other file, those with many slow tests first."""
+    """Give each of two workers, which begin with one half each, every other folder, those with many slow tests first.
+
+    What the tests of a folder share, such as a trained run, is then made by one worker.
+    """
     if not hasattr(config, "workerinput"):  # pytest-xdist's mark of a worker
         return
-    files: dict[Path, list[pytest.Item]] = {}
+    folders: dict[Path, list[pytest.Item]] = {}
     for item in items:
-        files.setdefault(item.path, []).append(item)
-    slow = {path: sum(item.get_closest_marker("slow") is not None for item in of) for path, of in files.items()}
-    order = sorted(files.values(), key=lambda of: -slow[of[0].path])  # stable: the same in all workers
-    items[:] = [item for of in (*order[::2], *order[1::2]) for item in of]
+        folders.setdefault(item.path.parent, []).append(item)
+    slow = {path: sum(item.get_closest_marker("slow") is not None for item in of) for path, of in folders.items()}
+    order = sorted(folders, key=lambda path: -slow[path])  # stable: the same in all workers
+    items[:] = [item for path in (*order[::2], *order[1::2]) for item in folders[path]]
 
 
 def pytest_collection_finish() -> None:

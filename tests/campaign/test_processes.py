@@ -6,18 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from campaign.campaign_runs import FOUR, NAMES, NORMAL, SMALL, plan, record, run, runner, snapshot, statuses, toml
+from campaign.campaign_runs import NAMES, NORMAL, NUAT, plan, record, runner, snapshot, statuses, toml
 
 from nuat.campaign import Ledger, QueueEntry, RowStatus
 from nuat.cli import main
 
 ARGUMENTS = ("small.toml", "--out", "out")
-LONG = toml({"recipe": NORMAL}, {"recipe": NORMAL, "set": {"epochs": 3}}, common={**SMALL, "epochs": 100_000})
-FIRST, SECOND = f"{NORMAL}/seed-0", f"{NORMAL}_epochs-3/seed-0"
+SHARED = toml({"recipe": NORMAL, "set": {"epochs": 40}}, {"recipe": NUAT, "seeds": [0, 1]})
 
 
 def start() -> subprocess.Popen[str]:
@@ -39,58 +37,39 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
     assert process.poll() is None, process.communicate()
 
 
-@pytest.fixture
-def busy() -> Iterator[subprocess.Popen[str]]:
-    """A process in the middle of the first row of ``LONG``."""
-    Path("small.toml").write_text(LONG)
-    process = start()
-    try:
-        wait_for(Path("out") / FIRST / "checkpoint.pt", process)
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def kinds(name: str) -> list[str]:
     return [json.loads(line)["kind"] for line in (Path("out") / name / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
 def test_two_processes_do_every_row_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """Another process has begun when this one comes to the campaign."""
-    Path("small.toml").write_text(FOUR)
+    """Another process is in the middle of the first row, and is held there, while this one does the campaign."""
+    campaign = plan(SHARED)
+    first, *rest = (row.name for row in campaign.rows)
     other = start()
-    wait_for(Path("out") / NAMES[0] / "config.json", other)
-    assert main(["campaign", *ARGUMENTS]) == 0
-    ours = capsys.readouterr().out
-    theirs, error = other.communicate(timeout=120)
+    try:
+        wait_for(Path("out") / first / "config.json", other)
+        other.send_signal(signal.SIGSTOP)
+        assert statuses(runner(campaign).queue()) == {first: "running", **dict.fromkeys(rest, "waiting")}
+        assert main(["campaign", *ARGUMENTS]) == 0
+        ours = capsys.readouterr().out
+        assert statuses(runner(campaign).queue()) == {first: "running", **dict.fromkeys(rest, "done")}
+        assert not (Path("out") / first / "row.json").exists()
+        other.send_signal(signal.SIGCONT)
+        theirs, error = other.communicate(timeout=120)
+    finally:
+        other.kill()
     assert other.returncode == 0, error
-    assert statuses(runner(plan()).queue()) == dict.fromkeys(NAMES, "done")
-    for name in NAMES:
-        assert kinds(name).count("start") == 1
-        assert kinds(name).count("end") == 1
-    announced = [[out.count(f"{name}: 2 epochs, then ") for name in NAMES] for out in (ours, theirs)]
-    assert [sum(counts) for counts in zip(*announced, strict=True)] == [1] * 4, (ours, theirs)
-    assert all(map(any, announced)), "each did its share"
-    assert (Path("out") / "table.md").read_text().count("4 of 4 rows are done") == 1
-
-
-@pytest.mark.slow
-def test_a_row_that_another_process_holds_is_running_until_that_is_stopped(busy: subprocess.Popen[str]) -> None:
-    campaign = plan(LONG)
-    assert statuses(runner(campaign).queue()) == {FIRST: "running", SECOND: "waiting"}
-    assert run(campaign) == {FIRST: "running", SECOND: "done"}
-    assert busy.poll() is None
-    assert not (Path("out") / FIRST / "row.json").exists()
-    assert "resume" not in kinds(FIRST)
-    busy.send_signal(signal.SIGINT)
-    out, error = busy.communicate(timeout=60)
-    assert busy.returncode == 130
-    (line,) = error.strip().splitlines()
-    assert line == f"nuat: stopped in {FIRST}; what is finished is kept in out. The same command goes on"
-    assert f"{FIRST}: 100000 epochs, then main, few" in out
-    assert statuses(runner(campaign).queue()) == {FIRST: "half done", SECOND: "done"}
+    assert set(statuses(runner(campaign).queue()).values()) == {"done"}
+    for name in (first, *rest):
+        assert kinds(name).count("start") == kinds(name).count("end") == 1
+        assert "resume" not in kinds(name)
+    announced = [
+        [f"{name}: {epochs} epochs, then " in out for out in (ours, theirs)]
+        for name, epochs in ((first, 40), *((name, 2) for name in rest))
+    ]
+    assert announced == [[False, True], [True, False], [True, False]]
+    assert (Path("out") / "table.md").read_text().count("3 of 3 rows are done") == 1
 
 
 def test_what_a_killed_process_held_is_free() -> None:

@@ -372,10 +372,3 @@ def test_code_that_is_of_no_use_is_said(run: Path, my: Path, nuat: CommandLine) 
     assert (ended.code, ended.err) == (0, "nuat: warning: --code my.py had no effect: no record here names it.\n")
     assert "--code nowhere.py: no such file" in nuat.refused("evaluate", run, "--code", "nowhere.py")
     assert "--code: needs a file" in nuat.refused("evaluate", run, "--code")
-
-
-@pytest.mark.slow
-def test_several_processes_run_the_code(my: Path, images: Path, nuat: CommandLine) -> None:
-    words = ("train", "my.py:recipe", *SHORT, "--data.path", images, "--model.width", 4, "--out", "two")
-    assert nuat(*words, "--devices", 2, "--device", "cpu").code == 0
-    assert config_of(Path("two"))["config"]["defense"]["class"].startswith("my.py:Mine@")

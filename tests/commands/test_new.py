@@ -1,7 +1,6 @@
 """``nuat new``: the files that it writes work, pass the linter, and are never written over others."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -43,14 +42,6 @@ def test_what_it_writes_passes_its_own_test_and_the_linter(what: str, nuat: Comm
         vars(tests)[name]()
 
 
-@pytest.mark.slow
-def test_the_test_runs_as_it_says(nuat: CommandLine) -> None:
-    said = nuat.done("new", "defense", "my-own").out
-    assert "test:    python -m pytest test_my_own.py" in said
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "test_my_own.py"], capture_output=True, text=True)
-    assert "5 passed" in done.stdout, done.stdout
-
-
 @pytest.mark.parametrize(
     ("name", "module", "kind"),
     [
@@ -63,6 +54,7 @@ def test_the_test_runs_as_it_says(nuat: CommandLine) -> None:
 def test_names(name: str, module: str, kind: str, nuat: CommandLine) -> None:
     said = nuat.done("new", "defense", name, "--out", "mine").out
     assert f"nuat train mine/{module}.py:recipe" in said
+    assert f"python -m pytest mine/test_{module}.py" in said  # tests/docs/test_extend.py follows it
     assert f"class {kind}(AdversarialTraining)" in Path(f"mine/{module}.py").read_text()
     assert Path(f"mine/test_{module}.py").is_file()
 

@@ -18,7 +18,16 @@ from image_files import write_folder
 from training.small_runs import write_images
 
 EPOCHS = 5
-QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "NUAT_TIMEOUT": "60"}
+MINE = """
+from dataclasses import dataclass
+
+from nuat.defenses import NuAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(NuAT):
+    pass
+"""
 SMALL = (
     *("train", "quickstart", "--data.flip", "true", "--model.name", "wrn-10-1", "--batch-size", "32"),
     *("--threat.eps", "0.1", "--defense.alpha", "0.05", "--averaging.tau", "0.9", "--device", "cpu"),
@@ -31,6 +40,15 @@ def settings(images: Path, out: Path, *more: str) -> list[str]:
     return [*SMALL, "--data.path", str(images), "--data.validation", "20", "--out", str(out), *more]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("NUAT_TIMEOUT", "60")
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("home")))  # where own code is noted
+        yield
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"))
@@ -38,10 +56,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """The command of a run of 15 batches an epoch, on files that a process of its own decodes for each process."""
+    """The command of a run of 15 batches an epoch, on files that a process of its own decodes for each process.
+
+    The defense is in a file of the user's own, which each process runs.
+    """
     folder = write_folder(tmp_path_factory.mktemp("files") / "set", {"train": 490, "test": 30})
+    mine = folder.with_name("my.py")
+    mine.write_text(MINE)
     return (
-        *(*SMALL, "--epochs", str(EPOCHS), "--checkpoint-batches", "3", "--data.path", str(folder)),
+        *(*SMALL, "--defense", f"{mine}:Mine", "--epochs", str(EPOCHS), "--checkpoint-batches", "3"),
+        *("--data.path", str(folder)),
         *("--data.validation", "10", "--data.loading", "stream", "--data.workers", "1", "--data.image-size", "8"),
     )
 
@@ -55,6 +79,8 @@ def undisturbed(command: tuple[str, ...], tmp_path_factory: pytest.TempPathFacto
     told = going.communicate(timeout=240)[0]
     assert going.returncode == 0, told
     assert told.count("trained in") == 1
+    defense = json.loads((out / "config.json").read_text())["config"]["defense"]
+    assert defense["class"].startswith("my.py:Mine@")
     return out
 
 
@@ -62,7 +88,6 @@ def undisturbed(command: tuple[str, ...], tmp_path_factory: pytest.TempPathFacto
 def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     """The command line in this process, which draws no figures; torch's launcher would leave its signal handlers."""
     draw_nothing(monkeypatch)
-    monkeypatch.setenv("NUAT_TIMEOUT", "60")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield CommandLine(capfd)
     for number, handler in before.items():
@@ -71,7 +96,7 @@ def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 def start(words: list[str], launcher: tuple[str, ...] = ("-m", "nuat")) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=QUIET
+        [sys.executable, *launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 

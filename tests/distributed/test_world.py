@@ -31,6 +31,9 @@ from nuat.training.state import TrainingState
 from nuat.training.update import Updater
 from nuat.training.validation import validate
 
+Two = dict[str, tuple[Any, Any]]
+"""What each of two processes returned, by the name of what they did."""
+
 
 def test_draws_are_those_of_one_device() -> None:
     whole, like = (5, 2), torch.empty(())
@@ -71,8 +74,8 @@ def exchanges(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_exchanges(tmp_path: Path) -> None:
-    for rank, found in enumerate(run_processes(2, exchanges, folder=tmp_path)):
+def test_exchanges(two: Two) -> None:
+    for rank, found in enumerate(two["exchanges"]):
         assert found["gathered"][:, 0].tolist() == [0, 1, 0, 1, 0]
         assert found["gradient"][:, 0].tolist() == list(range(rank, 5, 2))
         assert found["sum"][0] == 3.0
@@ -98,9 +101,9 @@ def kept_per_image(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_for_any_number_of_processes(tmp_path: Path) -> None:
+def test_a_checkpoint_is_for_any_number_of_processes(two: Two) -> None:
     whole = torch.arange(8.0)[:, None]
-    for rank, found in enumerate(run_processes(2, kept_per_image, folder=tmp_path)):
+    for rank, found in enumerate(two["kept per image"]):
         assert torch.equal(found["saved"], whole)
         assert torch.equal(found["one"], whole)
         assert torch.equal(found["own"], whole[rank::2])
@@ -114,8 +117,8 @@ def other_statistics(world: World) -> tuple[Left, Left]:
 
 
 @pytest.mark.slow
-def test_statistics_per_device_and_accumulation(tmp_path: Path) -> None:
-    per_device, accumulated = zip(*run_processes(2, other_statistics, folder=tmp_path), strict=True)
+def test_statistics_per_device_and_accumulation(two: Two) -> None:
+    per_device, accumulated = zip(*two["other statistics"], strict=True)
     alone = train(config_of("nuat", batch_norm=False), batch_norm=False)
     name = next(iter(alone.weights))
     assert torch.equal(per_device[0].weights[name], per_device[1].weights[name])
@@ -161,10 +164,9 @@ def shared_work(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 3])
-def test_evaluation_and_validation_are_shared_and_exact(tmp_path: Path, size: int) -> None:
+def test_evaluation_and_validation_are_shared_and_exact(tmp_path: Path) -> None:
     expected = shared_work(ALONE)
-    for found in run_processes(size, shared_work, folder=tmp_path):
+    for found in run_processes(3, shared_work, folder=tmp_path):
         assert found["verdicts"].keys() == expected["verdicts"].keys()
         for name, verdict in expected["verdicts"].items():
             assert torch.equal(found["verdicts"][name], verdict)
@@ -197,8 +199,8 @@ def one_sees_infinity(world: World, statistics: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("statistics", ["global", "device"])
-def test_an_update_that_is_bad_on_one_is_skipped_on_all(tmp_path: Path, statistics: str) -> None:
-    one, other = run_processes(2, one_sees_infinity, statistics, folder=tmp_path, timeout=20.0)
+def test_an_update_that_is_bad_on_one_is_skipped_on_all(two: Two, statistics: str) -> None:
+    one, other = two[f"infinity, {statistics}"]
     for found in (one, other):
         assert found["unchanged"]
         assert found["skipped"] == [(1, 1)]
@@ -206,10 +208,10 @@ def test_an_update_that_is_bad_on_one_is_skipped_on_all(tmp_path: Path, statisti
     assert all(torch.equal(tensor, other["weights"][name]) for name, tensor in one["weights"].items())
 
 
-def disagree(world: World, path: str, other: str, kind: str) -> str:
-    config = small_config(Path(other if kind == "images" and world.rank else path))
+def disagree(world: World, path: Path, other: Path, kind: str) -> str:
+    config = small_config(other if kind == "images" and world.rank else path)
     if kind == "settings" and world.rank:
-        config = small_config(Path(path), epochs=3)
+        config = small_config(path, epochs=3)
     try:
         preparation.check_agreement(world, config, data.load(config.data))
     except InputError as error:
@@ -222,27 +224,10 @@ def disagree(world: World, path: str, other: str, kind: str) -> str:
     ("kind", "said"),
     [("settings", "epochs is 2 on process 0 and 3 on process 1"), ("images", "the training images is"), ("", "")],
 )
-def test_different_settings_or_images_are_refused_on_all(tmp_path: Path, kind: str, said: str) -> None:
-    (tmp_path / "other").mkdir()
-    one, other = write_images(tmp_path), write_images(tmp_path / "other", seed=1)
-    for found in run_processes(2, disagree, str(one), str(other), kind, folder=tmp_path):
+def test_different_settings_or_images_are_refused_on_all(two: Two, kind: str, said: str) -> None:
+    for found in two[f"disagree, {kind}"]:
         assert said in found
         assert bool(found) == bool(kind)
-
-
-def one_leaves(world: World) -> str:
-    if world.rank == 1:
-        return "left"
-    try:
-        world.wait()
-    except RuntimeError as error:
-        return type(error).__name__
-    return "stayed"
-
-
-@pytest.mark.slow
-def test_a_process_that_is_gone_is_noticed(tmp_path: Path) -> None:
-    assert run_processes(2, one_leaves, folder=tmp_path) == ["PeerLostError", "left"]
 
 
 def one_sleeps(world: World) -> str:
@@ -256,29 +241,30 @@ def one_sleeps(world: World) -> str:
     return "stayed"
 
 
-@pytest.mark.slow
-def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
-    assert run_processes(2, one_sleeps, folder=tmp_path, timeout=2.0) == ["PeerLostError", "slept"]
-
-
-def one_leaves_an_evaluation(world: World, state: str) -> str:
+def one_leaves_an_evaluation(world: World, state: str) -> list[str]:
     if world.rank == 1:
         world.agree(None)  # what was finished before
-        return "left"
+        return ["left"]
     torch.manual_seed(0)
     some = ImageSet((255 * images(8, 3, 6)).to(torch.uint8), labels(8, 4, 1))
     model, threat = TinyConv(classes=4, dropout=0.0).eval(), ThreatConfig(eps=0.05)
-    try:
-        evaluate(model, some, ("pgd-3",), threat=threat, batch_size=4, world=world, state_path=Path(state))
-    except RuntimeError as error:
-        return type(error).__name__
-    return "done"
+    told = []
+    for act in (
+        lambda: evaluate(model, some, ("pgd-3",), threat=threat, batch_size=4, world=world, state_path=Path(state)),
+        world.wait,
+    ):
+        try:
+            act()
+        except RuntimeError as error:
+            told.append(type(error).__name__)
+    return told
 
 
 @pytest.mark.slow
-def test_an_own_batch_is_kept_though_no_other_process_answers(tmp_path: Path) -> None:
+def test_a_process_that_is_gone_is_noticed_and_an_own_batch_is_kept(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
-    assert run_processes(2, one_leaves_an_evaluation, str(state), folder=tmp_path) == ["PeerLostError", "left"]
+    told = run_processes(2, one_leaves_an_evaluation, str(state), folder=tmp_path)
+    assert told == [["PeerLostError", "PeerLostError"], ["left"]]
     (job,) = json.loads(state.read_text())["jobs"].values()
     assert list(job) == ["0"]
 
@@ -297,12 +283,17 @@ def one_has_long_work(world: World) -> list[Any]:
     return [*found, world.any(world.rank == 1, patient=True)]
 
 
+def long_work_and_sleep(world: World) -> list[Any]:
+    return [*one_has_long_work(world), one_sleeps(world)]
+
+
 @pytest.mark.slow
-def test_a_process_with_long_work_is_waited_for(tmp_path: Path) -> None:
-    one, other = run_processes(2, one_has_long_work, folder=tmp_path, timeout=2.0)
+def test_a_process_with_long_work_is_waited_for_and_one_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    one, other = run_processes(2, long_work_and_sleep, folder=tmp_path, timeout=2.0)
     assert one[:2] == other[:2] == [0, 1]
     assert one[2] < other[2]  # the first of the machine goes first
     assert one[3] is other[3] is True
+    assert (one[4], other[4]) == ("PeerLostError", "slept")
 
 
 def first_fails(world: World) -> str:
@@ -314,8 +305,8 @@ def first_fails(world: World) -> str:
 
 
 @pytest.mark.slow
-def test_where_the_first_of_a_machine_fails_the_others_find_out_for_themselves(tmp_path: Path) -> None:
-    assert run_processes(2, first_fails, folder=tmp_path, timeout=20.0) == ["process 0", "process 1"]
+def test_where_the_first_of_a_machine_fails_the_others_find_out_for_themselves(two: Two) -> None:
+    assert two["first fails"] == ("process 0", "process 1")
 
 
 def draws_of_dropout(world: World) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -335,12 +326,36 @@ def draws_of_dropout(world: World) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
 
 @pytest.mark.slow
-def test_a_checkpoint_keeps_the_global_generator_of_every_process(tmp_path: Path) -> None:
-    one, other = run_processes(2, draws_of_dropout, folder=tmp_path)
+def test_a_checkpoint_keeps_the_global_generator_of_every_process(two: Two) -> None:
+    one, other = two["draws of dropout"]
     for drawn, again, _ in (one, other):
         assert torch.equal(drawn, again)
     assert not torch.equal(one[0], other[0])
     assert torch.equal(other[2], one[0])
+
+
+def together(world: World, path: Path, other: Path) -> dict[str, Any]:
+    """Do all that ends well, so that it starts two processes once."""
+    return {
+        "exchanges": exchanges(world),
+        "kept per image": kept_per_image(world),
+        "other statistics": other_statistics(world),
+        "infinity, global": one_sees_infinity(world, "global"),
+        "infinity, device": one_sees_infinity(world, "device"),
+        "disagree, settings": disagree(world, path, other, "settings"),
+        "disagree, images": disagree(world, path, other, "images"),
+        "disagree, ": disagree(world, path, other, ""),
+        "first fails": first_fails(world),
+        "draws of dropout": draws_of_dropout(world),
+    }
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
+    folders = [tmp_path_factory.mktemp(name) for name in ("together", "other")]
+    files = [write_images(folder, seed=seed) for seed, folder in enumerate(folders)]
+    one, other = run_processes(2, together, *files, folder=folders[0])
+    return {name: (one[name], other[name]) for name in one}
 
 
 def test_a_batch_is_shared_out_or_refused() -> None:

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 OWN = "own-code"
 """The page that adds nothing to the package."""
 PAGES = sorted(file.stem for file in (ROOT / "docs" / "extend").glob("*.md") if file.stem != "index")
+FEWER = ("--data.train-limit", "320")
+"""Added to commands that train; the rest of the images shows nothing more."""
 _FILE = re.compile(r"^`([\w./-]+)`:\n\n```(python|diff|toml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMANDS = re.compile(r"^```shell\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _RUN = """
@@ -77,7 +79,7 @@ def commands(page: str) -> list[list[str]]:
     text = (ROOT / "docs" / "extend" / f"{page}.md").read_text(encoding="utf-8")
     lines = [line for block in _COMMANDS.findall(text) for line in block.replace("\\\n", " ").splitlines()]
     assert lines, page
-    return [shlex.split(line) for line in lines]
+    return [[*words, *(FEWER if words[1] == "train" else ())] for words in map(shlex.split, lines)]
 
 
 @pytest.mark.slow

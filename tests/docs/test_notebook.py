@@ -8,8 +8,17 @@ import nbformat
 import pytest
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "quickstart.ipynb"
-FEWER = {"[::5]": "[::25]", "n=200": "n=40"}
-"""Changes of the source that leave a fifth of the images; pictures and numbers are of the same kinds."""
+FEWER = {
+    "[::5]": "[::25]",
+    "n=200": "n=40",
+    "steps=40": "steps=4",
+    '("clean", "pgd-40", "gama-40")': '("clean", "pgd-4", "gama-4")',
+    '("clean", "pgd-40", "gama-40", "worst-case")': '("clean", "pgd-4", "gama-4", "worst-case")',
+    "radii = [0.0, 0.05, 0.1, 0.2,": "radii = [0.0, 0.2,",
+    "from pathlib import Path": "from dataclasses import replace\nfrom pathlib import Path",
+    'find("quickstart-standard")()': 'replace(find("quickstart-standard")(), epochs=1)',
+}
+"""Changes of the source that leave fewer images, epochs and steps; pictures and numbers are of the same kinds."""
 
 
 def kinds(notebook: Any) -> list[list[str]]:

@@ -482,14 +482,15 @@ def test_what_the_command_refuses(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("label", ["a\x01\x1b[31m b", "\ud800 half", "\u202eback", "line\nbreak", "\x0c"])
-def test_a_control_character_in_a_label_kills_no_page(label: str, tmp_path: Path) -> None:
-    campaign_row(tmp_path, "nuat-mnist-small-cnn", label=label)
-    campaign_row(tmp_path, "gat-mnist-small-cnn", label="GAT")
+def test_a_control_character_in_a_label_kills_no_page(tmp_path: Path) -> None:
+    recipes = ("nuat", "gat", "fbf", "awp", "trades")
+    labels = ("a\x01\x1b[31m b", "\ud800 half", "\u202eback", "line\nbreak", "\x0c")
+    for recipe, label in zip(recipes, labels, strict=True):
+        campaign_row(tmp_path, f"{recipe}-mnist-small-cnn", label=label)
     found = find_runs([tmp_path])
     text = render(found)
-    assert "<figure>" in text  # the label is in a drawing, too
-    for written in (text, markdown([tabulate(one) for one in group(found.runs)]), model_card(found.runs[0])):
+    assert "<figure>" in text  # the labels are in a drawing, too
+    for written in (text, markdown([tabulate(one) for one in group(found.runs)]), *map(model_card, found.runs)):
         written.encode()
         assert not set(written) & set("\x01\x0c\x1b\u202e\ud800")
 
@@ -516,24 +517,26 @@ def test_a_record_that_may_not_be_read_is_one_line(
         find_runs([folder])
 
 
-@pytest.mark.parametrize(
-    "name", ["a\x1b[31m b", os.fsdecode(b"\xff\xfe"), "two\nlines", '"); import os  # <b>', "\u202eback"]
-)
-def test_a_name_of_a_folder_is_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a run, of a file in it, and of results without a run."""
+@pytest.mark.slow
+def test_names_of_folders_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of runs, of files in them, and of results without a run."""
     monkeypatch.chdir(tmp_path)
-    folder = run(Path(name))
-    evaluation(folder / f"evaluation-{name}.json", {"clean": 9, "pgd-5": 8})
-    (folder / f"analysis-{name}.json").write_text("{}")
-    evaluation(Path("others") / name / "evaluation.json", {"clean": 9, "square": 8})
-    found = find_runs([Path(name), Path("others") / name])
+    names = ("a\x1b[31m b", os.fsdecode(b"\xff\xfe"), "two\nlines", '"); import os  # <b>', "\u202eback")
+    for name in names:
+        folder = run(Path(name))
+        evaluation(folder / f"evaluation-{name}.json", {"clean": 9, "pgd-5": 8})
+        (folder / f"analysis-{name}.json").write_text("{}")
+        evaluation(Path("others") / name / "evaluation.json", {"clean": 9, "square": 8})
+    found = find_runs([folder for name in names for folder in (Path(name), Path("others") / name)])
+    assert len(found.runs) == 2 * len(names)
     tables = [tabulate(one) for one in group(found.runs)]
-    cards = [model_card(one) for one in found.runs]
-    for text in (render(found), markdown(tables), csv_text(tables), latex(tables), *cards):
+    drawn = render(found)
+    for text in (drawn, markdown(tables), csv_text(tables), latex(tables), *map(model_card, found.runs)):
         text.encode()
         assert not set(text) & {"\x1b", "\u202e"}
-    assert [tag for tag, _ in Page(render(found)).elements if tag == "b"] == []
-    assert references(Page(render(found))) == []
+    page = Page(drawn)
+    assert [tag for tag, _ in page.elements if tag == "b"] == []
+    assert references(page) == []
 
 
 def test_hostile_names_cannot_break_a_card(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from nuat.config import OptimizerConfig, TrainConfig
 from nuat.core.losses import cross_entropy
 from nuat.core.schedules import Constant
 from nuat.defenses import BatchLoss, Defense, State, Step
+from nuat.training.run import Run
 
 EPS = 0.3
 
@@ -52,13 +53,18 @@ def accuracies(model: nn.Module, config: TrainConfig) -> dict[str, float]:
         return {name: float((model(z).argmax(dim=1) == y).float().mean()) for name, z in candidates.items()}
 
 
+@pytest.fixture(scope="module")
+def standard(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Run]:
+    config = shortened(recipes.find("quickstart-standard")(), epochs=3, images=1500, batch_size=64)
+    return config, train(config, tmp_path_factory.mktemp("standard") / "run")
+
+
 @pytest.mark.slow
-def test_nuat_becomes_robust_and_standard_training_does_not(tmp_path: Path) -> None:
-    nuat_config = shortened(recipes.find("quickstart")(), epochs=6, images=1500, batch_size=32)
-    plain_config = shortened(recipes.find("quickstart-standard")(), epochs=3, images=1500, batch_size=64)
-    robust = accuracies(train(nuat_config, tmp_path / "nuat").model(), nuat_config)
-    train(plain_config, tmp_path / "standard")
-    plain = accuracies(nuat.load(tmp_path / "standard" / "last.safetensors"), plain_config)
+def test_nuat_becomes_robust_and_standard_training_does_not(standard: tuple[TrainConfig, Run], tmp_path: Path) -> None:
+    config, run = standard
+    plain = accuracies(nuat.load(run.folder / "last.safetensors"), config)
+    config = shortened(recipes.find("quickstart")(), epochs=6, images=1500, batch_size=32)
+    robust = accuracies(train(config, tmp_path / "nuat").model(), config)
     assert robust["clean"] > 0.8
     assert plain["clean"] > 0.75
     assert plain["pgd"] < 0.05
@@ -95,10 +101,10 @@ def test_fgsm_training_overfits_and_the_monitor_says_when(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_standard_training_keeps_its_most_accurate_epoch(tmp_path: Path) -> None:
-    config = shortened(recipes.find("quickstart-standard")(), epochs=3, images=1500, batch_size=64)
-    summary = train(config, tmp_path / "run").summary
-    clean = [line["validation"]["live"]["clean"] for line in metrics(tmp_path / "run", "epoch")]
+def test_standard_training_keeps_its_most_accurate_epoch(standard: tuple[TrainConfig, Run]) -> None:
+    _, run = standard
+    summary = run.summary
+    clean = [line["validation"]["live"]["clean"] for line in metrics(run.folder, "epoch")]
     assert max(clean) == summary["best_validation"] == clean[summary["best_epoch"] - 1] > 0.5
 
 
