@@ -55,7 +55,7 @@ def test_a_decay_or_several_and_the_attack_of_the_validation(settings: Any) -> N
 def test_another_network_drops_the_variant_of_the_recipes_network(
     words: list[str], variant: str, settings: Any
 ) -> None:
-    assert settings("robust-folder", "--data.path", "photos", *words)[1].model.variant == variant
+    assert settings("nuat-wa-cifar10-resnet18", *words)[1].model.variant == variant
 
 
 def test_another_defense_keeps_the_settings_that_both_have(settings: Any) -> None:

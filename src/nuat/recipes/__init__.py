@@ -26,6 +26,7 @@ from nuat.recipes import (
     mnist_small,
     mnist_threats,
     own_images,
+    robust,
     speedrun,
 )
 
@@ -41,6 +42,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     **mnist_cnn.RECIPES,
     **imagenet100.RECIPES,
     **imagenet.RECIPES,
+    **robust.RECIPES,
     **speedrun.RECIPES,
 }
 """Name on the command line to recipe."""

@@ -1,7 +1,6 @@
 """Recipes for a user's own image folder. They are not from the paper; their settings are ours and not tuned."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from nuat.config import (
@@ -15,7 +14,7 @@ from nuat.config import (
 )
 from nuat.core.schedules import OneCycle, Ramp
 from nuat.defenses import NuAT
-from nuat.recipes.cifar10_resnet18 import nuat_wa
+from nuat.recipes.robust import robust
 
 
 def folder() -> TrainConfig:
@@ -45,21 +44,13 @@ def folder() -> TrainConfig:
 
 
 def small() -> TrainConfig:
-    """Your own images (--data.path FOLDER), at 64 pixels: ResNet-18 from random weights with NuAT-WA at 8/255.
+    """Your own images (--data.path FOLDER), at 64 pixels: ResNet-18 from random weights with NuAT at 8/255.
 
-    ``data.path`` as for finetune-folder. The settings are those of NuAT-WA in Table 1a, with these differences, which
-    are ours and not tuned: images of 64 pixels, random crops with 8 pixels of zeros, an average of decay 0.999 that
-    begins with the run, since the steps of small data are few, and a lambda that is scaled to the number of classes
-    (``NuAT.scale``).
+    ``data.path`` as for finetune-folder. The setting is that of robust-cifar10-resnet18, which holds for any number of
+    classes; ours are images of 64 pixels, random crops with 8 pixels of zeros, and a tenth of the images for
+    validation. Not tuned.
     """
-    paper = nuat_wa()
-    return replace(
-        paper,
-        defense=NuAT(lam=Ramp(peak=4.0), scale="gaussian"),
-        data=DataConfig(path=Path("images"), image_size=64, validation=0.1, crop_padding=8, flip=True),
-        averaging=AveragingConfig(tau=0.999, warmup=True),
-        evaluation=EvaluationConfig(attacks=("clean", "pgd-100", "gama-100"), n=1000),
-    )
+    return robust(DataConfig(path=Path("images"), image_size=64, validation=0.1, crop_padding=8, flip=True))
 
 
 TITLE = "Your own images"
