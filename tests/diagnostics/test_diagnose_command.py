@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from diagnostics.masked_models import bars, shorten
 
+from nuat.attacks import FGSM
 from nuat.attacks.catalogue import CATALOGUE
 from nuat.cli import main
 from nuat.commands import diagnose as command
@@ -130,7 +131,8 @@ def test_a_masked_model_falls_to_a_surrogate(
 
 
 @pytest.mark.slow
-def test_what_l2_does_not_have_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_l2_does_not_have_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FGSM, "norms", ("Linf",))
     words = ("--data.path", "images.npz", "--norm", "L2", "--eps", "2", "--pgd-alpha", "0.5", "--device", "cpu")
     code, out, err = call(capsys, "theirs.py:honest", *words)
     assert (code, err) == (0, "")

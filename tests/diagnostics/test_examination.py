@@ -192,11 +192,9 @@ def test_an_honest_model_in_l2() -> None:
     assert told[UNBOUNDED] is told[LINEAR] is Status.PASS
     assert (found.evaluation.norm, found.evaluation.eps) == ("L2", 1.0)
     names = {result.name for result in found.evaluation.results}
-    assert "apgd-t" in names
-    assert not {"fgsm", "gama-10"} & names
-    assert "iterative attacks beat single-step ones" not in told
-    assert len(found.left_out) == 3
-    assert found.to_json()["left_out"] == list(found.left_out)
+    assert {"apgd-t", "fgsm", "gama-10"} <= names
+    assert "iterative attacks beat single-step ones" in told
+    assert found.left_out == ()  # nothing of the diagnosis lacks L2
     by_eps = next(v.measured["accuracy_by_eps"] for v in found.verdicts if v.check == "accuracy falls with eps")
     assert list(by_eps) == ["0.25", "0.5", "1", "2", "4"]  # a ball of radius 8 holds every image
     assert by_eps["0.25"] == 1.0
