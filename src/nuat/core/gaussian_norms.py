@@ -6,10 +6,9 @@ the sides. Per image that is
 
     nuc / M = (N / sqrt(M)) I(N / M) for M >= N,    sqrt(N) I(M / N) for M <= N,
 
-with I(r) = 1 - r / 8 about, between I(0) = 1 and I(1) = 8 / (3 pi) = 0.849. This is above the mean over matrices by
+where I(r) is about 1 - r / 8, from I(0) = 1 to I(1) = 8 / (3 pi) = 0.849. This is above the mean over matrices by
 0.1 to 0.2 % at 64 x 10, 32 x 100 and 256 x 1000, by 1.3 % at 10 x 10 and by 6 % at 1 x 1. The Frobenius norm is
-sqrt(M N). Differences of logits are not normal; only the growth
-with the size of the matrix is taken from here.
+sqrt(M N). Differences of logits are not normal; only the growth with the size of the matrix is taken from here.
 """
 
 import functools

@@ -192,7 +192,8 @@ class Ramp:
     """
 
     peak: float = 4.0
-    """Value at the end of the ramp, >= 0. Not scale-free in the batch size or the number of classes."""
+    """Value at the end of the ramp, >= 0. NuAT's depends on the batch size and the number of classes, unless
+    defense.scale is gaussian."""
     until: float = 1.0
     """Fraction of the run at which the peak is reached, in (0, 1]."""
 

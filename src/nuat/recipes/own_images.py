@@ -22,11 +22,10 @@ def folder() -> TrainConfig:
 
     ``data.path`` is a folder of classes, a CSV file, Parquet files, tar shards or an .npz file, by default ``images``
     in the current folder. The images are resized to 224 pixels; a tenth of those of training is held out for
-    validation. Every setting is ours and not tuned: SGD at 0.01 in one cycle, 10 epochs, eps from
-    0 over the first half of them, random resized crops of at least a quarter of the area, flips, an average of decay
-    0.999. lambda is that of NuAT-WA in Table 1a, scaled to the batch and the number of classes (``NuAT.scale``).
-    Transformers and ConvNeXts want Adam: --model timm:convnext_tiny --optimizer.name
-    adam --optimizer.lr.peak 1e-4 --optimizer.weight-decay 0.
+    validation. Every setting is ours and not tuned: SGD at 0.01 in one cycle, 10 epochs, eps from 0 over the first half
+    of them, random resized crops of at least a quarter of the area, flips, an average of decay 0.999. lambda is that of
+    NuAT-WA in Table 1a, scaled to the batch and the number of classes (``NuAT.scale``). Transformers and ConvNeXts want
+    Adam: --model timm:convnext_tiny --optimizer.name adam --optimizer.lr.peak 1e-4 --optimizer.weight-decay 0.
     """
     return TrainConfig(
         defense=NuAT(lam=Ramp(peak=4.0), scale="gaussian"),
@@ -46,9 +45,9 @@ def folder() -> TrainConfig:
 def small() -> TrainConfig:
     """Your own images (--data.path FOLDER), at 64 pixels: ResNet-18 from random weights with NuAT at 8/255.
 
-    ``data.path`` as for finetune-folder. The setting is that of robust-cifar10-resnet18, which holds for any number of
-    classes; ours are images of 64 pixels, random crops with 8 pixels of zeros, and a tenth of the images for
-    validation. Not tuned.
+    ``data.path`` as for finetune-folder. The setting is that of robust-cifar10-resnet18, whose lambda is scaled to the
+    number of classes; ours are images of 64 pixels, random crops with 8 pixels of zeros, and a tenth of the images for
+    validation. Not tuned. A small folder does not reach the decays of the averages: give one, --averaging.tau 0.999.
     """
     return robust(DataConfig(path=Path("images"), image_size=64, validation=0.1, crop_padding=8, flip=True))
 
