@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from training.small_runs import Watcher, averaged, small_config
 
-from nuat.config import DistributedConfig, TrainConfig
+from nuat.config import AveragingConfig, DistributedConfig, TrainConfig
 from nuat.distributed.world import ALONE, World
 from nuat.training.preparation import warn
 
@@ -20,6 +20,15 @@ CONFIG = small_config(Path("images.npz"))
         (replace(CONFIG, averaging=averaged(0.9)), 8, ALONE, "43% of the weight average will still be the initial"),
         (replace(CONFIG, averaging=averaged(0.9)), 80, ALONE, None),
         (replace(CONFIG, averaging=averaged(0.9, warmup=True)), 8, ALONE, None),
+        # of 72 updates the last has the decay 72/81, of 81 the last 81/90
+        (
+            replace(CONFIG, averaging=AveragingConfig(tau=(0.5, 0.9, 0.99), warmup=True)),
+            72,
+            ALONE,
+            "in 72 steps averaging.warmup lets no decay exceed 0.8889, so that 0.9, 0.99 are the same average",
+        ),
+        (replace(CONFIG, averaging=AveragingConfig(tau=(0.5, 0.89, 0.99), warmup=True)), 81, ALONE, None),
+        (replace(CONFIG, averaging=AveragingConfig(tau=(0.5, 0.99))), 8, ALONE, None),
         (replace(CONFIG, distributed=DistributedConfig(batch_norm="sync")), 8, ALONE, "no effect on one device"),
         (replace(CONFIG, distributed=DistributedConfig(batch_norm="sync")), 8, World(0, 2), None),
     ],

@@ -9,6 +9,7 @@ from torch import nn
 
 from nuat import data, hardware, models
 from nuat.config import DistributedConfig, TrainConfig
+from nuat.core import averaging
 from nuat.data import Dataset
 from nuat.distributed.world import World
 from nuat.errors import InputError
@@ -127,6 +128,14 @@ def warn(config: TrainConfig, steps: int, reporter: Reporter, world: World) -> N
         reporter.message(
             f"warning: after all {steps} steps {tau**steps:.0%} of the weight average will still be the initial "
             "weights; give --averaging.warmup true or a smaller --averaging.tau.",
+            style="bold yellow",
+        )
+    cap = averaging.decay(1.0, steps - 1, warmup=True)
+    same = [f"{tau:g}" for tau in config.averaging.taus if config.averaging.warmup and tau >= cap]
+    if len(same) > 1:
+        reporter.message(
+            f"warning: averaging.tau: in {steps:,} steps averaging.warmup lets no decay exceed {cap:.4g}, so that "
+            f"{', '.join(same)} are the same average; give smaller decays, or one.",
             style="bold yellow",
         )
     if world.size == 1 and config.distributed != DistributedConfig():
