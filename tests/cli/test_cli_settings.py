@@ -39,8 +39,9 @@ def test_a_decay_or_several_and_the_attack_of_the_validation(settings: Any) -> N
     _, config = settings("quickstart", "--averaging.tau", "0.999,0.9995", "--validate-attack", "gama-20")
     assert config.averaging.tau == (0.999, 0.9995)
     assert config.validate_attack == "gama-20"
-    with pytest.raises(InputError, match=r"Did you mean --validate-attack\?"):
-        settings("quickstart", "--validation.attack", "gama-20")
+    for word, ours in (("--validation.attack", "--validate-attack"), ("--label-smoothing", "--defense.smoothing")):
+        with pytest.raises(InputError, match=rf"Did you mean {ours}\?"):
+            settings("quickstart", word, "1")
 
 
 @pytest.mark.parametrize(

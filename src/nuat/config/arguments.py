@@ -40,6 +40,8 @@ _ELSEWHERE = {
     "--pretrained": "--model.weights",
     "--amp": "--precision",
     "--validation.attack": "--validate-attack",
+    "--label-smoothing": "--defense.smoothing",
+    "--cutmix-alpha": "--data.cutmix",
 }
 """Usual names of other tools to ours, for a hint."""
 
