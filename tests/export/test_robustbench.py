@@ -129,6 +129,8 @@ def test_the_definition_takes_the_checkpoint(kind: str, tmp_path: Path, monkeypa
     imports = {"nuat": "nuat", "authors": "nuat", "timm": "nuat", "robustbench": "robustbench"}.get(kind, "torchvision")
     found = re.findall(r"^from (\w+)[. ]", (tmp_path / "out" / "Some-2026_Key.py").read_text(), flags=re.MULTILINE)
     assert set(found) == {"torch", imports}
+    ticked = "[x] I use an architecture that is **not** included" in (tmp_path / "out" / "submission.md").read_text()
+    assert ticked == (imports == "nuat")
 
 
 def test_what_departs_from_the_leaderboard_is_said(tmp_path: Path) -> None:

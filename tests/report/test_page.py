@@ -357,8 +357,9 @@ def test_the_attack_and_the_averages_of_a_validation_are_named(tmp_path: Path) -
     page = render(found)
     assert 'aria-label="validation accuracy over the epochs: clean 53.0 % at the end, GAMA-PGD-20 33.0 % at' in page
     assert '<span class="key pgd">GAMA-PGD-20</span>' in page
-    assert "small-cnn with silu" in Page(page).text
+    assert "Network small-cnn with silu" in Page(page).text
     for text in (Page(page).text, model_card(found.runs[0])):
+        assert "small-cnn with silu" in text
         assert "the best of decays 0.9, 0.99" in text
 
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from nuat.export.robustbench_claim import Claim, fraction, percent
-from nuat.export.robustbench_network import NETWORKS, architecture
+from nuat.export.robustbench_network import NETWORKS, architecture, definition
 from nuat.records.checkpoints import WeightsInfo
 
 _BLANK = "(to fill in)"
@@ -98,7 +98,7 @@ def form(info: WeightsInfo, paper: Paper, claim: Claim, key: str, *, additional_
     missing = [f"the paper's {name}" for name in ("title", "link", "authors", "venue") if getattr(paper, name) is None]
     notes = "".join(f"- {note}\n" for note in claim.notes) or "- The evaluation keeps to the leaderboard's rules.\n"
     blanks = "".join(f"- fill in {name} (here and in model_info)\n" for name in missing)
-    known = info.model.name in NETWORKS or info.model.name.startswith("wrn-")
+    known = "from nuat" not in definition(info, key)
     method = f"AutoAttack v2 (official package), {claim.evaluation.n:,} test images, seed {claim.evaluation.seed}"
     return f"""Title of the issue: [New Model] {key}
 

@@ -48,7 +48,7 @@ def model_card(run: RunRecord) -> str:
 
 
 def _what(run: RunRecord) -> str:
-    network = f"`{_code(run.config['model']['name'])}`" if run.config else "network"
+    network = "network" if run.network is None else f"`{_code(run.network)}`"
     defense = (run.config.get("defense") or {}).get("class")
     said = f"An image classifier ({network}), trained with the recipe `{_code(run.recipe)}`"
     said += f" (defense {plain(str(defense))})" if defense else ""

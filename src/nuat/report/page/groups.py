@@ -28,7 +28,7 @@ class Setting:
     dataset: str
     """Name of the data set, file or folder."""
     network: str
-    """Name and width, as in the settings."""
+    """Name, width and activation, as in the settings."""
     norm: str
     eps: float | None
     also: str | None = None

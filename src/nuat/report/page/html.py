@@ -234,7 +234,7 @@ def _facts(run: RunRecord) -> Facts:
         facts += [
             ("Defense", defense),
             ("Data", _data(run)),
-            ("Network", _network(run)),
+            ("Network", run.network),
             ("Threat model", threat_text(run.norm, float(config["threat"]["eps"]), run.also)),
             ("Epochs", f"{config['epochs']}" + (f", best {end['best_epoch']}" if end else "")),
             ("Batch size", config.get("batch_size")),
@@ -269,11 +269,6 @@ def _data(run: RunRecord) -> str:
     if source.get("test"):
         told.append(f"{source['test']:,} test images")
     return ", ".join([without_folder(str(name)), *told])
-
-
-def _network(run: RunRecord) -> str:
-    model = run.config["model"]
-    return str(model["name"]) + (f", width {model['width']}" if model.get("width") else "")
 
 
 def _title(groups: Sequence[Group]) -> str:
