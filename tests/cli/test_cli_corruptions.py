@@ -63,6 +63,7 @@ def test_a_comparison_of_two_results(nuat: CommandLine, run: Path) -> None:
     told = nuat.done("compare", run / "corruptions-1.json", "theirs").out
     for word in ("corruption ", "jpeg_compression", "mean of 15: A is better, a real difference"):
         assert word in told
+    assert "jpeg_compression:" not in told  # a sentence for clean and for the mean alone
     assert "pgd" not in told
     both = nuat.done("compare", run, run).out  # attacks and corruptions
     assert "pgd-3" in both
@@ -74,6 +75,8 @@ def test_a_comparison_of_two_results(nuat: CommandLine, run: Path) -> None:
     [
         (("--eps", "0.1"), "--eps has no effect with --suite corruptions, which attacks nothing"),
         (("--norm=L2",), "--norm has no effect"),
+        (("--also", "L2:1"), "--also has no effect"),
+        (("--per-class",), "--per-class has no effect"),
         (("--aa", "fast"), "--aa has no effect"),
         (("--pgd_alpha", "0.1"), "--pgd-alpha has no effect"),
         (("--black-box",), "--black-box has no effect"),

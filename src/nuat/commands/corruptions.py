@@ -20,12 +20,14 @@ SUITE = "corruptions"
 _OF_ATTACKS = (
     "--eps",
     "--norm",
+    "--also",
     "--pgd-alpha",
     "--attacks",
     "--aa",
     "--black-box",
     "--surrogate",
     "--search-precision",
+    "--per-class",
 )
 
 

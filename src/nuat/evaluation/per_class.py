@@ -111,7 +111,7 @@ def worst_class_text(evaluation: "Evaluation") -> str:
     one, alike = results[0], sum(other.accuracy == results[0].accuracy for other in results) - 1
     low, high = (100 * end for end in one.interval)
     others = f" and {alike} more" if alike else ""
-    taken = f", most often taken for {shown(one.taken_for)}" if one.taken_for else ""
+    taken = f", most often taken for {shown(one.taken_for)}" if one.taken_for and not alike else ""
     return (
         f"worst class in the worst case: {shown(one.name)}{others}, {100 * one.accuracy:.1f} % "
         f"({low:.1f} - {high:.1f}, n {one.n:,}){taken}"
