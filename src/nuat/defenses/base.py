@@ -117,7 +117,8 @@ class Defense:
 
     smoothing: float = 0.0
     """Label smoothing, in [0, 1): this share of each label is spread evenly over all classes, in the cross-entropies of
-    attack and loss alike. Evaluations keep the labels."""
+    attack and loss alike. Evaluations keep the labels. A run smooths them before ``loss`` gets them; a loop of your own
+    gives ``soft_labels(y, classes, smoothing)`` of ``nuat.core.losses``."""
 
     @property
     def updates_per_batch(self) -> int:
