@@ -26,7 +26,7 @@ from nuat.attacks import (
     RandomNoise,
     TargetedPGD,
 )
-from nuat.attacks.catalogue import CATALOGUE
+from nuat.attacks.catalogue import CATALOGUE, attack_passes
 from nuat.attacks.planned_jobs import jobs
 from nuat.core.losses import margin_sum
 from nuat.data import to_float
@@ -106,6 +106,13 @@ def pattern_of(name: str) -> str:
 
 def test_every_name_is_tested_here() -> None:
     assert {"clean", "transfer", "autoattack-quick", *map(pattern_of, (*OURS, *OFFICIAL))} == set(CATALOGUE)
+
+
+def test_the_autoattack_that_may_follow_the_quick_verdict_is_counted() -> None:
+    most = CATALOGUE["autoattack-quick"].passes + CATALOGUE["autoattack"].passes
+    assert attack_passes(("clean", "autoattack-quick")) == 1 + most
+    assert attack_passes(("autoattack-quick", "autoattack")) == most
+    assert attack_passes(("autoattack",)) < most
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -283,8 +283,9 @@ def needs_gradient(name: str) -> bool:
 def attack_passes(names: Sequence[str]) -> int:
     """Return the forward and backward passes per image, at most, that these attacks take together.
 
-    They are without those of the AutoAttack that may follow autoattack-quick.
+    The AutoAttack that may follow autoattack-quick is counted.
     """
+    names = (*names, "autoattack") if QUICK in names and "autoattack" not in names else names
     rows = [look_up(name) for name in names]
     trajectories: dict[Norm | None, list[int]] = {}
     for name, (row, number) in zip(names, rows, strict=True):

@@ -1,8 +1,8 @@
 """Forecast the time of a row from its first steps on this machine, or from rows that are done.
 
 Costs are kept in the campaign's ``rates.json`` under the hardware that they were measured on. A forecast that rests on
-counted passes takes the most that an attack can cost (AutoAttack when every image withstands it), so that a budget is
-kept; a finished row replaces it.
+counted passes takes the most that an attack can cost (AutoAttack when every image withstands it, even where it only may
+follow autoattack-quick), so that a budget is kept; a finished row replaces it.
 """
 
 import contextlib
