@@ -45,11 +45,20 @@ def test_kernels_are_timed_on_a_gpu_unless_deterministic_ones_are_asked_for() ->
 def test_full_precision_is_put_back() -> None:
     backends: Any = torch.backends
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.conv)
-    before = [part.fp32_precision for part in parts]
+
+    def now() -> list[str]:
+        return [part.fp32_precision for part in parts]
+
+    before = now()
     with torch.autocast("cpu", torch.bfloat16), hardware.full_precision():
-        assert [part.fp32_precision for part in parts] == ["ieee"] * 3
+        assert now() == ["ieee"] * 3
         assert not torch.is_autocast_enabled("cpu")
-    assert [part.fp32_precision for part in parts] == before
+        with hardware.computing_in("tf32"):  # by default convolutions have it, and the matrix products do not
+            assert now() == ["tf32", "tf32", "ieee"]
+        with hardware.computing_in("bf16"):
+            assert now() == ["ieee"] * 3
+        assert now() == ["ieee"] * 3
+    assert now() == before
 
 
 @pytest.mark.parametrize(

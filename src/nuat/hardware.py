@@ -81,26 +81,29 @@ def _version(package: str) -> str | None:
         return None
 
 
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
+def full_precision() -> contextlib.AbstractContextManager[None]:
     """Compute in true fp32: no TF32 or bf16 inside matrix products and convolutions, and no autocast."""
+    return computing_in("fp32")
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Set how matrix products and convolutions of fp32 tensors are computed, without autocast.
+
+    tf32: on CUDA GPUs in TF32, torch's default for convolutions. Any other name: in true fp32.
+    """
     backends: Any = torch.backends  # the stubs lack its newer parts
-    parts = (
-        backends.cuda.matmul,
-        backends.cudnn.conv,
-        backends.cudnn.rnn,
-        backends.mkldnn.matmul,
-        backends.mkldnn.conv,
-    )
+    on_gpu = (backends.cuda.matmul, backends.cudnn.conv)
+    parts = (*on_gpu, backends.cudnn.rnn, backends.mkldnn.matmul, backends.mkldnn.conv)
     before = [part.fp32_precision for part in parts]
     for part in parts:
-        part.fp32_precision = "ieee"
+        part.fp32_precision = "tf32" if precision == "tf32" and part in on_gpu else "ieee"
     try:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
+        for part, kept in zip(parts, before, strict=True):
+            part.fp32_precision = kept
 
 
 @contextlib.contextmanager

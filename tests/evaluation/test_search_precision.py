@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from nuat.config import DataConfig
 from nuat.errors import InputError
 from nuat.evaluation.result_table import as_text
 from nuat.evaluation.results import Evaluation
-from nuat.evaluation.search_precision import Bf16Forward, searching, settled
+from nuat.evaluation.search_precision import Bf16Forward, settled
 
 CPU = torch.device("cpu")
 
@@ -49,17 +48,6 @@ def test_what_does_not_exist_is_refused() -> None:
         settled("tf32", CPU)
     with pytest.raises(InputError, match=r"'bf61': expected one of .* 'bf16'"):
         settled("bf61", CPU)
-
-
-def test_tf32_holds_during_the_search_alone() -> None:
-    backends: Any = torch.backends  # the stubs lack its newer parts
-    parts = (backends.cuda.matmul, backends.cudnn.conv)  # the first alone is not tf32 by default
-    before = [part.fp32_precision for part in parts]
-    with searching("tf32"):
-        assert [part.fp32_precision for part in parts] == ["tf32", "tf32"]
-    assert [part.fp32_precision for part in parts] == before
-    with searching("bf16"):
-        assert [part.fp32_precision for part in parts] == before
 
 
 @pytest.mark.parametrize("attack", ["pgd-3", "gama-3", "square-5", "cr"])
@@ -107,7 +95,7 @@ def test_an_image_that_the_search_takes_for_lost_is_attacked_in_fp32(monkeypatch
     model, images = tiny_case()
     plain = evaluate(model, images, ("square-200",), threat=THREAT)
     monkeypatch.setattr("nuat.evaluation.evaluate.settled", lambda *_: "tf32")
-    monkeypatch.setattr("nuat.evaluation.job_runner.searching", rounding)
+    monkeypatch.setattr("nuat.evaluation.job_runner.computing_in", rounding)
     found = evaluate(Rounding(model), images, ("square-200",), threat=THREAT)
     assert found.search_precision == "tf32"
     assert torch.equal(found.results[0].correct, plain.results[0].correct)
@@ -137,7 +125,7 @@ def test_a_job_on_the_model_itself_runs_in_fp32(monkeypatch: pytest.MonkeyPatch)
         heard.append(precision)
         yield
 
-    monkeypatch.setattr("nuat.evaluation.job_runner.searching", listening)
+    monkeypatch.setattr("nuat.evaluation.job_runner.computing_in", listening)
     model, images = tiny_case()
     evaluate(model, images, ("clean",), threat=THREAT, search_precision="bf16")
     assert set(heard) == {"fp32"}

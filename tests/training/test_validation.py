@@ -155,7 +155,7 @@ def test_attacks_search_in_their_own_precision_and_verdicts_are_in_full(monkeypa
         yield
         searching = False
 
-    monkeypatch.setattr(validation, "searching", search)
+    monkeypatch.setattr(validation, "computing_in", search)
     model = models.build(ModelConfig(name="small-cnn", width=2), channels=1, classes=3, image_size=(8, 8))
     model.register_forward_hook(lambda *_: passes.append(searching))
     validate(

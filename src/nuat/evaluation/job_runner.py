@@ -19,7 +19,7 @@ from nuat.errors import InputError
 from nuat.evaluation.answers import Answers
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult
-from nuat.evaluation.search_precision import searching
+from nuat.hardware import computing_in
 from nuat.progress import Progress
 
 _SECONDS_BETWEEN_STEPS = 0.2
@@ -151,12 +151,12 @@ class JobRunner:
         """Return the answers on the images at ``positions``, int64 [B], under each attack of the job."""
         x, y = to_float(self.images.images[positions]), self.images.labels[positions]
         seed = batch_seed(self.seed, job.names[-1], start)
-        with searching("fp32" if job is exact else self.precision):
+        with computing_in("fp32" if job is exact else self.precision):
             x_adv = job.run(x, y, seed)
         answers = {name: self._answers(x, x_adv[name], job, name) for name in job.names}
         if job.leaves_unbroken and self.search is not self.model:
             # the attack stopped at a success of the copy, or took the image for lost from the start
-            with searching(self.precision):
+            with computing_in(self.precision):
                 lost = self.search(x).argmax(dim=1) != y
             for name in job.names:
                 given_up = (x_adv[name] != x).flatten(1).any(dim=1) | lost

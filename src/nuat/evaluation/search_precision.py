@@ -10,9 +10,7 @@ success is confirmed in fp32; a success that fp32 denies is searched for again i
 | bf16 | under bf16 autocast; losses, gradients in the image and steps stay fp32 |
 """
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,21 +37,6 @@ def settled(asked: str, device: torch.device) -> str:
     if asked == "tf32" and device.type != "cuda":
         raise InputError("search precision tf32 exists on CUDA GPUs alone; give fp32 or bf16.")
     return asked
-
-
-@contextlib.contextmanager
-def searching(precision: str) -> Iterator[None]:
-    """Let the passes inside compute in ``precision``, if that is tf32; ``Bf16Forward`` brings bf16."""
-    backends: Any = torch.backends  # the stubs lack its newer parts
-    parts = (backends.cuda.matmul, backends.cudnn.conv) if precision == "tf32" else ()
-    before = [part.fp32_precision for part in parts]
-    for part in parts:
-        part.fp32_precision = "tf32"
-    try:
-        yield
-    finally:
-        for part, kept in zip(parts, before, strict=True):
-            part.fp32_precision = kept
 
 
 class Bf16Forward(nn.Module):

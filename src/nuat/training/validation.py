@@ -17,8 +17,8 @@ from nuat.config import ThreatConfig, TrainConfig
 from nuat.data import ImageSet, batches, class_balanced, to_float
 from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError, NonFiniteError
-from nuat.evaluation.search_precision import searching, settled
-from nuat.hardware import full_precision
+from nuat.evaluation.search_precision import settled
+from nuat.hardware import computing_in, full_precision
 
 IFGSM = "pgd-7"
 """Name of the authors' attack: 7 steps of eps / 7 from the image itself."""
@@ -143,7 +143,7 @@ def _totals(model: nn.Module, images: ImageSet, threat: ThreatConfig, attack: st
     precision = settled("auto", images.images.device)
     with eval_mode(model), full_precision(), torch.no_grad():
         for seed, (x, y) in enumerate(batches(images, batch_size)):
-            with searching(precision):
+            with computing_in(precision):
                 attacked = [[one(x, y) for one in fgsm], [one(x, y, seed) for one in strong]]
             logits = model(x)
             correct = [logits.argmax(dim=1) == y]
