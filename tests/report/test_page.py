@@ -450,7 +450,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert report(["runs"]) == 0
     assert capsys.readouterr().out.startswith("report.html: 1 run, ")
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
-    for ending, begins in (("md", "## MNIST"), ("csv", "campaign,"), ("tex", r"\begin{table}")):
+    for ending, begins in (("md", "## MNIST"), ("csv", "table,campaign,"), ("tex", r"\begin{table}")):
         assert report(["runs", "--out", f"t.{ending}"]) == 0
         assert (tmp_path / f"t.{ending}").read_text().startswith(begins)
     capsys.readouterr()

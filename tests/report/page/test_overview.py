@@ -14,7 +14,7 @@ from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.latex import latex
 from nuat.report.page.overview import overviews
-from nuat.report.page.table import Table
+from nuat.report.page.table import DASH, Table
 from nuat.report.page.text import csv_text, markdown
 
 HOSTILE = "<script>alert(1)</script>|$x_1$ \\input{a}%\n[b](javascript:c)\x1b[31m"
@@ -73,6 +73,7 @@ def test_the_worst_class_and_the_calibration_are_those_of_the_evaluation(tmp_pat
     (line,) = lines(tmp_path)
     found = find_runs([folder]).runs[0].evaluations[0].evaluation
     assert (line["worst class name"], line["worst class [%]"], line["worst class n"]) == ("dog", "25.0", "4")
+    assert line["table"] == "overview"
     assert float(line["calibration error clean [%]"]) == pytest.approx(100 * found.calibration_error("clean"))
     assert float(line["calibration error attacked [%]"]) == pytest.approx(100 * found.calibration_error("pgd-100"))
 
@@ -95,6 +96,7 @@ def test_hostile_names_of_classes_are_text_everywhere(tmp_path: Path) -> None:
     assert "Overview" in Page(text).text
     assert "Each class: PGD-100" in Page(text).text
     shown = markdown(tables(folder))
+    assert "| Calibration error, clean | Calibration error, attacked |" in shown
     assert "\\<script\\>" in shown
     assert all(line.count(" | ") == shown.splitlines()[2].count(" | ") for line in shown.splitlines()[2:5])
     assert r"\textless{}script" in latex(tables(folder))
@@ -125,12 +127,13 @@ def test_of_many_classes_a_page_and_a_card_show_the_worst_ten(tmp_path: Path) ->
     assert "the worst 10 of 12" in page
     assert "the worst 10 of 12 classes:" in card
     assert "class 10" in page
+    assert f"class 1 and 9 more, 0.0{DASH}65.8" in page
     assert "| class 11 |" not in card
 
 
 def test_the_command_writes_it_first_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = with_classes(run(tmp_path / "one"))
-    for kind, first in (("markdown", "overview"), ("csv", "worst class"), ("latex", "overview: accuracy under attack")):
+    for kind, first in (("markdown", "overview"), ("csv", "worst class"), ("latex", "overview.}")):
         assert report([str(folder), "--format", kind]) == 0
         out = capsys.readouterr().out
         assert first in out

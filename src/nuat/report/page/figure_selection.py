@@ -105,19 +105,15 @@ def _details(groups: Sequence[Group]) -> list[Picture]:
 
 
 def _corruptions(groups: Sequence[Group]) -> list[Picture]:
-    """Return the corruptions of each group with such results. Of methods that do not compare the reason is named."""
+    """Return the corruptions of each group with such results; methods whose images do not compare are named."""
     kind = FIGURES[CorruptionCurves.kind]
     pictures: list[Picture] = []
     for i, group in enumerate(groups, 1):
-        title = f"{kind.title}: {group.setting.title}"
-        try:
-            record = curves_of_group(group)
-        except InputError as error:
-            pictures.append(Picture(title=title, caption=f"Not drawn: {error}", drawing=None))
-            continue
-        if record is not None:
-            drawing = _draw(record, f"{kind.name}-{i}", title)
-            pictures.append(Picture(title=title, caption=kind.caption, drawing=drawing))
+        found = curves_of_group(group)
+        if found is not None:
+            title = f"{kind.title}: {group.setting.title}"
+            drawing = _draw(found[0], f"{kind.name}-{i}", title)
+            pictures.append(Picture(title=title, caption=kind.caption + found[1], drawing=drawing))
     return pictures[:_MOST_DETAILS]
 
 

@@ -30,7 +30,7 @@ def _table(table: Table, label: str) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(table.heading)}: accuracy under attack.}}",
+        rf"\caption{{{escape_latex(table.heading)}{'' if table.name else ': accuracy under attack'}.}}",
         rf"\label{{{label}}}",
         r"\sbox0{%",
         rf"\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in table.columns)}}}",

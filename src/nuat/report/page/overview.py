@@ -16,10 +16,10 @@ from nuat.evaluation.per_class import ClassResult, class_results, shown
 from nuat.evaluation.results import Evaluation
 from nuat.records.evaluations import Measurement
 from nuat.records.runs import RunRecord
-from nuat.report.page.corruptions import corruption_column
+from nuat.report.page.corruptions import clean_of, corruption_column, shared_corruptions
 from nuat.report.page.groups import Group, Method, best, mean_and_deviation
 from nuat.report.page.summary import strongest
-from nuat.report.page.table import Cell, Column, Table, TableRow, Value, accuracy_cell, remarks
+from nuat.report.page.table import DASH, Cell, Column, Table, TableRow, Value, accuracy_cell, remarks
 
 Threat = tuple[Norm, float, str | None]
 """Norm and radius."""
@@ -59,7 +59,7 @@ def _overview(groups: Sequence[Group]) -> Table | None:
     threats = sorted(there, key=lambda threat: (*threat[:2], threat[2] or ""))
     ranked = {id(method): attack for group in groups for attack in [_attack(group)] for method in group.methods}
     detailed = any(answered(run, ranked[id(method)]) for method in methods for run in method.runs)
-    corrupted = corruption_column(methods)
+    corrupted = shared_corruptions(methods, whole=True)
     if len(threats) < 2 and not detailed and corrupted is None:
         return None
     made: list[tuple[Column, _Make]] = [
@@ -70,7 +70,7 @@ def _overview(groups: Sequence[Group]) -> Table | None:
     made.append(_accuracies(methods, "Clean", "clean", [(method, _clean(method)) for method in methods], ""))
     made += [column for threat in threats if (column := _under(whole, threat)) is not None]
     if corrupted is not None:
-        of_corruptions, cells = corrupted
+        of_corruptions, cells = corruption_column(corrupted, methods)
         made.append((of_corruptions, lambda method: cells[id(method)]))
     if detailed:
         made += [
@@ -93,9 +93,14 @@ def _overview(groups: Sequence[Group]) -> Table | None:
         TableRow(method=method, cells=tuple(make(method) for _, make in made), remarks=remarks(method))
         for method in methods
     )
-    notes = ["In %. Each ball: the strongest attack that the methods share, on test images."]
+    balls = " Each ball: the strongest attack that the methods share, on test images." if threats else ""
+    notes = [f"In %.{balls}"]
     if corrupted is not None:
-        notes.append("Corruptions: mean over 15 common corruptions at 5 severities, without an attack.")
+        first = corrupted.first
+        notes.append(
+            "Corruptions: mean over 15 common corruptions at 5 severities, without an attack; "
+            f"{first.source}{'' if first.seed is None else f', seed {first.seed}'}.{corrupted.note}"
+        )
     if detailed:
         notes.append(
             "Worst class: the one that withstands least in the ball of the training, with its 95 % interval; several "
@@ -143,8 +148,13 @@ def _accuracies(
 
 
 def _clean(method: Method) -> tuple[Measurement, ...]:
-    """Return each run's accuracy without an attack, over the most images; the ball does not matter."""
-    found = [[m for m in run.measurements if (m.part, m.attack) == ("test", "clean")] for run in method.runs]
+    """Return each run's accuracy without an attack, over the most images; the ball does not matter.
+
+    Where nothing was attacked, it is that of the results on corruptions.
+    """
+    found = [
+        [m for m in run.measurements if (m.part, m.attack) == ("test", "clean")] or clean_of(run) for run in method.runs
+    ]
     return tuple(max(several, key=lambda m: m.n) for several in found if several)
 
 
@@ -168,11 +178,14 @@ def _worst_class(method: Method, attack: str | None) -> Cell:
             pooled[one.name] = correct + one.correct, n + one.n
     if not pooled:
         return Cell(title="no predictions were kept")
-    name, (correct, n) = min(pooled.items(), key=lambda item: item[1][0] / item[1][1])
+    shares = {name: correct / n for name, (correct, n) in pooled.items()}
+    name = min(shares, key=shares.__getitem__)
+    (correct, n), alike = pooled[name], sum(share == shares[name] for share in shares.values()) - 1
     low, high = (100 * end for end in wilson_interval(correct, n))
     parts: dict[str, Value] = {"name": name, "low [%]": low, "high [%]": high, "n": n}
     title = f"{correct:,} of {n:,} images; 95 % interval {low:.1f} to {high:.1f} %"
-    return Cell(value=100 * correct / n, text=f"{100 * correct / n:.1f}", note=shown(name), title=title, parts=parts)
+    note = f"{shown(name)}{f' and {alike} more' if alike else ''}, {low:.1f}{DASH}{high:.1f}"
+    return Cell(value=100 * correct / n, text=f"{100 * correct / n:.1f}", note=note, title=title, parts=parts)
 
 
 def _calibration(method: Method, attack: str | None, *, attacked: bool) -> Cell:

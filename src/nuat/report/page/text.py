@@ -15,9 +15,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    heads = [
-        plain(" ".join(filter(None, (c.sub if c.sub == "paper" else "", c.head, _unit(c))))) for c in table.columns
-    ]
+    heads = [plain(" ".join(filter(None, (_head(c), _unit(c))))) for c in table.columns]
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     lines = [_pipes(heads), _pipes(rules)]
     for row in table.rows:
@@ -36,14 +34,15 @@ def _markdown_table(table: Table) -> str:
 def csv_text(tables: Sequence[Table]) -> str:
     """Return all tables as one CSV: a line a method, one number a cell, empty if nothing was measured.
 
-    The heads of the columns name the units.
+    The heads of the columns name the units. The first column tells the overview from the results of each setting.
     """
-    names = ["campaign", "dataset", "network", "norm", "eps", "remarks"]
+    names = ["table", "campaign", "dataset", "network", "norm", "eps", "remarks"]
     lines: list[dict[str, object]] = []
     for table in tables:
         setting = table.group.setting
         for row in table.rows:
             line: dict[str, object] = {
+                "table": table.name or "results",
                 "campaign": setting.campaign or "",
                 "dataset": setting.dataset,
                 "network": setting.network,
@@ -67,6 +66,13 @@ def csv_text(tables: Sequence[Table]) -> str:
 
 def _pipes(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _head(column: Column) -> str:
+    """Return a name that no other column of the table has."""
+    if column.sub == "paper":
+        return f"paper {column.head}"
+    return column.head if column.sub in ("", "ours") else f"{column.head}, {column.sub}"
 
 
 def _unit(column: Column) -> str:
