@@ -9,7 +9,7 @@ from nuat.recipes.lambda_scaling import lambda_factor, scale_warnings
 def test_recipes_for_other_batches_and_classes_than_the_papers_scale_lambda() -> None:
     scales = {name: getattr(make().defense, "scale", None) for name, make in RECIPES.items()}
     scaled = {name for name, scale in scales.items() if scale == "gaussian"}
-    assert {name.split("-")[0] for name in scaled} <= {"nuat", "speedrun", "robust", "finetune"}
+    assert {name.split("-")[0] for name in scaled} <= {"nuat", "nuat2", "speedrun", "robust", "finetune"}
     assert {name for name in scaled if name.startswith("nuat-")} == {
         *("nuat-imagenet100-resnet18", "nuat-wa-imagenet100-resnet18", "nuat-wa-imagenet-resnet50")
     }

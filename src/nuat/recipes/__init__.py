@@ -17,6 +17,7 @@ from nuat.listing import check_recipe
 from nuat.recipes import (
     cifar10_resnet18,
     cifar10_wrn,
+    cifar_small,
     finetune,
     imagenet,
     imagenet100,
@@ -38,6 +39,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     **finetune.RECIPES,
     **cifar10_resnet18.RECIPES,
     **cifar10_wrn.RECIPES,
+    **cifar_small.RECIPES,
     **liet.RECIPES,
     **mnist_cnn.RECIPES,
     **imagenet100.RECIPES,
