@@ -30,6 +30,10 @@ def test_each_ball_is_as_if_alone_and_the_union_is_the_worst_of_them(tmp_path: P
             name = result.name if norm == "Linf" else f"{norm}:{result.name}"
             assert torch.equal(verdicts[name], result.correct), name
         assert torch.equal(found.worst_cases[norm], single.worst_case)
+    for part, single in zip(found.by_ball, alone.values(), strict=True):
+        assert (part.norm, part.eps, part.also) == (single.norm, single.eps, None)
+        assert [one.name for one in part.results] == list(ATTACKS)
+        assert torch.equal(part.worst_case, single.worst_case)
     union = torch.stack([single.worst_case for single in alone.values()]).all(dim=0)
     assert torch.equal(found.worst_case, union)
     assert len({int(single.worst_case.sum()) for single in alone.values()}) > 1
@@ -71,6 +75,6 @@ def test_unions_that_cannot_be_are_refused() -> None:
 def test_evaluations_of_one_ball_have_no_union() -> None:
     model, images = tiny_case(4)
     found = evaluate(model, images, ("clean", "pgd-3"), threat=ThreatConfig(eps=0.05))
-    assert (found.also, found.worst_cases) == (None, {})
+    assert (found.also, found.worst_cases, found.by_ball) == (None, {}, ())
     assert not {"also", "worst_case_by_norm"} & set(found.to_json())
     assert Evaluation.from_json(found.to_json()).also is None

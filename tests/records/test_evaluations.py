@@ -70,6 +70,7 @@ def test_a_folder_of_runs_names_the_evaluations_below_it(tmp_path: Path) -> None
     ("changes", "told"),
     [
         ({"norm": "L7"}, "norm: expected 'Linf' or 'L2' or 'L1'; it is 'L7'"),
+        ({"also": "L2"}, "expected balls such as L2:0.5,L1:12"),
         ({"eps": -0.1}, "eps: expected a number of at least 0"),
         ({"eps": "8/255"}, "eps: expected a number"),
         ({"format": 3}, r"evaluation format 3: this version reads \(1, 2\); update nuat"),

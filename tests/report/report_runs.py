@@ -102,6 +102,7 @@ def evaluation_of_classes(
     *,
     eps: float = 0.3,
     norm: Norm = "Linf",
+    also: str | None = None,
     temperature: float = 1.0,
 ) -> Path:
     """Write an evaluation in which each attack's images are taken for these classes, with growing confidence."""
@@ -120,6 +121,7 @@ def evaluation_of_classes(
         batch_size=50,
         hardware="Test GPU",
         norm=norm,
+        also=also,
         labels=truth,
         classes=tuple(classes),
         temperature=temperature,

@@ -249,15 +249,20 @@ def across(names: Sequence[str], norms: Sequence[Norm]) -> tuple[str, ...]:
     return (*names, *(name for name in others if name not in names))
 
 
-def attack_name(name: str) -> str:
-    """Return the name of an attack for people, as the paper writes it; an unknown name stays as it is."""
+def attack_name(name: str, first: Norm | None = None) -> str:
+    """Return the name of an attack for people, as the paper writes it; an unknown name stays as it is.
+
+    Args:
+        name: name of the attack, or of the worst case.
+        first: norm of the first ball of a union, whose attacks have no norm in their names. None: there is one ball.
+    """
     if name == WORST_CASE:
-        return "Worst case"
+        return "Worst case over norms" if first else "Worst case"
     try:
         row, number = look_up(name)
     except InputError:
         return name
-    norm, _ = split(name)
+    norm = split(name)[0] or (first if name != "clean" else None)
     return row.label.format(number) + (f", {norm}" if norm else "")
 
 

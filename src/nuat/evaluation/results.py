@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from nuat.attacks.catalogue import WORST_CASE, needs_gradient, split
+from nuat.config import ThreatConfig
 from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.errors import InputError
@@ -122,16 +123,24 @@ class Evaluation:
         return torch.stack([result.correct for result in self.results]).all(dim=0)
 
     @property
+    def by_ball(self) -> tuple["Evaluation", ...]:
+        """For each ball of a union that was attacked, its part of this evaluation as if it were alone. Else empty."""
+        if self.also is None:
+            return ()
+        found = []
+        for ball in ThreatConfig(norm=self.norm, eps=self.eps, also=self.also).parts:
+            rows = [
+                one for one in self.results if one.name == "clean" or (split(one.name)[0] or self.norm) == ball.norm
+            ]
+            results = tuple(replace(one, name=split(one.name)[1]) for one in rows)
+            if any(one.name != "clean" for one in results):
+                found.append(replace(self, results=results, norm=ball.norm, eps=ball.eps, also=None))
+        return tuple(found)
+
+    @property
     def worst_cases(self) -> dict[str, Tensor]:
         """For each norm of a union, the images that withstood every attack in its ball, bool [n]. Else empty."""
-        if self.also is None:
-            return {}
-        found: dict[str, list[Tensor]] = {}
-        for result in self.results:
-            if result.name != "clean":
-                found.setdefault(split(result.name)[0] or self.norm, []).append(result.correct)
-        clean = [result.correct for result in self.results if result.name == "clean"]
-        return {norm: torch.stack([*clean, *flags]).all(dim=0) for norm, flags in found.items()}
+        return {one.norm: one.worst_case for one in self.by_ball}
 
     @property
     def by_norm(self) -> dict[str, tuple[float, tuple[float, float]]]:

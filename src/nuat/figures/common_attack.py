@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nuat.attacks.catalogue import WORST_CASE, attack_name, attack_strength
-from nuat.core.eps import eps_text
+from nuat.core.eps import threat_text
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
 from nuat.records.finished_runs import Accuracy, FinishedRun
@@ -14,7 +14,7 @@ STRONGEST_FIRST = tuple(sorted(_USUAL, key=attack_strength, reverse=True))
 """Attacks by strength. Where the user names none, the first that every run has counts, else every method, else any.
 
 A worst case is at most as high as each attack that it is over, so it comes before all but AutoAttack. It counts only
-where it is over the same attacks in all runs.
+where it is over the same attacks in all runs. In a union it comes first: an attack is in one of the balls alone.
 """
 
 
@@ -63,8 +63,9 @@ def strongest_attack(runs: Sequence[FinishedRun]) -> str:
     def every_method(name: str) -> bool:
         return all(any(name in run.accuracies for run in found) for found in methods.values())
 
+    union = any(run.also is not None for run in runs)
     for has in (every_run, every_method, lambda _: True):
-        for name in STRONGEST_FIRST:
+        for name in dict.fromkeys((*([WORST_CASE] if union else []), *STRONGEST_FIRST)):
             over = {frozenset(run.accuracies[name].attacks) for run in attacked if name in run.accuracies}
             if len(over) == 1 and has(name):
                 return name
@@ -113,7 +114,7 @@ def _evaluation(run: FinishedRun, attack: str) -> Evaluation | None:
 
 def ball_text(evaluation: Evaluation) -> str:
     """Return the norm and radius of an evaluation's ball, in words."""
-    return f"{evaluation.norm} eps {eps_text(evaluation.eps, evaluation.norm)}"
+    return threat_text(evaluation.norm, evaluation.eps, evaluation.also)
 
 
 def attack_clause(attack: str) -> str:

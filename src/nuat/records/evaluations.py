@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 
-from nuat.attacks.catalogue import WORST_CASE
+from nuat.attacks.catalogue import WORST_CASE, attack_name
 from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.errors import InputError
@@ -83,6 +83,19 @@ class Measurement:
         return self.norm, self.eps, self.also
 
     @property
+    def label(self) -> str:
+        """Name of the attack for people; in a union with its norm."""
+        return self._label(self.attack)
+
+    @property
+    def over(self) -> str:
+        """Names for people of the attacks that a worst case is over, apart from clean."""
+        return ", ".join(self._label(name) for name in self.attacks if name != "clean")
+
+    def _label(self, attack: str) -> str:
+        return attack_name(attack, None if self.also is None else self.norm)
+
+    @property
     def percent(self) -> float:
         """Accuracy in %."""
         return 100 * self.correct / self.n
@@ -104,8 +117,14 @@ class EvaluationFile:
     """test or validation."""
     evaluation: Evaluation
 
-    def measurements(self) -> tuple[Measurement, ...]:
-        """Return an accuracy for each attack, and the worst case if there are several attacks."""
+    def measurements(self, *, by_ball: bool = False) -> tuple[Measurement, ...]:
+        """Return an accuracy for each attack, and the worst case if there are several attacks.
+
+        ``by_ball`` returns those in each ball of a union as if it were alone; none if there is one ball.
+        """
+        if by_ball:
+            alone = (replace(self, evaluation=found) for found in self.evaluation.by_ball)
+            return tuple(measured for one in alone for measured in one.measurements())
         found = self.evaluation
         rows: list[tuple[str, tuple[str, ...], int]] = []
         rows += [(result.name, (result.name,), int(result.correct.sum())) for result in found.results]
@@ -257,6 +276,7 @@ def check_indices(indices: object, n: int) -> None:
 
 
 def _check_verdicts(found: Evaluation, values: Mapping[str, Any]) -> None:
+    found.by_ball  # noqa: B018 - refuses further balls that are none
     names = [result.name for result in found.results]
     if not names or len(set(names)) < len(names) or WORST_CASE in names:
         raise InputError(f"expected results of different attacks; it has {', '.join(names) or 'none'}.")

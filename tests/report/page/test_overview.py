@@ -14,7 +14,8 @@ from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.latex import latex
 from nuat.report.page.overview import overviews
-from nuat.report.page.table import DASH, Table
+from nuat.report.page.summary import strongest
+from nuat.report.page.table import DASH, Table, tabulate
 from nuat.report.page.text import csv_text, markdown
 
 HOSTILE = "<script>alert(1)</script>|$x_1$ \\input{a}%\n[b](javascript:c)\x1b[31m"
@@ -66,6 +67,41 @@ def test_a_column_for_each_ball_with_the_strongest_attack_there(tmp_path: Path) 
     assert (one["Linf eps 0.3 [%]"], two["Linf eps 0.3 [%]"]) == ("10.0", "50.0")
     assert (one["Linf eps 0.4 [%]"], two["Linf eps 0.4 [%]"]) == ("", "15.0")
     assert (one["worst class [%]"], one["worst class name"], two["worst class [%]"]) == ("25.0", "b", "")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_union_has_a_column_for_each_ball_and_one_for_the_worst_of_them(tmp_path: Path) -> None:
+    folder = run(tmp_path / "union", settings={"threat.also": "L2:1.5"})
+    right = LABELS
+    predicted = {
+        "clean": right, "pgd-20": right, "autoattack": [1, 0, 0, 0, 1, 1, 1, 1],
+        "L2:pgd-20": [0, 0, 0, 0, 0, 0, 1, 1], "L2:autoattack": [0, 0, 0, 0, 0, 0, 0, 1],
+    }  # fmt: skip
+    with_classes(folder, predicted=predicted, also="L2:1.5")
+    alone = run(tmp_path / "alone", settings={"threat.norm": "L2", "threat.eps": 1.5, "threat.pgd_alpha": 0.2})
+    evaluation_of_classes(
+        alone / "evaluation.json", {"clean": CLEAN, "autoattack": ROBUST}, LABELS, "ab", norm="L2", eps=1.5
+    )
+    (table,) = tables(tmp_path)
+    found = {column.head: column.note for column in table.columns}
+    assert list(found)[2:6] == ["Clean", "L2 1.5", "Linf 0.3", "Linf 0.3 and L2 1.5"]
+    assert found["L2 1.5"] == "AutoAttack, n 8"
+    assert found["Linf 0.3 and L2 1.5"] == "Worst case over norms, n 8"
+    one, two = sorted(lines(tmp_path), key=lambda line: line["trained for"])
+    assert (one["L2 eps 1.5 [%]"], two["L2 eps 1.5 [%]"]) == ("50.0", "62.5")
+    assert (one["Linf eps 0.3 [%]"], two["Linf eps 0.3 [%]"]) == ("", "87.5")
+    assert (one["Linf eps 0.3 and L2:1.5 [%]"], two["Linf eps 0.3 and L2:1.5 [%]"]) == ("", "50.0")
+    assert (one["norm"], one["eps"]) == ("", "")
+    assert (two["worst class [%]"], two["worst class name"]) == ("25.0", "dog")  # 100 and 75 in each ball alone
+    runs = find_runs([folder])
+    (only,) = group(runs.runs)
+    assert strongest(only) == ("test", "worst-case")  # AutoAttack is in one of the balls
+    assert [c.head for c in tabulate(only).columns][2:5] == ["Clean", "PGD-20, L2", "PGD-20, Linf"]
+    page, card = Page(render(runs)).text, model_card(runs.runs[0])
+    assert "Each class: Worst case over norms" in page
+    assert "AutoAttack, Linf" in page
+    assert "each of PGD-20, Linf, AutoAttack, Linf, PGD-20, L2, AutoAttack, L2." in card
+    assert "| AutoAttack, Linf | 87.50 |" in card
 
 
 def test_the_worst_class_and_the_calibration_are_those_of_the_evaluation(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def _results(run: RunRecord) -> list[str]:
     for found in run.measurements:
         hardware = found.evaluation.hardware if found.evaluation else "not recorded"
         cells = [
-            attack_name(found.attack),
+            found.label,
             f"{found.percent:.2f}",
             interval_text(found),
             f"{found.n:,}",
@@ -153,11 +153,10 @@ def _results(run: RunRecord) -> list[str]:
             hardware,
         ]
         lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
-    worst = [found.attacks for found in run.measurements if found.attack == WORST_CASE]
+    worst = [found.over for found in run.measurements if found.attack == WORST_CASE]
     said = ["\n".join(lines)]
     if worst:
-        over = ", ".join(attack_name(name) for name in worst[0] if name != "clean")
-        said.append(f"Worst case: images that are right without an attack and under each of {plain(over)}.")
+        said.append(f"Worst case: images that are right without an attack and under each of {plain(worst[0])}.")
     said += [plain(f"{note}.") for note in black_box_notes(run.measurements)]
     said += _classes(run)
     if run.diagnosis is not None:
@@ -194,7 +193,7 @@ def _classes(run: RunRecord) -> list[str]:
         lines.append(f"| {' | '.join(plain(cell) for cell in (*cells, shown(one.taken_for)))} |")
     told = calibration_text(evaluation)
     return [
-        f"{attack_name(attack)}, {which}:",
+        f"{attack_name(attack, None if run.also is None else run.norm)}, {which}:",
         "\n".join(lines),
         plain(f"{told[0].upper()}{told[1:]}."),
     ]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from nuat.attacks.catalogue import attack_name
 from nuat.errors import InputError
 from nuat.figures import calibration, class_accuracy
 from nuat.figures.catalogue import FIGURES, draw, figure_of, read
@@ -97,7 +96,7 @@ def _details(groups: Sequence[Group]) -> list[Picture]:
         more = f" {left} more methods are not drawn." if left > 0 else ""
         for make, kind in ((class_accuracy, class_accuracy.FIGURE), (calibration, calibration.FIGURE)):
             title = f"{kind.title}: {group.setting.title}"
-            caption = f"{kind.caption} Attack: {attack_name(column[1])}.{more}"
+            caption = f"{kind.caption} Attack: {group.setting.attack_name(column[1])}.{more}"
             record = make.of_evaluations(named[:_MOST_MODELS], column[1])
             drawing = _draw(record, f"{kind.name}-{i}", title)
             pictures.append(Picture(title=title, caption=caption, drawing=drawing, has_colour_map=kind.has_colour_map))
@@ -142,7 +141,7 @@ def _cost(group: Group, prefix: str) -> Picture:
             )
     record = Cost(attack=attack, images=part, eps=group.setting.eps, points=tuple(points))
     title = f"{FIGURES[record.kind].title}: {group.setting.title}"
-    caption = f"{FIGURES[record.kind].caption} Attack: {attack_name(attack)}."
+    caption = f"{FIGURES[record.kind].caption} Attack: {group.setting.attack_name(attack)}."
     return Picture(title=title, caption=caption, drawing=_draw(record, prefix, title))
 
 

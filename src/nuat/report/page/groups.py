@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nuat import paper
-from nuat.attacks.catalogue import attack_name as attack_name
-from nuat.attacks.catalogue import attack_strength
+from nuat.attacks.catalogue import attack_name, attack_strength
 from nuat.core.eps import threat_text
+from nuat.core.threat import Norm
 from nuat.data import SETS
 from nuat.recipes import RECIPES
 from nuat.records.evaluations import Measurement
@@ -29,10 +29,14 @@ class Setting:
     """Name of the data set, file or folder."""
     network: str
     """Name, width and activation, as in the settings."""
-    norm: str
+    norm: Norm
     eps: float | None
     also: str | None = None
     """Further balls of a union."""
+
+    def attack_name(self, attack: str) -> str:
+        """Return the name of an attack for people; in a union with its norm."""
+        return attack_name(attack, None if self.also is None else self.norm)
 
     @property
     def title(self) -> str:

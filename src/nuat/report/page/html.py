@@ -212,7 +212,7 @@ def _run_views(groups: Sequence[Group], numbers: dict[int, str], shared: dict[st
 def _key(one: Group, run: RunRecord) -> str:
     column = strongest(one)
     found = None if column is None else best(run, column)
-    return "" if found is None else f"{attack_name(found.attack)} {found.percent:.2f} %"
+    return "" if found is None else f"{found.label} {found.percent:.2f} %"
 
 
 def _classes(run: RunRecord) -> ClassView | None:
@@ -222,7 +222,8 @@ def _classes(run: RunRecord) -> ClassView | None:
     attack, evaluation = found
     results = class_results(evaluation, attack)
     kept = results if len(results) <= MOST_ROWS else worst_first(results)
-    return ClassView(attack=attack, results=kept, total=len(results), calibration=calibration_text(evaluation))
+    label = attack_name(attack, None if run.also is None else run.norm)
+    return ClassView(attack=label, results=kept, total=len(results), calibration=calibration_text(evaluation))
 
 
 def _facts(run: RunRecord) -> Facts:

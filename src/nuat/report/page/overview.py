@@ -4,10 +4,11 @@ One table holds all methods of a campaign, data set and network, whatever they w
 would repeat the table of the results: one threat, and evaluations that kept no predictions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from nuat.attacks.catalogue import attack_name, attack_strength
+from nuat.attacks.catalogue import WORST_CASE, attack_strength
 from nuat.core.eps import threat_text
 from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
@@ -46,7 +47,9 @@ def answered(run: RunRecord, attack: str | None) -> Evaluation | None:
 def strongest_answered(run: RunRecord) -> tuple[str, Evaluation] | None:
     """Return the strongest attack in a run's own ball whose evaluation kept its predictions, over the most images."""
     known = [found for found in run.measurements if found.part == "test" and found.threat == run.threat]
-    for found in sorted(known, key=lambda m: (attack_strength(m.attack), m.n), reverse=True):
+    # in a union the worst case comes first: an attack is in one of the balls alone
+    union = {WORST_CASE} if run.also is not None else {}
+    for found in sorted(known, key=lambda m: (m.attack in union, attack_strength(m.attack), m.n), reverse=True):
         if found.evaluation is not None and found.evaluation.per_class(found.attack):
             return found.attack, found.evaluation
     return None
@@ -54,9 +57,10 @@ def strongest_answered(run: RunRecord) -> tuple[str, Evaluation] | None:
 
 def _overview(groups: Sequence[Group]) -> Table | None:
     methods = tuple(method for group in groups for method in group.methods)
-    whole = Group(setting=replace(groups[0].setting, norm="", eps=None), methods=methods, table=None)
-    there = {m.threat for run in whole.runs for m in run.measurements if _attacked(m)}
-    threats = sorted(there, key=lambda threat: (*threat[:2], threat[2] or ""))
+    whole = Group(setting=replace(groups[0].setting, eps=None, also=None), methods=methods, table=None)
+    known = {id(run): (*run.measurements, *_by_ball(run)) for run in whole.runs}
+    there = {m.threat for found in known.values() for m in found if _attacked(m)}
+    threats = sorted(there, key=lambda threat: (threat[2] is not None, *threat[:2], threat[2] or ""))
     ranked = {id(method): attack for group in groups for attack in [_attack(group)] for method in group.methods}
     detailed = any(answered(run, ranked[id(method)]) for method in methods for run in method.runs)
     corrupted = shared_corruptions(methods, whole=True)
@@ -68,7 +72,7 @@ def _overview(groups: Sequence[Group]) -> Table | None:
     if len({(group.setting.norm, group.setting.eps, group.setting.also) for group in groups}) > 1:
         made.append((Column(head="Trained for", name="trained for", numeric=False), _trained_for))
     made.append(_accuracies(methods, "Clean", "clean", [(method, _clean(method)) for method in methods], ""))
-    made += [column for threat in threats if (column := _under(whole, threat)) is not None]
+    made += [column for threat in threats if (column := _under(whole, threat, known)) is not None]
     if corrupted is not None:
         of_corruptions, cells = corruption_column(corrupted, methods)
         made.append((of_corruptions, lambda method: cells[id(method)]))
@@ -94,7 +98,8 @@ def _overview(groups: Sequence[Group]) -> Table | None:
         for method in methods
     )
     balls = " Each ball: the strongest attack that the methods share, on test images." if threats else ""
-    notes = [f"In %.{balls}"]
+    unions = " A union's column: its worst case, image by image." if any(also for *_, also in threats) else ""
+    notes = [f"In %.{balls}{unions}"]
     if corrupted is not None:
         first = corrupted.first
         notes.append(
@@ -120,20 +125,29 @@ def _attack(group: Group) -> str | None:
     return None if column is None or column[0] != "test" else column[1]
 
 
-def _under(whole: Group, threat: Threat) -> tuple[Column, _Make] | None:
-    """Return the column of one ball, with the strongest attack there."""
+def _by_ball(run: RunRecord) -> tuple[Measurement, ...]:
+    """Return a run's accuracies in each ball of the unions that it was attacked in."""
+    return tuple(measured for file in run.evaluations for measured in file.measurements(by_ball=True))
+
+
+def _under(whole: Group, threat: Threat, known: Mapping[int, tuple[Measurement, ...]]) -> tuple[Column, _Make] | None:
+    """Return the column of one ball or union, with the strongest attack there; ``known`` by the identity of a run."""
     norm, eps, also = threat
+    ball: dict[str, Any] = {"norm": norm, "eps": eps, "also": also}
     moved = {
-        id(method): replace(method, runs=tuple(replace(run, norm=norm, eps=eps, also=also) for run in method.runs))
+        id(method): replace(
+            method, runs=tuple(replace(run, measurements=known[id(run)], **ball) for run in method.runs)
+        )
         for method in whole.methods
     }
-    column = strongest(replace(whole, methods=tuple(moved.values())))
+    setting = replace(whole.setting, **ball)
+    column = strongest(replace(whole, setting=setting, methods=tuple(moved.values())))
     if column is None:
         return None
     found = [(method, moved[id(method)].measured(column)) for method in whole.methods]
     head = threat_text(norm, eps, also).replace("eps ", "")
     name = f"{norm} eps {eps:g}" + (f" and {also}" if also else "")
-    return _accuracies(whole.methods, head, name, found, attack_name(column[1]))
+    return _accuracies(whole.methods, head, name, found, setting.attack_name(column[1]))
 
 
 def _accuracies(

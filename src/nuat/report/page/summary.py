@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from nuat.attacks.catalogue import WORST_CASE, attack_name
+from nuat.attacks.catalogue import WORST_CASE
 from nuat.errors import InputError
 from nuat.evaluation.comparison import compare
 from nuat.evaluation.results import black_box_note
@@ -16,7 +16,8 @@ from nuat.report.page.table import interval_text
 
 _STANDARD = tuple(name for name in STRONGEST_FIRST if name.startswith("autoattack"))
 _RANKED_BY = tuple(dict.fromkeys((*_STANDARD, WORST_CASE, *STRONGEST_FIRST)))
-"""Attacks that methods are ranked by, the strongest first. The worst case follows AutoAttack."""
+"""Attacks that methods are ranked by, the strongest first. The worst case follows AutoAttack, but leads in a union: an
+attack is in one of the balls alone."""
 _ALARMS = {
     "overfitting": "catastrophic overfitting",
     "collapse": "a collapse to a constant",
@@ -31,6 +32,7 @@ def strongest(group: Group) -> AccuracyKey | None:
     """
     robust = [column for column in group.columns if column[1] != "clean"]
     order = {name: place for place, name in enumerate(_RANKED_BY)}
+    order |= {WORST_CASE: -1} if group.setting.also is not None else {}
     robust.sort(key=lambda column: (column[0] != "test", order.get(column[1], len(order))))
     runs = [run for run in group.runs if any(best(run, column) for column in group.columns)]
     methods = [method for method in group.methods if any(method.measured(column) for column in group.columns)]
@@ -53,7 +55,7 @@ def _alike(runs: Sequence[RunRecord], column: AccuracyKey) -> bool:
 def under(found: Measurement) -> str:
     """Return the beginning of a sentence on an accuracy."""
     if found.attack != WORST_CASE:
-        return f"Under {attack_name(found.attack)}"
+        return f"Under {found.label}"
     return f"In the worst case of {'black-box attacks alone' if black_box_note(found.attacks) else 'all attacks'}"
 
 

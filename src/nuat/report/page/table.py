@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nuat import paper
-from nuat.attacks.catalogue import attack_name
 from nuat.records.evaluations import Measurement, black_box_notes
 from nuat.report.page.changes import beside, changes
 from nuat.report.page.groups import AccuracyKey, Group, Method, mean_and_deviation, row_recipe
@@ -206,7 +205,7 @@ def _accuracies(group: Group, measured: AccuracyKey) -> list[tuple[Column, _Make
     part, attack = measured
     counts = {found.n for method in group.methods for found in method.measured(measured)}
     same = len(counts) == 1
-    head = attack_name(attack)
+    head = group.setting.attack_name(attack)
     under = [f"n {next(iter(counts)):,}"] if same else []
     under += [] if part == "test" else [part]
     name = attack + ("" if part == "test" else f" {part}")
@@ -238,7 +237,7 @@ def accuracy_cell(found: Sequence[Measurement], runs: int, *, say_n: bool) -> Ce
     counts = sorted({measurement.n for measurement in found})
     n = counts[0] if len(counts) == 1 else None
     parts: dict[str, Value] = {"n": n, "seeds": len(found), "sd [%]": deviation}
-    over = "" if len(found[0].attacks) == 1 else f"; worst case of {', '.join(map(attack_name, found[0].attacks))}"
+    over = "" if len(found[0].attacks) == 1 else f"; worst case of {found[0].over}"
     if deviation is None:
         low, high = found[0].interval
         parts |= {"low [%]": low, "high [%]": high}

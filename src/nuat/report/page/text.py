@@ -47,9 +47,11 @@ def csv_text(tables: Sequence[Table]) -> str:
                 "dataset": setting.dataset,
                 "network": setting.network,
                 "norm": setting.norm if setting.also is None else f"{setting.norm} and {setting.also}",
-                "eps": "" if setting.eps is None else setting.eps,
+                "eps": setting.eps,
                 "remarks": "; ".join(row.remarks),
             }
+            if table.name == "overview":  # of several balls
+                line |= {"norm": None, "eps": None}
             for column, cell in zip(table.columns, row.cells, strict=True):
                 line[column.name] = cell.value
                 stem = column.name.partition(" [")[0]
