@@ -216,19 +216,22 @@ def test_l2_and_l1_verdicts_of_the_official_package(norm: Norm, eps: float, vers
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("attacks", [("apgd-ce",), ("fab",), ("fab-t",)])
-def test_the_known_answer_in_l2(attacks: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("norm", ["L2", "L1"])
+def test_the_known_answer_in_l2_and_l1(norm: Norm, attacks: tuple[str, ...]) -> None:
     """Far from the border of the box an image breaks exactly where eps exceeds its distance to the boundary."""
     model = Linear()
-    x = 0.3 + 0.4 * torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    x = 0.4 + 0.2 * torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
+        model.bias.copy_(-model(torch.full((1, 1, 4, 4), 0.5))[0])  # grey lies on the boundary
         logits = model(x)
-        distance = (logits[:, 0] - logits[:, 1]).abs() / (model.weight[0] - model.weight[1]).norm()
+        slope = (model.weight[0] - model.weight[1]).flatten()
+        distance = (logits[:, 0] - logits[:, 1]).abs() / slope.norm(p=2 if norm == "L2" else torch.inf)
     y = logits.argmax(1)
     eps = float(distance.sort().values[5:7].mean())
     assert eps < 0.3
-    x_adv = AutoAttack(model, eps=eps, norm="L2", attacks=attacks)(x, y)
+    x_adv = AutoAttack(model, eps=eps, norm=norm, attacks=attacks)(x, y)
     assert verdicts(model, x_adv, y) == (distance > eps).tolist()
-    assert_inside(x_adv, x, eps, "L2")
+    assert_inside(x_adv, x, eps, norm)
 
 
 @pytest.mark.parametrize("size", [4, 12, 14])

@@ -82,6 +82,46 @@ def test_the_closed_form_optimum_in_l2_and_l1(name: str, norm: Norm, eps: float)
         torch.testing.assert_close(rise, eps * dual, rtol=0, atol=1e-6)
 
 
+def highest_rise(slope: Tensor, room: Tensor, eps: float, norm: Norm) -> Tensor:
+    """Return slope . delta of the best delta in the ball and the box, where a pixel may move by ``room`` along slope.
+
+    In L1 the steepest pixels go to their borders, one after another. In L2 delta = min(t slope, room), t by bisection.
+    """
+    slope, room = slope.abs(), room.clamp(min=0.0)
+    if norm == "L1":
+        order = slope.argsort(descending=True)
+        spent = room[order].cumsum(0) - room[order]
+        return (slope[order] * torch.minimum((eps - spent).clamp(min=0.0), room[order])).sum()
+    low, high = 0.0, 1e6
+    for _ in range(100):
+        t = (low + high) / 2
+        low, high = (t, high) if float(torch.minimum(t * slope, room).norm()) < eps else (low, t)
+    return (slope * torch.minimum(low * slope, room)).sum()
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.8), ("L1", 8.0)])
+def test_the_box_costs_pgd_and_gama_next_to_nothing_in_l2_and_l1(norm: Norm, eps: float) -> None:
+    """Where most pixels are black, as in digits, half of the steepest steps would leave the box."""
+    generator = seeded()
+    model = Linear(size=12).double()
+    model.weight.data = torch.randn(model.weight.shape, generator=generator, dtype=torch.float64)
+    x = torch.rand(4, 1, 12, 12, generator=generator, dtype=torch.float64)
+    x[torch.rand(x.shape, generator=generator) < 0.8] = 0.0
+    y = labels(4, 2)
+    slope = (model.weight[1 - y] - model.weight[y]).detach()
+    room = torch.where(slope > 0, 1.0 - x, x)
+    best = torch.stack([highest_rise(s.flatten(), r.flatten(), eps, norm) for s, r in zip(slope, room, strict=True)])
+    loose = eps * torch.linalg.vector_norm(slope.flatten(1), 2 if norm == "L2" else torch.inf, dim=1)
+    assert bool((best < 0.9 * loose).all())  # the box binds
+    for attack in (
+        PGD(model, eps=eps, norm=norm, alpha=eps / 10, steps=60, generator=generator),
+        GAMAPGD(model, eps=eps, norm=norm, generator=generator),
+    ):
+        rise = (slope * (attack(x, y) - x)).flatten(1).sum(dim=1)
+        assert bool((rise <= best + 1e-9).all())
+        assert bool((rise > 0.98 * best).all()), (rise / best).tolist()
+
+
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "gama"])
 def test_in_float32_every_pixel_is_at_its_bound(name: str) -> None:
     model = Linear()

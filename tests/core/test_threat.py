@@ -187,12 +187,16 @@ def test_the_l1_projection_is_the_nearest_point(seed: int, eps: float, far: floa
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rounding_in_l1_costs_an_image_next_to_nothing(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("norm", "eps"), [("L2", 1.0), ("L1", 3.0)])
+def test_rounding_in_l2_and_l1_costs_an_image_next_to_nothing(norm: Norm, eps: float, dtype: torch.dtype) -> None:
     x = images(64, 3, 8, dtype, 0.1, 1)
+    if norm == "L2":  # away from the box, which its projection cuts
+        x = 0.3 + 0.4 * x
     wild = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    x_adv = L1(3.0).bounds(x).project(wild)
-    assert_inside(x_adv, x, 3.0, "L1")
-    assert float((x_adv.double() - x.double()).abs().flatten(1).sum(dim=1).min()) > 3.0 * (1 - 1e-5)
+    x_adv = threat(norm, eps).bounds(x).project(wild)
+    assert_inside(x_adv, x, eps, norm)
+    sizes = torch.linalg.vector_norm((x_adv.double() - x.double()).flatten(1), 2 if norm == "L2" else 1, dim=1)
+    assert float(sizes.min()) > eps * (1 - 1e-5)
 
 
 def test_l2_and_l1_perturbations_are_moved_into_the_ball_alone() -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_models import evaluate, tiny_case
+from evaluation_models import evaluate, linear_case, tiny_case
 
 import nuat
 from nuat.attacks import PGD
 from nuat.config import ThreatConfig
+from nuat.data import to_float
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
 from nuat.records.evaluations import read_evaluation
@@ -45,6 +46,26 @@ def test_each_ball_is_as_if_alone_and_the_union_is_the_worst_of_them(tmp_path: P
     again = read_evaluation(tmp_path / "union.json")
     assert (again.also, again.to_json()) == (found.also, found.to_json())
     assert list(found.to_json()["worst_case_by_norm"]) == ["Linf", "L2", "L1"]
+
+
+def test_each_ball_of_a_union_has_the_verdicts_of_the_closed_form() -> None:
+    """Away from the box a linear margin falls by eps times the dual norm of its slope, and PGD finds all of it."""
+    model, images, _ = linear_case()
+    slope = (model.weight[1] - model.weight[0]).detach().double().flatten()
+    with torch.no_grad():
+        logits = model(to_float(images.images)).double()
+    margins = (logits[:, 0] - logits[:, 1]) * torch.where(images.labels == 0, 1.0, -1.0)
+    falls = {"Linf": slope.abs().sum(), "L2": slope.norm(), "L1": slope.abs().max()}
+    # radii between those that turn an image: each ball leaves another number standing
+    standing = margins[margins > 0].sort().values
+    eps = {norm: float(standing[n : n + 2].mean() / fall) for n, (norm, fall) in enumerate(falls.items(), 3)}
+    threat = ThreatConfig(eps=eps["Linf"], pgd_alpha=eps["Linf"] / 4, also=f"L2:{eps['L2']!r},L1:{eps['L1']!r}")
+    found = evaluate(model, images, ("clean", "pgd-60"), threat=threat)
+    expected = {norm: margins > eps[norm] * fall for norm, fall in falls.items()}
+    for norm, withstands in expected.items():
+        assert found.worst_cases[norm].tolist() == withstands.tolist(), norm
+    assert len({int(withstands.sum()) for withstands in expected.values()}) == 3
+    assert found.worst_case.tolist() == torch.stack(list(expected.values())).all(dim=0).tolist()
 
 
 def test_an_attack_on_what_stands_takes_what_stands_in_its_own_ball() -> None:
