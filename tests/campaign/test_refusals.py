@@ -172,6 +172,29 @@ def test_a_value_that_its_setting_refuses() -> None:
     assert refused(toml({**ROW, "set": {"threat.eps": 8}})).endswith("Did you mean 8/255?")
 
 
+@pytest.mark.parametrize(
+    ("threat", "reason"),
+    [
+        ("L2", ""),
+        ("L2=0.5", ""),
+        (["L2:0.5"], ""),
+        ("L3:0.5", r" \(norm='L3': expected one of"),
+        ("Linf:8", r" \(threat.eps=8: .* Did you mean 8/255\?\)"),
+        ("L2:0.5,L2:1", r" \(threat.also=.*one ball a norm"),
+        ("L2:8/255", r" \(L2=0.03137: a usual radius in Linf"),
+        ("Linf:8/255,L1:0.3", r" \(L1=0.3: a usual radius in Linf"),
+    ],
+)
+def test_balls_of_a_suite_that_cannot_be(threat: object, reason: str) -> None:
+    message = refused(toml(ROW, suites=({**MAIN, "threat": threat},)))
+    assert re.match(rf"suite 1: threat={re.escape(repr(threat))}: expected balls such as .*{reason}", message)
+
+
+def test_an_attack_that_a_ball_of_the_suite_lacks() -> None:
+    suite = {**MAIN, "attacks": ["clean", "mi-fgsm-10"], "threat": "Linf:0.1,L2:0.5"}
+    assert refused(toml(ROW, suites=(suite,))).startswith("row 1: L2:mi-fgsm-10: norm='L2': MIFGSM is defined for Linf")
+
+
 def test_a_binary_file() -> None:
     with pytest.raises(InputError, match=r"^images\.npz: cannot be read as text \(.*\)\.$"):
         load("images.npz")

@@ -125,6 +125,22 @@ def test_a_suite_on_validation_images_attacks_those() -> None:
     assert (suite["images"], suite["n"]) == ("validation", 12)
 
 
+def test_a_suite_in_balls_of_its_own() -> None:
+    def text(threat: str) -> str:
+        return toml({"recipe": NORMAL}, suites=({**MAIN, "attacks": ["clean", "fgsm"], "threat": threat},))
+
+    campaign = plan(text("L2:0.5, L1:2"))
+    assert campaign.rows[0].config.threat.norm == "Linf"
+    assert run(campaign) == {f"{NORMAL}/seed-0": "done"}
+    found = json.loads(Path(f"out/{NORMAL}/seed-0/evaluation-main.json").read_text())
+    assert (found["norm"], found["eps"], found["also"]) == ("L2", 0.5, "L1:2")
+    assert [result["name"] for result in found["results"]] == ["clean", "fgsm", "L1:fgsm"]
+    assert runner(campaign).queue()[0].status == "done"
+    for other, said in (("L2:0.4,L1:2", "eps=0.5, not 0.4"), ("L2:0.5,L1:3", "also=L1:2, not L1:3")):
+        with pytest.raises(InputError, match=f"was made with {said}"):
+            runner(plan(text(other))).queue()
+
+
 def test_a_second_call_does_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(finished)
     forbid(monkeypatch)

@@ -81,6 +81,7 @@ def test_what_predict_must_be_told(words: tuple[str, ...], message: str, net: nn
 def test_an_export_is_a_model_of_ours_from_then_on(net: nn.Module, nuat: CommandLine) -> None:
     words = ("export", "theirs.pth", *NETWORK, "--format", "safetensors", "--out", "ours.safetensors")
     assert "give --eps 8/255" in nuat.refused(*words)
+    assert "a usual radius in Linf, but in L2 it hardly" in nuat.refused(*words, "--norm", "L2", "--eps", "8/255")
     ended = nuat(*words, "--eps", "8/255", "--classes", "ant,bee,cat")
     assert ended.code == 0, ended.err
     model = library.load("ours.safetensors")

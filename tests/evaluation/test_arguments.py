@@ -124,6 +124,7 @@ def test_the_ball_is_that_of_the_command_line() -> None:
         (None, None, "L2", r"eps: an L2 evaluation needs its radius, such as eps=0.5"),
         (None, None, "L1", r"eps: an L1 evaluation needs its radius, such as eps=12"),
         (None, 8.0, "Linf", r"^eps=8: .* Did you mean 8/255\?"),
+        (None, 8 / 255, "L2", r"^eps=0\.03137: a usual radius in Linf, but in L2 it hardly changes"),
         (THREAT, 0.1, "Linf", r"threat has a norm and a radius; leave eps and norm out"),
         (THREAT, None, "L2", r"threat has a norm and a radius"),
     ):

@@ -45,7 +45,7 @@ from nuat.campaign.fields import Settings, same_name
 from nuat.config import ThreatConfig, TrainConfig
 from nuat.config.arguments import parse
 from nuat.core.eps import parse_number
-from nuat.core.threat import Norm
+from nuat.core.threat import Norm, check_usual
 from nuat.errors import InputError, did_you_mean
 from nuat.recipes import find
 
@@ -293,7 +293,10 @@ def _threat(text: object, where: str) -> ThreatConfig:
     norm, _, radius = first.partition(":")
     try:
         eps = parse_number(radius)
-        return ThreatConfig(norm=cast(Norm, norm.strip()), eps=eps, also=others or None, pgd_alpha=eps / 10)
+        threat = ThreatConfig(norm=cast(Norm, norm.strip()), eps=eps, also=others or None, pgd_alpha=eps / 10)
+        for one in threat.parts:
+            check_usual(one.norm, one.eps, one.norm)
+        return threat
     except (ValueError, InputError) as error:
         reason = f" ({error})" if isinstance(error, InputError) else ""
         raise InputError(f'{where}: threat={text!r}: expected balls such as "Linf:0.3,L2:1.5"{reason}.') from None

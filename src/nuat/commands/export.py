@@ -13,7 +13,7 @@ import tyro
 from nuat.commands.adopted_model import adopt
 from nuat.config import ForeignClassifier, ThreatConfig
 from nuat.config.arguments import HELP, parse
-from nuat.core.threat import Norm
+from nuat.core.threat import Norm, check_usual
 from nuat.errors import InputError
 from nuat.evaluation.calibration import check_temperature
 from nuat.export import (
@@ -102,6 +102,7 @@ def _weights(asked: _Export, stack: contextlib.ExitStack) -> Path:
         raise InputError("--format robustbench: needs a run with its evaluation; these weights have none.")
     if asked.eps is None:
         raise InputError(f"{asked.model} does not say what it withstands; give --eps 8/255, or another radius.")
+    check_usual("--eps", radius, asked.norm)
     file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "adopted.safetensors"
     checkpoints.save_weights(file, model.state_dict(), model.info)
     return file

@@ -33,6 +33,8 @@ class ThreatConfig:
         if cast("float | None", self.pgd_alpha) is None:
             object.__setattr__(self, "pgd_alpha", 2 / 255 if self.norm == "Linf" else self.eps / 10)
         check_radius("threat.pgd_alpha", self.pgd_alpha, self.norm)
+        if self.also is not None:  # records compare it as text
+            object.__setattr__(self, "also", "".join(self.also.split()))
         norms = [one.norm for one in self.parts]
         if len(set(norms)) < len(norms):
             raise InputError(f"threat.also={self.also}: one ball a norm; there are {', '.join(norms)}.")
@@ -45,7 +47,7 @@ class ThreatConfig:
         own = replace(self, also=None)
         share, found = self.pgd_alpha / self.eps, [own]
         for word in self.also.split(","):
-            norm, _, radius = word.strip().partition(":")
+            norm, _, radius = word.partition(":")
             try:
                 eps = parse_number(radius)
             except ValueError:

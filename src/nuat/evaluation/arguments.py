@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nuat.attacks.catalogue import CATALOGUE, SUITES, across, defined, look_up
 from nuat.attacks.given_attacks import GivenAttack
 from nuat.config import ThreatConfig
-from nuat.core.threat import Norm, check_radius, largest_radius
+from nuat.core.threat import Norm, check_radius, check_usual, largest_radius
 from nuat.data import Images, ImageSet
 from nuat.data.images import check_scale
 from nuat.errors import InputError, did_you_mean
@@ -25,7 +25,7 @@ def settled_threat(threat: ThreatConfig | None, eps: float | None, norm: Norm) -
     """Return the perturbations that the caller of ``nuat.evaluate`` asks for.
 
     Raises:
-        InputError: a radius that is missing, given twice, or out of range.
+        InputError: a radius that is missing, given twice, out of range, or a usual one of another norm.
     """
     if threat is not None:
         if eps is not None or norm != "Linf":
@@ -35,6 +35,7 @@ def settled_threat(threat: ThreatConfig | None, eps: float | None, norm: Norm) -
         raise InputError(f"eps: an {norm} evaluation needs its radius, such as eps={0.5 if norm == 'L2' else 12}.")
     eps = 8 / 255 if eps is None else eps
     check_radius("eps", eps, norm)
+    check_usual("eps", eps, norm)
     return ThreatConfig(norm=norm, eps=eps, pgd_alpha=eps / (4 if norm == "Linf" else 10))
 
 
