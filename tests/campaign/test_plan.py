@@ -1,5 +1,6 @@
 """Campaign files: the fields that they take, and the rows that come of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,30 @@ def test_each_method_of_the_tuning_has_equally_many_trials_on_validation_images(
     rows = campaigns["mnist-small-tuning"].rows
     assert len({sum(row.recipe == recipe for row in rows) for recipe in {row.recipe for row in rows}}) == 1
     assert {suite.images for row in rows for suite in row.suites} == {"validation"}
+
+
+def test_the_setting_past_the_paper_and_the_papers_differ_in_what_the_page_says(campaigns: dict[str, Campaign]) -> None:
+    for name, data in (("cifar10-small", "cifar10"), ("cifar100-small", "cifar100")):
+        rows = campaigns[name].rows
+        assert [row.seed for row in rows[:6]] == [0, 0, 1, 1, 2, 2]
+        papers, past = (row.config for row in rows[:2])
+        assert papers.data.name == data
+        assert replace(past, defense=papers.defense, averaging=papers.averaging) == papers
+        assert past.defense == replace(papers.defense, scale="gaussian", smoothing=0.4)
+        alone = [row.settings for row in rows if row.recipe == rows[0].recipe and row.settings]
+        assert len({name for ((name, _), *others) in alone if not others}) == 5
+        rivals = {row.recipe: row.config for row in rows[12:17]}
+        assert len(rivals) == 5
+        assert {(config.defense.smoothing, config.averaging) for config in rivals.values()} == {(0.4, past.averaging)}
+
+
+def test_each_batch_of_the_search_for_lambda_has_the_same_lambdas(campaigns: dict[str, Campaign]) -> None:
+    found: dict[int, list[float]] = {}
+    for row in campaigns["lambda-scale"].rows:
+        found.setdefault(row.config.batch_size, []).append(row.config.defense.lam.peak)  # type: ignore[attr-defined]
+        assert row.config.optimizer.lr.peak == 0.1 * (row.config.batch_size / 128) ** 0.5  # type: ignore[attr-defined]
+    assert set(found) == {32, 128, 512}
+    assert {tuple(sorted(lams)) for lams in found.values()} == {(0.5, 1.0, 2.0, 4.0, 8.0, 16.0)}
 
 
 def test_rows_come_seed_by_seed_with_their_settings_and_suites() -> None:
