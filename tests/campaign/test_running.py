@@ -136,6 +136,13 @@ def test_a_suite_in_balls_of_its_own() -> None:
     assert (found["norm"], found["eps"], found["also"]) == ("L2", 0.5, "L1:2")
     assert [result["name"] for result in found["results"]] == ["clean", "fgsm", "L1:fgsm"]
     assert runner(campaign).queue()[0].status == "done"
+    head, _, row, *notes = campaign_markdown(campaign, Ledger(Path("out"))).splitlines()[2:]
+    assert head.startswith("| method | seeds | clean | fgsm | L1:fgsm | worst-case | images")
+    worst = found["worst_case"]["accuracy"]
+    for cell, accuracy in zip(row.split(" | ")[2:6], [*(r["accuracy"] for r in found["results"]), worst], strict=True):
+        assert cell.startswith(f"{100 * accuracy:.2f} (")
+    assert notes[1].startswith("Accuracy in %; 1 of 1 rows")
+    assert "Suite main: L2 eps 0.5 and L1 2." in notes
     for other, said in (("L2:0.4,L1:2", "eps=0.5, not 0.4"), ("L2:0.5,L1:3", "also=L1:2, not L1:3")):
         with pytest.raises(InputError, match=f"was made with {said}"):
             runner(plan(text(other))).queue()

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from nuat import paper
-from nuat.attacks.catalogue import QUICK, WORST_CASE
+from nuat.attacks.catalogue import QUICK, WORST_CASE, across
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
 from nuat.core.eps import threat_text
@@ -54,7 +54,7 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
             failed.append(f"- {escape_markdown(f'{row.name}: {reason}')}")
     suites = {suite.name: suite for row in campaign.rows for suite in row.suites}
     measured = [record for rows in methods.values() for _, record in rows]
-    columns = [(name, attack) for name, suite in suites.items() for attack in _columns(suite, measured)]
+    columns = [(name, attack) for name, suite in suites.items() for attack in _columns(campaign, suite, measured)]
     theirs = {} if campaign.table is None else {row.recipe: row.values for row in paper.table(campaign.table)}
     quantities = [
         q
@@ -89,13 +89,19 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
     hardware = sorted({record["hardware"] for rows in methods.values() for _, record in rows})
     versions = sorted({_versions(record) for rows in methods.values() for _, record in rows})
     done = sum(len(rows) for rows in methods.values())
-    threats = [row.config.threat for row in campaign.rows]
-    balls = dict.fromkeys(threat_text(threat.norm, threat.eps, threat.also) for threat in threats)
+    trained = [row.config.threat for row in campaign.rows if any(suite.threat is None for suite in row.suites)]
+    balls = dict.fromkeys(threat_text(threat.norm, threat.eps, threat.also) for threat in trained)
+    within = f", {'; '.join(balls)}" if balls else ""
     notes = [
-        f"Accuracy in %, {'; '.join(balls)}; {done} of {len(campaign.rows)} rows are done. Several seeds: mean "
+        f"Accuracy in %{within}; {done} of {len(campaign.rows)} rows are done. Several seeds: mean "
         "+- standard deviation over seeds; one seed: 95 % interval over images. Forward and backward count images in "
         "training.",
         escape_markdown(f"Measured on: {'; '.join(hardware) or '-'}. {'; '.join(versions)}"),
+    ]
+    notes += [
+        escape_markdown(f"Suite {name}: {threat_text(suite.threat.norm, suite.threat.eps, suite.threat.also)}.")
+        for name, suite in suites.items()
+        if suite.threat is not None
     ]
     notes += [
         escape_markdown(f"Suite {name}: {note}.")
@@ -122,9 +128,11 @@ def _versions(record: Mapping[str, Any]) -> str:
     return f"nuat {record.get('nuat', 'unknown')}, torch {record.get('packages', {}).get('torch', 'unknown')}"
 
 
-def _columns(suite: Suite, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the names of a suite's accuracies, with the worst case if there are several attacks."""
-    attacks = suite.attacks
+def _columns(campaign: Campaign, suite: Suite, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the names of a suite's accuracies in each ball, with the worst case if there are several attacks."""
+    threats = [suite.threat_of(row.config) for row in campaign.rows if suite in row.suites]
+    norms = [[one.norm for one in threat.parts] for threat in threats]
+    attacks = tuple(dict.fromkeys(name for several in norms for name in across(suite.attacks, several)))
     if QUICK in attacks and "autoattack" not in attacks and any(_followed(record, suite.name) for record in records):
         attacks = (*attacks, "autoattack")
     several = len([attack for attack in attacks if attack != "clean"]) > 1
