@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, and for the proce
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from tyro._parsers import ParserSpecification
 
 import nuat
 
@@ -67,6 +68,26 @@ def _no_waiting() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_parser_for_equal_options() -> Iterator[None]:
+    """Build the parser of the command line once for each set of options and defaults: 9 to 19 ms of a command."""
+    build, built = ParserSpecification.from_callable_or_type, dict[Any, ParserSpecification]()
+
+    def build_or_remember(options: Any, **how: Any) -> ParserSpecification:
+        if how["parent_classes"]:  # a part of a set of options
+            return build(options, **how)
+        key = options, how["default_instance"], repr(how["default_instance"])  # 1 equals 1.0, but is shown otherwise
+        if key not in built:
+            built[key] = build(options, **how)
+        return built[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ParserSpecification, "from_callable_or_type", build_or_remember)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():  # until then torch.manual_seed notes each caller: 0.3 ms a test
+        torch.cuda.manual_seed_all(0)
