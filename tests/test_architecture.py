@@ -1,6 +1,7 @@
 """The tree is the architecture: rooms import only what stands below them, and there are few of them."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ def imported(file: Path) -> Iterator[str]:
             yield str(node.module)
 
 
+@functools.cache
 def arrows() -> dict[tuple[str, str], list[str]]:
     """Return the imports between rooms, each with the files that make it."""
     found: dict[tuple[str, str], list[str]] = {}
