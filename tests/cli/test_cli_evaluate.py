@@ -167,6 +167,7 @@ LINF = "(0, 1], such as 8/255 or 0.3"
         (("--eps", "0.1", "--also", "L2:8/255"), "--also=0.03137: a usual radius in Linf"),
         (("--eps", "0.1", "--also", "L2"), "threat.also=L2: expected balls such as L2:0.5,L1:12"),
         (("--eps", "0.1", "--also", "Linf:0.2"), "one ball a norm; there are Linf, Linf"),
+        (("--eps", "0.1", "--surrogate", "theirs.py:make"), "--surrogate has no effect without transfer; give --black"),
         (("--norm", "L2", "--eps", "0"), "threat.eps=0: expected an L2 size > 0"),
         (("--norm", "L2", "--eps", "-1"), "threat.eps=-1: expected an L2 size > 0"),
         (

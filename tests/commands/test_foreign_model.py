@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,14 @@ def test_a_torchscript_file_runs_only_if_it_is_trusted(nuat: CommandLine) -> Non
     assert found == right(adapt(net, mean=MEAN, std=STD))
     attacked = nuat("evaluate", "script.pt", "--model", "torchscript", *ON_IMAGES, "--attacks", "clean,pgd-2")
     assert attacked.code == 0, attacked.err
+    line = nuat.refused("evaluate", "script.pt", *ON_IMAGES, "--model", "torchscript", "--model.options", "depth=2")
+    assert "script.pt brings its network along; leave --model torchscript and its options out" in line
+    with zipfile.ZipFile("script.pt") as archive, zipfile.ZipFile("torn.pt", "w") as torn:
+        for name in archive.namelist():
+            if not name.endswith("data.pkl"):
+                torn.writestr(name, archive.read(name))
+    line = nuat.refused("evaluate", "torn.pt", "--model", "torchscript", *ON_IMAGES)
+    assert "torn.pt: TorchScript cannot read it (" in line
     Path("script.pt").write_bytes(Path("script.pt").read_bytes()[:-50])
     assert nuat.refused("evaluate", "script.pt", "--model", "torchscript", *ON_IMAGES)
 
@@ -336,6 +345,35 @@ def test_an_onnx_file_for_images_of_another_size_is_refused() -> None:
     linear("net.onnx")
     with pytest.raises(InputError, match=r"takes images of 3 x 8 x 8 \(channels, height, width\), not 3 x 9 x 8"):
         OnnxModel(Path("net.onnx"))(torch.zeros(2, 3, 9, 8))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "told"),
+    [
+        ({"x": (1, [2, 3])}, {"y": (1, [2, 3])}, r"expected one input, images \[B, C, H, W\]"),
+        ({"x": (7, [2, 3, 8, 8])}, {"y": (1, [2, 3])}, r"expected one input, images \[B, C, H, W\]"),
+        ({"x": (1, [2, 3, 8, 8])}, {"y": (1, [2, 3, 1])}, r"expected one output, logits \[B, N\]"),
+        ({"x": (1, [2, 3, 8, 8])}, {"y": (1, [2, 3]), "z": (1, [2, 3])}, "or one of several of the name logits"),
+    ],
+)
+def test_an_onnx_file_of_another_kind_is_refused(inputs: dict[str, Any], outputs: dict[str, Any], told: str) -> None:
+    onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
+    pytest.importorskip("onnxruntime", reason="the export extra is not installed")
+    given, gives = (
+        [onnx.helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in sides.items()]
+        for sides in (inputs, outputs)
+    )
+    nodes = [
+        onnx.helper.make_node(
+            "Constant", [], [name], value=onnx.numpy_helper.from_array(np.zeros(shape, dtype=np.float32))
+        )
+        for name, (_, shape) in outputs.items()
+    ]
+    graph = onnx.helper.make_graph(nodes, "other", given, gives)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    Path("net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=told):
+        OnnxModel(Path("net.onnx"))
 
 
 def test_an_onnx_file_gets_black_box_attacks_alone_and_it_is_said(nuat: CommandLine) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from corrupted_files import colours, shifted, write_arrays, write_folders
 
+from nuat.data import ImageSet
 from nuat.data.corrupted_files import read_corrupted
 from nuat.data.corruptions import CORRUPTIONS
 from nuat.errors import InputError
@@ -70,6 +71,11 @@ def _labels(folder: Path) -> None:
     np.save(folder / "labels.npy", labels)
 
 
+def _archive(folder: Path) -> None:
+    with (folder / "fog.npy").open("wb") as file:
+        np.savez(file, x=np.zeros(3))
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -88,6 +94,7 @@ def _labels(folder: Path) -> None:
         (lambda f: np.save(f / "fog.npy", np.load(f / "fog.npy") / 255), "fog.npy: is float64"),
         (lambda f: np.save(f / "fog.npy", np.array([{}]), allow_pickle=True), "cannot be read as an array"),
         (lambda f: (f / "fog.npy").write_bytes((f / "fog.npy").read_bytes()[:200]), "cannot be read as an array"),
+        (_archive, "fog.npy: is an archive; expected an array of NumPy, .npy"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path: Path, spoil: Callable[[Path], None], told: str) -> None:
@@ -110,6 +117,23 @@ def test_folders_that_do_not_fit(tmp_path: Path, spoil: Callable[[Path], None], 
     spoil(folder)
     with pytest.raises(InputError, match=re.escape(told)):
         read_corrupted(folder, IMAGES, CLASSES, POSITIONS)
+
+
+def test_sets_that_folders_cannot_show_are_refused(tmp_path: Path) -> None:
+    folder = write_folders(tmp_path, IMAGES, CLASSES, ("fog",))
+    wide = ImageSet(IMAGES.images[..., :5], IMAGES.labels)
+    with pytest.raises(InputError, match="the test images are 6 x 5; folders of images need square ones"):
+        read_corrupted(folder, wide, CLASSES, POSITIONS)
+    with pytest.raises(InputError, match="the test set has 3 classes and 2 names; name all of them"):
+        read_corrupted(folder, IMAGES, CLASSES[:2], POSITIONS)
+
+
+def test_names_of_files_are_escaped(tmp_path: Path) -> None:
+    folder = write_arrays(tmp_path / "c\x1b[31m", IMAGES, ("fog",))
+    shutil.copy(folder / "fog.npy", folder / "x\n.npy")
+    found = read_corrupted(folder, IMAGES, (), POSITIONS)
+    assert found.source.startswith("files of c\\x1b[31m, sha256 ")
+    assert found.notes[0].endswith(r"c\x1b[31m: 1 other file passed over, none of the 15 corruptions: x\n.npy")
 
 
 def test_a_damaged_image_is_named_when_it_is_taken(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_grey_images_without_a_channel_get_one() -> None:
         (torch.zeros(6, 20), r"x has shape \[6, 20\]; expected \[n, C, H, W\], \[n, H, W, C\] or \[n, H, W\]"),
         ([PIXELS[0]], r"x: expected images with labels; got a list"),
         (None, r"x: expected images with labels; got a NoneType"),
+        (torch.zeros(0, 1, 5, 4, dtype=torch.int64), r"x is torch.int64; expected uint8 .* Convert it to uint8"),
     ],
 )  # fmt: skip
 def test_images_that_have_no_one_meaning_are_refused_with_the_remedy(x: Any, message: str) -> None:
@@ -166,6 +167,7 @@ class Nothing(IterableDataset[Any]):
         (Pairs([PIXELS[0]]), r"gives a Tensor as a batch"),
         (Pairs([(object(), 0)]), r"the data set gives no batches of tensors .* ToTensor"),
         (Pairs([(PIXELS[0], 0), (PIXELS[1, :, :2], 1)]), r"the data set gives no batches of tensors .* one size"),
+        (Pairs([("a.png", 0)]), r"x: expected a tensor or array of images; got a (list|tuple)"),
         (Pairs([(PIXELS[0], "cat")]), r"y: expected integer labels"),
         (Pairs([(255 * to_float(PIXELS[0]), 0)]), r"Divide by 255"),
         (DataLoader(Nothing()), r"the loader gives no images"),

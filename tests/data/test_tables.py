@@ -123,6 +123,8 @@ def test_a_saved_dictionary_of_data_sets(arrow, tmp_path):
     assert "has the splits train, odd; expected train and test or validation" in failure(root)
     (root / "dataset_dict.json").write_text("[")
     assert "dataset_dict.json is not JSON" in failure(root)
+    (root / "dataset_dict.json").write_text("[]")
+    assert "dataset_dict.json holds no JSON object; save the data set again" in failure(root)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,12 @@ def test_a_wrong_row_or_column_is_named(arrow, tmp_path, changed, message):
     parquet(tmp_path / "set" / "test.parquet", table(6))
     assert message in failure(tmp_path / "set")
     assert len(list((tmp_path / "cache").rglob("*.bin"))) <= 1, "of the good file alone"
+
+
+def test_a_file_without_rows_is_named(arrow, tmp_path):
+    parquet(tmp_path / "set" / "train.parquet", table(6).slice(0, 0))
+    parquet(tmp_path / "set" / "test.parquet", table(6))
+    assert "train.parquet has no rows; write it again, or remove it" in failure(tmp_path / "set")
 
 
 def test_of_several_columns_of_classes_the_one_called_label_is_taken(arrow, tmp_path):

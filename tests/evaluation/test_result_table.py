@@ -52,6 +52,12 @@ def test_print_shows_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "\x1b" not in out
 
 
+def test_a_fast_autoattack_is_called_an_upper_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, settings in (("autoattack-fast", {"version": "fast"}), ("autoattack-quick", {})):
+        print(evaluation(result(name, [1, 0, 0, 0], **settings)))
+        assert "an upper bound of AutoAttack's accuracy, not AutoAttack's" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_notebook_shows_the_same_numbers() -> None:
     shown = FOUND._repr_html_()
     cells = re.findall(r"<td>(.*?)</td>", shown)

@@ -12,6 +12,7 @@ import nuat
 from nuat.commands.export import export
 from nuat.data import load, to_float
 from nuat.errors import InputError
+from nuat.export.trained_model import wrong_probabilities
 from nuat.records.checkpoints import read_info
 from nuat.records.settings import read_data_config
 
@@ -125,8 +126,35 @@ def test_what_cannot_be_is_refused(run: Path, tmp_path: Path) -> None:
     for change in ({"validation_indices": [0, 1]}, {"train_sha256": "other"}):
         split.write_text(json.dumps(values | change))
         assert "is not what the run was trained on" in refused(*every, "fit")
+    config = run / "config.json"
+    before, settings = config.read_text(), json.loads(config.read_text())
+    settings["config"]["data"]["validation"] = 0
+    config.write_text(json.dumps(settings))
+    whole = load(read_data_config(config)).train.fingerprint()
+    split.write_text(json.dumps({"validation_indices": [], "train_sha256": whole}))
+    assert "the run held out no validation images to fit it on; give a number" in refused(*every, "fit")
+    config.write_text(before)
     split.unlink()
     assert "lies in no run" in refused(*every, "fit")
+
+
+def test_probabilities_of_another_temperature_or_class_are_found() -> None:
+    logits = torch.tensor([[3.0, 1.0], [0.0, 2.0]])
+    assert wrong_probabilities((logits / 2).softmax(1), logits, 2.0) == ""
+    assert wrong_probabilities(logits.softmax(1), logits, 2.0).startswith("its probabilities differ by ")
+    told = "at temperature 2 the largest probability is of another class than the largest logit"
+    assert wrong_probabilities((logits.flip(1) / 2).softmax(1), logits, 2.0) == told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+def test_a_file_with_wrong_probabilities_is_not_kept(run: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxruntime", reason="the export extra is not installed")
+        pytest.importorskip("onnxscript", reason="the export extra is not installed")
+    module = "torch_file" if form == "torch" else "onnx_file"
+    monkeypatch.setattr(f"nuat.export.{module}.wrong_probabilities", lambda *values: "they are wrong")
+    assert "was not kept: they are wrong" in refused(run, "--format", form, "--temperature", "2.5")
 
 
 def test_a_damaged_temperature_is_named(run: Path) -> None:

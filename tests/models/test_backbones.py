@@ -174,6 +174,7 @@ def test_options_are_read_and_never_evaluated() -> None:
         ("timm:vit_tiny_patch16_224", (), 28, "patches of 16x16 pixels, which do not tile 28x28.*patch_size=N"),
         ("torchvision:vit_b_16", (), 30, "30x30 pixels cannot be built: Input shape indivisible by patch size"),
         ("torchvision:alexnet", (), 28, "28x28 pixels cannot be built: .*[Oo]utput size is too small"),
+        ("torchvision:vit_b_16", (), (32, 16), "takes square images; these have 32x16 pixels. Choose a timm: network"),
         ("timm:resnet18", ("num_classes=3",), 32, "model.options: num_classes follows from the other settings"),
         ("timm:resnet18", ("checkpoint_path=x.pth",), 32, "model.options: checkpoint_path follows"),
         ("timm:resnet18", ("block_args",), 32, "'block_args' is not NAME=VALUE"),
@@ -181,10 +182,20 @@ def test_options_are_read_and_never_evaluated() -> None:
         ("timm:resnet18", ("global_pool=",), 32, "not NAME=VALUE"),
     ],
 )
-def test_what_cannot_be_built_is_said(name: str, options: tuple[str, ...], size: int, message: str) -> None:
+def test_what_cannot_be_built_is_said(
+    name: str, options: tuple[str, ...], size: int | tuple[int, int], message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught, torch.device("meta"):
-        make(name, options, size=(size, size))
+        make(name, options, size=size if isinstance(size, tuple) else (size, size))
     assert "\n" not in str(caught.value)
+
+
+def test_images_that_a_librarys_networks_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"takes images of 1 or 3 channels; these have 2. Choose a timm: network"):
+        make("torchvision:resnet18", channels=2)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: None)
+    with pytest.raises(InputError, match=r"does not say how images for resnet18 are normalised; give model.mean"):
+        backbones.statistics("timm:resnet18", 3)
 
 
 def test_a_network_that_returns_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,34 @@ def test_a_wrong_result_is_named(tmp_path: Path, changes: dict[str, Any], told: 
         read_evaluation(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("labels", None, "it has labels without predictions, or predictions without labels"),
+        ("predicted", None, "it has labels without predictions, or predictions without labels"),
+        ("labels", [0, 1, 0], "its labels are not those of n=4 images of 2 classes"),
+        ("labels", [0, 1, 0, 2], "its labels are not those of n=4 images of 2 classes"),
+        ("predicted", [0, 1, 0, 1], "the predictions under pgd-100 are not those of its verdicts"),
+        ("predicted", [0, 1, 1], "the predictions under pgd-100 are not those of its verdicts"),
+        ("confidence", [0.5] * 3, "the predictions under pgd-100 are not those of its verdicts"),
+    ],
+)
+def test_predictions_that_contradict_the_verdicts_are_refused(tmp_path: Path, name: str, value: Any, told: str) -> None:
+    path = write(tmp_path / "e.json", classes=["a", "b"], labels=[0, 1, 0, 1], temperature=1.0)
+    values = json.loads(path.read_text())
+    (row,) = values["results"]
+    row |= {"predicted": [0, 1, 1, 1], "confidence": [0.5] * 4}
+    path.write_text(json.dumps(values))
+    assert read_evaluation(path).labels is not None
+    where = values if name == "labels" else row
+    where |= {name: value}
+    if value is None:
+        del where[name]
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=told):
+        read_evaluation(path)
+
+
 def test_two_results_of_one_attack_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "e.json")
     values = json.loads(path.read_text())

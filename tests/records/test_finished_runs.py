@@ -123,6 +123,13 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         finished_runs([])
 
 
+def test_a_file_beside_the_evaluations_is_none(tmp_path: Path) -> None:
+    other = write_run(tmp_path / "a", accuracies=FOUND) / "evaluation-of-mine.txt"
+    other.write_text("")
+    with pytest.raises(InputError, match=r"evaluation-of-mine\.txt: is no evaluation of the run in"):
+        finished_runs([other])
+
+
 @pytest.mark.parametrize("change", [{"data": "other"}, {"network": "other"}, {"norm": "L2"}, {"eps": 0.7}])
 def test_runs_of_other_images_networks_or_balls_are_no_figure(change: dict[str, Any], tmp_path: Path) -> None:
     (one,) = finished_runs([write_run(tmp_path / "a")])
