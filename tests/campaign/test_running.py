@@ -199,7 +199,7 @@ def test_an_autoattack_that_followed_by_itself_belongs_to_its_suite(
 ) -> None:
     shorten_autoattack(monkeypatch)
     forbid(monkeypatch, "run")
-    monkeypatch.setattr("nuat.evaluation.evaluate._doubt_of_quick", lambda *_: "a doubt")
+    monkeypatch.setattr("nuat.evaluation.evaluate.doubt_of_quick", lambda *_: "a doubt")
     text = toml(
         {"recipe": NORMAL, "label": "Normal", "seeds": [0]},
         suites=(MAIN, {"name": "quick", "attacks": ["autoattack-quick"], "n": 3}),

@@ -1,5 +1,6 @@
-"""autoattack-quick: CR and then Square; AutoAttack follows where the two disagree or the gradient is masked."""
+"""autoattack-quick: CR and then Square; AutoAttack follows where gradients seem to mislead."""
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from nuat.attacks import CR, AutoAttack
 from nuat.attacks.planned_jobs import jobs
 from nuat.data import to_float
 from nuat.distributed.world import World
+from nuat.evaluation.quick_verdict import doubt_of_quick
 from nuat.evaluation.result_table import as_text
 
 pytest.importorskip("pyautoattack")
@@ -82,6 +84,24 @@ def test_a_gradient_of_zero_is_noticed_even_if_the_two_agree(monkeypatch: pytest
     assert found.results[-1].name == "autoattack"
 
 
+def test_a_search_without_gradients_that_comes_closer_is_noticed_before_it_succeeds() -> None:
+    model, images = tiny_case()
+    with torch.no_grad():
+        both = model.eval()(to_float(images.images)).argmax(dim=1) == images.labels
+    assert doubt_of_quick(model, images, THREAT.eps, both, both) == ""
+    why = doubt_of_quick(Backwards(model), images, THREAT.eps, both, both)
+    assert re.fullmatch(rf"Square came closer .* than PGD, .* on \d+ of {int(both.sum())} images", why)
+    assert doubt_of_quick(Backwards(model), images, THREAT.eps, both & False, both & False) == ""  # nothing is left
+
+
+@pytest.mark.parametrize(("images", "follows"), [(60, True), (2000, False), (1999, True)])
+def test_an_image_that_square_breaks_beside_cr_counts_by_its_share(images: int, follows: bool) -> None:
+    model, some = tiny_case()
+    many = some.select(torch.arange(images) % len(some))
+    cr = torch.arange(images) < 1
+    assert ("Square broke 1 of" in doubt_of_quick(model.eval(), many, THREAT.eps, cr, cr & False)) == follows
+
+
 def test_autoattack_is_not_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_autoattack(monkeypatch)
     model, images = tiny_case()
@@ -100,6 +120,6 @@ def test_the_first_process_decides_for_all(monkeypatch: pytest.MonkeyPatch, doub
 
     shorten_autoattack(monkeypatch)
     model, images = tiny_case(8)
-    monkeypatch.setattr("nuat.evaluation.evaluate._doubt_of_quick", lambda *_: "" if doubt else "my own")
+    monkeypatch.setattr("nuat.evaluation.evaluate.doubt_of_quick", lambda *_: "" if doubt else "my own")
     found = evaluate(model, images, ("autoattack-quick",), threat=THREAT, world=Told(), warn=lambda _: None)
     assert [result.name for result in found.results] == ["autoattack-quick", *["autoattack"] * bool(doubt)]

@@ -32,7 +32,7 @@ from nuat.errors import InputError, did_you_mean
 WORST_CASE = "worst-case"
 """Name of the worst case over all attacks of an evaluation."""
 QUICK = "autoattack-quick"
-"""Name of CR followed by Square, which an evaluation follows with AutoAttack where the two disagree."""
+"""Name of CR followed by Square, which an evaluation follows with AutoAttack where gradients seem to mislead."""
 _WORST_CASE_RANK = 7
 """Below every attack but AutoAttack v2, which is what a table is to be ranked by."""
 

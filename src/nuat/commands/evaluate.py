@@ -87,8 +87,7 @@ class Evaluate:
     aa: Literal["full", "fast", "alone", "quick"] = "full"
     """full: AutoAttack v2 on the images that the attacks before it left standing. fast: its first two attacks, APGD-CE
     and APGD-T, for an upper bound. quick: CR and Square, for an upper bound with fewer passes; AutoAttack follows
-    by itself where the two disagree or the gradient is masked. alone: on all images, as if there were no other
-    attack."""
+    by itself where gradients seem to mislead. alone: on all images, as if there were no other attack."""
     attacks: Annotated[tuple[str, ...], tyro.conf.arg(help=_ATTACKS_HELP)] = ()
     """Attacks instead of a suite."""
     n: int | None = 1000

@@ -48,17 +48,16 @@ from nuat.evaluation.arguments import (
 )
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
-from nuat.evaluation.inspection import check_logits, gradient_warnings, inspect, no_gradient
+from nuat.evaluation.inspection import check_logits, inspect, no_gradient
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults, results_key
+from nuat.evaluation.quick_verdict import doubt_of_quick
 from nuat.evaluation.results import AttackResult, Evaluation, black_box_note
 from nuat.evaluation.search_precision import Bf16Forward, SearchPrecision, settled
 from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
 from nuat.progress import Progress
 
-_HIDDEN = 0.005
-"""Share of images that Square may break beside CR before CR is taken to have followed masked gradients."""
 Warn = Callable[[str], None]
 """Function called with one warning about the model."""
 
@@ -242,7 +241,9 @@ def evaluate(
             doubt = ""
             if QUICK in names and "autoattack" not in names:
                 verdicts = (found[name].correct for name in (AFTER_CR, QUICK))
-                doubt = world.agree(_doubt_of_quick(guard, chosen, *verdicts))  # a model may answer others differently
+                doubt = world.agree(
+                    doubt_of_quick(target, chosen, threat.eps, *verdicts)
+                )  # a model may answer others differently
             if doubt:
                 told.add(f"{doubt}: {QUICK} is not to be believed here, and AutoAttack follows.")
                 names += ("autoattack",)
@@ -308,22 +309,6 @@ def _check_gradient(model: nn.Module, images: ImageSet, attacks: Sequence[str]) 
             f"{', '.join(names)}: gradients are needed, but {reason}. Give --black-box (black_box=True) for Square and "
             "transfer alone, or attacks that need no gradient: clean, square, noise-1000."
         )
-
-
-def _doubt_of_quick(model: nn.Module, images: ImageSet, cr: Tensor, both: Tensor) -> str:
-    """Return why CR and Square say less than AutoAttack: masked gradients. Empty: nothing speaks against them.
-
-    Args:
-        model: model behind the guard.
-        images: images that were attacked.
-        cr: images that withstood CR, bool [n].
-        both: images that withstood Square as well, bool [n].
-    """
-    hidden = int((cr & ~both).sum())
-    if hidden > _HIDDEN * len(images):
-        return f"Square broke {hidden} of {len(images)} images that CR, which follows gradients, did not"
-    found = gradient_warnings(model, images)
-    return found[0].partition(":")[0].partition(";")[0] if found else ""
 
 
 def _nonfinite_gradients(*models: ClimbableModel) -> tuple[str, ...]:
