@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,6 +228,10 @@ def test_what_a_cost_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> N
         (("loss-surface", "theirs.py:bars", *COMMON, "--index", "3", "--images=10"), "--images has no effect"),
         (("eps-curve", "theirs.py:bars", *COMMON, "--norm", "L2"), "--norm L2"),
         (("loss-surface", "theirs.py:bars", *COMMON, "--norm", "L2"), "--norm L2"),
+        (
+            ("eps-curve", "theirs.py:bars", *COMMON, "--also", "L2:0.5"),
+            "curve' measures within one ball",
+        ),
         (("loss-surface", "theirs.py:bars", *COMMON, "--pgd-alpha", "0.1"), "--pgd-alpha has no effect"),
         (("confusion", "theirs.py:bars", *COMMON, "--pgd_alpha=0.1"), "--pgd-alpha has no effect"),
         (("eps-curve", "theirs.py:bars", *COMMON, "--pgd-alpha", "0.1"), "--pgd-alpha has no effect"),
@@ -257,11 +262,13 @@ def test_the_record_says_what_was_measured() -> None:
     assert len(values["images_sha256"]) == len(values["models"][0]["subject"]["weights_sha256"]) == 64
 
 
-def weights(path: Path, *, eps: float = 0.1, seed: int = 0, recipe: str = "ours", data: str | None = None) -> str:
+def weights(
+    path: Path, *, eps: float = 0.1, seed: int = 0, recipe: str = "ours", data: str | None = None, **ball: Any
+) -> str:
     """Write untrained weights for the images here, in a run that was trained on ``data`` where it is given."""
     info = WeightsInfo(
         model=ModelConfig(width=2), channels=1, image_size=(8, 8), classes=("0", "1", "2", "3"),
-        threat=ThreatConfig(eps=eps, pgd_alpha=0.05), recipe=recipe, epoch=1, averaged=False, data="bars",
+        threat=ThreatConfig(eps=eps, pgd_alpha=0.05, **ball), recipe=recipe, epoch=1, averaged=False, data="bars",
     )  # fmt: skip
     torch.manual_seed(seed)
     model = models.build(info.model, channels=1, classes=4, image_size=(8, 8))
@@ -295,8 +302,17 @@ def test_runs_give_names_eps_images_and_the_place() -> None:
 def test_models_that_do_not_go_together_are_refused() -> None:
     one = weights(Path("one/best.safetensors"), data="images.npz")
     wider = weights(Path("two/best.safetensors"), eps=0.3, data="images.npz")
-    with pytest.raises(InputError, match=r"different eps \(.*0\.1.*0\.3\); give --eps"):
+    with pytest.raises(InputError, match=r"different balls \(.* eps 0\.1.* eps 0\.3\), .* give --norm Linf and"):
         analyse(["eps-curve", one, wider])
+    other_norm = weights(Path("l2/best.safetensors"), norm="L2", data="images.npz")
+    with pytest.raises(InputError, match=r"different balls \(.*Linf eps 0\.1.*L2 eps 0\.1\)"):
+        analyse(["eps-curve", one, other_norm])
+    for words in ([], ["--eps", "0.1"]):
+        with pytest.raises(InputError, match=r"--norm L2: 'nuat analyse' measures within Linf balls only"):
+            analyse(["eps-curve", other_norm, *words])
+    union = weights(Path("union/best.safetensors"), also="L2:0.5", data="images.npz")
+    with pytest.raises(InputError, match=r"a union of balls \(.*Linf eps 0\.1 and L2 0\.5\), .* give --norm Linf and"):
+        analyse(["eps-curve", union])
     other = weights(Path("three/best.safetensors"), data="others.npz")
     with pytest.raises(InputError, match=r"different data \(.*images\.npz.*others\.npz\); give --data\.path"):
         analyse(["eps-curve", one, other])

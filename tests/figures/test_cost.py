@@ -76,6 +76,8 @@ def test_the_strongest_attack_that_all_have_is_taken(tmp_path: Path) -> None:
     assert cost(finished_runs([b])).attack == "worst-case"
     union = [dataclasses.replace(run, also="L2:1.5") for run in finished_runs([a])]
     assert cost(union).attack == "worst-case"  # AutoAttack is in one of the balls
+    assert cost(union).ball == ", Linf eps 0.3 and L2 1.5"
+    assert not cost(union).shares_setting(dataclasses.replace(cost(union), also=None))
     seed = write_run(tmp_path / "s", accuracies={"clean": 0.9, "gama-100": 0.4}, seed=1)
     assert cost(finished_runs([a, seed])).attack == "gama-100"  # of all runs, before autoattack of all methods
     with pytest.raises(InputError, match="no run has 'square'; measured were: clean, gama-100"):

@@ -14,10 +14,11 @@ from torch import nn
 
 from nuat import data, hardware, own_code
 from nuat.attacks import eval_mode
-from nuat.commands.subject import INHERITED, Subject, find_subject, load_model, one_ball, settle_threat
+from nuat.commands.subject import INHERITED, Subject, find_subject, load_model, settle_threat
 from nuat.config import DataConfig, ForeignNetwork
 from nuat.config.arguments import HELP, parse
 from nuat.core import digest
+from nuat.core.eps import threat_text
 from nuat.data import Dataset, to_float
 from nuat.errors import InputError
 from nuat.evaluation.guarded_model import guarded
@@ -160,16 +161,21 @@ def _parse_models(figure: ModelFigure, arguments: list[str], prog: str) -> tuple
             raise InputError(f"{word}: the figures follow gradients, and an ONNX file has none; evaluate it instead.")
     # anybody's model says nothing of its training; those that do must agree
     ours = [subject for subject in found if subject.weights is not None]
-    if not _given(rest, "--eps") and len({s.threat.eps for s in ours}) > 1:
-        told = ", ".join(f"{s.weights}: {s.threat.eps:.4g}" for s in ours)
-        raise InputError(f"the models were trained for different eps ({told}); give --eps.")
+    balls = {s.weights: threat_text(s.threat.norm, s.threat.eps, s.threat.also) for s in ours}
+    union = next((s for s in ours if s.threat.also is not None), None)
+    if not _given(rest, "--eps") and (union is not None or len(set(balls.values())) > 1):
+        told = ", ".join(f"{weights}: {ball}" for weights, ball in balls.items())
+        which = "different balls" if union is None else "a union of balls"
+        raise InputError(f"trained for {which} ({told}), and the figure is of one in Linf; give --norm Linf and --eps.")
     chosen = any(word.startswith(("--data.name", "--data.path")) for word in rest)
     if not chosen and len({(s.data.name, s.data.placed().path, s.data.image_size) for s in ours}) > 1:
         told = ", ".join(f"{s.weights}: {s.data.path or s.data.name}" for s in ours)
         raise InputError(f"the models were trained on different data ({told}); give --data.path or --data.name.")
     first = ours[0] if ours else found[0]
-    default = kind(models=tuple(map(Path, words)), threat=one_ball(first.threat, rest, "nuat analyse"), data=first.data)
+    default = kind(models=tuple(map(Path, words)), threat=replace(first.threat, also=None), data=first.data)
     asked = parse(kind, arguments, prog=prog, default=default, everyday=everyday)
+    if asked.threat.also is not None:
+        raise InputError(f"--also: '{prog}' measures within one ball; leave it out.")
     if asked.threat.norm != "Linf":
         raise InputError(
             f"--norm {asked.threat.norm}: 'nuat analyse' measures within Linf balls only; give --norm Linf --eps 8/255."

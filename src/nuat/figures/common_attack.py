@@ -1,12 +1,14 @@
 """Attack under which several runs are compared, and the runs that it leaves."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nuat.attacks.catalogue import WORST_CASE, attack_name, attack_strength
 from nuat.core.eps import threat_text
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
+from nuat.figures.figure_record import FigureRecord
 from nuat.records.finished_runs import Accuracy, FinishedRun
 
 _USUAL = ("pgd-20", "pgd-100", "pgd-500", "gama-100", "autoattack-v1", "autoattack", WORST_CASE)
@@ -16,6 +18,39 @@ STRONGEST_FIRST = tuple(sorted(_USUAL, key=attack_strength, reverse=True))
 A worst case is at most as high as each attack that it is over, so it comes before all but AutoAttack. It counts only
 where it is over the same attacks in all runs. In a union it comes first: an attack is in one of the balls alone.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsUnderAttack(FigureRecord):
+    """Base of the records of finished runs under one attack."""
+
+    attack: str
+    """Attack of the accuracies."""
+    images: str
+    """test or validation."""
+    eps: float | None
+    """Radius of the ball; None: not recorded."""
+    norm: str = "Linf"
+    """Norm of the ball."""
+    also: str | None = None
+    """Further balls of a union."""
+
+    @property
+    def ball(self) -> str:
+        """The ball in words, after a comma; empty: not recorded."""
+        return "" if self.eps is None else f", {threat_text(self.norm, self.eps, self.also)}"
+
+    def shares_setting(self, other: "RunsUnderAttack") -> bool:
+        """Return whether accuracies of both are under the same attack in the same ball, on images of the same kind."""
+        names = ("attack", "images", "eps", "norm", "also")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+def setting_of(runs: Sequence[FinishedRun], attack: str) -> dict[str, Any]:
+    """Return the fields of ``RunsUnderAttack`` of runs of one ball, some of which have the attack."""
+    images = next(run.accuracies[attack].images for run in runs if attack in run.accuracies)
+    first = next((run for run in runs if run.eps is not None), runs[0])
+    return {"attack": attack, "images": images, "eps": first.eps, "norm": first.norm, "also": first.also}
 
 
 def of_one_part(runs: Sequence[FinishedRun]) -> list[FinishedRun]:

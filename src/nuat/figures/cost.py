@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.table import Table
 
-from nuat.core.eps import eps_text
 from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError, printable
 from nuat.figures import style
-from nuat.figures.common_attack import attack_clause, check_same_line_up, of_one_part, strongest_attack
+from nuat.figures.common_attack import (
+    RunsUnderAttack,
+    attack_clause,
+    check_same_line_up,
+    of_one_part,
+    setting_of,
+    strongest_attack,
+)
 from nuat.figures.common_options import RunOptions
-from nuat.figures.figure_record import FigureRecord, require
+from nuat.figures.figure_record import require
 from nuat.figures.kind import RunFigure
 from nuat.hardware import hardware_text
 from nuat.progress import TerminalReporter
@@ -84,17 +90,11 @@ class MethodCost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost(FigureRecord):
+class Cost(RunsUnderAttack):
     """Costs and accuracies of runs under one attack."""
 
     kind: ClassVar[str] = "cost"
 
-    attack: str
-    """Attack of the accuracies."""
-    images: str
-    """test or validation."""
-    eps: float | None
-    """Radius of the Linf ball."""
     points: tuple[CostPoint, ...]
     """One for each run."""
     baseline: str | None = None
@@ -133,9 +133,7 @@ def cost(runs: Sequence[FinishedRun], attack: str | None = None, baseline: str |
         raise InputError(f"no run has {chosen!r}; measured were: {', '.join(there) or 'none'}. Give another --attack.")
     check_same_line_up(runs, chosen)
     return Cost(
-        attack=chosen,
-        images=measured[0].accuracies[chosen].images,
-        eps=next((run.eps for run in runs if run.eps is not None), None),
+        **setting_of(runs, chosen),
         points=tuple(_point(run, chosen) for run in runs),
         baseline=baseline,
     )
@@ -229,13 +227,13 @@ def draw(records: Sequence[Cost]) -> "Figure":
     """Draw two panels: against seconds, and against images passed forward and backward. Upper left is better.
 
     Raises:
-        InputError: the records differ in attack, images or eps.
+        InputError: the records differ in attack, images or ball.
     """
     from nuat.figures import point_names
 
     first = records[0]
-    if any((r.attack, r.images, r.eps) != (first.attack, first.images, first.eps) for r in records):
-        raise InputError("costs under different attacks, eps or kinds of images cannot share a figure.")
+    if not all(record.shares_setting(first) for record in records):
+        raise InputError("costs under different attacks, balls or kinds of images cannot share a figure.")
     methods = [method for record in records for method in record.methods]
     points = [point for record in records for point in record.points]
     hardware = sorted({hardware_text(p.hardware) for p in points if p.hardware is not None and p.seconds is not None})
@@ -313,13 +311,12 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def _small_print(record: Cost, methods: Sequence[MethodCost], hardware: Sequence[str]) -> list[str]:
-    eps = "" if record.eps is None else f", Linf eps {eps_text(record.eps)}"
     several = "; of several seeds, the standard deviation" if any(method.seeds > 1 for method in methods) else ""
     missing = [method.name for method in methods if method.accuracy is None]
     some = [f"{m.name} {m.seeds} of {m.runs} seeds" for m in methods if m.accuracy is not None and m.seeds < m.runs]
     uncounted = [method.name for method in methods if method.seconds is None or method.passes is None]
     lines = [
-        f"{record.images.capitalize()} images{eps}. Bars: 95 % over images{several}.",
+        f"{record.images.capitalize()} images{record.ball}. Bars: 95 % over images{several}.",
         "Blue dots: the Pareto front. No method is better at the same cost or below.",
         f"Trained on: {'; '.join(hardware) or 'unknown'}{'; times of different machines' * (len(hardware) > 1)}.",
     ]

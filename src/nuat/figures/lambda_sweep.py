@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nuat.attacks.catalogue import attack_name
-from nuat.core.eps import eps_text
 from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError
 from nuat.figures import style
-from nuat.figures.common_attack import check_same_line_up, of_one_part, strongest_attack
+from nuat.figures.common_attack import RunsUnderAttack, check_same_line_up, of_one_part, setting_of, strongest_attack
 from nuat.figures.common_options import RunOptions
-from nuat.figures.figure_record import FigureRecord, require
+from nuat.figures.figure_record import require
 from nuat.figures.kind import RunFigure
 from nuat.progress import TerminalReporter
 from nuat.records.finished_runs import FinishedRun, check_same_data
@@ -55,17 +54,11 @@ class LambdaPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LambdaSweep(FigureRecord):
+class LambdaSweep(RunsUnderAttack):
     """Runs of NuAT under one attack."""
 
     kind: ClassVar[str] = "lambda-sweep"
 
-    attack: str
-    """Attack of the robust accuracy."""
-    images: str
-    """test or validation."""
-    eps: float | None
-    """Radius of the Linf ball."""
     points: tuple[LambdaPoint, ...]
     """One for each run, by series, then lambda."""
 
@@ -103,9 +96,7 @@ def lambda_sweep(runs: Sequence[FinishedRun], attack: str | None = None) -> Lamb
     names = differences([run.config for run in runs], ("defense.lam.",))
     points = [_point(run, name, chosen) for run, name in zip(runs, names, strict=True)]
     return LambdaSweep(
-        attack=chosen,
-        images=measured[0].accuracies[chosen].images,
-        eps=next((run.eps for run in runs if run.eps is not None), None),
+        **setting_of(runs, chosen),
         points=tuple(sorted(points, key=lambda point: (point.series, point.lam, point.seed or 0))),
     )
 
@@ -145,13 +136,13 @@ def draw(records: Sequence[LambdaSweep]) -> "Figure":
     """Draw clean and robust accuracy over lambda, a line for each series of runs.
 
     Raises:
-        InputError: the records differ in attack, images or eps.
+        InputError: the records differ in attack, images or ball.
     """
     from matplotlib.lines import Line2D
 
     first = records[0]
-    if any((r.attack, r.images, r.eps) != (first.attack, first.images, first.eps) for r in records):
-        raise InputError("sweeps under different attacks, eps or kinds of images cannot share a figure.")
+    if not all(record.shares_setting(first) for record in records):
+        raise InputError("sweeps under different attacks, balls or kinds of images cannot share a figure.")
     points = [point for record in records for point in record.points]
     names = list(dict.fromkeys(point.series for point in points))
     figure = style.new_figure(4.2 if names == [""] else 5.6, 2.9)
@@ -206,9 +197,8 @@ def _ends(values: Sequence[tuple[float, int]]) -> tuple[float, float]:
 
 
 def _small_print(record: LambdaSweep, points: Sequence[LambdaPoint]) -> list[str]:
-    eps = "" if record.eps is None else f", Linf eps {eps_text(record.eps)}"
     return [
-        f"{len(points)} runs of NuAT, {record.images} images{eps}.",
+        f"{len(points)} runs of NuAT, {record.images} images{record.ball}.",
         "Bars: one seed, 95 % over images; several, mean \u00b1 standard deviation.",
     ]
 

@@ -139,7 +139,10 @@ def _cost(group: Group, prefix: str) -> Picture:
                     hardware=run.environment.get("hardware"),
                 )
             )
-    record = Cost(attack=attack, images=part, eps=group.setting.eps, points=tuple(points))
+    setting = group.setting
+    record = Cost(
+        attack=attack, images=part, eps=setting.eps, norm=setting.norm, also=setting.also, points=tuple(points)
+    )
     title = f"{FIGURES[record.kind].title}: {group.setting.title}"
     caption = f"{FIGURES[record.kind].caption} Attack: {group.setting.attack_name(attack)}."
     return Picture(title=title, caption=caption, drawing=_draw(record, prefix, title))
