@@ -33,9 +33,13 @@ from nuat.campaign import Campaign, CampaignRow, Ledger, RowStatus, Runner
 from nuat.campaign.definition import Suite
 from nuat.campaign.remaining_time import MARGIN, Forecaster, Rates, _passes, measure
 from nuat.commands.campaign import parse_duration
+from nuat.config import ThreatConfig
 from nuat.errors import InputError
+from nuat.recipes import find
 
 COUNTS = {"test": TEST, "validation": VALIDATION}
+CONFIG = find(NORMAL)()
+SEVEN = {CONFIG.data: {"test": 7}}
 VALIDATED = 2 * 12 * VALIDATION  # two epochs, each with the clean pass, FGSM, and PGD-7 and the passes on their results
 
 
@@ -377,10 +381,15 @@ def test_what_is_no_duration(text: str) -> None:
     ],
 )
 def test_every_attack_has_a_cost(attacks: tuple[str, ...], passes: int) -> None:
-    assert _passes(Suite(name="s", attacks=attacks), 7) == 7 * passes
-    assert _passes(Suite(name="s", attacks=attacks, n=3), 7) == 3 * passes
+    assert _passes(Suite(name="s", attacks=attacks), CONFIG, SEVEN) == 7 * passes
+    assert _passes(Suite(name="s", attacks=attacks, n=3), CONFIG, SEVEN) == 3 * passes
+
+
+def test_a_suite_costs_its_passes_in_every_ball() -> None:
+    suite = Suite(name="s", attacks=("clean", "pgd-20", "gama-100"), threat=ThreatConfig(eps=0.1, also="L2:1,L1:4"))
+    assert _passes(suite, CONFIG, SEVEN) == 7 * (1 + 3 * (21 + 101))
 
 
 def test_every_attack_by_name_has_a_cost() -> None:
     for pattern in CATALOGUE:
-        assert _passes(Suite(name="s", attacks=(re.sub("<.*>", "5", pattern),)), 1) >= 1
+        assert _passes(Suite(name="s", attacks=(re.sub("<.*>", "5", pattern),)), CONFIG, SEVEN) >= 7

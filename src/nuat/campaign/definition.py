@@ -74,6 +74,10 @@ class Suite:
         """Return the balls in which a model of these settings is attacked."""
         return self.threat or config.threat
 
+    def line_up(self, config: TrainConfig) -> tuple[str, ...]:
+        """Return the attacks on a model of these settings, in each of the balls."""
+        return across(self.attacks, [one.norm for one in self.threat_of(config).parts])
+
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignRow:
@@ -227,8 +231,7 @@ def _rows(
         if config.data.path is None:
             data.check_name(config.data.name)
         for suite in suites:
-            threat = suite.threat_of(config)
-            jobs(across(suite.attacks, [one.norm for one in threat.parts]), nn.Identity(), threat)
+            jobs(suite.line_up(config), nn.Identity(), suite.threat_of(config))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if any(suite.images == "validation" for suite in suites) and config.data.validation == 0:

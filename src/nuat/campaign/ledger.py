@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from nuat.attacks.catalogue import QUICK, across
+from nuat.attacks.catalogue import QUICK
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.config import DataConfig
 from nuat.errors import InputError
@@ -203,8 +203,8 @@ class Ledger:
     def _check_suite(self, row: CampaignRow, suite: Suite) -> None:
         found = self.evaluation(row, suite)
         threat = suite.threat_of(row.config)
-        attacks = across(suite.attacks, [one.norm for one in threat.parts])
-        ours = {"attacks": attacks, "norm": threat.norm, "eps": threat.eps, "also": threat.also, "seed": row.seed}
+        ours = {"attacks": suite.line_up(row.config), "norm": threat.norm, "eps": threat.eps, "also": threat.also}
+        ours["seed"] = row.seed
         ran = tuple(result.name for result in found.results)
         if QUICK in suite.attacks and ran == (*suite.attacks, "autoattack"):  # it follows by itself
             ran = suite.attacks

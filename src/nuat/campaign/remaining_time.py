@@ -20,6 +20,7 @@ from nuat.attacks import PGD, eval_mode
 from nuat.attacks.catalogue import attack_passes
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Counts, Ledger
+from nuat.config import TrainConfig
 from nuat.data import to_float
 from nuat.files import write_text
 from nuat.records.settings import to_json
@@ -74,7 +75,7 @@ class Forecaster:
             parts.append(None if whole is None else whole * (1.0 - self._ledger.progress(row)))
         for suite in self._ledger.missing(row):
             seen = self._seen(suite.name, row.method if _adapts(suite) else None)
-            most = None if rates is None else rates.passes * _passes(suite, self._counts[row.config.data][suite.images])
+            most = None if rates is None else rates.passes * _passes(suite, row.config, self._counts)
             parts.append(most if seen is None else seen)
         known = [part for part in parts if part is not None]
         return MARGIN * sum(known) if len(known) == len(parts) else None
@@ -171,6 +172,6 @@ def _attack_pass(loop: Loop, row: CampaignRow) -> float:
         return (time.perf_counter() - began) / (steps * len(y))
 
 
-def _passes(suite: Suite, images: int) -> int:
-    """Return the largest number of passes of a suite over ``images`` images."""
-    return attack_passes(suite.attacks) * (suite.n or images)
+def _passes(suite: Suite, config: TrainConfig, counts: Counts) -> int:
+    """Return the largest number of passes of a suite on a model of these settings."""
+    return attack_passes(suite.line_up(config)) * (suite.n or counts[config.data][suite.images])

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from nuat import paper
-from nuat.attacks.catalogue import QUICK, WORST_CASE, across
+from nuat.attacks.catalogue import QUICK, WORST_CASE
 from nuat.campaign.definition import Campaign, CampaignRow, Suite
 from nuat.campaign.ledger import Ledger, QueueEntry, RowStatus
 from nuat.core.eps import threat_text
@@ -130,9 +130,8 @@ def _versions(record: Mapping[str, Any]) -> str:
 
 def _columns(campaign: Campaign, suite: Suite, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the names of a suite's accuracies in each ball, with the worst case if there are several attacks."""
-    threats = [suite.threat_of(row.config) for row in campaign.rows if suite in row.suites]
-    norms = [[one.norm for one in threat.parts] for threat in threats]
-    attacks = tuple(dict.fromkeys(name for several in norms for name in across(suite.attacks, several)))
+    configs = [row.config for row in campaign.rows if suite in row.suites]
+    attacks = tuple(dict.fromkeys(name for config in configs for name in suite.line_up(config)))
     if QUICK in attacks and "autoattack" not in attacks and any(_followed(record, suite.name) for record in records):
         attacks = (*attacks, "autoattack")
     several = len([attack for attack in attacks if attack != "clean"]) > 1
