@@ -40,14 +40,15 @@ class Operations(NoQuestions):
         self.listed: list[tuple[Any, ...]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        flat, _ = tree_flatten((args, kwargs or {}))
-        self.listed.append((str(func), *map(_described, flat)))
+        self.listed.append((str(func), *map(_described, args), *map(_described, (kwargs or {}).items())))
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 def _described(argument: Any) -> Any:
     if isinstance(argument, Tensor):
         return tuple(argument.shape), argument.dtype
+    if isinstance(argument, (list, tuple)):
+        return tuple(map(_described, argument))
     return argument if isinstance(argument, _PLAIN) else type(argument).__name__
 
 

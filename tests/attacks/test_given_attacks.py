@@ -107,6 +107,7 @@ def test_names_are_told_apart_from_the_catalogue_and_from_each_other() -> None:
     assert [one.name for one in found.results] == ["fgsm (2)", "fgsm (3)", "fgsm", "partial", "partial (2)"]
 
 
+@pytest.mark.slow
 def test_attacks_of_attacks_are_run_on_the_guarded_model() -> None:
     model, images = tiny_case()
     other, _ = tiny_case(seed=1)
@@ -182,6 +183,7 @@ def test_settings_that_take_names_alone(setting: str, tmp_path: Any) -> None:
         evaluate(model, images, [darker], threat=THREAT, **{setting: value})
 
 
+@pytest.mark.slow
 def test_an_attack_of_another_package_is_a_function_of_images_and_labels() -> None:
     torchattacks = pytest.importorskip("torchattacks")
     model, images = tiny_case()

@@ -51,6 +51,7 @@ def write(*rows: dict[str, object], **more: object) -> str:
     return "plans/own.toml"
 
 
+@pytest.mark.slow
 def test_recipes_and_attacks_of_a_file_are_rows_like_others() -> None:
     suites = ({"name": "main", "attacks": ["clean", "my.py:darken"]},)
     file = write(

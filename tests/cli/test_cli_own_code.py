@@ -140,6 +140,7 @@ def restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nuat.own_code.running.process.files", [])
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_and_the_record_keeps_its_code(trained_mine: Path, run: Path, nuat: CommandLine) -> None:
     values = config_of(trained_mine)
     assert values["recipe"].startswith("my.py:recipe@")

@@ -26,6 +26,7 @@ def imported(*arguments: str, code: int = 0) -> set[str]:
     return set(names.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

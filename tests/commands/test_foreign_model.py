@@ -164,6 +164,7 @@ def test_weights_that_show_more_logits_than_there_are_classes(nuat: CommandLine)
     assert verdicts(nuat, "theirs.pth", "--model", "small-cnn")[0] == right(net)
 
 
+@pytest.mark.slow
 def test_weights_do_not_show_their_activation(nuat: CommandLine) -> None:
     net = resnet18(width=4, classes=3, activation="silu").eval()
     torch.save(net.state_dict(), "theirs.pth")
@@ -376,6 +377,7 @@ def test_an_onnx_file_of_another_kind_is_refused(inputs: dict[str, Any], outputs
         OnnxModel(Path("net.onnx"))
 
 
+@pytest.mark.slow
 def test_an_onnx_file_gets_black_box_attacks_alone_and_it_is_said(nuat: CommandLine) -> None:
     pytest.importorskip("pyautoattack", reason="the autoattack extra is not installed")
     linear("net.onnx")
@@ -537,6 +539,7 @@ def test_what_the_user_must_say(command: str, nuat: CommandLine) -> None:
     assert "--data.name or --data.path" in nuat.refused(*words, "--eps", "0.1")
 
 
+@pytest.mark.slow
 def test_an_analysis_of_anybodys_weights(nuat: CommandLine) -> None:
     net = trained_a_little(SmallCNN(3, 3, (8, 8), width=2))
     torch.save(net.state_dict(), "theirs.pth")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nuat.data.held_out import SHARE, are_held_out
 
-names = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), unique=True, max_size=40)
+names = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), unique=True, max_size=12)
 
 
 @given(names, names, st.integers(0, 2**31), st.randoms())

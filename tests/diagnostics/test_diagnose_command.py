@@ -280,6 +280,7 @@ def test_the_help_of_evaluate_lists_every_attack(capsys: pytest.CaptureFixture[s
         assert name in words or name.partition("<")[0] in words, name
 
 
+@pytest.mark.slow
 def test_a_quick_diagnosis_is_partial_and_leaves_the_whole_one_alone(capsys: pytest.CaptureFixture[str]) -> None:
     Path("diagnosis.json").write_text("the whole one")
     Path("diagnose-0.25-0.partial.json").write_text("under way")
@@ -291,6 +292,7 @@ def test_a_quick_diagnosis_is_partial_and_leaves_the_whole_one_alone(capsys: pyt
     assert "--quick takes" not in out
 
 
+@pytest.mark.slow
 def test_a_quick_diagnosis_says_what_it_leaves_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +305,7 @@ def test_a_quick_diagnosis_says_what_it_leaves_out(
     assert json.loads(Path("quick.json").read_text())["left_out"] == ["a slow check: left out of a quick examination"]
 
 
+@pytest.mark.slow
 def test_prose_comes_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     prose = "one step finds no more than many"
     assert prose not in call(capsys, "theirs.py:honest", *COMMON)[1]

@@ -75,6 +75,7 @@ def few_attacks(patch: pytest.MonkeyPatch, *attacks: str, checks: str) -> None:
     patch.setattr(strength, "ATTACKS", attacks)
 
 
+@pytest.mark.slow
 def test_an_honest_model_does_not_fail(honest: tuple[nn.Module, Examination]) -> None:
     model, found = honest
     assert failures(found) == set()
@@ -309,6 +310,7 @@ def test_an_examination_that_is_cut_off_again_and_again_ends_with_the_same_verdi
     assert [v["measured"] for v in found.to_json()["verdicts"]] == [v["measured"] for v in whole["verdicts"]]
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_not_attacked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few_attacks(monkeypatch, "clean", "pgd-10", "apgd-ce", checks=STARTS)
 
@@ -329,6 +331,7 @@ def test_what_is_kept_is_not_attacked_again(tmp_path: Path, monkeypatch: pytest.
     assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_a_substitute_of_another_model_is_trained_anew(tmp_path: Path) -> None:
     file = tmp_path / "kept.safetensors"
     arguments = {"threat": THREAT, "classes": CLASSES, "seed": 0, "state_path": file}

@@ -68,6 +68,7 @@ def test_an_evaluation_keeps_what_the_model_says_on_its_examples(monkeypatch: py
         assert torch.equal(result.answers.predicted == images.labels, result.correct)
 
 
+@pytest.mark.slow
 def test_an_attack_on_survivors_keeps_the_answers_that_broke_the_others() -> None:
     pytest.importorskip("pyautoattack")
     model, images = tiny_case(24)

@@ -32,6 +32,7 @@ def test_each_step_of_an_attack_is_told_within_its_batch(monkeypatch: pytest.Mon
     assert [one for one in told if len(one) == 3] == [("pgd-20", 8, total), ("pgd-20", total, total)]
 
 
+@pytest.mark.slow
 def test_an_attack_without_a_number_tells_its_passes_of_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     told = heard(monkeypatch, "apgd-ce", batch_size=12)
     steps = [one[3] for one in told if len(one) == 4]

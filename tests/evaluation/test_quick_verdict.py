@@ -55,6 +55,7 @@ def test_it_is_cr_and_then_square_on_what_cr_left(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(made["autoattack-quick"][left], then)
 
 
+@pytest.mark.slow
 def test_an_ordinary_model_gets_no_further_attack() -> None:
     model, images = tiny_case()
     found = evaluate(model, images, ("clean", "fgsm", "autoattack-quick"), threat=THREAT)
@@ -76,6 +77,7 @@ def test_a_gradient_that_misleads_cr_is_noticed(monkeypatch: pytest.MonkeyPatch)
     assert found.results[-1].settings["after"] == ["autoattack-quick"]
 
 
+@pytest.mark.slow
 def test_a_gradient_of_zero_is_noticed_even_if_the_two_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_autoattack(monkeypatch)
     model, images = tiny_case()

@@ -68,6 +68,7 @@ def test_each_ball_of_a_union_has_the_verdicts_of_the_closed_form() -> None:
     assert found.worst_case.tolist() == torch.stack(list(expected.values())).all(dim=0).tolist()
 
 
+@pytest.mark.slow
 def test_an_attack_on_what_stands_takes_what_stands_in_its_own_ball() -> None:
     pytest.importorskip("pyautoattack")
     model, images = tiny_case(12)

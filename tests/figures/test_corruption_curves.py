@@ -23,6 +23,7 @@ def test_the_points_are_those_of_the_results() -> None:
     assert curve.clean[0] == pytest.approx(found.accuracy("clean"), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_panel_for_each_corruption_and_the_mean() -> None:
     figure, axes = drawn("corruptions")
     assert len(axes) == 16
@@ -36,6 +37,7 @@ def test_a_panel_for_each_corruption_and_the_mean() -> None:
     assert list(line.get_ydata()) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_missing_corruptions_are_said_to_be() -> None:
     told = texts(draw([corruption_curves([("A", results(("snow", "fog")))])]))
     assert told.count("not there") == 13

@@ -26,6 +26,7 @@ def nuat(
     return CommandLine(capsys)
 
 
+@pytest.mark.slow
 def test_it_is_measured_drawn_and_drawn_again(nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     nuat.done("analyse", "confidence.py:FIGURE", *MODEL)
     first = Path("analysis-confidence.svg").read_text()

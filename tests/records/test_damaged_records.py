@@ -157,6 +157,7 @@ def read_or_refused(folder: Path, name: str, text: str, acts: Callable[[Path], I
         (folder / name).write_text(kept, encoding="utf-8")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(edit=edited())
 def test_an_edited_record_is_read_or_refused_in_one_line(folders: dict[str, Path], edit: tuple[str, str, str]) -> None:

@@ -37,6 +37,7 @@ def test_a_folder_of_results_is_one_model(results: Path) -> None:
     assert run.threat == ("Linf", THREAT.eps, None)
 
 
+@pytest.mark.slow
 def test_its_page_shows_the_accuracies_and_the_verdicts(results: Path, nuat: CommandLine) -> None:
     verdict = {"check": "a check", "status": "PASS", "threshold": "any", "meaning": "it means this", "measured": {}}
     evaluation = json.loads((results / "evaluation.json").read_text())

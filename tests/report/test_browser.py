@@ -15,7 +15,10 @@ from nuat.report.page.html import render
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[dev]'")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium")
+pytestmark = [
+    pytest.mark.slow,  # starts a browser
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium here; Debian's package is called chromium"),
+]
 
 SWITCHES = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -152,7 +155,6 @@ def test_a_link_to_a_run_unfolds_it(browser: Any, file: Path) -> None:
     opened.page.context.close()
 
 
-@pytest.mark.slow
 def test_it_works_without_scripts(browser: Any, file: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

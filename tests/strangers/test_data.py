@@ -267,6 +267,7 @@ def test_further_frames_are_said(shell: Shell, streamed: tuple[str, ...]) -> Non
     assert f"4 images have several frames or pages, of which the first is taken: {first}, ..." in said
 
 
+@pytest.mark.slow
 def test_a_shard_that_unpacks_to_far_more_than_images_do_is_refused(shell: Shell) -> None:
     root = shell.folder / "shards"
     for part in ("train", "test"):

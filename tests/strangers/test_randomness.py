@@ -70,6 +70,7 @@ def noisy_by_batch(model: nn.Module, x: Tensor) -> Tensor:
     return noisy(lambda z: by_batch(model, z), x)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: Theirs(noisy_by_batch), Dropping])
 def test_a_random_model_that_depends_on_the_batch_is_called_both(make, three_ways: ThreeWays) -> None:
     for outcome in three_ways(make()):
@@ -77,6 +78,7 @@ def test_a_random_model_that_depends_on_the_batch_is_called_both(make, three_way
         assert BATCH in outcome.said
 
 
+@pytest.mark.slow
 def test_it_is_said_when_draws_from_elsewhere_hide_what_the_batch_does(three_ways: ThreeWays) -> None:
     draw = np.random.default_rng(0)
     drawn = Theirs(lambda model, x: model(x + 0.1 * torch.from_numpy(draw.standard_normal(x.shape)).float()))

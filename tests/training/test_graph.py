@@ -77,6 +77,7 @@ def test_most_defenses_can_be_recorded() -> None:
     assert set(DEFENSES) - set(SUITED) == {"nuat-h-calm", "nuat-h-alarm", "nuat-h-authors-alarm"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUITED)
 def test_steps_of_a_kind_issue_the_same_operations_and_ask_nothing(name: str, images: Path, tmp_path: Path) -> None:
     recordings: list[list[tuple[int, list[Any]]]] = []
@@ -94,7 +95,9 @@ def test_steps_of_a_kind_issue_the_same_operations_and_ask_nothing(name: str, im
         return repeat
 
     for threat in THREATS if name in ACROSS else (ThreatConfig(eps=EPS),):
-        loop = loop_of(moving(images, DEFENSES[name].defense, model=BATCH_NORM, threat=threat), tmp_path, traced)
+        config = moving(images, DEFENSES[name].defense, model=BATCH_NORM, threat=threat)
+        config = replace(config, data=replace(config.data, train_limit=5 * config.batch_size + 2))
+        loop = loop_of(config, tmp_path, traced)
         train(loop, begins=1)  # lambda is not 0
     assert recordings
     for traces in recordings:
@@ -104,6 +107,7 @@ def test_steps_of_a_kind_issue_the_same_operations_and_ask_nothing(name: str, im
     assert len({epoch for traces in recordings for epoch, _ in traces}) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threat", [ThreatConfig(norm="L2", eps=0.5), ThreatConfig(norm="L1", eps=2.0), UNION], ids=str)
 @pytest.mark.parametrize("name", ["nuat", "free-at"])
 def test_updates_in_other_norms_are_repeated(name: str, threat: ThreatConfig, images: Path, tmp_path: Path) -> None:
@@ -152,6 +156,7 @@ def _assert_close(ours: Any, theirs: Any, where: str = "") -> None:
         assert ours == (pytest.approx(theirs, rel=1e-6) if isinstance(theirs, float) else theirs), where
 
 
+@pytest.mark.slow
 def test_where_momentum_stays_the_bits_are_those_of_eager_updates(images: Path, tmp_path: Path) -> None:
     config = moving(images, NuAT2(lam=LAM, attack_tau=0.9), optimizer=OptimizerConfig(lr=Cyclic(peak=0.05, rise=0.5)))
     runs = [loop_of(config, tmp_path, capture) for capture in (None, taped)]
@@ -187,6 +192,7 @@ def test_other_updates_are_repeated(changes: dict[str, Any], images: Path, tmp_p
     _assert_close(repeated, eager)
 
 
+@pytest.mark.slow
 def test_a_state_that_begins_anew_is_recorded_anew(images: Path, tmp_path: Path) -> None:
     config = moving(images, DEFENSES["free-at"].defense)
     runs = [loop_of(config, tmp_path, capture, torch.float64) for capture in (None, taped)]

@@ -29,6 +29,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worst", [False, True])
 def test_a_union_is_trained_for_and_resumed_bit_for_bit(
     worst: bool, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"))
 
 
+@pytest.mark.slow
 def test_only_some_epochs_are_validated(images: Path, tmp_path: Path) -> None:
     every = nuat.run(small_config(images, epochs=5), out=tmp_path / "every")
     some = nuat.run(small_config(images, epochs=5, validate_every=2), out=tmp_path / "some")
