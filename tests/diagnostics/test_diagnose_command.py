@@ -312,3 +312,19 @@ def test_prose_comes_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     told = call(capsys, "theirs.py:honest", *COMMON, "--verbose")[1]
     assert "FGSM breaks no" in told
     assert "what it means" in told
+
+
+@pytest.mark.slow
+def test_each_ball_of_a_union_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("theirs.py:rounded", *COMMON, "--json", "found.json")
+    _, alone, _ = call(capsys, *words, "--n", "20")
+    code, union, _ = call(capsys, *words, "--n", "20", "--also", "L2:1")
+    verdicts = json.loads(Path("found.json").read_text())["verdicts"]
+    norms = [verdict["check"].partition(": ")[0] for verdict in verdicts]
+    assert norms == sorted(norms, reverse=True)
+    assert set(norms) == {"Linf", "L2"}
+    assert code == 1
+    assert "L2: accuracy falls with eps" in union
+    failed = [verdict["status"] for verdict in verdicts].count("FAIL")
+    assert f"{failed} FAIL" in union
+    assert int(re.findall(r"(\d+) FAIL", alone)[0]) < failed

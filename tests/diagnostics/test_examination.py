@@ -357,17 +357,19 @@ def test_the_time_needed_grows_with_the_images_and_is_little_for_a_quick_examina
     asked = {"threat": THREAT, "batch_size": 20, "learns": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nuat.diagnostics.examination.time.perf_counter", iter(range(100)).__next__)  # a second a pass
-        few, many, quick, learning = (
+        few, many, quick, learning, union = (
             seconds_needed(Bars(), bars(), **{**asked, **changes})  # type: ignore[arg-type]
             for changes in (
                 {"n": 10, "quick": False},
                 {"n": 20, "quick": False},
                 {"n": 20, "quick": True},
                 {"n": 20, "quick": False, "learns": True},
+                {"n": 20, "quick": False, "threat": dataclasses.replace(THREAT, also="L2:0.5")},
             )
         )
     assert many == pytest.approx(2 * few)
     assert 0 < quick < many / 3
+    assert 1.5 * many < union < 2.5 * many
     assert learning == pytest.approx(many + substitute.QUERIES / 3 / 32)
 
 
@@ -388,6 +390,34 @@ def test_a_large_radius_is_not_enlarged_past_every_image(monkeypatch: pytest.Mon
     curve = next(v.measured["accuracy_by_eps"] for v in found.verdicts if v.check == "accuracy falls with eps")
     assert list(curve) == ["0.125", "0.25", "0.5"]
     assert found.evaluation.n == 8
+
+
+@pytest.mark.slow
+def test_a_union_is_examined_ball_by_ball(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(examination.strength, "COMPARISONS", examination.strength.COMPARISONS[:1])
+    monkeypatch.setattr(examination.strength, "ATTACKS", ("clean", "fgsm", "pgd-10"))
+    union = dataclasses.replace(THREAT, also="L2:0.5")
+    told: set[str] = set()
+    kept: set[str] = set()
+
+    def progress(name: str, *_: object) -> None:
+        told.add(name.partition(":")[0])
+        kept.update(path.name.split("-")[1] for path in examination.finished_parts(tmp_path, quick=False))
+
+    keywords = {"n": 8, "state_folder": tmp_path, "progress": progress}
+    found = examination.examine(Quantised(), bars(), threat=union, **keywords)  # type: ignore[arg-type]
+    assert (told, kept) == ({"Linf", "L2"}, {"Linf", "L2"})
+    assert not examination.finished_parts(tmp_path, quick=False)
+    alone = [examination.examine(Quantised(), bars(), threat=ball, n=8) for ball in union.parts]
+    assert [v.check for v in found.verdicts] == [
+        f"{norm}: {v.check}" for norm, one in zip(("Linf", "L2"), alone, strict=True) for v in one.verdicts
+    ]
+    assert [v.status for v in found.verdicts] == [v.status for one in alone for v in one.verdicts]
+    assert (found.evaluation.also, found.evaluation.eps) == ("L2:0.5", THREAT.eps)
+    for ball, one in zip(found.evaluation.by_ball, alone, strict=True):
+        assert [(r.name, r.correct.tolist()) for r in ball.results] == [
+            (r.name, r.correct.tolist()) for r in one.evaluation.results
+        ]
 
 
 def test_a_substitute_that_cannot_be_kept_is_learnt_all_the_same(

@@ -14,7 +14,7 @@ from nuat.commands.subject import (
     check_target,
     find_subject,
     load_model,
-    one_ball,
+    own_ball,
     result_file,
     settle_threat,
     with_values,
@@ -73,7 +73,7 @@ class _Diagnose:
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:<index>."""
     threat: Annotated[ThreatConfig, tyro.conf.arg(name="")] = field(default_factory=ThreatConfig)
-    """Perturbation set. Default: the one that the model was trained for."""
+    """Perturbation set. Default: the one that the model was trained for; a union is examined ball by ball."""
     data: DataConfig = field(default_factory=DataConfig)
     """Images. Default: those of the run."""
 
@@ -85,9 +85,7 @@ def diagnose(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise InputError("say first what to examine: nuat diagnose RUN|WEIGHTS|FILE.py:FUNCTION.")
     subject = find_subject(arguments)
-    default = _Diagnose(
-        model=arguments[0], threat=one_ball(subject.threat, arguments, "nuat diagnose"), data=subject.data
-    )
+    default = _Diagnose(model=arguments[0], threat=own_ball(subject.threat, arguments), data=subject.data)
     words = with_values(arguments, "--quick", "--verbose")
     asked = parse(_Diagnose, words, prog="nuat diagnose", default=default, everyday=_EVERYDAY)
     asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))

@@ -149,17 +149,6 @@ def own_ball(trained: ThreatConfig, arguments: Sequence[str]) -> ThreatConfig:
     return replace(trained, also=None) if named else trained
 
 
-def one_ball(trained: ThreatConfig, arguments: Sequence[str], prog: str) -> ThreatConfig:
-    """Return the first ball of a model's threat, for a command that knows no unions.
-
-    Raises:
-        InputError: the user asks for one.
-    """
-    if any(re.match(r"--also(=|$)", word) for word in arguments):
-        raise InputError(f"--also: '{prog}' looks at one ball; leave it out, or give --norm and --eps.")
-    return replace(trained, also=None)
-
-
 def result_file(asked: Path | None, folder: Path, name: str) -> Path | None:
     """Return the file of the results: the one asked for, or ``name`` in ``folder`` or else in the current folder.
 

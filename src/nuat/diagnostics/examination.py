@@ -78,11 +78,13 @@ def examine(
 ) -> Examination:
     """Return verdicts on whether the robustness of ``model`` under attack is to be believed.
 
+    A union is examined ball by ball; the norm begins the names of the checks.
+
     Args:
         model: images [B, C, H, W] in [0, 1] to logits [B, N]. It may be anybody's, see ``nuat.evaluate``; one without a
             gradient is a finding, not an error.
         images: test images.
-        threat: norm and radius of the ball, and step size of PGD.
+        threat: norm and radius of the ball, step size of PGD, and further balls.
         n: images, class-balanced. None: all images. With fewer than about 300, checks stay INCONCLUSIVE.
         seed: seed of the random starts and of the substitute.
         batch_size: images attacked at once.
@@ -100,10 +102,42 @@ def examine(
     """
     check_arguments(model, images)
     guard = guarded(model, class_map)
+    several = threat.also is not None
+    found = []
+    for ball in threat.parts:
+        stem = _stem(quick) + (f"-{ball.norm}" if several else "")
+        found.append(
+            _examine_ball(
+                guard, images, threat=ball, n=n, seed=seed, batch_size=batch_size, training=training,
+                surrogate=surrogate, quick=quick, stem=None if state_folder is None else state_folder / stem,
+                progress=_in_ball(ball.norm, progress) if several else progress,
+            )
+        )  # fmt: skip
+    if state_folder is not None:
+        for path in finished_parts(state_folder, quick=quick):
+            path.unlink(missing_ok=True)
+    return _union(found, threat) if several else found[0]
+
+
+def _examine_ball(
+    guard: GuardedModel,
+    images: Images,
+    *,
+    threat: ThreatConfig,
+    n: int | None,
+    seed: int,
+    batch_size: int,
+    training: Images | None,
+    surrogate: Surrogate | None,
+    quick: bool,
+    stem: Path | None,
+    progress: Progress | None,
+) -> Examination:
+    """Return the verdicts in one ball; ``stem`` begins the names of the files that keep its finished parts."""
     largest = accuracy_by_eps.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))
 
     def kept(part: str) -> Path | None:
-        return None if state_folder is None else state_folder / f"{_stem(quick)}-{part}"
+        return None if stem is None else stem.with_name(f"{stem.name}-{part}")
 
     def attack(names: tuple[str, ...], radius: float, start: int, where: str = "") -> Evaluation:
         # PGD must be able to cross the ball several times, whatever its radius
@@ -127,7 +161,7 @@ def examine(
     unbounded = attack(pgd, largest, seed, "without a bound")
     part = images.select(unbounded.indices)
     x, y = to_float(part.images), part.labels
-    device = next((p.device for p in model.parameters()), x.device)
+    device = next((p.device for p in guard.parameters()), x.device)
     x, y = x.to(device), y.to(device).long()
     with full_precision():
         classes = _classes(guard, x)
@@ -169,10 +203,38 @@ def examine(
         accuracy_by_eps.judge_curve(radii),
         accuracy_by_eps.judge_unbounded(unbounded.worst_case, largest),
     )
-    if state_folder is not None:
-        for path in finished_parts(state_folder, quick=quick):
-            path.unlink(missing_ok=True)
     return Examination(verdicts, found, asked.left_out, asked.skipped)
+
+
+def _union(found: Sequence[Examination], threat: ThreatConfig) -> Examination:
+    """Return the examinations in each ball of a union as one."""
+    by_norm = [(one, one.evaluation.norm) for one in found]
+    further = [
+        replace(result, name=f"{norm}:{result.name}", shared_with=result.shared_with and f"{norm}:{result.shared_with}")
+        for one, norm in by_norm[1:]
+        for result in one.evaluation.results
+        if result.name != "clean"
+    ]
+    first = found[0].evaluation
+    return Examination(
+        verdicts=tuple(
+            replace(verdict, check=f"{norm}: {verdict.check}") for one, norm in by_norm for verdict in one.verdicts
+        ),
+        evaluation=replace(first, also=threat.also, results=(*first.results, *further)),
+        left_out=tuple(f"{norm}: {line}" for one, norm in by_norm for line in one.left_out),
+        skipped=tuple(f"{norm}: {check}" for one, norm in by_norm for check in one.skipped),
+    )
+
+
+def _in_ball(norm: str, progress: Progress | None) -> Progress | None:
+    """Return a function that tells in which ball an attack runs."""
+    if progress is None:
+        return None
+
+    def told(name: str, done: float, total: int, step: str = "", /) -> None:
+        progress(f"{norm}: {name}", done, total, step)
+
+    return told
 
 
 def finished_parts(folder: Path, *, quick: bool) -> list[Path]:
@@ -214,17 +276,21 @@ def seconds_needed(
     x, y = to_float(part.images).to(device), part.labels.to(device).long()
     with full_precision():
         classes = _classes(guard, x)
-        asked = applicable_checks(guard, threat, classes=classes, image_size=images.image_size, quick=quick)
+        size = images.image_size
+        asked = [applicable_checks(guard, one, classes=classes, image_size=size, quick=quick) for one in threat.parts]
         for _ in range(2):  # the first pass also allocates
             began = time.perf_counter()
             gradients.loss_gradient(guard, x, y).sum().item()
             seconds = (time.perf_counter() - began) / len(x)
-    by_gradient = [name for name in asked.attacks if look_up(name)[0].gradients]
-    others = [name for name in asked.attacks if name not in by_gradient]
-    largest = accuracy_by_eps.unbounded(threat.norm, torch.Size((images.channels, *images.image_size)))
-    plain = 1 + len(_radii(threat, largest)) + _STARTS - 1
-    passes = attack_passes(by_gradient) + attack_passes(others) / 3 + plain * attack_passes((f"pgd-{_STEPS}",))
-    return seconds * (passes * (len(images) if n is None else n) + learns * substitute.QUERIES / 3)
+    passes = 0.0
+    for ball, checks in zip(threat.parts, asked, strict=True):
+        by_gradient = [name for name in checks.attacks if look_up(name)[0].gradients]
+        others = [name for name in checks.attacks if name not in by_gradient]
+        largest = accuracy_by_eps.unbounded(ball.norm, torch.Size((images.channels, *size)))
+        plain = 1 + len(_radii(ball, largest)) + _STARTS - 1
+        passes += attack_passes(by_gradient) + attack_passes(others) / 3 + plain * attack_passes((f"pgd-{_STEPS}",))
+    queries = len(asked) * learns * substitute.QUERIES / 3
+    return seconds * (passes * (len(images) if n is None else n) + queries)
 
 
 def _stem(quick: bool) -> str:
