@@ -63,6 +63,20 @@ def test_a_success_counts_only_if_fp32_confirms_it(attack: str) -> None:
     assert found.search_precision == "bf16"
 
 
+@pytest.mark.parametrize("attack", ["pgd-3", "gama-3"])
+def test_an_image_that_bf16_came_near_to_breaking_is_attacked_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, attack: str
+) -> None:
+    model, images = tiny_case()
+    plain, lying = evaluate(model, images, (attack,), threat=THREAT), Watched(model, lies=True)
+    standing = []
+    for near in (0.0, 1e6):
+        monkeypatch.setattr("nuat.evaluation.job_runner._NEAR", near)
+        standing.append(evaluate(lying, images, (attack,), threat=THREAT, search_precision="bf16").accuracy(attack))
+    assert standing[0] > plain.accuracy(attack) + 0.1  # the search goes the wrong way
+    assert standing[1] == pytest.approx(plain.accuracy(attack), abs=0.05)  # from other starts
+
+
 def test_an_attack_that_stops_at_a_success_of_the_search_goes_on_in_fp32() -> None:
     model, images = tiny_case()
     plain = evaluate(model, images, ("square-200",), threat=THREAT)

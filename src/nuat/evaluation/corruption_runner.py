@@ -43,7 +43,7 @@ class _CorruptionRunner(JobRunner):
         """Return the answers on the corrupted images, by the name of the job."""
         pixels = self.corrupted.take(job.settings["corruption"], job.settings["severity"], positions.cpu())
         x = to_float(pixels.to(positions.device))
-        return {name: self._answers(x, x, job, name) for name in job.names}
+        return {name: Answers.of(self._logits(x, x, job, name), self.temperature) for name in job.names}
 
 
 def evaluate_corruptions(

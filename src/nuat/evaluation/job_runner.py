@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nuat.attacks.catalogue import split
 from nuat.attacks.jobs import Job
+from nuat.core.losses import logit_margin
 from nuat.core.pass_counter import PassCounter
 from nuat.core.random import seed_from
 from nuat.data import ImageSet, to_float
@@ -23,6 +24,8 @@ from nuat.hardware import computing_in
 from nuat.progress import Progress
 
 _SECONDS_BETWEEN_STEPS = 0.2
+_NEAR = 0.2
+"""Share of the margin of an image that a search in bf16 must leave, or the image is attacked again in fp32."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ class JobRunner:
         seed = batch_seed(self.seed, job.names[-1], start)
         with computing_in("fp32" if job is exact else self.precision):
             x_adv = job.run(x, y, seed)
-        answers = {name: self._answers(x, x_adv[name], job, name) for name in job.names}
+        logits = {name: self._logits(x, x_adv[name], job, name) for name in job.names}
+        answers = {name: Answers.of(found, self.temperature) for name, found in logits.items()}
         if job.leaves_unbroken and self.search is not self.model:
             # the attack stopped at a success of the copy, or took the image for lost from the start
             with computing_in(self.precision):
@@ -161,23 +165,29 @@ class JobRunner:
             for name in job.names:
                 given_up = (x_adv[name] != x).flatten(1).any(dim=1) | lost
                 answers[name] = self._again(exact, name, x, y, seed, answers[name], given_up.cpu())
+        elif self.precision == "bf16" and job is not exact:
+            least = _NEAR * logit_margin(self.model(x), y)
+            for name in job.names:
+                near = logit_margin(logits[name], y) > least
+                answers[name] = self._again(exact, name, x, y, seed, answers[name], near.cpu())
         return answers
 
     def _again(
         self, exact: Job, name: str, x: Tensor, y: Tensor, seed: int, found: Answers, given_up: Tensor
     ) -> Answers:
-        """Attack the images again that the copy gave up but the model withstands; return ``found`` with the answers.
+        """Attack the images ``given_up`` that the model withstands once more; return ``found`` with the answers.
 
-        A rounding may be all that broke the copy.
+        A rounding may be all that broke the copy, or that kept the search from a success.
         """
         denied = (found.predicted == y.cpu()) & given_up
         if not bool(denied.any()):
             return found
         part = denied.to(x.device)
-        return found.replaced(denied, self._answers(x[part], exact.run(x[part], y[part], seed)[name], exact, name))
+        logits = self._logits(x[part], exact.run(x[part], y[part], seed)[name], exact, name)
+        return found.replaced(denied, Answers.of(logits, self.temperature))
 
-    def _answers(self, x: Tensor, x_adv: Tensor, job: Job, attack: str) -> Answers:
-        """Return the model's answers on ``x_adv`` [B, C, H, W], found from ``x`` [B, C, H, W].
+    def _logits(self, x: Tensor, x_adv: Tensor, job: Job, attack: str) -> Tensor:
+        """Return the model's logits [B, N] on ``x_adv`` [B, C, H, W], found from ``x`` [B, C, H, W].
 
         Raises:
             InputError: the logits are not finite.
@@ -185,12 +195,12 @@ class JobRunner:
         """
         if job.ball is None or not bool(job.ball.holds(x, x_adv).all()):
             raise RuntimeError(f"{attack} returned an example outside the ball or the box; this is a bug in nuat.")
-        logits = self.model(x_adv)
+        logits: Tensor = self.model(x_adv)
         if not bool(torch.isfinite(logits).all()):  # NaN counts as a prediction of class 0 in argmax
             raise InputError(
                 f"the model returns logits that are infinite or NaN under {attack}; it cannot be evaluated."
             )
-        return Answers.of(logits, self.temperature)
+        return logits
 
     def _result(self, job: Job, name: str, positions: Tensor) -> AttackResult:
         """Return the result of an attack of a finished job; the images that it did not take count as broken."""

@@ -1,7 +1,8 @@
 """Arithmetic in which attacks search. Verdicts always come from a pass of the model itself in fp32.
 
 A search in fewer bits costs less and follows a slightly other gradient. It cannot make a model seem weaker, as every
-success is confirmed in fp32; a success that fp32 denies is searched for again in fp32 (``job_runner``).
+success is confirmed in fp32; a success that fp32 denies is searched for again in fp32 (``job_runner``). So is one that
+a search in bf16 came near: where it left less than a fifth of an image's margin, rounding may be all that kept it back.
 
 | name | convolutions and matrix products of the attacked model |
 |---|---|
