@@ -165,7 +165,7 @@ def test_another_scaling_is_warned_of(capsys: pytest.CaptureFixture[str]) -> Non
         (("theirs.py:honest", *COMMON, "--surrogate", "theirs.py:wrong"), "surrogate theirs.py:wrong cannot stand in"),
         (("theirs.py:honest", *COMMON, "--surrogate", "nowhere.safetensors"), "nowhere.safetensors"),
         (("theirs.py:honest", *COMMON, "--norm", "L3"), "--norm"),
-        (("theirs.py:honest", *COMMON, "--also", "L2:1"), "--also: 'nuat diagnose' looks at one ball; leave it out"),
+        (("theirs.py:honest", *COMMON, "--also", "L2"), "threat.also=L2: expected balls such as"),
     ],
 )
 def test_mistakes_are_2(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
