@@ -58,7 +58,7 @@ def test_the_setting_past_the_paper_and_the_papers_differ_in_what_the_page_says(
         assert past.defense == replace(papers.defense, scale="gaussian", smoothing=0.4)
         alone = [row.settings for row in rows if row.recipe == rows[0].recipe and row.settings]
         assert len({name for ((name, _), *others) in alone if not others} - {"model.variant"}) == 5
-        rivals = {row.recipe: row.config for row in rows[12:17]}
+        rivals = {row.recipe: row.config for row in rows[13:18]}
         assert len(rivals) == 5
         assert {(config.defense.smoothing, config.averaging) for config in rivals.values()} == {(0.4, past.averaging)}
 
