@@ -104,6 +104,42 @@ def test_another_number_of_logits_than_before_is_refused() -> None:
         model(x)
 
 
+def test_settings_of_torch_that_a_model_changes_are_put_back() -> None:
+    def change(x: Tensor) -> Tensor:
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        return x.flatten(1)
+
+    try:
+        guarded(Answering(change))(images()[0])
+        assert torch.get_default_dtype() is torch.float32
+        assert torch.is_grad_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+
+
+def test_a_model_that_seeds_leaves_the_generator_from_its_second_pass_on() -> None:
+    def seed(x: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        return x.flatten(1) + torch.rand(())
+
+    for answer, seeds in ((seed, True), (lambda x: x.flatten(1) + torch.rand(()), False), (nn.Flatten(), False)):
+        guard = guarded(Answering(answer))
+        ends = []
+        for skipped in (1, 2, 3):
+            torch.rand(skipped)
+            before = torch.get_rng_state()
+            guard(images()[0])
+            ends.append(torch.equal(before, torch.get_rng_state()))
+        again = torch.get_rng_state()  # the same draws once more are no seed of the model's
+        for _ in range(2):
+            torch.set_rng_state(again)
+            guard(images()[0])
+        assert guard.reseeds == seeds
+        assert ends == {seed: [False, True, True]}.get(answer, [isinstance(answer, nn.Flatten)] * 3)
+
+
 def test_an_answer_in_memory_that_the_model_uses_again_stays() -> None:
     memory = torch.empty(6, 16)
     model = GuardedModel(Answering(lambda x: memory.copy_(x.flatten(1))))

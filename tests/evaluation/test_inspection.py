@@ -67,6 +67,21 @@ def test_a_model_that_expects_scaled_images(before: Callable[[Tensor], Tensor], 
     assert "nuat.models.adapt" in warning
 
 
+def test_of_two_scalings_that_win_alike_the_one_with_the_least_loss_is_named() -> None:
+    """MNIST's and pixels from 0 to 255 both put the right one of two pixels above a constant."""
+    labels = torch.arange(60) % 2
+    pixels = torch.tensor([[230, 25], [25, 230]], dtype=torch.uint8)[labels].view(60, 1, 1, 2)
+    labels[:10] = 1 - labels[:10]
+
+    class Theirs(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            z = 0.3081 * x.flatten(1) + 0.1307
+            return 10 * torch.cat([z, torch.full_like(z[:, :1], 0.6)], dim=1)
+
+    (told,) = inspect(Theirs(), ImageSet(pixels, labels))
+    assert "classifies 0% of the images correctly as they come, in [0, 1], but 83% after MNIST's" in told
+
+
 def test_probabilities() -> None:
     model, images, _ = linear_case(40)
     (warning,) = inspect(Changed(model, same, lambda z: z.softmax(dim=1)), images)

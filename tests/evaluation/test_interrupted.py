@@ -117,8 +117,9 @@ def test_an_error_keeps_what_is_finished_too(state: Path) -> None:
         if call == 20:
             raise RuntimeError("out of memory")
 
-    with pytest.raises(InputError, match=r"the model fails on images of .*: out of memory"):
+    with pytest.raises(InputError, match=r"the model fails on images of .*: out of memory") as caught:
         run(Watched(model, at=fail), images, state)
+    assert isinstance(caught.value.__cause__, RuntimeError)  # it leads to the line of the model
     assert state.is_file()
 
 

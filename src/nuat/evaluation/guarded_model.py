@@ -42,6 +42,9 @@ class GuardedModel(nn.Module):
         """Whether every forward pass compares the input before and after."""
         self.wrote = False
         """Whether the model wrote into its input while it was watched."""
+        self.reseeds = False
+        """Whether the model seeds torch's generators in its passes: two began in different states and ended in one."""
+        self._passed: tuple[list[Tensor], list[Tensor]] | None = None
         self._dtype: torch.dtype | None = None
         self._graphless = False
         self._logits: int | None = None
@@ -87,12 +90,31 @@ class GuardedModel(nn.Module):
             return answer
 
     def _call(self, copy: Tensor) -> Any:
-        if not self.watched:
-            return self.model(copy)
-        before = copy.detach().clone()
-        answer = self.model(copy)
-        self.wrote = self.wrote or not torch.equal(before, copy.detach())
+        """Return the output of the model, and put back what it changes of torch: settings, and seeds of generators."""
+        dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+        generators = [torch.default_generator]
+        if copy.device.type == "cuda":
+            generators.append(torch.cuda.default_generators[copy.device.index])
+        states = [generator.get_state() for generator in generators]
+        before = copy.detach().clone() if self.watched else None
+        try:
+            answer = self.model(copy)
+        finally:
+            torch.set_default_dtype(dtype)
+            torch.set_grad_enabled(gradients)
+        self._leave_draws(generators, states)
+        self.wrote = self.wrote or (before is not None and not torch.equal(before, copy.detach()))
         return answer
+
+    def _leave_draws(self, generators: list[torch.Generator], states: list[Tensor]) -> None:
+        """Put generators back that the model seeds: else attacks that draw from them would repeat their draws."""
+        ended = [generator.get_state() for generator in generators]
+        if self._passed is not None and _equal(self._passed[1], ended) and not _equal(self._passed[0], states):
+            self.reseeds = True
+        self._passed = states, ended
+        if self.reseeds:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
     def _check(self, logits: Any, images: int) -> None:
         """Refuse what is not one tensor [B, N] with the N of the batches before."""
@@ -122,6 +144,10 @@ class GuardedModel(nn.Module):
                 f"the order of the classes names logit {max(self.order)}; the model returns {logits}, counted from 0."
             )
         return [*self.order, *(i for i in range(logits) if i not in set(self.order))]
+
+
+def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return all(map(torch.equal, some, others))
 
 
 class ClimbableModel(nn.Module):

@@ -75,6 +75,7 @@ def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None =
         guard.watched = True
         try:
             logits = check_logits(guard, x, classes)
+            torch.rand((), device=device)  # passes of a model that seeds begin in different states and end in one
             random = beyond_rounding(logits, check_logits(guard, x, classes)[None])
             check_logits(guard, _between(x), classes)
             found = [*_probabilities(logits), *_gradients(guard, x, y)]
@@ -90,7 +91,7 @@ def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None =
             )
         finally:
             guard.watched = False
-    return [_WRITES, *found] if guard.wrote else found
+    return [*[_WRITES] * guard.wrote, *[_SEEDS] * guard.reseeds, *found]
 
 
 def _between(x: Tensor) -> Tensor:
@@ -102,6 +103,13 @@ def _between(x: Tensor) -> Tensor:
 _WRITES = (
     "the model writes into its input. Every pass gets a copy here, so the results are right; anyone who attacks the "
     "model without one is told that it is robust. Let it clone its input."
+)
+
+
+_SEEDS = (
+    "the model seeds torch's random numbers in its forward pass. Every pass leaves them as they were here, so the "
+    "results are right; elsewhere attacks that draw at random, such as Square, repeat their draws and find little. Let "
+    "the model draw from a generator of its own."
 )
 
 
@@ -249,11 +257,15 @@ def _depends_on_batch(changed: Tensor) -> Iterator[str]:
 
 
 def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> list[str]:
-    """Warn if the model is far more accurate with another usual scaling than with its own, or on pixels in [0, 1]."""
+    """Warn if the model is far more accurate with another usual scaling than with its own, or on pixels in [0, 1].
+
+    Of several such scalings the one with the least loss is named: one that is too wide is often as accurate.
+    """
     plain = float((logits.argmax(dim=1) == y).double().mean())
-    if plain + _GAIN >= 1.0:
+    enough = plain + max(_GAIN, 1 / math.sqrt(len(x)))  # twice the deviation of an accuracy
+    if enough >= 1.0:
         return []
-    best, found = plain, None
+    best, least, found = plain, math.inf, None
     layer = model.model.normalise if isinstance(model.model, Classifier) else None
     own = layer if isinstance(layer, Normalise) else None
     for scaling in _SCALINGS if own is None else (*_SCALINGS, _NONE):
@@ -265,12 +277,14 @@ def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> list[
             with torch.no_grad():
                 # the model's own normalisation undoes this
                 given = scaled if own is None else scaled * own.std + own.mean
-                accuracy = float((model(given).argmax(dim=1) == y).double().mean())
+                answers = model(given)
         except InputError:
             continue  # the model refuses pixels outside [0, 1], so it does not expect them
-        if accuracy > best:
-            best, found = accuracy, scaling
-    if found is None or best <= plain + max(_GAIN, 1 / math.sqrt(len(x))):  # twice the deviation of an accuracy
+        accuracy = float((answers.argmax(dim=1) == y).double().mean())
+        loss = float(cross_entropy_sum(answers, y))
+        if accuracy > enough and loss < least:
+            best, least, found = accuracy, loss, scaling
+    if found is None:
         return []
     mean, std = (["1/255" if value == 1 / 255 else f"{value:g}" for value in both] for both in (found.mean, found.std))
     told = f"as they come, in [0, 1], but {best:.0%} after {found.name}"
