@@ -33,6 +33,7 @@ def test_a_folder_of_results_is_one_model(results: Path) -> None:
     assert holds_results(results)
     (run,) = find_runs([results]).runs
     assert (run.label, run.called, run.state, run.trained_here) == ("theirs", "theirs", "done", False)
+    assert run.data == "images not recorded"
     assert [(found.attack, found.n) for found in run.measurements] == [("clean", 20), ("fgsm", 20)]
     assert run.threat == ("Linf", THREAT.eps, None)
 

@@ -146,5 +146,7 @@ def test_two_results_of_one_attack_are_refused(tmp_path: Path) -> None:
     values = json.loads(path.read_text())
     values["results"] *= 2
     path.write_text(json.dumps(values))
-    with pytest.raises(InputError, match="expected results of different attacks"):
+    with pytest.raises(
+        InputError, match=rf"{path}: does not hold an evaluation \(expected results of different attacks"
+    ):
         read_evaluation(path)

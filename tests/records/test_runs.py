@@ -30,7 +30,7 @@ def test_a_damaged_row_is_one_line(changes: dict[str, Any], says: str, tmp_path:
     folder = write_row(tmp_path / "a", "A")
     assert read_run(folder).label == "A"
     change(folder / "row.json", **changes)
-    with pytest.raises(InputError, match=rf"row\.json: .*{says}") as refused:
+    with pytest.raises(InputError, match=rf"^{folder}: row\.json: .*{says}.*; .*[Rr]emove") as refused:
         read_run(folder)
     assert len(str(refused.value).splitlines()) == 1
 

@@ -378,6 +378,8 @@ def test_where_there_is_no_run(path: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=says):
         find_runs([tmp_path / path])
+    with pytest.raises(InputError, match=rf"{tmp_path / path}: .*{says}"):
+        find_runs([run(tmp_path / "a"), tmp_path / path])
     with pytest.raises(InputError, match="say which runs"):
         find_runs([])
 
