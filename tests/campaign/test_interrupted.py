@@ -131,16 +131,16 @@ def test_a_finished_row_needs_its_record_and_evaluations_alone(finished: Path) -
 
 def interrupt_in_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Interrupt the given batch (from 1) of all evaluations; the returned function counts them."""
-    seen, whole = 0, JobRunner._answers
+    seen, whole = 0, JobRunner._logits
 
-    def answers(*arguments: Any) -> Any:
+    def logits(*arguments: Any) -> Any:
         nonlocal seen
         seen += 1
         if seen == number:
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr("nuat.evaluation.evaluate.JobRunner._answers", answers)
+    monkeypatch.setattr("nuat.evaluation.evaluate.JobRunner._logits", logits)
     return lambda: seen
 
 
