@@ -86,6 +86,30 @@ def test_a_gradient_of_zero_is_noticed_even_if_the_two_agree(monkeypatch: pytest
     assert found.results[-1].name == "autoattack"
 
 
+class Undefined(Backwards):
+    """The same function as its model; the gradient is NaN at one image."""
+
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        super().__init__(model)
+        self.image = image
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return logits + 0.0 * (x - self.image).flatten(1).norm(dim=1, keepdim=True).sqrt()
+
+
+@pytest.mark.slow
+def test_a_gradient_that_is_nan_at_one_image_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_autoattack(monkeypatch)
+    model, images = tiny_case()
+    x = to_float(images.images)
+    with torch.no_grad():
+        wrong = int((model.eval()(x).argmax(dim=1) != images.labels).nonzero()[0])  # no attack takes it
+    with pytest.warns(UserWarning, match="NaN.* is not to be believed here, and AutoAttack follows"):
+        found = evaluate(Undefined(model, x[wrong]), images, ("autoattack-quick",), threat=THREAT)
+    assert [result.name for result in found.results] == ["autoattack-quick", "autoattack"]
+
+
 def test_a_search_without_gradients_that_comes_closer_is_noticed_before_it_succeeds() -> None:
     model, images = tiny_case()
     with torch.no_grad():

@@ -241,9 +241,8 @@ def evaluate(
             doubt = ""
             if QUICK in names and "autoattack" not in names:
                 verdicts = (found[name].correct for name in (AFTER_CR, QUICK))
-                doubt = world.agree(
-                    doubt_of_quick(target, chosen, threat.eps, *verdicts)
-                )  # a model may answer others differently
+                # a model may answer other processes differently
+                doubt = world.agree(doubt_of_quick(guard, chosen, threat.eps, *verdicts))
             if doubt:
                 told.add(f"{doubt}: {QUICK} is not to be believed here, and AutoAttack follows.")
                 names += ("autoattack",)

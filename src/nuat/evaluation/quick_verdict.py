@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from nuat.attacks import PGD
 from nuat.core.losses import logit_margin, margin_sum
 from nuat.data import ImageSet, class_balanced, to_float
+from nuat.evaluation.guarded_model import ClimbableModel
 from nuat.evaluation.inspection import gradient_warnings
 
 _HIDDEN = 0.0005
 """Share of images that Square may break beside CR: none of fewer than 2,000."""
 _CLOSER = 0.1
-"""Share of the survivors on which Square may come closer to a success than PGD. A robust
-ResNet-18 on CIFAR-10 has 0 of 16, and the quickstart at eps 0.3, which masks gradients, 30 of 80."""
+"""Share of the survivors on which Square may come closer to a success than PGD. A robust ResNet-18 on CIFAR-10 has 0 of
+16, and the quickstart at eps 0.3, which masks gradients, 30 of 80."""
 _JUDGED, _STEPS, _QUERIES = 100, 20, 100
 """Survivors that the two searches take at most, and their lengths: a tenth of what the quick verdict takes."""
 
@@ -25,7 +26,7 @@ def doubt_of_quick(model: nn.Module, images: ImageSet, eps: float, cr: Tensor, b
     """Return why CR and Square say less than AutoAttack: masked gradients. Empty: nothing speaks against them.
 
     Args:
-        model: images [B, C, H, W] to logits [B, N], in evaluation mode.
+        model: images [B, C, H, W] to logits [B, N], in evaluation mode, with the gradients that it has.
         images: images that were attacked, on the model's device.
         eps: radius of the ball, in Linf.
         cr: images that withstood CR, bool [n].
@@ -49,6 +50,7 @@ def _closer_without_gradients(model: nn.Module, x: Tensor, y: Tensor, eps: float
     """Return the images, bool [B], of which a short Square makes the margin smaller than PGD on the margin does."""
     from pyautoattack.square import SquareAttack  # the quick verdict needs it, too
 
+    model = ClimbableModel(model)  # a gradient that is infinite or NaN outside the sample of the check above
     along = PGD(model, eps=eps, alpha=eps / 4, steps=_STEPS, objective=margin_sum, random_start=False)(x, y)
     square = SquareAttack(model, eps=eps, n_queries=_QUERIES, resc_schedule=False, device=x.device)
     square.init_hyperparam(x)
