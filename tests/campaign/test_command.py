@@ -242,6 +242,7 @@ def test_a_budget_too_small_is_refused_and_its_rates_are_kept(
     campaign: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nuat.campaign.remaining_time.measure", lambda row: Rates(training=900.0, passes=0.0))
+    monkeypatch.setattr("nuat.commands.campaign.time.monotonic", lambda: 0.0)
     ended = campaign("small.toml", "--budget", "10m", "--out", "out")
     assert ended.code == 2
     (line,) = ended.err.splitlines()
