@@ -89,7 +89,7 @@ def write_shards(root: Path, parts: dict[str, Iterable[_Sample]], a_shard: int =
 
 
 def settings(path: Path, cache: Path, workers: int | None, size: int = SIDE) -> DataConfig:
-    """Return the settings of streaming by so many workers; none: in memory."""
+    """Return the settings of streaming by so many workers. None: in memory."""
     config = DataConfig(path=path, cache=cache, image_size=size, validation=0, crop_scale=0.08, flip=True)
     return config if workers is None else replace(config, loading="stream", workers=workers)
 

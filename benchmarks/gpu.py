@@ -40,7 +40,7 @@ HERE = Path(__file__).parent
 PART = 15 * 2**20
 """Most bytes of a part of the weights."""
 HEADER = 2**16
-"""Of these, the bytes that are left for names and metadata."""
+"""Bytes of these that are left for names and metadata."""
 PATIENCE = 20.0
 """Seconds between SIGTERM and SIGKILL."""
 NUAT = (sys.executable, "-m", "nuat")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, medians and ratios, counts of work, memory, and the machine's limits.
+"""Share among the benchmarks: interleaved timing, medians and ratios, counts of work, memory, and the machine's limits.
 
 seconds = interleaved({"plain": plain, "ours": ours}, device=device, rounds=5)
 print(header(device))
@@ -106,7 +106,7 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> Ratio:
 
 @dataclass(frozen=True)
 class Work:
-    """What a call's matrix products and convolutions cost at least, forward and backward."""
+    """Least cost of a call's matrix products and convolutions, forward and backward."""
 
     operations: int
     """Multiplications and additions, counted apart."""
@@ -147,7 +147,7 @@ def passes(model: nn.Module, call: Call) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a device was measured to do at most."""
+    """Highest measured rates of a device."""
 
     matrix_rate: float
     """Operations a second of a large matrix product."""
@@ -156,7 +156,7 @@ class Limits:
 
     @classmethod
     def measure(cls, device: torch.device, dtype: torch.dtype = torch.float32, *, size: int | None = None) -> Self:
-        """Measure with square matrices of ``size`` rows (none: 2048 on the CPU, 8192 on a GPU) in ``dtype``.
+        """Measure with square matrices of ``size`` rows (None: 2048 on the CPU, 8192 on a GPU) in ``dtype``.
 
         Both are the best of ten tries: limits, not typical values.
         """

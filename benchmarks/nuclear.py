@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--conditions", default="1,10,100,1000")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="of torch; none: its own choice")
+    parser.add_argument("--threads", type=int, help="of torch. None: its own choice")
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)

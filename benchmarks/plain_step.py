@@ -31,7 +31,7 @@ EPOCH, EPOCHS = 1, 2  # lambda is 2
 
 @dataclass(frozen=True)
 class Case:
-    """What a step is taken on."""
+    """Inputs of a step."""
 
     model: str = "resnet18"
     batch: int = 64

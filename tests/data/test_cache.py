@@ -1,4 +1,4 @@
-"""What is kept of data that were read."""
+"""Cache of data that were read."""
 
 import gzip
 

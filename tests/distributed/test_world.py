@@ -32,7 +32,7 @@ from nuat.training.update import Updater
 from nuat.training.validation import validate
 
 Two = dict[str, tuple[Any, Any]]
-"""What each of two processes returned, by the name of what they did."""
+"""Values that each of two processes returned, by the name of what they did."""
 
 
 def test_draws_are_those_of_one_device() -> None:

@@ -1,4 +1,4 @@
-"""What one hears of a running attack: its name, its step, and the share of its batch that is done."""
+"""Progress of a running attack: its name, its step, and the share of its batch that is done."""
 
 import re
 from typing import Any

@@ -94,7 +94,7 @@ class JobRequest:
     name: str
     """Name of the attack."""
     prefix: str
-    """What begins the name in another ball than the first one, such as L2:."""
+    """Beginning of the name in another ball than the first one, such as L2:."""
     number: int
     """Number in the name; 0: the name has none."""
     trajectory: tuple[int, ...]

@@ -177,7 +177,7 @@ def _folders(
 
 
 def _images(folder: Path, count: int) -> list[str]:
-    """Return the names of the ``count`` images of a class, sorted; none: the test set has none of it.
+    """Return the names of the ``count`` images of a class, sorted. Empty: the test set has none of it.
 
     Raises:
         InputError: there are more, or fewer.

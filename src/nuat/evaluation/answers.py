@@ -13,7 +13,7 @@ _DECIMALS = 4
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model says on n images, on the host."""
+    """Predictions of a model on n images, on the host."""
 
     predicted: Tensor
     """int64 [n]: class with the largest logit."""

@@ -80,7 +80,7 @@ class Table:
     notes: tuple[str, ...]
     """Sentences below the table."""
     name: str = ""
-    """What it shows of its group. Empty: the results under attack."""
+    """Part of the group that the table shows. Empty: the results under attack."""
 
     @property
     def heading(self) -> str:
