@@ -1,19 +1,30 @@
 """Training in other norms and in unions: runs, their resumption, the choice of the ball, and refusals."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from training.small_runs import BATCHES, assert_same_run, interrupt, metrics, small_config, train, write_images
+from torch import Tensor, nn
+from training.small_runs import (
+    BATCHES,
+    assert_same_run,
+    interrupt,
+    metrics,
+    remembered,
+    small_config,
+    train,
+    write_images,
+)
 
 from nuat.attacks import PGD
 from nuat.config import ThreatConfig, TrainConfig
+from nuat.core.losses import cross_entropy
 from nuat.core.threat import Norm
 from nuat.data import Batch
-from nuat.defenses import FGSMAT, NuAT, Standard
+from nuat.defenses import FGSMAT, BatchLoss, Defense, NuAT, Standard, State, Step
+from nuat.defenses.nuat import start
 from nuat.distributed.world import ALONE
 from nuat.errors import InputError
 from nuat.records.checkpoints import read_info
@@ -55,6 +66,32 @@ def test_a_union_is_trained_for_and_resumed_bit_for_bit(
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seeing(Defense):
+    """Writes down the length of NuAT's start in the norm of the ball, and the ball's radius."""
+
+    def init_state(self, model: nn.Module) -> State:
+        return {norm: torch.zeros(0, 2) for norm in ("Linf", "L2", "L1")}
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
+        noise = start(torch.full_like(x[:1], 0.5), step, alpha=0.025) - 0.5
+        length = torch.linalg.vector_norm(noise, {"Linf": float("inf"), "L2": 2, "L1": 1}[step.threat.norm])
+        state[step.threat.norm] = torch.cat([state[step.threat.norm], torch.tensor([[length, step.threat.eps]])])
+        return BatchLoss(cross_entropy(model(x), y))
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.5])
+def test_a_start_is_the_same_share_of_every_ball(warmup: float, images: Path, tmp_path: Path) -> None:
+    """alpha is a size in the first ball: 0.025 of Linf 0.1 is 0.125 of L2 0.5 and 0.5 of L1 2."""
+    train(small_config(images, defense=Seeing(), threat=UNION, eps_warmup=warmup, epochs=4), tmp_path / "run")
+    seen = remembered(tmp_path / "run")["defense"]
+    for ball in UNION.balls:
+        lengths, radii = seen[ball.norm].T
+        assert len(radii) > 0
+        torch.testing.assert_close(lengths, radii / 4)
+        assert float(radii[-1]) == pytest.approx(ball.eps)
+
+
 @pytest.mark.parametrize(("norm", "eps"), [("L2", 0.5), ("L1", 2.0)])
 def test_a_run_in_another_norm_validates_in_it(norm: Norm, eps: float, images: Path, tmp_path: Path) -> None:
     seen: set[tuple[str, float]] = set()
@@ -89,7 +126,7 @@ def test_settings_of_other_norms_and_unions_that_cannot_be_are_refused() -> None
         ({"threat": replace(linf, also="L1:0.3")}, r"threat\.also=0\.3: a usual radius in Linf"),
         ({"threat": l2, "worst_ball": True}, "worst_ball has no effect on a single ball"),
         ({"threat": UNION, "worst_ball": True, "defense": Standard()}, "worst_ball has no effect on a defense that"),
-        ({"threat": UNION, "defense": NuAT(alpha=0.1)}, r"defense\.alpha=0\.1: is of one norm"),
+        ({"threat": UNION, "defense": NuAT(alpha=8.0)}, r"defense\.alpha"),
     ):
         with pytest.raises(InputError, match=said):
             TrainConfig(**{"defense": FGSMAT(), **settings})

@@ -51,7 +51,7 @@ class Seeing(Defense):
         return {"seen": torch.zeros(0, 2, dtype=torch.float64)}
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
-        row = torch.tensor([[step.threat.eps, step.warmup]], dtype=torch.float64)
+        row = torch.tensor([[step.threat.eps, step.size_factor]], dtype=torch.float64)
         state["seen"] = torch.cat([state["seen"], row])
         return BatchLoss(cross_entropy(model(x), y))
 
@@ -105,7 +105,7 @@ def step_at(warmup: float, batch: int = 1) -> Step:
         epochs=2,
         batch=batch,
         batches=4,
-        warmup=warmup,
+        size_factor=warmup,
         generator=generator,
     )
 

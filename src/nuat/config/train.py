@@ -287,8 +287,6 @@ class TrainConfig:
         for name in self.defense.sizes:
             if (size := getattr(self.defense, name)) is not None:
                 check_radius(f"defense.{name}", size, self.threat.norm)
-                if self.threat.also is not None:
-                    raise InputError(f"defense.{name}={size:g}: is of one norm, and threat.also has others; give none.")
         if self.worst_ball and self.threat.also is None:
             raise InputError("worst_ball has no effect on a single ball; give threat.also, or worst_ball false.")
         if self.worst_ball and self.defense.judged_by == "clean":

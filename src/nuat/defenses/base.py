@@ -45,9 +45,10 @@ class Step:
     """Batch within the epoch, from 0."""
     batches: int
     """Batches an epoch."""
-    warmup: float = 1.0
-    """Fraction of the full eps in ``threat`` while eps is warmed up, in (0, 1]; a defense shrinks its own sizes in
-    pixels by it. Like eps, it may be a scalar on the device."""
+    size_factor: float = 1.0
+    """Factor by which a defense multiplies its ``sizes``: the present eps of ``threat`` divided by the run's
+    ``threat.eps``. It differs from 1 while eps is warmed up, and in the further balls of a union. Like eps, it may be a
+    scalar on the device."""
     generator: Source = None
     """Source of every random draw, on the model's device (``nuat.core.random``). None: torch's global generator."""
     index: Tensor | None = None
@@ -113,7 +114,8 @@ class Defense:
     rows; a checkpoint holds the rows of all."""
 
     sizes: ClassVar[tuple[str, ...]] = ()
-    """Settings that are sizes of perturbations in the units of eps; a run checks them in its norm. None: not set."""
+    """Settings that are sizes of perturbations in the units of eps; a run checks them in its norm. In a union they
+    belong to its first ball, and are the same share of eps in the others. None: not set."""
 
     smoothing: float = 0.0
     """Label smoothing, in [0, 1): this share of each label is spread evenly over all classes, in the cross-entropies of
@@ -129,9 +131,9 @@ class Defense:
         """Return the kind of a step, by which the loop may record a step and repeat it.
 
         From the second step of a kind on, and for one shape of images, all steps of that kind must issue the same
-        operations. Only tensors, ``step.threat``, ``step.warmup`` and ``step.value`` may differ. What the state holds
-        must stay, or be changed in place. None, the default: steps may differ in other ways, as where the host decides
-        by the values of a tensor; no step is repeated.
+        operations. Only tensors, ``step.threat``, ``step.size_factor`` and ``step.value`` may differ. What the state
+        holds must stay, or be changed in place. None, the default: steps may differ in other ways, as where the host
+        decides by the values of a tensor; no step is repeated.
 
         A subclass declares its own kinds: none are inherited.
         """

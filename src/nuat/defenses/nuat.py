@@ -115,7 +115,7 @@ def has_regularised_attack(batches: Batches, step: Step, weight: EpochSchedule) 
 def start(x: Tensor, step: Step, alpha: float | None) -> Tensor:
     """Return the attack's start X + Delta [M, C, H, W], clamped to [0, 1]; ``alpha`` None: eps / 2."""
     # a start of twice the present eps leaves the step nothing to decide: the projection returns the noise's corner
-    magnitude = step.threat.eps / 2 if alpha is None else alpha * step.warmup
+    magnitude = step.threat.eps / 2 if alpha is None else alpha * step.size_factor
     return (x + step.threat.far(x, magnitude, step.generator)).clamp(0.0, 1.0)  # the authors' scripts clamp the start
 
 

@@ -1,9 +1,9 @@
 """Defenses in L2, in L1 and in the union of three norms: MNIST, small CNN, the campaign ``mnist-threats``.
 
 Not from the paper. They share the settings of ``nuat.recipes.mnist_small`` but for the ball and, as its size is of one
-norm, the start, which is eps / 2 here. The radii are those of Maini et al. 2020 in Linf (0.3) and L1 (10); in L2 it is
-1.5. In a union each batch is attacked in one ball, drawn at random, so it costs as much as a single norm. Nothing was
-tuned.
+norm, the start: eps / 2 in L2 and L1; eps in the union, as in Linf. The radii are those of Maini et al. 2020 in Linf
+(0.3) and L1 (10); in L2 it is 1.5. In a union each batch is attacked in one ball, drawn at random, so it costs as much
+as a single norm. Nothing was tuned.
 """
 
 from collections.abc import Callable
@@ -71,12 +71,12 @@ def trades_l1() -> TrainConfig:
 
 def nuat_union() -> TrainConfig:
     """MNIST, small CNN, the union of Linf 0.3, L2 1.5 and L1 10: NuAT."""
-    return row(NuAT(lam=_LAM), peak=0.1, threat=_UNION)
+    return row(NuAT(lam=_LAM, alpha=0.3), peak=0.1, threat=_UNION)
 
 
 def nuat2_union() -> TrainConfig:
     """MNIST, small CNN, the union of Linf 0.3, L2 1.5 and L1 10: NuAT2."""
-    return row(NuAT2(lam=_LAM), peak=0.1, threat=_UNION)
+    return row(NuAT2(lam=_LAM, alpha=0.3), peak=0.1, threat=_UNION)
 
 
 def n_fgsm_union() -> TrainConfig:

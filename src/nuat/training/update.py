@@ -283,13 +283,14 @@ class Updater:
     def step(self, batch: Batch, position: int, numbers: Numbers, held: Held | None = None) -> Step:
         """Return the step of a batch, the ``position``-th of its update; the rest is as in ``take``."""
         config, state = self._config, self._state
+        ball = self._balls.of(batch, (state.epoch, state.batch + position))
         return Step(
-            threat=self._balls.of(batch, (state.epoch, state.batch + position)).scaled(numbers.warmup),
+            threat=ball.scaled(numbers.warmup),
             epoch=state.epoch,
             epochs=config.epochs,
             batch=state.batch + position,
             batches=self._batches,
-            warmup=numbers.warmup,
+            size_factor=numbers.warmup * (ball.eps / config.threat.eps),
             held=held,
             generator=self._world.source(state.generator, len(batch.y)),
             index=batch.index,
