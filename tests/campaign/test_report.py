@@ -264,6 +264,21 @@ def test_the_queue_as_a_table() -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_long_names_in_the_queue_break_after_underscores_alone(width: int) -> None:
+    changes = {"defense.lam.peak": 2, "defense.scale": "gaussian", "model.variant": "plain", "epochs": 12}
+    row = plan(toml({"recipe": NUAT, "set": changes})).rows[0]
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(queue_table([QueueEntry(row=row, status=RowStatus.WAITING, seconds=7300.0)]))
+    _, first, *rest = captured.get().splitlines()
+    assert first.split()[1:] == [str(row.seed), "waiting", "~2.0", "h"]
+    lines = [line.split()[0] for line in (first, *rest)]
+    assert "".join(lines) == row.method
+    assert all(line.endswith("_") for line in lines[:-1])
+    assert (len(lines) == 1) == (width == 160)
+
+
 def test_black_box_suites_are_said() -> None:
     campaign = plan(toml({"recipe": NORMAL}, suites=(MAIN, {**FEW, "attacks": ["clean", "square-10"]})))
     text = campaign_markdown(campaign, Ledger(Path("out")))

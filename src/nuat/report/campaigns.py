@@ -1,10 +1,15 @@
 """Tables of a campaign: the queue for the terminal, and the results in Markdown with the paper's numbers."""
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from nuat import paper
 from nuat.attacks.catalogue import QUICK, WORST_CASE
@@ -24,17 +29,38 @@ _STYLES = {
 }
 
 
+@dataclass(frozen=True)
+class _RowName:
+    """Name of a row as a cell. A name that is too long for one line is broken after underscores."""
+
+    name: str
+
+    @property
+    def _parts(self) -> list[str]:
+        return re.findall("[^_]*_|[^_]+", self.name)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(map(len, self._parts)), len(self.name)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [""]
+        for part in self._parts:
+            lines += [""] if lines[-1] and len(lines[-1] + part) > options.max_width else []
+            lines[-1] += part
+        yield Text("\n".join(lines), overflow="fold")
+
+
 def queue_table(entries: Iterable[QueueEntry]) -> Table:
     """Return the rows with their state and the time that they took or need."""
     table = Table(box=None, pad_edge=False)
     for name in ("row", "seed", "status", "time"):
-        table.add_column(name, justify="right" if name in ("seed", "time") else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in ("seed", "time") else "left", no_wrap=name != "row")
     for entry in entries:
         about = "" if entry.status is RowStatus.DONE else "~"
         time = "?" if entry.seconds is None else about + duration(entry.seconds)
         style = _STYLES.get(entry.status, "")
         told = "" if entry.status is RowStatus.FAILED else time
-        table.add_row(entry.row.method, str(entry.row.seed), entry.status.value, told, style=style)
+        table.add_row(_RowName(entry.row.method), str(entry.row.seed), entry.status.value, told, style=style)
     return table
 
 
