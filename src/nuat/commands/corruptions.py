@@ -41,7 +41,7 @@ class _Asked(Protocol):
     @property
     def seed(self) -> int: ...
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int | None: ...
 
 
 def corrupts(arguments: list[str]) -> bool:
@@ -100,7 +100,7 @@ def corrupt_model(
             corruptions=asked.corruptions,
             n=asked.n,
             seed=asked.seed,
-            batch_size=asked.batch_size,
+            batch_size=asked.batch_size or 250,
             class_map=order,
             warn=lambda warning: reporter.message(f"warning: {warning}", style="bold yellow"),
             state_path=state,

@@ -110,8 +110,8 @@ class Evaluate:
     """Print the worst case of each class as well; of more than ten classes the worst ten. The JSON has all."""
     seed: int = 0
     """Seed of the random starts."""
-    batch_size: int = 250
-    """Images attacked at once."""
+    batch_size: int | None = None
+    """Images attacked at once. None: 250; on a CUDA GPU what suits its memory."""
     search_precision: SearchPrecision = "auto"
     """Arithmetic in which attacks search; every success is confirmed in fp32. auto: tf32 on a CUDA GPU, fp32 elsewhere.
     bf16 is faster on a GPU, and on a processor that multiplies bf16."""

@@ -46,6 +46,7 @@ from nuat.evaluation.arguments import (
     settled_threat,
     temperature_of,
 )
+from nuat.evaluation.batch_size import FEW, fitting_batch_size
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
 from nuat.evaluation.inspection import check_logits, inspect, no_gradient
@@ -74,7 +75,7 @@ def evaluate(
     threat: ThreatConfig | None = None,
     n: int | None = None,
     seed: int = 0,
-    batch_size: int = 250,
+    batch_size: int | None = None,
     class_map: Sequence[int] | None = None,
     classes: Sequence[str] = (),
     black_box: bool = False,
@@ -107,7 +108,7 @@ def evaluate(
             and L1.
         n: images, class-balanced and the same in every call. None: all images.
         seed: seed of the random starts.
-        batch_size: images attacked at once.
+        batch_size: images attacked at once. None: 250; on a CUDA GPU what suits its memory.
         class_map: the logit of the model for each class of the images. None: the classes are matched by name where both
             sides have names; else logit i is class i.
         classes: names of the classes, in the order of the labels, for the results. Empty: those that the images or the
@@ -165,7 +166,7 @@ def evaluate(
     images = given.images
     check_greys(images)
     check_number(n, len(images))
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size={batch_size}: expected at least 1.")
     check_radius_of(threat, images)
     matched: tuple[int, ...] | None = None
@@ -183,7 +184,9 @@ def evaluate(
     target = ClimbableModel(guard)
     found: dict[str, AttackResult] = {}
     with eval_mode(target), full_precision():
-        logits = _first_logits(target, chosen, batch_size)
+        logits = _first_logits(target, chosen, batch_size or FEW)
+        if batch_size is None:
+            batch_size = world.agree(fitting_batch_size(target, to_float(chosen.images[:FEW])))
         told = _Warnings(warn, world)
         told.add(*given.notes)
         if matched is not None:
