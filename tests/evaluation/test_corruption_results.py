@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def test_the_table_has_every_row_within_80_columns(monkeypatch: pytest.MonkeyPat
     html = results()._repr_html_()
     assert "&lt;x&gt;" in html
     assert html.count("<tbody>") == 6
+
+
+def test_text_of_strangers_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    text = str(replace(results(), hardware="[bold]a\x1b", source="[bold]b\x1b"))
+    assert r"[bold]a\x1b" in text
+    assert r"[bold]b\x1b" in text
 
 
 def test_a_paired_comparison() -> None:

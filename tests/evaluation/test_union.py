@@ -89,7 +89,12 @@ def test_unions_that_cannot_be_are_refused() -> None:
         nuat.evaluate(model, images, ["clean", PGD(model, eps=0.01)], threat=UNION)
     with pytest.raises(InputError, match=r"L2:pgd-5: the threat has no further L2 ball; give --also L2:RADIUS"):
         evaluate(model, images, ("clean", "L2:pgd-5"), threat=ThreatConfig(eps=0.05))
-    for also, said in (("L2", "expected balls such as"), ("Linf:0.2", "one ball a norm"), ("L9:1", "norm='L9'")):
+    for also, said in (
+        ("L2", "expected balls such as"),
+        ("Linf:0.2", "one ball a norm"),
+        ("L9:1", "norm='L9'"),
+        ("L2:0", "threat.also=0"),
+    ):
         with pytest.raises(InputError, match=said):
             ThreatConfig(eps=0.05, also=also)
 

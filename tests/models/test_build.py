@@ -85,7 +85,7 @@ def test_build_refuses(settings: dict[str, object], message: str) -> None:
 
 def test_build_refuses_counts_below_one() -> None:
     for channels, classes, size, name in [(0, 2, (8, 8), "channels"), (1, 0, (8, 8), "classes"), (1, 2, (8, 0), "wid")]:
-        with pytest.raises(InputError, match=name):
+        with pytest.raises(InputError, match=f"^{name}"):
             build(ModelConfig(), channels=channels, classes=classes, image_size=size)
 
 

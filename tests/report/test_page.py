@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from nuat.records.runs import Diagnosis, RecordedVerdict
 from nuat.records.search import find_runs
 from nuat.report.escaping import escape_latex
 from nuat.report.page.card import model_card
+from nuat.report.page.changes import commands
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.latex import latex
@@ -324,6 +326,7 @@ def test_a_damaged_record_is_named(name: str, text: str, tmp_path: Path) -> None
     with pytest.raises(InputError, match=re.escape(name)) as caught:
         find_runs([folder])
     assert str(folder) in str(caught.value)
+    assert str(caught.value).endswith("; remove it, or make it again.")
 
 
 def test_an_accuracy_that_its_verdicts_belie_is_refused(tmp_path: Path) -> None:
@@ -576,9 +579,20 @@ def test_hostile_names_cannot_break_a_card(tmp_path: Path) -> None:
     assert "`" not in text
 
 
+def test_words_of_a_command_and_names_of_folders_are_text(tmp_path: Path) -> None:
+    (found,) = find_runs([run(tmp_path / "a; ls\x1b[31m")]).runs
+    assert found.called == r"a; ls\x1b[31m"
+    assert [shlex.split(command) for _, command in commands(found)] == [
+        ["nuat", "train", "quickstart", "--out", "runs/a b"],
+        ["nuat", "train", "quickstart"],
+    ]
+
+
 def test_a_path_in_a_card_is_a_string(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(Path(__file__).parents[2] / "results" / "quickstart", 'a"); import os; os.remove("b')
     card = model_card(find_runs([Path('a"); import os; os.remove("b')]).runs[0])
     (code,) = re.findall(r"model = nuat\.load\((.*)\)\n", card)
     assert json.loads(code) == 'a"); import os; os.remove("b/best.safetensors'
+    exports = [line for line in card.splitlines() if line.startswith("nuat export")]
+    assert [shlex.split(line)[2] for line in exports] == ['a"); import os; os.remove("b'] * 2

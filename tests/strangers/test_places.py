@@ -40,7 +40,9 @@ def refused(three_ways: ThreeWays, name: str, model: Theirs, *options: str, out:
 )
 def test_json_replaces_results_alone(name: str, content: bytes, plain: Theirs, three_ways: ThreeWays) -> None:
     Path("best.safetensors").write_bytes(content)
-    assert "exists and was not written by this command" in refused(three_ways, name, plain, out="best.safetensors")
+    said = refused(three_ways, name, plain, out="best.safetensors")
+    assert "exists and was not written by this command" in said
+    assert "the results are in" not in said  # it is refused before the work
     assert Path("best.safetensors").read_bytes() == content
 
 

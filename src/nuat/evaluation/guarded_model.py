@@ -85,7 +85,7 @@ class GuardedModel(nn.Module):
             if len(types) != 1 or x.dtype in types:
                 raise
             (native,) = types
-            answer = self._call(x.to(native, copy=True))
+            answer = self._call(x.to(native))  # a copy: x has another type
             self._dtype = native
             return answer
 

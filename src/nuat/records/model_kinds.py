@@ -6,7 +6,7 @@ from pathlib import Path
 from nuat.models import backbones, external
 from nuat.records import checkpoints
 from nuat.records.hugging_face import is_hugging_face
-from nuat.records.other_files import is_torch, is_torchscript, refuse_checkpoint, refuse_other_files
+from nuat.records.other_files import is_torch, is_torchscript, refuse_checkpoint
 
 
 class Kind(Enum):
@@ -51,5 +51,4 @@ def kind_of(named: str) -> Kind:
         return Kind.TORCHSCRIPT
     if is_torch(file):
         return Kind.WEIGHTS
-    refuse_other_files(file)
     return Kind.OURS if checkpoints.is_ours(file) else Kind.WEIGHTS

@@ -48,8 +48,8 @@ def verdict_prose(verdicts: Sequence[Verdict]) -> Table:
         table.add_row(
             Text.assemble(verdict.check, "\n", (verdict.threshold, "dim")),
             Text(_WORDS[verdict.status], style=_STYLES[verdict.status]),
-            Text(measured),
-            Text(verdict.meaning),
+            measured,
+            verdict.meaning,
         )
     return table
 

@@ -144,6 +144,16 @@ def test_hostile_names_of_classes_are_text_everywhere(tmp_path: Path) -> None:
         assert "\x1b" not in written
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_long_names_of_classes_are_cut(tmp_path: Path) -> None:
+    folder = with_classes(run(tmp_path / "one"), classes=("c" * 100, "d" * 100))
+    found = find_runs([folder])
+    for written in (Page(render(found)).text, markdown(tables(folder)), model_card(found.runs[0])):
+        assert "d" * 39 + "\u2026" in written
+        assert "d" * 40 not in written
+    assert "c" * 40 not in model_card(found.runs[0])
+
+
 def test_a_card_names_each_class_and_the_calibration(tmp_path: Path) -> None:
     card = model_card(find_runs([with_classes(run(tmp_path / "one"), temperature=1.5)]).runs[0])
     assert "PGD-100, each class:" in card
