@@ -1,5 +1,6 @@
 """load(): the named sources in torchvision's layout, the split, and the settings that cannot be."""
 
+import csv
 import functools
 import gzip
 import hashlib
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_files import write_folder, write_shards
 from PIL import Image
 from torchvision import datasets
 
@@ -426,3 +428,36 @@ def test_arrays_are_resized_as_files_are(tmp_path, channels, resize):
         one, other = getattr(arrays, part), getattr(files, part)
         assert one.image_size == (8, 8)
         assert torch.equal(one.images, other.images)
+
+
+NAME = "a\x1b[31m\n"
+
+
+@pytest.mark.parametrize("kind", ["parts", "classes", "list", "shards", "npz"])
+def test_texts_of_strangers_are_printable(kind: str, tmp_path: Path) -> None:
+    root, n = tmp_path / NAME, {"train": 20, "test": 8}
+    if kind == "parts":
+        write_folder(root, n, kinds=["pixel.png"], classes=(NAME, "b"))
+        (root / "train" / NAME / NAME).write_bytes(b"")
+        (root / f"{NAME} too").mkdir()
+    elif kind == "classes":
+        write_folder(tmp_path, {NAME: 60}, kinds=["pixel.png"], classes=(NAME, "b"))
+    elif kind == "list":
+        write_folder(root, {"any": 60}, kinds=["pixel.png"], classes=(NAME, "b"))
+        images = sorted(path for path in root.rglob("*.png"))
+        with (root / "list.csv").open("w", newline="") as file:
+            rows = [(path.relative_to(root), path.parent.name) for path in images[1:]]
+            csv.writer(file).writerows([("path", "label"), *rows, rows[0]])
+    elif kind == "shards":
+        write_shards(root, n, kinds=["pixel.png"], classes=2)
+        (root / "classes.txt").write_text("a\x1b[31m\nb")
+    elif kind == "npz":
+        root.mkdir()
+        x, y = np.arange(80, dtype=np.uint8).reshape(20, 2, 2), np.arange(20) % 2
+        np.savez(root / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y, classes=np.array([NAME, "b"]))
+    path = {"list": root / "list.csv", "npz": root / "a.npz"}.get(kind, root)
+    dataset = load(DataConfig(path=path, cache=tmp_path / "cache", validation=2))
+    assert r"\x1b[31m" in dataset.classes[0]
+    assert r"a\x1b[31m\n" in dataset.source
+    assert all(text.isprintable() for text in (*dataset.classes, dataset.source, *dataset.notes))
+    assert len(dataset.notes) >= {"parts": 2, "classes": 1, "list": 2}.get(kind, 0)

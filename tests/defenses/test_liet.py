@@ -10,6 +10,7 @@ from oracles import TinyConv, images, labels, step_at
 from torch import Tensor
 
 from nuat.core.losses import soft_labels
+from nuat.core.nonfinite import Watch
 from nuat.core.pass_counter import PassCounter
 from nuat.core.schedules import Ramp
 from nuat.defenses import LIET
@@ -81,6 +82,15 @@ def test_the_gradients_are_taken_anew_every_few_batches_and_for_images_of_anothe
     assert [torch.equal(a, b) for a, b in itertools.pairwise(kept)] == [True, False, True]
     defense.loss(model, images(5, size=6), y, step_at(1, 1), state)
     assert state["gradients"].shape == (CLASSES, 3, 6, 6)
+
+
+def test_gradients_of_a_model_that_diverged_are_kept_as_0() -> None:
+    defense, model = LIET(), TinyConv(classes=CLASSES).train()
+    state = defense.init_state(model)
+    model.conv1.weight.data.fill_(torch.nan)
+    with Watch().entered():  # as in training, where the update is then skipped
+        defense.loss(model, images(5), labels(5, CLASSES), step_at(1, 0), state)
+    assert state["gradients"].count_nonzero() == 0
 
 
 def test_a_step_takes_two_passes_forward_and_three_backward() -> None:

@@ -220,6 +220,17 @@ def test_models_that_no_attack_can_climb(model: nn.Module) -> None:
 
 
 @pytest.mark.slow
+def test_a_random_model_without_a_finite_gradient_has_every_verdict() -> None:
+    class Drawn(Exploding):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            return logits + 2.0 * torch.randn_like(logits)
+
+    found = fails(Drawn(), RANDOM, GRADIENTS)
+    assert len(found.verdicts) == 4 + len(strength.COMPARISONS) + 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_models_of_few_classes(classes: int) -> None:
     found = examined(Bars(classes), bars(classes=classes))

@@ -387,6 +387,14 @@ def test_where_there_is_no_run(path: str, says: str, tmp_path: Path) -> None:
         find_runs([])
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_only_png_is_opened_as_a_picture_of_a_run(tmp_path: Path) -> None:
+    for kind, shown in (("PNG", 1), ("GIF", 0), ("EPS", 0)):
+        folder = run(tmp_path / kind)
+        Image.effect_noise((60, 20), 90).save(folder / "examples.png", kind)
+        assert sum(tag == "img" for tag, _ in Page(render(find_runs([folder]))).elements) == shown, kind
+
+
 @pytest.mark.slow
 def test_a_hundred_runs_make_a_small_page(tmp_path: Path) -> None:
     picture = io.BytesIO()

@@ -9,7 +9,7 @@ import numpy as np
 
 from nuat.data.decoding import SUFFIXES
 from nuat.data.samples import PARTS, FileSamples, Names, Parts, PassedOver, few, reading, val_for_test
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 
 _KIND = "nuat-folder-2"  # part of every cache key: raise it when decoding changes
 
@@ -67,13 +67,13 @@ def scan(path: Path, subset: str | None = None, *, needs_train: bool = True) -> 
         strangers = [entry.name for entry in sorted(path.iterdir()) if entry.is_dir() and entry.name not in PARTS]
         strangers = [name for name in strangers if not name.startswith(".")]
         if strangers:
-            notes.append(printable(f"folders other than train, val and test are passed over: {few(strangers)}"))
+            notes.append(f"folders other than train, val and test are passed over: {few(strangers)}")
         return Parts(
             train=parts["train"] if trains else test.take(np.arange(0)),
             test=test,
             validation=parts["val"] if len(evaluation) == 2 else None,
-            classes=tuple(printable(name) for name in names),
-            description=printable(f"image folder {path}" + ("" if subset is None else f" ({subset})")),
+            classes=tuple(names),
+            description=f"image folder {path}" + ("" if subset is None else f" ({subset})"),
             kind=_KIND,
             notes=(*passed.note("files"), *notes),
         )
@@ -216,7 +216,7 @@ def _scan_part(
     if not files:
         raise InputError(f"{part} holds no image ({', '.join(SUFFIXES)}); put images into {part}/<class>/.")
     if empty:
-        notes.append(printable(f"{name}/ has no image of {len(empty)} of {len(classes)} classes: {few(empty)}"))
+        notes.append(f"{name}/ has no image of {len(empty)} of {len(classes)} classes: {few(empty)}")
     sizes, times = np.array(numbers, dtype=np.int64).T.copy()
     return FileSamples(
         root=root,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nuat.data.samples import Parts, Samples, few
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 
 SHARE = 0.2
 """Probability that an image is a test image."""
@@ -78,8 +78,8 @@ def hold_out(
         train=samples.take(~test),
         test=samples.take(test),
         validation=None,
-        classes=tuple(printable(name) for name in classes),
-        description=printable(description),
+        classes=classes,
+        description=description,
         kind=f"{kind} {int((~test).sum())}",  # another seed may only move the end of a part
     )
     if not test.any():

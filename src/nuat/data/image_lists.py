@@ -211,7 +211,7 @@ def _without_repeated(rows: list[_Row]) -> tuple[list[_Row], list[str]]:
     if not repeated:
         return kept, []
     named = few([f"{row.file.name}, row {row.number} ({row.image})" for row in repeated])
-    return kept, [printable(f"{len(repeated)} rows repeat an earlier row and are passed over: {named}")]
+    return kept, [f"{len(repeated)} rows repeat an earlier row and are passed over: {named}"]
 
 
 def _unnamed(root: Path, rows: list[_Row]) -> list[str]:
@@ -221,7 +221,7 @@ def _unnamed(root: Path, rows: list[_Row]) -> list[str]:
     others = [name for name in there if os.path.normpath(name) not in named]
     if not others:
         return []
-    return [printable(f"{len(others)} images are in no row and are passed over: {few(others)}")]
+    return [f"{len(others)} images are in no row and are passed over: {few(others)}"]
 
 
 def _classes(rows: list[_Row]) -> tuple[str, ...]:

@@ -183,7 +183,7 @@ class ShardSamples(Samples):
 
 @dataclass(frozen=True)
 class Parts:
-    """Samples of a folder, before any is decoded."""
+    """Samples of a folder, before any is decoded; its texts are printable, whatever strangers call their files."""
 
     train: Samples
     """Training part."""
@@ -199,6 +199,11 @@ class Parts:
     """Kind of source, with the version of its reader; part of every cache key."""
     notes: tuple[str, ...] = ()
     """Lines on what was passed over."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(map(printable, self.classes)))
+        object.__setattr__(self, "description", printable(self.description))
+        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
 
     @property
     def all(self) -> list[Samples]:
@@ -237,7 +242,7 @@ class PassedOver:
         said = [f"{self.counts[kind]} {kind or 'without a suffix'} ({self.first[kind]})" for kind in kinds]
         more = [f"{len(kinds) - _KINDS_NAMED} other kinds"] if len(kinds) > _KINDS_NAMED else []
         total = sum(self.counts.values())
-        return (printable(f"{total} {what} are passed over: {', '.join(said[:_KINDS_NAMED] + more)}"),)
+        return (f"{total} {what} are passed over: {', '.join(said[:_KINDS_NAMED] + more)}",)
 
 
 @contextlib.contextmanager
@@ -295,13 +300,13 @@ def listed_parts(
         count = np.bincount(parts[part].labels, minlength=len(classes))
         empty = [classes[label] for label in np.flatnonzero(count == 0)]
         if empty:
-            found.append(printable(f"{part} has no image of {len(empty)} of {len(classes)} classes: {few(empty)}"))
+            found.append(f"{part} has no image of {len(empty)} of {len(classes)} classes: {few(empty)}")
     return Parts(
         train=parts["train"],
         test=parts[evaluation[-1]],
         validation=parts["val"] if len(evaluation) == 2 else None,
-        classes=tuple(map(printable, classes)),
-        description=printable(description),
+        classes=classes,
+        description=description,
         kind=kind,
         notes=(*found, *val_for_test(evaluation)),
     )

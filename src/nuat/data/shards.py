@@ -24,7 +24,7 @@ from nuat.data.cache import cache_key, read_cache, uncompressed, write_cache
 from nuat.data.decoding import SUFFIXES
 from nuat.data.images import named_classes, numbered_classes
 from nuat.data.samples import Names, Parts, PassedOver, ShardSamples, reading, val_for_test
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 
 _KIND = "nuat-shards-2"  # part of every cache key: raise it when the index or decoding changes
 _NAME = re.compile(r"(.+)-(\d+)(\.tar|\.tar\.gz|\.tgz)")
@@ -92,7 +92,7 @@ def scan(path: Path, cache: Path, *, needs_train: bool = True) -> Parts:
             test=test,
             validation=samples["val"] if len(evaluation) == 2 else None,
             classes=classes,
-            description=printable(f"shards {path}"),
+            description=f"shards {path}",
             kind=_KIND,
             notes=(*passed.note("files"), *members.note("members of shards"), *val_for_test(evaluation)),
         )
