@@ -14,6 +14,7 @@ from nuat.records.finished_runs import finished_runs
 from nuat.records.methods import differences, method_settings, setting_text
 from nuat.records.search import find_runs
 from nuat.records.settings import completed, flat, flat_items, has_effect, to_json
+from nuat.report.page.changes import changes
 from nuat.report.page.groups import group
 
 
@@ -51,6 +52,17 @@ def test_seeds_that_differ_in_what_is_trained_are_two_methods(tmp_path: Path) ->
     (one,) = group(find_runs([tmp_path]).runs)
     assert [method.label for method in one.methods] == ["quickstart (batch_size 64)", "quickstart (batch_size 32)"]
     assert [run.name for run in finished_runs(folders)] == [method.label for method in one.methods]
+
+
+@pytest.mark.parametrize("name", ["on_overfitting", "on_collapse"])
+def test_a_monitor_that_brakes_changes_what_is_trained(tmp_path: Path, name: str) -> None:
+    settings = {f"monitors__{name}": "brake"}
+    folders = [write_seed(tmp_path / "0", 0), write_seed(tmp_path / "1", 1, **settings)]
+    (one,) = group(find_runs([tmp_path]).runs)
+    labels = ["quickstart (monitors.on_x warn)", "quickstart (monitors.on_x brake)"]
+    assert [method.label.replace(name, "on_x") for method in one.methods] == labels
+    assert [str(change) for change in changes(one.methods[1].runs[0])] == [f"monitors.{name} brake (recipe: warn)"]
+    assert len({run.name for run in finished_runs(folders)}) == 2
 
 
 def test_settings_without_a_norm_are_of_linf(tmp_path: Path) -> None:

@@ -133,19 +133,21 @@ class AveragingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorConfig:
-    """Alarms during the run, and whether they end it."""
+    """Alarms during the run, and what follows them."""
 
     overfitting_gap: float = 0.25
     """Catastrophic overfitting: raise an alarm when validation accuracy under FGSM exceeds that under PGD by more."""
-    on_overfitting: Literal["warn", "stop"] = "warn"
-    """Whether that alarm warns or ends the run."""
+    on_overfitting: Literal["warn", "stop", "brake"] = "warn"
+    """warn; stop: end the run; brake: go back to the last good epoch and halve the learning rate from there on, at most
+    3 times, then stop. The epoch counts as spent. brake keeps one more copy of all that is trained, in memory and in
+    each checkpoint."""
     collapse_margin: float = 0.02
     """Collapse to a constant: an epoch counts when its mean clean loss is above (1 - margin) * log(classes). Smoothed
     labels have a least loss above 0; the margin is then a share of the rest."""
     collapse_patience: int = 3
     """Such epochs in a row before the alarm, >= 1; a slow first epoch is no collapse."""
-    on_collapse: Literal["warn", "stop"] = "warn"
-    """Whether that alarm warns or ends the run."""
+    on_collapse: Literal["warn", "stop", "brake"] = "warn"
+    """warn, stop or brake, as for overfitting."""
     on_nonfinite: Literal["skip", "stop"] = "stop"
     """Infinite or NaN loss or logits: skip that update, or end the run and keep the last good checkpoint."""
 
@@ -155,6 +157,11 @@ class MonitorConfig:
         if not 0.0 <= self.collapse_margin < 1.0:
             raise InputError(f"monitors.collapse_margin={self.collapse_margin:g}: expected a value in [0, 1).")
         at_least("monitors.collapse_patience", self.collapse_patience, 1)
+
+    @property
+    def brakes(self) -> bool:
+        """Whether an alarm may take the run back to its last good epoch."""
+        return "brake" in (self.on_overfitting, self.on_collapse)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,8 +303,9 @@ class TrainConfig:
         check_fraction("eps_warmup", self.eps_warmup)
         if self.eps_warmup > 0 and self.defense.judged_by == "clean":
             raise InputError("eps_warmup has no effect on a defense that does not attack; leave it out.")
-        if self.data.validation == 0 and self.monitors.on_overfitting == "stop":
+        if self.data.validation == 0 and self.monitors.on_overfitting != "warn":
             raise InputError(
-                "monitors.on_overfitting=stop has no effect without validation images: set data.validation."
+                f"monitors.on_overfitting={self.monitors.on_overfitting} has no effect without validation images: set "
+                "data.validation."
             )
         check_seed("seed", self.seed)

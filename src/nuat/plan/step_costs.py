@@ -125,7 +125,13 @@ def measure(
         config,
         model=_without_weights(config.model, images.channels),
         optimizer=replace(config.optimizer, lr=Constant(peak=0.0), momentum_at_peak=None),
-        monitors=replace(config.monitors, on_nonfinite="skip", on_overfitting="warn"),
+        # without validation images only this monitor may brake; either keeps the same copy
+        monitors=replace(
+            config.monitors,
+            on_nonfinite="skip",
+            on_overfitting="warn",
+            on_collapse="brake" if config.monitors.brakes else "warn",
+        ),
     )
     sizes = training_sizes(config.data, images, config.epochs)
     phases: list[Phase] = []
@@ -285,7 +291,7 @@ def _facts(loop: Loop) -> dict[str, Any]:
         "norm_channels": sum(module.num_features for module in norms),
         "state_bytes": weights + storage_bytes(dict(state.optimizer.state)),
         "average_bytes": storage_bytes(state.averages),
-        "checkpoint": storage_bytes([whole["model"], whole["optimizer"], whole["average"], whole["defense"]]),
+        "checkpoint": storage_bytes([whole.get(name) for name in ("model", "optimizer", "average", "defense", "good")]),
         "weights": weights,
     }
 

@@ -20,7 +20,7 @@ def method_settings(config: Mapping[str, Any], ignored: tuple[str, ...] = ()) ->
     return {
         name: value
         for name, value in flat(config).items()
-        if name != "seed" and has_effect(name, "method") and not name.startswith(ignored)
+        if name != "seed" and has_effect(name, "method", value) and not name.startswith(ignored)
         if value is not None and value is not False
     }
 
@@ -36,7 +36,8 @@ def differences(configs: Sequence[Mapping[str, Any]], ignored: tuple[str, ...] =
     names = dict.fromkeys(name for one in settings for name in one)
     differing = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
     short = {name: ".".join(name.split(".")[-2:]) for name in differing}
-    return [", ".join(f"{short[name]} {setting_text(one.get(name))}" for name in differing) for one in settings]
+    recorded = [flat(config) for config in configs]
+    return [", ".join(f"{short[name]} {setting_text(one.get(name))}" for name in differing) for one in recorded]
 
 
 def setting_text(value: Any) -> str:

@@ -144,7 +144,7 @@ def check_same_config(path: Path, config: TrainConfig) -> None:
         places = [one.get(name) for one in (theirs, ours)]
         if name == "data.path" and None not in places and len({images_name(str(place)) for place in places}) == 1:
             continue
-        if has_effect(name, "resume") and theirs.get(name) != ours.get(name):
+        if any(has_effect(name, "resume", place) for place in places) and theirs.get(name) != ours.get(name):
             if own_code.plain(str(theirs.get(name))) == own_code.plain(str(ours.get(name))):
                 raise InputError(
                     f"{path.parent}: was begun with other code, {theirs.get(name)}; its text is in "
@@ -175,9 +175,15 @@ def images_source(source: str, config: DataConfig) -> str:
     return source if config.path is None else source.replace(printable(f"{config.path.expanduser().parent}/"), "")
 
 
-def has_effect(name: str, between: Literal["resume", "processes", "method", "row"]) -> bool:
-    """Return whether a setting, by its dotted name, must agree ``between`` the two; see ``_WITHOUT_EFFECT``."""
-    return not name.startswith(_WITHOUT_EFFECT[between])
+def has_effect(name: str, between: Literal["resume", "processes", "method", "row"], value: Any = None) -> bool:
+    """Return whether a setting must agree ``between`` the two; see ``_WITHOUT_EFFECT``.
+
+    Args:
+        name: dotted name of the setting.
+        between: what is compared.
+        value: its value, if known. A monitor that brakes changes what is trained.
+    """
+    return value == "brake" or not name.startswith(_WITHOUT_EFFECT[between])
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from nuat.records.environment import environment, run_id_of
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import read_object
 from nuat.records.settings import code_names, flat, images_source, recorded, write_config
-from nuat.training import monitors
+from nuat.training import brake, monitors
 from nuat.training.monitors import Alarm, RunStopped
 from nuat.training.state import TrainingState
 from nuat.training.trackers import Picture, TrackedRun, Tracking
@@ -141,7 +141,7 @@ class Bookkeeper:
         return environment(device) | ({"processes": self._world.size} if self._world.size > 1 else {})
 
     def finish_epoch(self, tracking: Tracking) -> None:
-        """Validate if it is time, record the epoch, raise its alarms, and keep its weights where they are the best."""
+        """Validate if it is time, record the epoch, raise its alarms, keep its weights if they are the best; brake."""
         state = self._state
         train = self._train_means()
         validation = self._validate()
@@ -164,12 +164,16 @@ class Bookkeeper:
         accuracy = judged.get(self._config.defense.judged_by, -1.0)
         best = validation is not None and accuracy >= state.best_accuracy
         self._tell(record, best=best and bool(validation))
-        self._check(train, validation or {})
+        alarms = self._check(train, validation or {})
         if best:
             state.best_accuracy, state.best_epoch = accuracy, state.epoch - 1
             if "tau" in judged:
                 state.best_average = self._config.averaging.taus.index(judged["tau"])
             self._write_weights(self._folder.best, self._shipped())
+        event = brake.settle(state, alarms, judged=validation is not None)
+        if event is not None:
+            self.record(event)
+            self._reporter.message(event["message"], style="bold yellow")
 
     def _train_means(self) -> dict[str, float]:
         """Return the means of the metrics over this epoch's images so far, of all processes."""
@@ -180,14 +184,12 @@ class Bookkeeper:
             return {name: sum(n * means[name] for n, means in told) / images for name in told[0][1]}
         return state.means() if state.images else {}
 
-    def alarm(self, alarm: Alarm | None, epoch: int) -> None:
-        """Say and record an alarm of ``epoch`` (from 1, as in the record), if there is one.
+    def alarm(self, alarm: Alarm, epoch: int) -> None:
+        """Say and record an alarm of ``epoch`` (from 1, as in the record).
 
         Raises:
             RunStopped: the alarm ends the run, by the settings.
         """
-        if alarm is None:
-            return
         self.record(alarm.record(epoch))
         if alarm.stop:
             raise RunStopped(alarm)
@@ -289,26 +291,21 @@ class Bookkeeper:
             self.alarm(monitors.diverged(self._config.monitors, str(error)), self._state.epoch + 1)
             return None
 
-    def _check(self, train: Mapping[str, float], validation: Mapping[str, dict[str, float]]) -> None:
-        """Let the monitors look at an epoch; say once which of them cannot."""
-        config, classes = self._config.monitors, len(self._dataset.classes)
+    def _check(self, train: Mapping[str, float], validation: Mapping[str, dict[str, float]]) -> list[Alarm]:
+        """Let the monitors look at an epoch, and return their alarms; say once which of them cannot."""
         if self._state.epoch == 1:
             for monitor, reason in monitors.off(len(self._dataset.validation) > 0, "clean_loss" in train).items():
                 message = f"the monitor of {monitor} is off: {reason}."
                 self.record({"kind": "monitor_off", "monitor": monitor, "message": message})
                 self._reporter.message(f"warning: {message}", style="bold yellow")
-        # defenses that see no clean images report no clean loss; validation has one
-        clean_loss = train.get("clean_loss", validation.get("live", {}).get("clean_loss"))
-        if clean_loss is not None:
-            smoothing = self._config.defense.smoothing * ("clean_loss" in train)  # validation keeps the labels
-            collapsed = monitors.looks_collapsed(config, clean_loss, classes, smoothing)
-            self._state.collapsed_epochs = self._state.collapsed_epochs + 1 if collapsed else 0
-            self.alarm(monitors.collapse(config, self._state.collapsed_epochs, clean_loss, classes), self._state.epoch)
         if validation:
             gap = validation["live"]["fgsm"] - validation["live"]["pgd"]
-            attack = self._config.validate_attack
-            self.status = f"{attack} {validation['live']['pgd']:.0%} gap {gap:.0%}"
-            self.alarm(monitors.overfitting(config, validation["live"], attack), self._state.epoch)
+            self.status = f"{self._config.validate_attack} {validation['live']['pgd']:.0%} gap {gap:.0%}"
+        found = monitors.of_epoch(self._config, self._state, train, validation, len(self._dataset.classes))
+        alarms = [brake.limited(alarm, self._state) for alarm in found]
+        for alarm in alarms:
+            self.alarm(alarm, self._state.epoch)
+        return alarms
 
     def _info(self) -> WeightsInfo:
         taus = self._config.averaging.taus

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from nuat.attacks.catalogue import attack_name
-from nuat.config import MonitorConfig
+from nuat.config import MonitorConfig, TrainConfig
 from nuat.core.losses import least_cross_entropy, soft_labels
+from nuat.training.state import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Alarm:
     """One line: the observation, and the next step."""
     stop: bool
     """Whether it ends the run, by the settings."""
+    brake: bool = False
+    """Whether the run goes back to its last good epoch, by the settings."""
 
     def record(self, epoch: int) -> dict[str, Any]:
         """Return the line of the metrics file."""
@@ -57,6 +60,7 @@ def overfitting(config: MonitorConfig, validation: Mapping[str, float], attack: 
             "PGD-AT)."
         ),
         stop=config.on_overfitting == "stop",
+        brake=config.on_overfitting == "brake",
     )
 
 
@@ -80,7 +84,37 @@ def collapse(config: MonitorConfig, epochs_in_a_row: int, clean_loss: float, cla
             f"{math.log(classes):.3f}, for {epochs_in_a_row} epochs. Use less lambda or a lower learning rate."
         ),
         stop=config.on_collapse == "stop",
+        brake=config.on_collapse == "brake",
     )
+
+
+def of_epoch(
+    config: TrainConfig,
+    state: TrainingState,
+    train: Mapping[str, float],
+    validation: Mapping[str, Mapping[str, float]],
+    classes: int,
+) -> list[Alarm]:
+    """Return the alarms of an epoch that has ended, and count it if it looks collapsed.
+
+    Args:
+        config: settings of the run.
+        state: state of the run, whose ``collapsed_epochs`` is updated.
+        train: means of the metrics over the epoch.
+        validation: validation by the name of the weights; empty: there is none.
+        classes: number of classes.
+    """
+    found = []
+    # defenses that see no clean images report no clean loss; validation has one
+    clean_loss = train.get("clean_loss", validation.get("live", {}).get("clean_loss"))
+    if clean_loss is not None:
+        smoothing = config.defense.smoothing * ("clean_loss" in train)  # validation keeps the labels
+        collapsed = looks_collapsed(config.monitors, clean_loss, classes, smoothing)
+        state.collapsed_epochs = state.collapsed_epochs + 1 if collapsed else 0
+        found.append(collapse(config.monitors, state.collapsed_epochs, clean_loss, classes))
+    if validation:
+        found.append(overfitting(config.monitors, validation["live"], config.validate_attack))
+    return [alarm for alarm in found if alarm is not None]
 
 
 def diverged(config: MonitorConfig, what: str) -> Alarm:

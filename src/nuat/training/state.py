@@ -12,6 +12,7 @@ from nuat.core import averaging
 from nuat.defenses import State
 from nuat.distributed.world import ALONE, World
 from nuat.errors import InputError
+from nuat.training.writer import copied
 
 _COUNTERS = (
     "epoch",
@@ -22,6 +23,7 @@ _COUNTERS = (
     "best_epoch",
     "best_average",
     "collapsed_epochs",
+    "brakes",
     "seconds",
     "forwards",
     "backwards",
@@ -58,6 +60,10 @@ class TrainingState:
     """Place of the average that had it; it is shipped."""
     collapsed_epochs: int = 0
     """Epochs in a row whose clean loss was that of a constant model."""
+    brakes: int = 0
+    """Times that the run went back to its last good epoch, each of which halves the learning rate."""
+    good: dict[str, Any] | None = None
+    """Copy of ``trained``, and ``epoch``, from the end of the last good epoch. None: the settings do not brake."""
     seconds: float = 0.0
     """Seconds of training, without validation and checkpoints."""
     forwards: int = 0
@@ -68,7 +74,7 @@ class TrainingState:
     @classmethod
     def start(cls, config: TrainConfig, model: nn.Module, device: torch.device) -> "TrainingState":
         """Return the state before the first step of ``model``, which is on ``device``."""
-        return cls(
+        state = cls(
             model=model,
             optimizer=_optimizer(config.optimizer, model),
             generator=torch.Generator(device).manual_seed(config.seed),
@@ -76,6 +82,22 @@ class TrainingState:
             defense=config.defense.init_state(model),
             per_image=config.defense.per_image,
         )
+        if config.monitors.brakes:
+            state.keep()
+        return state
+
+    def trained(self) -> dict[str, Any]:
+        """Return what training moves, but for counters and generators: the tensors themselves, not copies."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "average": self.averages,
+            "defense": self.defense,
+        }
+
+    def keep(self) -> None:
+        """Remember the present state as that of the last good epoch."""
+        self.good = {"epoch": self.epoch, **copied(self.trained())}
 
     def add(self, metrics: dict[str, Tensor | float], images: int, *, skip: Tensor | None = None) -> None:
         """Add a batch's metrics to the epoch's sums, without waiting for the device.
@@ -102,10 +124,9 @@ class TrainingState:
     def to_dict(self, world: World = ALONE) -> dict[str, Any]:
         """Return the state as plain data for a checkpoint, the same on every process and for any number of them."""
         device = self.generator.device
-        defense = dict(self.defense)
-        for name in self.per_image:
-            if defense[name] is not None:
-                defense[name] = world.gather(defense[name], sum(world.objects(len(defense[name]))))
+        good = self.good
+        if good is not None:
+            good = {**good, "defense": self._gathered(good["defense"], world)}
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -114,10 +135,22 @@ class TrainingState:
             "torch_rng": world.objects(torch.get_rng_state()),
             "cuda_rng": world.objects(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
             "average": list(self.averages) if len(self.averages) > 1 else next(iter(self.averages), None),
-            "defense": defense,
+            "defense": self._gathered(self.defense, world),
             "sums": self.sums,
+            **({} if good is None else {"good": good}),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
+
+    def _gathered(self, defense: State, world: World) -> State:
+        """Return a state of the defense with what is kept per image of all processes."""
+        values = {name: defense[name] for name in self.per_image if defense[name] is not None}
+        return defense | {name: world.gather(v, sum(world.objects(len(v)))) for name, v in values.items()}
+
+    def _own(self, defense: State, world: World) -> State:
+        """Return a state of the defense with what is kept per image of this process, on its device."""
+        found: State = _to(defense, self.generator.device)
+        values = {name: found[name] for name in self.per_image if found[name] is not None}
+        return found | {name: world.rows(value).clone() for name, value in values.items()}
 
     def load(self, values: dict[str, Any], where: str, world: World = ALONE) -> None:
         """Take a state from ``to_dict``, perhaps of another number of processes.
@@ -147,16 +180,16 @@ class TrainingState:
         for average, kept in zip(self.averages, _averages(values["average"]), strict=True):
             for name, tensor in average.items():
                 tensor.copy_(kept[name])
-        self.defense = _to(values["defense"], device)
-        for name in self.per_image:
-            if self.defense[name] is not None:
-                self.defense[name] = world.rows(self.defense[name]).clone()
+        self.defense = self._own(values["defense"], world)
+        if self.good is not None:
+            good = values["good"]
+            self.good = {**_to(good, device), "defense": self._own(good["defense"], world)}
         self.sums = _to(values["sums"], device)
         for name in _COUNTERS:
             setattr(self, name, values.get(name, 0))
 
     def _check(self, values: dict[str, Any], where: str) -> None:
-        missing = self.to_dict().keys() - values.keys() - {"best_average"}  # older checkpoints have one average
+        missing = self.to_dict().keys() - values.keys() - {"best_average", "brakes"}  # older checkpoints have neither
         if missing:
             raise InputError(f"{where}: not a checkpoint of a run; it lacks {', '.join(sorted(missing))}.")
         ours = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
@@ -202,9 +235,11 @@ def _each(states: Any) -> list[Tensor]:
 
 
 def _to(values: Any, device: torch.device) -> Any:
-    """Return nested dictionaries with their tensors on ``device``."""
+    """Return nested dictionaries and sequences with their tensors on ``device``."""
     if isinstance(values, dict):
         return {name: _to(value, device) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return type(values)(_to(value, device) for value in values)
     return values.to(device) if isinstance(values, Tensor) else values
 
 

@@ -18,6 +18,7 @@ from nuat.data import Batch
 from nuat.defenses import BatchLoss, Defense, State, Step
 from nuat.distributed.world import World
 from nuat.errors import NonFiniteError
+from nuat.training import brake
 from nuat.training.device_numbers import Held, Numbers
 from nuat.training.state import TrainingState, tensors_of
 from nuat.training.union import BallChoice
@@ -135,7 +136,7 @@ class Updater:
         warmup = warm_up(state.step, config.eps_warmup * self._steps)
         averages = config.averaging
         numbers = Numbers(
-            rate=config.optimizer.lr(done_share),
+            rate=config.optimizer.lr(done_share) * brake.rate_factor(state),
             momentum=config.optimizer.momentum_at(done_share),
             warmup=warmup,
             decays=tuple(averaging.decay(tau, state.step, warmup=averages.warmup) for tau in averages.taus),

@@ -37,11 +37,11 @@ class Writer:
         self.check()
         while len(self._waiting) >= _MOST_WAITING:
             self._waiting.popleft().result()
-        copied = _copied(values)
+        copy = copied(values)
         ready: Any = torch.cuda.Event() if self._device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if ready is not None:
             ready.record(torch.cuda.current_stream(self._device))
-        self._waiting.append(self._thread.submit(self._save, save, copied, ready))
+        self._waiting.append(self._thread.submit(self._save, save, copy, ready))
 
     def check(self) -> None:
         """Raise the failure of an earlier call, if one has failed by now."""
@@ -80,12 +80,12 @@ class Writer:
             self._failure = error
 
 
-def _copied(values: Any) -> Any:
+def copied(values: Any) -> Any:
     """Return nested dictionaries and sequences with copies of their tensors, on the same device."""
     if isinstance(values, Tensor):
         return values.detach().clone()
     if isinstance(values, Mapping):
-        return {name: _copied(value) for name, value in values.items()}
+        return {name: copied(value) for name, value in values.items()}
     if isinstance(values, (list, tuple)):
-        return type(values)(_copied(value) for value in values)
+        return type(values)(copied(value) for value in values)
     return values

@@ -35,7 +35,7 @@ def changes(run: RunRecord) -> tuple[Change, ...]:
 def beside(run: RunRecord, recipe: str) -> tuple[Change, ...]:
     """Return the settings of a run that change the training against any recipe, but for the seed."""
     found = _against(run, recipe)
-    return tuple(change for change in found if change.name != "seed" and has_effect(change.name, "method"))
+    return tuple(c for c in found if c.name != "seed" and has_effect(c.name, "method", c.value))
 
 
 def common(runs: Sequence[RunRecord]) -> dict[str, str]:

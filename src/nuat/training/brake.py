@@ -1,0 +1,90 @@
+"""Brake: after an alarm, go back to the last good epoch and train on at half the learning rate.
+
+An epoch is good if it was validated, no monitor raised an alarm, and its clean loss is not a constant model's. All that
+is trained goes back: weights, averages, the optimizer and the state of the defense. The position stays: the epoch
+counts as spent, so the run takes no longer, and schedules and random draws go on. Before the first good epoch the run
+goes back to its initial weights. An alarm after the last brake ends the run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nuat.training.monitors import Alarm
+from nuat.training.state import TrainingState
+from nuat.training.writer import copied
+
+MOST = 3
+"""Brakes of a run."""
+
+
+def rate_factor(state: TrainingState) -> float:
+    """Return the factor of the schedule's learning rate: a half for each brake."""
+    return float(0.5**state.brakes)
+
+
+def limited(alarm: Alarm, state: TrainingState) -> Alarm:
+    """Return the alarm, which ends the run instead of braking if the run has braked ``MOST`` times."""
+    if not alarm.brake or state.brakes < MOST:
+        return alarm
+    message = f"{alarm.message} The run ends, because it has gone back {MOST} times."
+    return replace(alarm, stop=True, brake=False, message=message)
+
+
+def settle(state: TrainingState, alarms: Sequence[Alarm], *, judged: bool) -> dict[str, Any] | None:
+    """Remember the state at the end of an epoch if that is good, or go back if an alarm asks for it.
+
+    Args:
+        state: state of the run; without ``good`` nothing is done.
+        alarms: alarms of the epoch.
+        judged: whether the epoch was validated.
+
+    Returns:
+        The line for the record, if the run has gone back.
+    """
+    asked = next((alarm for alarm in alarms if alarm.brake), None)
+    if asked is not None:
+        return _go_back(state, asked.monitor)
+    if state.good is not None and judged and not alarms and state.collapsed_epochs == 0:
+        state.keep()
+    return None
+
+
+@torch.no_grad()
+def _go_back(state: TrainingState, monitor: str) -> dict[str, Any]:
+    """Go back to the last good epoch; return the line for the record."""
+    good = state.good
+    assert good is not None  # the settings brake
+    live = state.trained()
+    for part in ("model", "optimizer", "average"):
+        _fill(live[part], good[part])
+    state.defense = copied(good["defense"])
+    state.brakes, state.collapsed_epochs = state.brakes + 1, 0
+    where = f"the end of epoch {good['epoch']}" if good["epoch"] else "the initial weights"
+    message = f"back to {where}; the learning rate is multiplied by {rate_factor(state):g} from here on."
+    return {
+        "kind": "brake",
+        "monitor": monitor,
+        "epoch": state.epoch,
+        "back_to": good["epoch"],
+        "rate_factor": rate_factor(state),
+        "message": message,
+    }
+
+
+def _fill(live: Any, kept: Any) -> None:
+    """Fill the tensors of nested data, in place because recorded updates hold them.
+
+    Those that ``kept`` lacks become 0: the optimizer has none before its first step, which is the same to it.
+    """
+    if isinstance(live, Tensor):
+        live.zero_() if kept is None else live.copy_(kept)
+    elif isinstance(live, dict):
+        for name, value in live.items():
+            _fill(value, None if kept is None else kept.get(name))
+    elif isinstance(live, (list, tuple)):
+        for value, one in zip(live, kept, strict=True):
+            _fill(value, one)
