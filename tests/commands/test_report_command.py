@@ -39,3 +39,13 @@ def test_a_full_disk_is_no_mistake_in_the_arguments(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("nuat.commands.report.write_text", fail)
     with pytest.raises(OSError, match="No space left"):
         report([str(run), "--out", str(tmp_path / "new.csv")])
+
+
+def test_a_place_that_can_no_longer_be_written_to_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, text: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    run = write_run(tmp_path / "a", accuracies=FOUND)
+    monkeypatch.setattr("nuat.commands.report.write_text", fail)
+    with pytest.raises(InputError, match=r"new\.csv: cannot be written \(Read-only file system\); choose another --out"):
+        report([str(run), "--out", str(tmp_path / "new.csv")])
