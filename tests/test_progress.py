@@ -119,9 +119,9 @@ def test_a_bar_has_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     console = terminal()
     console.file, console._force_terminal, console.is_interactive = io.StringIO(), True, True
     reporter = TerminalReporter(console)
-    reporter.begin("[bold]x[/bold] [/]", 2)
+    reporter.begin("[bold]x[/bold] [/] \x1b[31m", 2)
     reporter.advance(1, "[red]y[/red] [/]")
     assert reporter._bar is not None
     reporter._bar.refresh()
     reporter.end()
-    assert "[bold]x[/bold] [/]" in console.file.getvalue()
+    assert r"[bold]x[/bold] [/] \x1b[31m" in console.file.getvalue()

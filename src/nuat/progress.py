@@ -91,7 +91,7 @@ class TerminalReporter(Reporter):
 
     def begin(self, title: str, total: int, done: int = 0) -> None:
         """Draw a bar on a terminal; elsewhere ``advance`` prints a line now and then."""
-        self._title, self._total = printable(title.strip()), total
+        self._title, self._total = title.strip(), total
         self._began = self._told = time.monotonic()
         self._first = done
         if not self.console.is_terminal or self.console.is_dumb_terminal:

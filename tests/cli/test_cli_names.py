@@ -1,5 +1,6 @@
 """Runs whose folders are called what markup, escapes and newlines look like."""
 
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -60,3 +61,5 @@ def test_training_shows_the_name_literally(named: str, nuat: CommandLine, monkey
     out = nuat.done("train", "--resume", named).out
     assert f"weights: {NAMES[named]}/best.safetensors\n" in out
     assert "\x1b" not in out
+    (following,) = (line for line in out.splitlines() if line.startswith("next:"))
+    assert shlex.split(following)[3] == NAMES[named]

@@ -187,6 +187,8 @@ def test_help_and_models_name_what_there_is(capsys: pytest.CaptureFixture[str]) 
     assert "\n  models " in out
     assert main(["predict", "--help"]) == 0
     assert "--certainty" in capsys.readouterr().out
+    assert main(["models", "quickstart"]) == 2
+    assert "quickstart" in capsys.readouterr().err
     assert main(["models"]) == 0
     assert "quickstart" in capsys.readouterr().out
 

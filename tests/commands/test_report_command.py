@@ -47,5 +47,7 @@ def test_a_place_that_can_no_longer_be_written_to_is_one_line(tmp_path: Path, mo
 
     run = write_run(tmp_path / "a", accuracies=FOUND)
     monkeypatch.setattr("nuat.commands.report.write_text", fail)
-    with pytest.raises(InputError, match=r"new\.csv: cannot be written \(Read-only file system\); choose another --out"):
+    with pytest.raises(
+        InputError, match=r"new\.csv: cannot be written \(Read-only file system\); choose another --out"
+    ):
         report([str(run), "--out", str(tmp_path / "new.csv")])

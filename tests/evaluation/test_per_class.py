@@ -82,6 +82,8 @@ def test_names_are_neither_markup_nor_escapes() -> None:
         assert "x" * 100 not in shown
         assert "<script>" not in as_html(one)
     assert "[bold]" in as_text(one)
+    attack = replace(one.results[0], name="[bold]")
+    assert "[bold]" in text(per_class_table(replace(one, results=(attack,)), "[bold]")).splitlines()[0]
 
 
 def test_of_many_classes_the_worst_ten_are_shown() -> None:

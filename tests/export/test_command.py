@@ -90,7 +90,8 @@ def test_a_place_that_cannot_be_written_to_is_refused(run: Path, monkeypatch: py
 @pytest.mark.parametrize("form", ["safetensors", "onnx", "robustbench"])
 def test_a_place_that_the_system_refuses_is_named(form: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ending = {"safetensors": ".safetensors", "onnx": ".onnx", "robustbench": ""}[form]
-    assert "--out" in refused(run, "--format", form, "--out", f"{'x' * 300}{ending}")
+    long = refused(run, "--format", form, "--out", f"{'x' * 300}{ending}")
+    assert "cannot be written (File name too long); choose another --out" in long
     # as /proc does, where everybody may write and nobody can
     monkeypatch.setattr("tempfile.mkdtemp", failing(FileNotFoundError(errno.ENOENT, "No such file", "/proc/x")))
     evaluation(torch.ones(100, dtype=torch.bool)).save(run / "evaluation.json")

@@ -55,7 +55,6 @@ class TowardsClasses(Attack):
     """Start at uniform noise in the ball instead of at the image."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.pgd(cross_entropy_sum)  # refuses what PGD refuses
 
     def pgd(self, objective: Callable[[Tensor, Tensor], Tensor]) -> PGD:
