@@ -139,3 +139,23 @@ def test_attacks_after_labels_are_named() -> None:
         nuat.evaluate(MODEL, IMAGES, Y, ["clean"], threat=THREAT)
     assert nuat.evaluate(MODEL, X, Y, ["clean"], threat=THREAT).n == 24
     assert nuat.evaluate(MODEL, ImageSet(IMAGES.images, Y), "pgd-1", threat=THREAT).n == 24
+
+
+@pytest.mark.parametrize(
+    "name", ["parameters", "named_parameters", "named_modules", "state_dict", "classes", "__hash__"]
+)
+def test_a_model_whose_weights_cannot_be_read_is_refused(name: str) -> None:
+    def fails(*_: object, **__: object) -> Any:
+        raise RuntimeError("nothing\nhere")
+
+    model, images = tiny_case(12)
+    method = property(fails) if name == "classes" else fails
+    model.__class__ = type("Theirs", (type(model),), {name: method})
+    with pytest.raises(InputError, match=r"classes of a Theirs fails \(RuntimeError: nothing here\); mend it"):
+        nuat.evaluate(model, images, "clean", threat=THREAT)
+
+
+def test_weights_without_values_are_refused() -> None:
+    model, images = tiny_case(12)
+    with pytest.raises(InputError, match="its weights are on the device meta, without values; load them first"):
+        nuat.evaluate(model.to("meta"), images, "clean", threat=THREAT)

@@ -1,5 +1,7 @@
 """The guards around a stranger's model."""
 
+import contextlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +88,11 @@ def raising(error: BaseException) -> Tensor:
         (lambda x: x.flatten(1) + 1j, r"as plain numbers; it returned torch\.complex64"),
         (lambda x: x.flatten(1).to_sparse(), r"it returned torch\.float32, torch\.sparse_coo"),
         (lambda x: torch.quantize_per_tensor(x.flatten(1), 0.1, 0, torch.quint8), r"it returned torch\.quint8"),
+        (lambda x: x.flatten(1).to("meta"), r"torch\.strided, on the device meta\. Return real, dense logits"),
+        (lambda x: x.flatten(1).double() + 1e12, r"in torch\.float64 that float32 cannot tell apart"),
+        (lambda x: x.flatten(1).double() * 1e-60, r"in torch\.float64 that float32 cannot tell apart"),
+        (lambda x: x.flatten(1).double() * 1e40, r"in torch\.float64 that float32 cannot tell apart"),
+        (lambda x: (x.flatten(1) * 255).long() + 2**40, r"in torch\.int64 that float32 cannot tell apart"),
         (lambda x: raising(OSError(2, "no file")), r"the model fails .*: FileNotFoundError: \[Errno 2\] no file"),
         (lambda x: raising(type("Theirs", (Exception,), {})()), r"the model fails .*: Theirs \(in a batch"),
         (lambda x: raising(SystemExit(0)), "the model fails .*: SystemExit: 0"),
@@ -104,22 +111,80 @@ def test_another_number_of_logits_than_before_is_refused() -> None:
         model(x)
 
 
-def test_settings_of_torch_that_a_model_changes_are_put_back() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_settings_that_a_model_changes_are_put_back(fails: bool) -> None:
     def change(x: Tensor) -> Tensor:
         torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
         torch.set_grad_enabled(False)
-        return x.flatten(1)
+        torch.set_autocast_enabled("cpu", True)
+        warnings.simplefilter("error")
+        return x.flatten() if fails else x.flatten(1)
 
+    filters = warnings.filters[:]
     try:
-        guarded(Answering(change))(images()[0])
+        with pytest.raises(InputError) if fails else contextlib.nullcontext():
+            guarded(Answering(change))(images()[0])
         assert torch.get_default_dtype() is torch.float32
+        assert torch.empty(0).device == torch.device("cpu")
         assert torch.is_grad_enabled()
+        assert not torch.is_autocast_enabled("cpu")
+        assert warnings.filters == filters
     finally:
+        torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
         torch.set_grad_enabled(True)
+        torch.set_autocast_enabled("cpu", False)
 
 
-def test_a_model_that_seeds_leaves_the_generator_from_its_second_pass_on() -> None:
+def test_logits_that_are_nearly_equal_in_float64_are_taken() -> None:
+    near = torch.tensor([[1.0, 1.0 + 1e-12, -3.0]], dtype=torch.float64).expand(6, 3)
+    assert torch.equal(GuardedModel(Answering(lambda x: near))(images()[0]), near.float())
+
+
+def test_methods_of_logits_are_those_of_torch() -> None:
+    class Lying(Tensor):
+        def argmax(self, *arguments: Any, **settings: Any) -> Any:
+            return torch.zeros(len(self))
+
+    x, _ = images()
+    logits = GuardedModel(Answering(lambda x: x.flatten(1).as_subclass(Lying)))(x)
+    assert type(logits) is Tensor
+    assert torch.equal(logits.argmax(dim=1), x.flatten(1).argmax(dim=1))
+
+
+def test_passes_in_one_place_have_the_same_memory() -> None:
+    seen = []
+
+    def look(x: Tensor) -> Tensor:
+        seen.append((id(x), x.data_ptr(), x._version))
+        return x.flatten(1).clone()
+
+    model, (x, _) = guarded(Answering(look)), images()
+    model.one_place = True
+    assert torch.equal(model(x), x.flatten(1))
+    assert torch.equal(model(1 - x), 1 - x.flatten(1))
+    assert seen[0] == seen[1]
+
+
+def test_passes_whose_gradient_does_not_arrive_are_counted() -> None:
+    x, _ = images()
+    for answer, unreached in (
+        (lambda x: x.flatten(1), 0),
+        (lambda x: x.detach().flatten(1), 12),
+        (lambda x: x.flatten(1) if len(x) == 6 else x.detach().flatten(1), 1),
+        (lambda x: x.flatten(1) if len(x) == 6 else x.detach().flatten(1) + torch.zeros(1, requires_grad=True), 1),
+    ):
+        climbable = ClimbableModel(Answering(answer))
+        for part in (x, x[:1] if unreached == 1 else x):
+            z = part.clone().requires_grad_()
+            torch.autograd.grad(climbable(z).sum(), z, allow_unused=True)
+        with torch.no_grad():
+            climbable(x)
+        assert climbable.unreached == unreached
+
+
+def test_a_model_that_seeds_leaves_the_generator() -> None:
     def seed(x: Tensor) -> Tensor:
         torch.manual_seed(3)
         return x.flatten(1) + torch.rand(())
@@ -137,7 +202,7 @@ def test_a_model_that_seeds_leaves_the_generator_from_its_second_pass_on() -> No
             torch.set_rng_state(again)
             guard(images()[0])
         assert guard.reseeds == seeds
-        assert ends == {seed: [False, True, True]}.get(answer, [isinstance(answer, nn.Flatten)] * 3)
+        assert ends == {seed: [True, True, True]}.get(answer, [isinstance(answer, nn.Flatten)] * 3)
 
 
 def test_an_answer_in_memory_that_the_model_uses_again_stays() -> None:

@@ -56,11 +56,12 @@ def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Raises:
         NonFiniteError: the gradient is infinite or NaN somewhere. The attack would stand still there, and the model
             would seem robust. Training on a GPU notes it on the device instead (``nuat.core.nonfinite``).
+        InputError: the backward pass fails.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         value = objective(x)
-        gradient = torch.autograd.grad(value, x, allow_unused=True)[0] if value.requires_grad else None
+        gradient = gradient_of(value, x) if value.requires_grad else None
     if gradient is None:
         return torch.zeros_like(x)
     check_finite(
@@ -69,6 +70,21 @@ def input_gradient(objective: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         "gradients or has diverged.",
     )
     return gradient
+
+
+def gradient_of(value: Tensor, x: Tensor, *, retain_graph: bool = False) -> Tensor | None:
+    """Return the gradient of the scalar ``value`` in ``x``. None: ``value`` does not depend on it.
+
+    Raises:
+        InputError: the backward pass fails, in which a stranger's model may run code of its own.
+    """
+    try:
+        return torch.autograd.grad(value, x, retain_graph=retain_graph, allow_unused=True)[0]
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"the backward pass of the model fails ({why}).") from error
 
 
 def check_images(x: Tensor, y: Tensor) -> None:

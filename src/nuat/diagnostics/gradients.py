@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import eval_mode
+from nuat.attacks.base import gradient_of
 from nuat.core.intervals import Z_95
 from nuat.core.losses import cross_entropy_sum
 from nuat.core.threat import Threat
@@ -105,7 +106,7 @@ def _gradient_at_once(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         loss = cross_entropy_sum(model(z), y)
         if not loss.requires_grad:
             return torch.zeros_like(x)
-        (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
+        gradient = gradient_of(loss, z)
     return torch.zeros_like(x) if gradient is None else gradient
 
 

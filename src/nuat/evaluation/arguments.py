@@ -109,13 +109,26 @@ def temperature_of(model: nn.Module) -> float:
 
 
 def check_model(model: object) -> None:
-    """Refuse what is no module.
+    """Refuse what is no module, and a module whose weights cannot be read.
 
     Raises:
         InputError: with what was expected.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected a torch.nn.Module; got a {type(model).__name__}.")
+    try:
+        list(model.modules())
+        weights = [*model.parameters(), *model.buffers()]
+        model.state_dict()
+        classes_of(model)
+    except Exception as error:  # a stranger's methods may raise anything
+        why = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        raise InputError(
+            f"model: one of parameters(), buffers(), modules(), state_dict() and classes of a {type(model).__name__} "
+            f"fails ({why}); mend it, as weights and classes are read there."
+        ) from error
+    if any(tensor.is_meta for tensor in weights):
+        raise InputError("model: its weights are on the device meta, without values; load them first.")
 
 
 def check_arguments(model: object, images: object) -> None:

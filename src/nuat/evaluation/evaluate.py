@@ -14,7 +14,7 @@ Nothing of the model is trusted: every pass goes through ``nuat.evaluation.guard
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -49,7 +49,7 @@ from nuat.evaluation.arguments import (
 from nuat.evaluation.batch_size import FEW, fitting_batch_size
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
-from nuat.evaluation.inspection import check_logits, inspect, no_gradient
+from nuat.evaluation.inspection import beyond_rounding, check_logits, inspect, no_gradient
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults, results_key
 from nuat.evaluation.quick_verdict import doubt_of_quick
@@ -254,7 +254,9 @@ def evaluate(
                 (found["autoattack"],) = run.attack(job, exact, standing[None])
         if run.partial.failure:
             told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
-        told.add(*_nonfinite_gradients(target, search))
+        told.add(*_lost_gradients(target, search))
+        if not inspected:
+            told.add(*_change(guard, first_x, logits))
     return Evaluation(
         results=tuple(found[name] for name in names),
         indices=indices,
@@ -313,16 +315,35 @@ def _check_gradient(model: nn.Module, images: ImageSet, attacks: Sequence[str]) 
         )
 
 
-def _nonfinite_gradients(*models: ClimbableModel) -> tuple[str, ...]:
-    """Return a warning if gradients of the models were infinite or NaN."""
+def _change(model: nn.Module, x: Tensor, logits: Tensor) -> Iterator[str]:
+    """Warn if two passes on ``x`` [B, C, H, W] agree, but not with the ``logits`` [B, N] before the attacks."""
+    with torch.no_grad():
+        now = model(x)
+        changed = beyond_rounding(logits, now[None])
+        random = bool(changed.any()) and bool(beyond_rounding(now, model(x)[None]).any())
+    if bool(changed.any()) and not random:
+        yield (
+            f"the model changes as it is used: it answers {int(changed.sum())} of the first {len(x)} images otherwise "
+            "than before the attacks (a counter, a cache, or weights that adapt). The verdicts are not those of one "
+            "model; evaluate one that stays as it is."
+        )
+
+
+def _lost_gradients(*models: ClimbableModel) -> Iterator[str]:
+    """Warn if gradients of the models were infinite or NaN, or did not reach the image."""
     distinct = {id(model): model for model in models}.values()
     bad, passed = sum(m.nonfinite for m in distinct), sum(m.differentiated for m in distinct)
-    if bad == 0:
-        return ()
-    return (
-        f"the gradient in the image was infinite or NaN in {bad:,} of {passed:,} backward passes of an image. It "
-        "counted as 0 in those pixels, so attacks by gradients are weaker than they seem; check with square.",
-    )
+    if bad > 0:
+        yield (
+            f"the gradient in the image was infinite or NaN in {bad:,} of {passed:,} backward passes of an image. It "
+            "counted as 0 in those pixels, so attacks by gradients are weaker than they seem; check with square."
+        )
+    unreached = sum(m.unreached for m in distinct)
+    if unreached > 0:
+        yield (
+            f"the model gave no gradient in the image in {unreached:,} passes of an image. It counted as 0, so attacks "
+            "by gradients stood still there; believe black-box attacks (square) alone."
+        )
 
 
 def _first_logits(model: nn.Module, images: ImageSet, batch_size: int) -> Tensor:

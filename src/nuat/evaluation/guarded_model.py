@@ -4,14 +4,17 @@
 that attacks by gradients always find a finite gradient, if only 0, so that they finish.
 """
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nuat.attacks.base import gradient_of
 from nuat.errors import InputError
 
 _REFUSES_GRAPH = re.compile("requires? grad|gradient")
@@ -43,7 +46,10 @@ class GuardedModel(nn.Module):
         self.wrote = False
         """Whether the model wrote into its input while it was watched."""
         self.reseeds = False
-        """Whether the model seeds torch's generators in its passes: two began in different states and ended in one."""
+        """Whether the model seeds torch's generators in its passes."""
+        self.one_place = False
+        """Whether every pass without a gradient gets its copy in the same memory."""
+        self._place: Tensor | None = None
         self._passed: tuple[list[Tensor], list[Tensor]] | None = None
         self._dtype: torch.dtype | None = None
         self._graphless = False
@@ -62,7 +68,10 @@ class GuardedModel(nn.Module):
                 f"the model fails on images of {size} (channels, height, width): {why} (in a batch of {len(x)})"
             ) from error
         self._check(logits, len(x))
-        wide: Tensor = logits.to(torch.float32, copy=True)  # a model may write its next answer into the same memory
+        # a model may write its next answer into the same memory
+        wide: Tensor = _plain(logits).to(x.device, torch.float32, copy=True)
+        if logits.dtype in (torch.float64, torch.int64, torch.int32):
+            _check_order(logits, wide)
         return wide if self.order is None else wide[:, self._columns(wide.shape[1])]
 
     def _answer(self, x: Tensor) -> Any:
@@ -73,9 +82,9 @@ class GuardedModel(nn.Module):
         if self._graphless:
             x = x.detach()
         if self._dtype is not None:
-            return self._call(x.to(self._dtype, copy=True))
+            return self._call(self._copy(x, self._dtype))
         try:
-            return self._call(x.clone())
+            return self._call(self._copy(x, x.dtype))
         except (RuntimeError, TypeError, BufferError) as error:
             if x.requires_grad and _REFUSES_GRAPH.search(str(error)):
                 answer = self._call(x.detach().clone())
@@ -89,27 +98,42 @@ class GuardedModel(nn.Module):
             self._dtype = native
             return answer
 
+    def _copy(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return ``x`` in memory that the model may write into."""
+        if not self.one_place:
+            return x.to(dtype, copy=True)
+        if self._place is None or self._place.dtype != dtype or self._place.shape != x.shape:
+            self._place = torch.empty_like(x, dtype=dtype)
+        self._place.data.copy_(x)  # the tensor and its version stay as well
+        return self._place
+
     def _call(self, copy: Tensor) -> Any:
         """Return the output of the model, and put back what it changes of torch: settings, and seeds of generators."""
-        dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
         generators = [torch.default_generator]
         if copy.device.type == "cuda":
             generators.append(torch.cuda.default_generators[copy.device.index])
         states = [generator.get_state() for generator in generators]
+        seeds = [generator.initial_seed() for generator in generators]
         before = copy.detach().clone() if self.watched else None
-        try:
+        with _settings_kept(copy.device.type):
             answer = self.model(copy)
-        finally:
-            torch.set_default_dtype(dtype)
-            torch.set_grad_enabled(gradients)
+        # setting an attribute of a module costs more than these comparisons
+        if seeds != [generator.initial_seed() for generator in generators]:
+            self.reseeds = True
         self._leave_draws(generators, states)
-        self.wrote = self.wrote or (before is not None and not torch.equal(before, copy.detach()))
+        if before is not None and not torch.equal(before, copy.detach()):
+            self.wrote = True
         return answer
 
     def _leave_draws(self, generators: list[torch.Generator], states: list[Tensor]) -> None:
-        """Put generators back that the model seeds: else attacks that draw from them would repeat their draws."""
+        """Put generators back that the model seeds: else attacks that draw from them would repeat their draws.
+
+        One that seeds with the seed that is there already shows when two passes begin in different states, move on and
+        end in one.
+        """
         ended = [generator.get_state() for generator in generators]
-        if self._passed is not None and _equal(self._passed[1], ended) and not _equal(self._passed[0], states):
+        first, last = self._passed or (states, [])
+        if last and _equal(last, ended) and not _equal(first, states) and not _equal(states, ended):
             self.reseeds = True
         self._passed = states, ended
         if self.reseeds:
@@ -123,10 +147,10 @@ class GuardedModel(nn.Module):
                 f"the model must return logits [B, N] as one tensor; it returned {type(logits).__name__}. Return the "
                 "logits alone."
             )
-        if logits.is_complex() or logits.layout is not torch.strided or logits.is_quantized:
+        if logits.is_complex() or logits.layout is not torch.strided or logits.is_quantized or logits.is_meta:
             raise InputError(
-                f"the model must return logits [B, N] as plain numbers; it returned {logits.dtype}, {logits.layout}. "
-                "Return real, dense logits."
+                f"the model must return logits [B, N] as plain numbers; it returned {logits.dtype}, {logits.layout}"
+                f"{', on the device meta' * logits.is_meta}. Return real, dense logits."
             )
         if logits.ndim != 2 or len(logits) != images or (self._logits or logits.shape[1]) != logits.shape[1]:
             hint = " A squeeze() also drops a batch of one; flatten(1) does not." if images == 1 else ""
@@ -134,7 +158,8 @@ class GuardedModel(nn.Module):
                 f"the model must return logits [B, N] as one tensor; it returned {list(logits.shape)} for a batch "
                 f"of {images}.{hint}"
             )
-        self._logits = logits.shape[1]
+        if self._logits is None:
+            self._logits = logits.shape[1]
 
     def _columns(self, logits: int) -> list[int]:
         """Return the logits in the order of the images' classes, followed by the logits of no class."""
@@ -144,6 +169,43 @@ class GuardedModel(nn.Module):
                 f"the order of the classes names logit {max(self.order)}; the model returns {logits}, counted from 0."
             )
         return [*self.order, *(i for i in range(logits) if i not in set(self.order))]
+
+
+@contextlib.contextmanager
+def _settings_kept(device: str) -> Iterator[None]:
+    """Put back settings of torch, and the filters of warnings, that a model changes in a pass on ``device``."""
+    dtype, place, gradients = torch.get_default_dtype(), torch.empty(0).device, torch.is_grad_enabled()
+    cast, filters = torch.is_autocast_enabled(device), warnings.filters[:]
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+        if torch.is_autocast_enabled(device) != cast:
+            torch.set_autocast_enabled(device, cast)
+        if torch.empty(0).device != place:
+            torch.set_default_device(None if place.type == "cpu" else place)
+        if warnings.filters != filters:
+            warnings.resetwarnings()  # which also tells that they changed
+            warnings.filters[:] = filters  # type: ignore[index]
+
+
+def _plain(logits: Tensor) -> Tensor:
+    """Return ``logits`` as a tensor whose methods are torch's own."""
+    return logits if type(logits) is Tensor else logits.as_subclass(Tensor)
+
+
+def _check_order(logits: Tensor, wide: Tensor) -> None:
+    """Refuse logits [B, N] whose first class is another in float32, ``wide``, unless it was hardly ahead."""
+    with torch.no_grad():
+        exact = logits.to(wide.device, torch.float64)
+        low, high = exact.aminmax(dim=1)
+        lost = high - exact.gather(1, wide.argmax(dim=1, keepdim=True)).squeeze(1)
+        if bool((lost > 1e-3 * (high - low)).any()) or bool((wide.isinf() & exact.isfinite()).any()):
+            raise InputError(
+                f"the model returns logits in {logits.dtype} that float32 cannot tell apart, in which attacks compute. "
+                "Let it subtract their maximum, or scale them to a usual size."
+            )
 
 
 def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
@@ -163,6 +225,8 @@ class ClimbableModel(nn.Module):
         """Images whose gradient was infinite or NaN somewhere, over all backward passes."""
         self.differentiated = 0
         """Images of all backward passes."""
+        self.unreached = 0
+        """Images of all differentiable passes whose graph does not lead back to the image."""
         self._flat: bool | None = None
         """Whether the model's logits have no graph to the image, as its first differentiable pass shows."""
 
@@ -174,14 +238,20 @@ class ClimbableModel(nn.Module):
         z = x.view_as(x)
         logits: Tensor = self.model(z)
         if self._flat is None:
-            self._flat = not logits.requires_grad or (
-                torch.autograd.grad(logits.sum(), z, retain_graph=True, allow_unused=True)[0] is None
-            )
-        z.register_hook(self._finite)  # type: ignore[no-untyped-call]
-        if not self._flat and logits.requires_grad:
+            self._flat = not logits.requires_grad or gradient_of(logits.sum(), z, retain_graph=True) is None
+        tied = self._flat or not logits.requires_grad
+        self.unreached += len(z)
+        waiting = [] if tied else [len(z)]
+
+        def arrived(gradient: Tensor) -> Tensor | None:
+            self.unreached -= waiting.pop() if waiting else 0
+            return self._finite(gradient)
+
+        z.register_hook(arrived)  # type: ignore[no-untyped-call]
+        if not tied:
             return logits
-        tied: Tensor = _Tied.apply(logits, z)
-        return tied
+        zeros: Tensor = _Tied.apply(logits, z)
+        return zeros
 
     def _finite(self, gradient: Tensor) -> Tensor | None:
         self.differentiated += len(gradient)

@@ -4,47 +4,31 @@ Each check that finds something returns a warning; a model that cannot be evalua
 gradients are looked at with images in [0, 1] alone, as some models refuse any other.
 """
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from nuat.attacks import eval_mode
+from nuat.attacks.base import gradient_of
 from nuat.core.losses import cross_entropy_sum
 from nuat.data import Images, class_balanced, to_float
 from nuat.errors import InputError
 from nuat.evaluation.class_order import accuracy_warning, order_warning
 from nuat.evaluation.guarded_model import GuardedModel, guarded
+from nuat.evaluation.scaling import scaling_warning
 from nuat.hardware import full_precision
-from nuat.models import Classifier, Normalise
 
 _IMAGES = 200
-_GAIN = 0.15
-"""Accuracy that another scaling of the images must win before the model is believed to expect it."""
+_FEW = 32
+"""Images on which a model shows that it answers by memory."""
+_STEP = 2 / 255
+"""Step along the gradient, per pixel, that must not lower the loss."""
+_ASTRAY = 0.25
+"""Share of images that may be: 0 % of digits for sound networks, up to 15 % for logits of 8 bits, 57 % at random."""
 _ROUNDING = 16
 """Units in the last place of a logit that the order of a sum may change."""
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """A usual normalisation of images."""
-
-    name: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-_SCALINGS = (
-    _Scaling("pixels from -1 to 1", (0.5,), (0.5,)),
-    _Scaling("pixels from 0 to 255", (0.0,), (1 / 255,)),
-    _Scaling("ImageNet's normalisation", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    _Scaling("CIFAR-10's normalisation", (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
-    _Scaling("CIFAR-100's normalisation", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    _Scaling("MNIST's normalisation", (0.1307,), (0.3081,)),
-)
-_NONE = _Scaling("no normalisation", (0.0,), (1.0,))
 
 
 def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None = None) -> list[str]:
@@ -78,15 +62,17 @@ def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None =
             torch.rand((), device=device)  # passes of a model that seeds begin in different states and end in one
             random = beyond_rounding(logits, check_logits(guard, x, classes)[None])
             check_logits(guard, _between(x), classes)
-            found = [*_probabilities(logits), *_gradients(guard, x, y)]
-            if bool(random.any()):
+            _check_memory(guard, x[:_FEW])
+            steady = not bool(random.any())
+            found = [*_probabilities(logits), *_gradients(guard, x, y, logits if steady else None)]
+            if not steady:
                 found += [_random(random), *_batch_of_random(guard, x, devices)]
             else:
                 found += _batch(guard, x, logits)
             # of the causes of a low accuracy the first that is found is named
             found += (
                 order_warning(logits, y, classes)
-                or (_scaling(guard, x, y, logits) if not bool(random.any()) else [])
+                or (scaling_warning(guard, x, y, logits) if steady else [])
                 or accuracy_warning(logits, y, classes)
             )
         finally:
@@ -131,7 +117,7 @@ def check_logits(model: nn.Module, x: Tensor, classes: int) -> Tensor:
 def gradient_warnings(model: nn.Module, images: Images) -> list[str]:
     """Return the warnings of ``inspect`` about the gradient in the image; empty: attacks can follow it."""
     part = images.select(class_balanced(images.labels.cpu(), min(_IMAGES, len(images)), seed=0))
-    return list(_gradients(guarded(model), to_float(part.images), part.labels))
+    return list(_gradients(guarded(model), to_float(part.images), part.labels, None))
 
 
 def no_gradient(model: nn.Module, x: Tensor, y: Tensor) -> str | None:
@@ -148,9 +134,9 @@ def _gradient(model: GuardedModel, x: Tensor, y: Tensor) -> Tensor | str:
     if not loss.requires_grad:
         return "the loss has no gradient in the image at all (no_grad, detach, numpy or argmax in its forward pass)"
     try:
-        (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
-    except RuntimeError as error:
-        return f"the backward pass of the model fails ({' '.join(str(error).split())})"
+        gradient = gradient_of(loss, z)
+    except InputError as error:
+        return str(error).removesuffix(".")
     if gradient is None:
         return "the loss does not depend on the image by gradients (the model detaches or rounds its input)"
     return gradient
@@ -185,6 +171,21 @@ def _precision(logits: Tensor) -> float:
         if torch.equal(logits, logits.to(narrow).to(logits.dtype)):
             return torch.finfo(narrow).eps
     return torch.finfo(logits.dtype).eps
+
+
+def _check_memory(model: GuardedModel, x: Tensor) -> None:
+    """Refuse a model that answers by the memory of its input."""
+    model.one_place = True
+    try:
+        with torch.no_grad():
+            logits, others = model(x), model(0.5 * x.flip(0))
+    finally:
+        model.one_place = False
+    if torch.equal(logits, others) and not torch.equal(logits, logits[:1].expand_as(logits)):
+        raise InputError(
+            "the model answers other images in the same memory as the images before (it keeps answers by id() or "
+            "data_ptr() of its input), so no answer can be believed; let it keep none."
+        )
 
 
 def _probabilities(logits: Tensor) -> Iterator[str]:
@@ -256,49 +257,12 @@ def _depends_on_batch(changed: Tensor) -> Iterator[str]:
         )
 
 
-def _scaling(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor) -> list[str]:
-    """Warn if the model is far more accurate with another usual scaling than with its own, or on pixels in [0, 1].
+def _gradients(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor | None) -> Iterator[str]:
+    """Warn if the loss has no gradient in the image, or one that leads down, so that attacks by gradients fail.
 
-    Of several such scalings the one with the least loss is named: one that is too wide is often as accurate.
+    Where it leads is seen in comparison with ``logits``, the model's [B, N] on ``x``. None: it is not looked at, as of
+    a random model.
     """
-    plain = float((logits.argmax(dim=1) == y).double().mean())
-    enough = plain + max(_GAIN, 1 / math.sqrt(len(x)))  # twice the deviation of an accuracy
-    if enough >= 1.0:
-        return []
-    best, least, found = plain, math.inf, None
-    layer = model.model.normalise if isinstance(model.model, Classifier) else None
-    own = layer if isinstance(layer, Normalise) else None
-    for scaling in _SCALINGS if own is None else (*_SCALINGS, _NONE):
-        if len(scaling.mean) not in (1, x.shape[1]):
-            continue
-        centre, spread = (x.new_tensor(values).view(1, -1, 1, 1) for values in (scaling.mean, scaling.std))
-        scaled = (x - centre) / spread
-        try:
-            with torch.no_grad():
-                # the model's own normalisation undoes this
-                given = scaled if own is None else scaled * own.std + own.mean
-                answers = model(given)
-        except InputError:
-            continue  # the model refuses pixels outside [0, 1], so it does not expect them
-        accuracy = float((answers.argmax(dim=1) == y).double().mean())
-        loss = float(cross_entropy_sum(answers, y))
-        if accuracy > enough and loss < least:
-            best, least, found = accuracy, loss, scaling
-    if found is None:
-        return []
-    mean, std = (["1/255" if value == 1 / 255 else f"{value:g}" for value in both] for both in (found.mean, found.std))
-    told = f"as they come, in [0, 1], but {best:.0%} after {found.name}"
-    if own is not None:
-        told = f"with its normalisation, but {best:.0%} with {found.name} instead"
-    return [
-        f"the model classifies {plain:.0%} of the images correctly {told}. It seems to expect that: give --mean "
-        f"{','.join(mean)} --std {','.join(std)} (in Python, nuat.models.adapt(module, mean=({', '.join(mean)},), "
-        f"std=({', '.join(std)},)))."
-    ]
-
-
-def _gradients(model: GuardedModel, x: Tensor, y: Tensor) -> Iterator[str]:
-    """Warn if the loss has no gradient in the image, so that attacks by gradients stand still."""
     gradient = _gradient(model, x, y)
     if isinstance(gradient, str):
         yield f"{gradient}; only black-box attacks (square) say anything about it."
@@ -309,10 +273,22 @@ def _gradients(model: GuardedModel, x: Tensor, y: Tensor) -> Iterator[str]:
             f"the gradient of the loss in the image is infinite or NaN for {broken:.0%} of {len(x)} images. It counts "
             "as 0 in those pixels, so attacks by gradients are weaker there. Believe black-box attacks (square)."
         )
-    dead = float((gradient.flatten(1).abs().amax(dim=1) == 0).double().mean())
+    if logits is not None and broken == 0:
+        with torch.no_grad():
+            stepped = model((x + _STEP * gradient.sign()).clamp(0.0, 1.0))
+        falls = cross_entropy(stepped, y, reduction="none") < cross_entropy(logits, y, reduction="none")
+        share = float(falls.double().mean())
+        if share > _ASTRAY:
+            yield (
+                f"a small step along the gradient, of 2/255 in each pixel, lowers the loss of {share:.0%} of {len(x)} "
+                "images instead of raising it (a backward pass that is not the forward pass's): attacks by gradients "
+                "are led astray. Believe black-box attacks (square)."
+            )
+    least = torch.finfo(gradient.dtype).tiny  # below it numbers lose their digits
+    dead = float((gradient.flatten(1).abs().amax(dim=1) < least).double().mean())
     if dead > 0.05:
         yield (
             f"the gradient of the loss in the image is exactly 0 for {dead:.0%} of {len(x)} images (saturated or "
-            "masked): attacks on the cross-entropy stand still there. Believe margin and black-box attacks (gama-100, "
-            "square)."
+            "masked): attacks on the cross-entropy and on probabilities stand still there. Believe square, and, if the "
+            "logits are only too large, apgd-dlr, whose loss has no scale."
         )
