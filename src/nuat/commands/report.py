@@ -13,6 +13,8 @@ from nuat.files import check_writable, write_text
 from nuat.progress import terminal
 from nuat.records.search import FoundRuns, find_runs
 from nuat.report.page.card import model_card
+from nuat.report.page.classes import class_tables
+from nuat.report.page.corruptions import corruption_tables
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.latex import latex
@@ -126,5 +128,5 @@ def _text(found: FoundRuns, kind: str) -> str:
             raise InputError(f"a model card is of a run; nuat did not train the model of {found.runs[0].path}.")
         return model_card(found.runs[0])
     groups = group(found.runs)
-    tables = [*overviews(groups), *map(tabulate, groups)]
+    tables = [*overviews(groups), *map(tabulate, groups), *class_tables(groups), *corruption_tables(groups)]
     return {"markdown": markdown, "csv": csv_text, "latex": latex}[kind](tables)

@@ -1,5 +1,6 @@
 """Results of an evaluation class by class: what each class withstands, and what its images are taken for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,21 @@ def class_results(evaluation: "Evaluation", attack: str = WORST_CASE) -> tuple[C
     return tuple(found)
 
 
+def pooled(several: Sequence[tuple[ClassResult, ...]]) -> tuple[ClassResult, ...]:
+    """Return the classes of several evaluations, the images of a class together.
+
+    What the images are taken for is kept of a lone evaluation, and empty otherwise.
+    """
+    if len(several) == 1:
+        return several[0]
+    together: dict[str, ClassResult] = {}
+    for one in (one for results in several for one in results):
+        other = together.get(one.name, ClassResult(one.name, 0, 0, 0, "", 0))
+        clean = None if one.clean is None or other.clean is None else one.clean + other.clean
+        together[one.name] = ClassResult(one.name, one.n + other.n, clean, one.correct + other.correct, "", 0)
+    return tuple(together.values())
+
+
 def confusion_matrix(answers: "Answers", labels: Tensor, classes: int) -> Tensor:
     """Return counts of images, int64 [N, M]: row the label, column the prediction; M > N if the model has more logits.
 
@@ -98,8 +114,8 @@ def class_name(classes: tuple[str, ...], label: int) -> str:
 
 
 def worst_first(results: tuple[ClassResult, ...], most: int | None = MOST_ROWS) -> tuple[ClassResult, ...]:
-    """Return the results by accuracy, the worst first; of more than ``most`` the worst of them."""
-    ordered = sorted(results, key=lambda one: one.accuracy)
+    """Return the results by accuracy, then by that without an attack, the worst first; at most ``most``."""
+    ordered = sorted(results, key=lambda one: (one.accuracy, 0 if one.clean is None else one.clean / one.n))
     return tuple(ordered[:most])
 
 

@@ -150,7 +150,8 @@ def _bars(axis: Any, record: ClassAccuracy, model: ModelClasses, *, legend: bool
     robust = [100 * k / n for k, n in zip(model.correct, model.n, strict=True)]
     shown = range(len(robust))
     if len(robust) > MOST_CLASSES:
-        shown = sorted(shown, key=robust.__getitem__)[:_WORST]  # type: ignore[assignment]
+        clean_share = [k / n for k, n in zip(model.clean or model.correct, model.n, strict=True)]
+        shown = sorted(shown, key=lambda i: (robust[i], clean_share[i]))[:_WORST]  # type: ignore[assignment]
     places, heights = np.arange(len(shown)), [robust[i] for i in shown]
     if model.clean is not None:
         clean = [100 * model.clean[i] / model.n[i] for i in shown]

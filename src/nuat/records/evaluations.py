@@ -8,6 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import torch
 
 from nuat.attacks.catalogue import WORST_CASE, attack_name
+from nuat.core.eps import threat_text
 from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.errors import InputError
@@ -81,6 +82,11 @@ class Measurement:
     def threat(self) -> tuple[Norm, float, str | None]:
         """Norm and radius of the ball, and the further balls of a union."""
         return self.norm, self.eps, self.also
+
+    @property
+    def ball(self) -> str:
+        """The same in words, without "eps"."""
+        return threat_text(*self.threat).replace("eps ", "")
 
     @property
     def label(self) -> str:

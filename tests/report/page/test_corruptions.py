@@ -1,5 +1,7 @@
 """Results on corrupted images in the overview and on the page."""
 
+import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,15 +9,19 @@ from typing import Any
 import pytest
 from corrupted_files import results
 from figure_models import write_row
+from report.report_runs import run
 
+from nuat.data.corruptions import CORRUPTIONS
 from nuat.figures.corruption_curves import MOST
 from nuat.records.search import find_runs
-from nuat.report.page.corruptions import curves_of_group
+from nuat.report.page.corruptions import corruption_tables, curves_of_group
 from nuat.report.page.figure_selection import Picture, of_page
-from nuat.report.page.groups import group
+from nuat.report.page.groups import group, whatever_the_ball
+from nuat.report.page.html import render
+from nuat.report.page.latex import latex
 from nuat.report.page.overview import overviews
 from nuat.report.page.table import DASH, Cell, Table
-from nuat.report.page.text import markdown
+from nuat.report.page.text import csv_text, markdown
 
 
 @pytest.fixture
@@ -109,6 +115,56 @@ def test_a_figure_holds_eight_methods_and_counts_the_others(tmp_path: Path) -> N
     assert found is not None
     assert len(found[0].models) == MOST
     assert found[1] == " 2 more methods are not drawn."
+
+
+def test_the_table_has_each_corruption_and_marks_the_worst_of_each_method(tmp_path: Path) -> None:
+    first, second = results(share=0.8), results(share=0.5, seed=3)
+    first.save(write_row(tmp_path / "a", "A", recipe="r") / "corruptions.json")
+    second.save(write_row(tmp_path / "b", "B", recipe="r") / "corruptions.json")
+    (table,) = corruption_tables(group(find_runs([tmp_path]).runs))
+    assert [row.cells[0].text for row in table.rows[:2]] == ["no corruption", "gaussian noise"]
+    assert [row.cells[0].text for row in table.rows[-2:]] == ["jpeg compression", "mean of 15"]
+    lines = list(csv.DictReader(io.StringIO(csv_text([table]))))
+    assert len(lines) == 2 * 17
+    for method, found in (("A", first), ("B", second)):
+        of = {line["corruption"]: line for line in lines if line["method"] == method}
+        least = min(CORRUPTIONS, key=found.accuracy)
+        assert [name for name, line in of.items() if line["worst"] == "1"] == [least]
+        assert f"**{100 * found.accuracy(least):.2f}** (" in markdown([table])
+        assert rf"\textbf{{{100 * found.accuracy(least):.2f}}}" not in latex([table])  # n 40 carries no decimals
+        for name, line in of.items():
+            assert float(line["corruptions [%]"]) == pytest.approx(100 * found.accuracy(name))
+            assert float(line["corruptions low [%]"]) == pytest.approx(100 * found.interval(name)[0])
+        at = float(of["fog"]["corruptions severity 4 [%]"])
+        assert at == pytest.approx(100 * found.accuracy("fog", 4))
+        assert of["clean"]["corruptions severity 1 [%]"] == ""
+    assert latex([table]).count(r"\textbf") == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_methods_for_several_balls_are_side_by_side_with_their_balls(tmp_path: Path) -> None:
+    for name, settings in (("a", {}), ("b", {"threat.norm": "L2", "threat.eps": 1.5, "threat.pgd_alpha": 0.2})):
+        results().save(run(tmp_path / name, settings=settings) / "corruptions.json")
+    groups = group(find_runs([tmp_path]).runs)
+    assert len(groups) == 2
+    (table,) = corruption_tables(groups)
+    assert sorted(column.sub for column in table.columns[2:]) == ["L2 1.5", "Linf 0.3"]
+    (picture,) = pictures(tmp_path)
+    assert picture.title == "Common corruptions: MNIST sample, small-cnn"
+    found = curves_of_group(whatever_the_ball(groups)[0])
+    assert found is not None
+    assert sorted(model.name for model in found[0].models) == ["quickstart, L2 1.5", "quickstart, Linf 0.3"]
+    assert '<section id="corruptions"' in render(find_runs([tmp_path]))
+
+
+def test_seeds_without_results_are_said_once(tmp_path: Path) -> None:
+    for seed in range(2):
+        folder = write_row(tmp_path / str(seed), "A", recipe="r", seed=seed)
+        if seed == 0:
+            results().save(folder / "corruptions.json")
+    (table,) = corruption_tables(group(find_runs([tmp_path]).runs))
+    assert table.columns[-1].note == "1 of 2 seeds"
+    assert not any("seeds" in cell.note for row in table.rows for cell in row.cells)
 
 
 def test_runs_without_results_have_no_column(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from report.report_runs import Page, campaign_row, evaluation, evaluation_of_cla
 from nuat.commands.report import report
 from nuat.records.search import find_runs
 from nuat.report.page.card import model_card
+from nuat.report.page.classes import class_tables
 from nuat.report.page.groups import group
 from nuat.report.page.html import render
 from nuat.report.page.latex import latex
@@ -98,8 +99,9 @@ def test_a_union_has_a_column_for_each_ball_and_one_for_the_worst_of_them(tmp_pa
     assert strongest(only) == ("test", "worst-case")  # AutoAttack is in one of the balls
     assert [c.head for c in tabulate(only).columns][2:5] == ["Clean", "PGD-20, L2", "PGD-20, Linf"]
     page, card = Page(render(runs)).text, model_card(runs.runs[0])
-    assert "Each class: Worst case over norms" in page
+    assert "Linf eps 0.3 and L2 1.5: accuracy of each class in the worst case" in page
     assert "AutoAttack, Linf" in page
+    assert "Linf 0.3 and L2:1.5" not in page
     assert "each of PGD-20, Linf, AutoAttack, Linf, PGD-20, L2, AutoAttack, L2." in card
     assert "| AutoAttack, Linf | 87.50 |" in card
 
@@ -130,7 +132,7 @@ def test_hostile_names_of_classes_are_text_everywhere(tmp_path: Path) -> None:
     text = render(found)
     assert "<script>alert" not in text
     assert "Overview" in Page(text).text
-    assert "Each class: PGD-100" in Page(text).text
+    assert "accuracy of each class under PGD-100" in Page(text).text
     shown = markdown(tables(folder))
     assert "| Calibration error, clean | Calibration error, attacked |" in shown
     assert "\\<script\\>" in shown
@@ -140,7 +142,11 @@ def test_hostile_names_of_classes_are_text_everywhere(tmp_path: Path) -> None:
     card = model_card(found.runs[0])
     assert "<script>" not in card
     assert r"\<script\>" in card
-    for written in (text, shown, latex(tables(folder)), csv_text(tables(folder)), card):
+    classes = class_tables(group(found.runs))
+    assert r"\<script\>" in markdown(classes)
+    assert r"\input" not in latex(classes)
+    assert "'=cmd()" in csv_text(classes)
+    for written in (text, shown, latex(tables(folder)), csv_text(tables(folder)), card, markdown(classes)):
         assert "\x1b" not in written
 
 
@@ -170,7 +176,7 @@ def test_of_many_classes_a_page_and_a_card_show_the_worst_ten(tmp_path: Path) ->
     names = tuple(f"class {i}" for i in range(12))
     folder = with_classes(run(tmp_path / "one"), predicted=predicted, labels=labels, classes=names)
     page, card = Page(render(find_runs([folder]))).text, model_card(find_runs([folder]).runs[0])
-    assert "the worst 10 of 12" in page
+    assert "The 10 worst of 12 classes" in page
     assert "the worst 10 of 12 classes:" in card
     assert "class 10" in page
     assert f"class 1 and 9 more, 0.0{DASH}65.8" in page

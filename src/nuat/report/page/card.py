@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from nuat.attacks.catalogue import WORST_CASE, attack_name
+from nuat.attacks.catalogue import WORST_CASE, attack_name, attack_strength
 from nuat.core.eps import eps_text, threat_text
 from nuat.data import SETS
 from nuat.evaluation.per_class import MOST_ROWS, class_results, shown, worst_first
 from nuat.evaluation.result_table import calibration_text
+from nuat.evaluation.results import Evaluation
 from nuat.progress import duration
 from nuat.records.checkpoints import WeightsInfo
 from nuat.records.evaluations import black_box_notes
@@ -18,7 +19,6 @@ from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
 from nuat.report.escaping import escape_markdown as plain
 from nuat.report.page.changes import changes, commands
-from nuat.report.page.overview import strongest_answered
 from nuat.report.page.table import interval_text
 
 
@@ -148,7 +148,7 @@ def _results(run: RunRecord) -> list[str]:
             f"{found.percent:.2f}",
             interval_text(found),
             f"{found.n:,}",
-            threat_text(*found.threat).replace("eps ", ""),
+            found.ball,
             found.part,
             hardware,
         ]
@@ -175,7 +175,7 @@ def _results(run: RunRecord) -> list[str]:
 
 def _classes(run: RunRecord) -> list[str]:
     """Return the classes under the strongest attack in the ball of the training, and the calibration."""
-    found = strongest_answered(run)
+    found = _strongest_answered(run)
     if found is None:
         return []
     attack, evaluation = found
@@ -197,6 +197,17 @@ def _classes(run: RunRecord) -> list[str]:
         "\n".join(lines),
         plain(f"{told[0].upper()}{told[1:]}."),
     ]
+
+
+def _strongest_answered(run: RunRecord) -> tuple[str, Evaluation] | None:
+    """Return the strongest attack in a run's own ball whose evaluation kept its predictions, over the most images."""
+    known = [found for found in run.measurements if found.part == "test" and found.threat == run.threat]
+    # in a union the worst case comes first: an attack is in one of the balls alone
+    union = {WORST_CASE} if run.also is not None else {}
+    for found in sorted(known, key=lambda m: (m.attack in union, attack_strength(m.attack), m.n), reverse=True):
+        if found.evaluation is not None and found.evaluation.per_class(found.attack):
+            return found.attack, found.evaluation
+    return None
 
 
 def _limits(run: RunRecord) -> str:

@@ -16,10 +16,10 @@ from nuat.figures.training_curves import TrainingCurves, curves_of
 from nuat.hardware import hardware_text
 from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns, shown
+from nuat.report.page.classes import shared_classes
 from nuat.report.page.corruptions import curves_of_group
 from nuat.report.page.drawing import inline
-from nuat.report.page.groups import Group, best
-from nuat.report.page.overview import answered
+from nuat.report.page.groups import Group, best, whatever_the_ball
 from nuat.report.page.summary import strongest
 
 MOST_CURVES = 12
@@ -83,34 +83,31 @@ def _details(groups: Sequence[Group]) -> list[Picture]:
     """Return the classes and the calibration of each group whose evaluations kept their predictions."""
     pictures: list[Picture] = []
     for i, group in enumerate(groups, 1):
-        column = strongest(group)
-        if column is None or column[0] != "test" or len(pictures) == 2 * _MOST_DETAILS:
+        shared = shared_classes(group)
+        if shared is None or len(pictures) == 2 * _MOST_DETAILS:
             continue
-        named = []
-        for method in group.methods:
-            kept = [found for run in method.runs if (found := answered(run, column[1])) is not None]
-            named += [(method.label, evaluation) for evaluation in kept[:1]]
-        if not named:
-            continue
+        kept = [(method.label, found) for method in group.methods if (found := shared.of[id(method)])]
+        named = [(label, found[0]) for label, found in kept]
+        seeds = " Of several seeds the first." if any(len(found) > 1 for _, found in kept) else ""
         left = len(named) - _MOST_MODELS
-        more = f" {left} more methods are not drawn." if left > 0 else ""
+        more = seeds + (f" {left} more methods are not drawn." if left > 0 else "")
         for make, kind in ((class_accuracy, class_accuracy.FIGURE), (calibration, calibration.FIGURE)):
-            title = f"{kind.title}: {group.setting.title}"
-            caption = f"{kind.caption} Attack: {group.setting.attack_name(column[1])}.{more}"
-            record = make.of_evaluations(named[:_MOST_MODELS], column[1])
+            title = f"{kind.title}: {group.setting.heading}"
+            caption = f"{kind.caption} Attack: {group.setting.attack_name(shared.attack)}.{more}"
+            record = make.of_evaluations(named[:_MOST_MODELS], shared.attack)
             drawing = _draw(record, f"{kind.name}-{i}", title)
             pictures.append(Picture(title=title, caption=caption, drawing=drawing, has_colour_map=kind.has_colour_map))
     return pictures
 
 
 def _corruptions(groups: Sequence[Group]) -> list[Picture]:
-    """Return the corruptions of each group with such results; methods whose images do not compare are named."""
+    """Return the corruptions of each data set and network; methods whose images do not compare are named."""
     kind = FIGURES[CorruptionCurves.kind]
     pictures: list[Picture] = []
-    for i, group in enumerate(groups, 1):
-        found = curves_of_group(group)
+    for i, whole in enumerate(whatever_the_ball(groups), 1):
+        found = curves_of_group(whole)
         if found is not None:
-            title = f"{kind.title}: {group.setting.title}"
+            title = f"{kind.title}: {whole.setting.heading}"
             drawing = _draw(found[0], f"{kind.name}-{i}", title)
             pictures.append(Picture(title=title, caption=kind.caption + found[1], drawing=drawing))
     return pictures[:_MOST_DETAILS]
@@ -143,7 +140,7 @@ def _cost(group: Group, prefix: str) -> Picture:
     record = Cost(
         attack=attack, images=part, eps=setting.eps, norm=setting.norm, also=setting.also, points=tuple(points)
     )
-    title = f"{FIGURES[record.kind].title}: {group.setting.title}"
+    title = f"{FIGURES[record.kind].title}: {group.setting.heading}"
     caption = f"{FIGURES[record.kind].caption} Attack: {group.setting.attack_name(attack)}."
     return Picture(title=title, caption=caption, drawing=_draw(record, prefix, title))
 

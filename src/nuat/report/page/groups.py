@@ -10,7 +10,7 @@ from nuat.core.eps import threat_text
 from nuat.core.threat import Norm
 from nuat.data import SETS
 from nuat.recipes import RECIPES
-from nuat.records.evaluations import Measurement
+from nuat.records.evaluations import Measurement, black_box_notes
 from nuat.records.methods import differences, method_key
 from nuat.records.runs import RunRecord
 
@@ -40,10 +40,15 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """Heading of the group."""
+        """Data set, network and ball in words."""
         eps = "" if self.eps is None else f", {threat_text(self.norm, self.eps, self.also)}"
         title = SETS[self.dataset].title if self.dataset in SETS else self.dataset
         return f"{title}, {self.network}{eps}"
+
+    @property
+    def heading(self) -> str:
+        """Title with the campaign, if there is one."""
+        return self.title if self.campaign is None else f"{self.title} (campaign {self.campaign})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,12 @@ class Method:
 
     label: str
     runs: tuple[RunRecord, ...]
+
+    @property
+    def ball(self) -> str:
+        """Norm and radius that the method was trained for. Empty: not recorded."""
+        norm, eps, also = self.runs[0].threat
+        return "" if eps is None else threat_text(norm, eps, also).replace("eps ", "")
 
     def measured(self, column: AccuracyKey) -> tuple[Measurement, ...]:
         """Return each run's accuracy in a column, the one over the most images; runs without one are left out."""
@@ -99,6 +110,48 @@ class Group:
             return None
         recipe = row_recipe(method.runs[0])
         return next((row for row in paper.table(self.table) if row.recipe and row.recipe == recipe), None)
+
+
+def remarks(method: Method) -> tuple[str, ...]:
+    """Return the warnings on a method's runs."""
+    several = len(method.runs) > 1
+    found = []
+    for run in method.runs:
+        seed = f", seed {run.seed}" if several else ""
+        found += [f"left out{seed}: {reason}" for reason in run.damaged]
+        found += [f"suite {name} failed{seed}: {reason}" for name, reason in run.failed_suites.items()]
+        found += [f"{note}{seed}" for note in black_box_notes(run.measurements)]
+        if run.failure is not None:
+            found.append(f"failed{seed}: {run.failure}")
+        elif run.state != "done":
+            found.append(run.state + seed)
+        by_monitor: dict[str, list[int]] = {}
+        for alarm in run.alarms:
+            by_monitor.setdefault(alarm["monitor"], []).append(alarm["epoch"])
+        for monitor, epochs in by_monitor.items():
+            where = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {min(epochs)} to {max(epochs)}"
+            found.append(f"alarm: {monitor}, {where}{seed}")
+    return tuple(found)
+
+
+def whatever_the_ball(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Return the groups of one campaign, data set and network as one; without those that tuned on validation images.
+
+    The setting of each has no eps.
+    """
+    together: dict[tuple[str | None, str, str], list[Group]] = {}
+    for group in groups:
+        if not group.tuning:
+            place = (group.setting.campaign, group.setting.dataset, group.setting.network)
+            together.setdefault(place, []).append(group)
+    return tuple(
+        Group(
+            setting=replace(several[0].setting, eps=None, also=None),
+            methods=tuple(method for group in several for method in group.methods),
+            table=None,
+        )
+        for several in together.values()
+    )
 
 
 def row_recipe(run: RunRecord) -> str:

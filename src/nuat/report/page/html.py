@@ -17,8 +17,6 @@ from PIL import Image, UnidentifiedImageError
 from nuat import hardware
 from nuat.attacks.catalogue import attack_name
 from nuat.core.eps import eps_text, threat_text
-from nuat.evaluation.per_class import MOST_ROWS, ClassResult, class_results, shown, worst_first
-from nuat.evaluation.result_table import calibration_text
 from nuat.progress import duration
 from nuat.records.json_values import visible
 from nuat.records.methods import without_folder
@@ -26,10 +24,12 @@ from nuat.records.runs import RunRecord
 from nuat.records.search import FoundRuns
 from nuat.report.page import figure_selection, sparkline
 from nuat.report.page.changes import Change, changes, commands, common, own
-from nuat.report.page.groups import Group, Method, best, group
-from nuat.report.page.overview import overviews, strongest_answered
+from nuat.report.page.classes import class_tables
+from nuat.report.page.corruptions import corruption_tables
+from nuat.report.page.groups import Group, Method, best, group, remarks
+from nuat.report.page.overview import overviews
 from nuat.report.page.summary import finding, group_sentences, lead, strongest
-from nuat.report.page.table import MISSING, Column, Table, interval_text, remarks, tabulate
+from nuat.report.page.table import MISSING, Column, Table, interval_text, tabulate
 
 _PICTURES = 1_500_000
 """Bytes of all pictures of a page together."""
@@ -63,20 +63,6 @@ class RunView:
     """Settings that not every run shares."""
     key: str
     """Accuracy under the attack that its group is ranked by."""
-    classes: "ClassView | None"
-    """Its classes. None: no evaluation kept its predictions."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ClassView:
-    """The classes of a run under its strongest attack; of many classes the worst ones."""
-
-    attack: str
-    results: tuple[ClassResult, ...]
-    total: int
-    """All classes that have images."""
-    calibration: str
-    """Sentence on the calibration error."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,9 +107,11 @@ def render(found: FoundRuns) -> str:
             lead=lead(groups, len(found.unreadable)),
             found=found,
             groups=views,
-            overviews=[
-                TableView(anchor=f"overview-{i}", table=table, anchors=numbers)
-                for i, table in enumerate(overviews(groups), 1)
+            overviews=_table_views(overviews(groups), numbers),
+            details=[
+                (head, _table_views(tables, numbers))
+                for head, tables in (("Classes", class_tables(groups)), ("Corruptions", corruption_tables(groups)))
+                if tables
             ],
             figures=figure_selection.of_page(found, groups),
             runs=_run_views(groups, numbers, shared),
@@ -138,6 +126,12 @@ def render(found: FoundRuns) -> str:
             validated_by=" or ".join(dict.fromkeys(attack_name(run.validate_attack) for run in found.runs)),
         )
     )
+
+
+def _table_views(tables: Sequence[Table], numbers: dict[int, str]) -> list[TableView]:
+    return [
+        TableView(anchor=f"{table.name}-{i}", table=table, anchors=numbers) for i, table in enumerate(tables, 1)
+    ]  # fmt: skip
 
 
 def _group_view(one: Group, anchor: str, numbers: dict[int, str]) -> GroupView:
@@ -161,7 +155,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"attack": attack_name, "duration": duration, "eps": eps_text, "interval": interval_text}
-    environment.filters["class_name"] = shown
     environment.globals["identity"] = id
     return environment
 
@@ -203,7 +196,6 @@ def _run_views(groups: Sequence[Group], numbers: dict[int, str], shared: dict[st
                         commands=commands(run),
                         settings=tuple(own(run, shared).items()),
                         key=_key(one, run),
-                        classes=_classes(run),
                     )
                 )
     return tuple(views)
@@ -213,17 +205,6 @@ def _key(one: Group, run: RunRecord) -> str:
     column = strongest(one)
     found = None if column is None else best(run, column)
     return "" if found is None else f"{found.label} {found.percent:.2f} %"
-
-
-def _classes(run: RunRecord) -> ClassView | None:
-    found = strongest_answered(run)
-    if found is None:
-        return None
-    attack, evaluation = found
-    results = class_results(evaluation, attack)
-    kept = results if len(results) <= MOST_ROWS else worst_first(results)
-    label = attack_name(attack, None if run.also is None else run.norm)
-    return ClassView(attack=label, results=kept, total=len(results), calibration=calibration_text(evaluation))
 
 
 def _facts(run: RunRecord) -> Facts:
@@ -252,7 +233,7 @@ def _facts(run: RunRecord) -> Facts:
         ("Hardware", environment.get("hardware")),
         ("Started", environment.get("started")),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions if value)),
-        ("Resumed", f"{run.resumed} times" if run.resumed else None),
+        ("Resumed", f"{run.resumed} time{'' if run.resumed == 1 else 's'}" if run.resumed else None),
         ("Folder", run.called),
     ]
     return tuple((name, str(value)) for name, value in facts if value not in (None, ""))

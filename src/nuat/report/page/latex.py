@@ -19,13 +19,13 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _table(table: Table, label: str) -> str:
-    best = [_best([row.cells[place] for row in table.rows]) for place in range(len(table.columns))]
+    best = [_best([row.cells[place] for row in table.shown]) for place in range(len(table.columns))]
     body = [
-        " & ".join(_cell(cell, bold=i in best[place]) for place, cell in enumerate(row.cells)) + r" \\"
-        for i, row in enumerate(table.rows)
+        " & ".join(_cell(cell, bold=cell.marked or i in best[place]) for place, cell in enumerate(row.cells)) + r" \\"
+        for i, row in enumerate(table.shown)
     ]
     notes = [*table.notes, *([_BOLD] if any(best) else [])]
-    notes += [f"{row.method.label}: {remark}." for row in table.rows for remark in row.remarks]
+    notes += [f"{label}: {remark}." for label, remark in table.told]
     notes += [f"{name} differs from its recipe in {text}." for name, text in table.changes]
     lines = [
         r"\begin{table}",

@@ -3,14 +3,16 @@
 Several seeds: mean and standard deviation (n - 1) over them. One seed: the accuracy with its 95 % interval over images.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from nuat import paper
-from nuat.records.evaluations import Measurement, black_box_notes
+from nuat.records.evaluations import Measurement
 from nuat.report.page.changes import beside, changes
-from nuat.report.page.groups import AccuracyKey, Group, Method, mean_and_deviation, row_recipe
+from nuat.report.page.groups import AccuracyKey, Group, Method, mean_and_deviation, remarks, row_recipe
 
 DASH = "\u2013"
 """Joins the ends of an interval. On its own: not measured."""
@@ -36,6 +38,8 @@ class Cell:
     """Text and note with the decimals that the number of images carries, for print. None: as on the page."""
     comparable: tuple[object, ...] | None = None
     """Accuracies of a column with the same value here can be compared: their number of images, and their attacks."""
+    marked: bool = False
+    """Whether it stands out, in bold: the worst of a method."""
 
     @property
     def missing(self) -> bool:
@@ -52,22 +56,27 @@ class Column:
     sub: str = ""
     """Second line of the head: ours or paper."""
     name: str
-    """Name in machine-readable formats, with the unit."""
+    """Name in machine-readable formats, with the unit. Empty: not in them."""
     parts: tuple[str, ...] = ()
     """Further columns in machine-readable formats."""
     note: str = ""
     """Line under the head: the number of images."""
     numeric: bool = True
+    model: str = ""
+    """Method that the column is about, where the rows are no methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """A method's row."""
+    """A row: of a method, a class or a corruption."""
 
-    method: Method
     cells: tuple[Cell, ...]
-    remarks: tuple[str, ...]
+    method: Method | None = None
+    """Its method. None: it is of something else."""
+    remarks: tuple[str, ...] = ()
     """Warnings about the method: a run failed, has not ended, raised an alarm, or met black-box attacks alone."""
+    left_out: bool = False
+    """Whether CSV alone has it: people are shown the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,23 +90,37 @@ class Table:
     """Sentences below the table."""
     name: str = ""
     """Part of the group that the table shows. Empty: the results under attack."""
+    title: str = ""
+    """The same in words. Empty: the name says it."""
 
     @property
     def heading(self) -> str:
         """Title of the table."""
         setting = self.group.setting
-        whole = setting.title + ("" if setting.campaign is None else f" (campaign {setting.campaign})")
-        return f"{whole}: {self.name}" if self.name else whole
+        return f"{setting.heading}: {self.title or self.name}" if self.name else setting.heading
+
+    @property
+    def shown(self) -> tuple[TableRow, ...]:
+        """The rows for people."""
+        return tuple(row for row in self.rows if not row.left_out)
+
+    @property
+    def told(self) -> tuple[tuple[str, str], ...]:
+        """Methods with their remarks."""
+        return tuple((row.method.label, text) for row in self.rows if row.method is not None for text in row.remarks)
 
     @property
     def changes(self) -> tuple[tuple[str, str], ...]:
         """The methods that differ from their recipes, each with the settings."""
-        rows = () if self.name else self.rows  # once, under the results
-        found = ((row.method.label, "; ".join(map(str, changes(row.method.runs[0])))) for row in rows)
+        methods = () if self.name else self.group.methods  # once, under the results
+        found = ((method.label, "; ".join(map(str, changes(method.runs[0])))) for method in methods)
         return tuple((label, text) for label, text in found if text)
 
 
 _Make = Callable[[Method], Cell]
+_Model = TypeVar("_Model")
+_MOST_MODELS = 4
+"""Most models side by side in a table. Of more there are several tables."""
 
 
 def tabulate(group: Group) -> Table:
@@ -132,6 +155,18 @@ def tabulate(group: Group) -> Table:
     return Table(group=group, columns=tuple(column for column, _ in made), rows=rows, notes=_notes(group))
 
 
+def blocks(models: Sequence[_Model]) -> tuple[Sequence[_Model], ...]:
+    """Return models in parts of about equal size that fit side by side into a table."""
+    parts = math.ceil(len(models) / _MOST_MODELS)
+    ends = [len(models) * i // parts for i in range(parts + 1)]
+    return tuple(models[begin:end] for begin, end in itertools.pairwise(ends))
+
+
+def seeds_note(method: Method, found: Sequence[object]) -> str:
+    """Return the note on a method's column that some of its seeds are not in; empty: all are."""
+    return f"{len(found)} of {len(method.runs)} seeds" if len(found) < len(method.runs) else ""
+
+
 def decimals(n: int) -> int:
     """Return the decimals that an accuracy in % over ``n`` images carries: the fewest that tell k from k + 1 of n.
 
@@ -144,28 +179,6 @@ def interval_text(measured: Measurement) -> str:
     """Return the 95 % interval of an accuracy, in %, as people read it."""
     low, high = measured.interval
     return f"{low:.1f}{DASH}{high:.1f}"
-
-
-def remarks(method: Method) -> tuple[str, ...]:
-    """Return the warnings on a method's runs."""
-    several = len(method.runs) > 1
-    found = []
-    for run in method.runs:
-        seed = f", seed {run.seed}" if several else ""
-        found += [f"left out{seed}: {reason}" for reason in run.damaged]
-        found += [f"suite {name} failed{seed}: {reason}" for name, reason in run.failed_suites.items()]
-        found += [f"{note}{seed}" for note in black_box_notes(run.measurements)]
-        if run.failure is not None:
-            found.append(f"failed{seed}: {run.failure}")
-        elif run.state != "done":
-            found.append(run.state + seed)
-        by_monitor: dict[str, list[int]] = {}
-        for alarm in run.alarms:
-            by_monitor.setdefault(alarm["monitor"], []).append(alarm["epoch"])
-        for monitor, epochs in by_monitor.items():
-            where = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {min(epochs)} to {max(epochs)}"
-            found.append(f"alarm: {monitor}, {where}{seed}")
-    return tuple(found)
 
 
 def _text(text: str) -> Cell:

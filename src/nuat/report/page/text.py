@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nuat.report.escaping import csv_cell
 from nuat.report.escaping import escape_markdown as plain
-from nuat.report.page.table import Cell, Column, Table
+from nuat.report.page.table import Cell, Column, Table, TableRow, Value
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -18,10 +18,8 @@ def _markdown_table(table: Table) -> str:
     heads = [plain(" ".join(filter(None, (_head(c), _unit(c))))) for c in table.columns]
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     lines = [_pipes(heads), _pipes(rules)]
-    for row in table.rows:
-        cells = [_both(cell, "({})") for cell in row.cells]
-        lines.append(_pipes([plain(cell) for cell in cells]))
-    said = [f"- {plain(row.method.label)}: {plain(remark)}" for row in table.rows for remark in row.remarks]
+    lines += [_pipes([_both(cell) for cell in row.cells]) for row in table.shown]
+    said = [f"- {plain(label)}: {plain(remark)}" for label, remark in table.told]
     said += [f"- {plain(label)} differs from its recipe in {plain(text)}" for label, text in table.changes]
     parts = [
         f"## {plain(table.heading)}",
@@ -34,7 +32,8 @@ def _markdown_table(table: Table) -> str:
 def csv_text(tables: Sequence[Table]) -> str:
     """Return all tables as one CSV: a line a method, one number a cell, empty if nothing was measured.
 
-    The heads of the columns name the units. The first column tells the overview from the results of each setting.
+    The heads of the columns name the units. The first column tells the tables apart. Where methods are side by side, a
+    line is a class or a corruption of one of them.
     """
     names = ["table", "campaign", "dataset", "network", "norm", "eps", "remarks"]
     lines: list[dict[str, object]] = []
@@ -50,20 +49,28 @@ def csv_text(tables: Sequence[Table]) -> str:
                 "eps": setting.eps,
                 "remarks": "; ".join(row.remarks),
             }
-            if table.name == "overview":  # of several balls
+            if table.name in ("overview", "corruptions"):  # of several balls
                 line |= {"norm": None, "eps": None}
-            for column, cell in zip(table.columns, row.cells, strict=True):
-                line[column.name] = cell.value
-                stem = column.name.partition(" [")[0]
-                for part in column.parts:
-                    line[f"{stem} {part}"] = cell.parts.get(part)
-            names += [name for name in line if name not in names]
-            lines.append(line)
+            models = list(dict.fromkeys(column.model for column in table.columns if column.model))
+            lines += [{**line, **_cells(table, row, model)} for model in models or [""]]
+    names += dict.fromkeys(name for line in lines for name in line if name not in names)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(csv_cell, names))
     writer.writerows([csv_cell(line.get(name)) for name in names] for line in lines)
     return out.getvalue()
+
+
+def _cells(table: Table, row: TableRow, model: str) -> dict[str, Value]:
+    """Return the cells of a line by the names of their columns: those of one model, and those of all."""
+    found: dict[str, Value] = {"method": model} if model else {}
+    for column, cell in zip(table.columns, row.cells, strict=True):
+        if column.name and column.model in ("", model):
+            stem = column.name.partition(" [")[0]
+            found |= {column.name: cell.value, **{f"{stem} {part}": cell.parts.get(part) for part in column.parts}}
+            if model:
+                found["worst"] = int(cell.marked or bool(found.get("worst")))
+    return found
 
 
 def _pipes(cells: Sequence[str]) -> str:
@@ -81,5 +88,6 @@ def _unit(column: Column) -> str:
     return f"({column.note})" if column.note else ""
 
 
-def _both(cell: Cell, frame: str) -> str:
-    return cell.text + (f" {frame.format(cell.note)}" if cell.note else "")
+def _both(cell: Cell) -> str:
+    text = f"**{plain(cell.text)}**" if cell.marked else plain(cell.text)
+    return text + (f" ({plain(cell.note)})" if cell.note else "")
