@@ -31,7 +31,7 @@ def read_results(folder: Path) -> RunRecord:
     ball = evaluations[0].evaluation if evaluations else None
     return RunRecord(
         path=folder,
-        called=printable(str(folder)),
+        called=str(folder),
         recipe=_FROM_ELSEWHERE,
         label=printable(folder.resolve().name),
         campaign=None,

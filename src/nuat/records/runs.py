@@ -74,7 +74,7 @@ class RunRecord:
 
     path: Path
     called: str
-    """Name of the folder for people, without its place on the disk."""
+    """Its path; of ``find_runs``: its name for people, printable and without its place on the disk."""
     recipe: str
     label: str | None
     """Name of the method in its campaign; None: the recipe's."""
@@ -221,7 +221,7 @@ def read_run(folder: Path) -> RunRecord:
     weights, unloaded = _weights(files.best)
     return RunRecord(
         path=folder,
-        called=printable(str(folder)),
+        called=str(folder),
         recipe=recipe,
         label=_label(row),
         campaign=row.get("campaign"),
