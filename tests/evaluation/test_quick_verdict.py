@@ -98,6 +98,22 @@ class Undefined(Backwards):
         return logits + 0.0 * (x - self.image).flatten(1).norm(dim=1, keepdim=True).sqrt()
 
 
+class UndefinedBeside(Undefined):
+    """The gradient is NaN everywhere but at the images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = (x.detach()[:, None] == self.image).flatten(2).all(dim=2).any(dim=1, keepdim=True)
+        logits: Tensor = self.model(x)
+        return logits + 0.0 * (near * (1.0 + x.flatten(1))).sqrt().sum(dim=1, keepdim=True)
+
+
+def test_a_gradient_that_is_nan_beside_the_images_is_noticed() -> None:
+    model, images = tiny_case()
+    stand = torch.ones(len(images), dtype=torch.bool)
+    beside = UndefinedBeside(model.eval(), to_float(images.images))
+    assert "Square came closer" in doubt_of_quick(beside, images, THREAT.eps, stand, stand)
+
+
 @pytest.mark.slow
 def test_a_gradient_that_is_nan_at_one_image_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_autoattack(monkeypatch)

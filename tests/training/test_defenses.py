@@ -26,8 +26,9 @@ from training.small_runs import (
     write_images,
 )
 
-from nuat.config import DataConfig, MonitorConfig, OptimizerConfig
+from nuat.config import DataConfig, MonitorConfig, OptimizerConfig, ThreatConfig
 from nuat.core.schedules import Constant, Cyclic, Jumps
+from nuat.core.threat import Norm
 from nuat.defenses import (
     AWP,
     FBF,
@@ -217,9 +218,14 @@ class Diverging(FreeAT):
 
 
 @pytest.mark.slow
-def test_a_skipped_update_leaves_no_nan_in_free_ats_perturbation(images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_a_skipped_update_leaves_no_nan_in_free_ats_perturbation(norm: Norm, images: Path, tmp_path: Path) -> None:
     config = small_config(
-        images, defense=Diverging(replays=REPLAYS), model=BATCH_NORM, monitors=MonitorConfig(on_nonfinite="skip")
+        images,
+        defense=Diverging(replays=REPLAYS),
+        model=BATCH_NORM,
+        threat=ThreatConfig(norm=norm, eps=0.1, pgd_alpha=0.025),
+        monitors=MonitorConfig(on_nonfinite="skip"),
     )
     summary = train(config, tmp_path / "run").summary
     assert summary["steps"] == 2 * BATCHES * REPLAYS
