@@ -101,7 +101,8 @@ def test_no_text_of_strangers_is_markup(tmp_path: Path) -> None:
     first, rule, second = re.search(r"\\toprule\n(.*)\n(.*)\n(.*)\n\\midrule", text).groups()  # type: ignore[union-attr]
     assert first.startswith(r"\multicolumn{2}{c}{a\_b shared} & a\_b ")
     assert rule == r"\cmidrule(lr){1-2}"
-    assert second == " & ".join([r"paper, a\_b"] * len(table.columns)) + r" \\"
+    sides = ["r" if column.numeric else "l" for column in table.columns]
+    assert second == " & ".join(rf"\shortstack[{side}]{{paper\\a\_b}}" for side in sides) + r" \\"
     assert text.count(r"a\_b {\scriptsize (a\_b)}") == len(table.columns)
     assert r"a\_b: a\_b.\par" in text
     assert r"a\_b differs from its recipe in model.weights a\_b" in text

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from nuat.report.escaping import escape_latex
-from nuat.report.page.table import Cell, Table
+from nuat.report.page.table import Cell, Column, Table
 
 _BOLD = "Bold: the best in its column, of the rows with as many images and the same attacks."
 
@@ -63,9 +63,16 @@ def _heads(table: Table) -> Iterator[str]:
         place += count
     yield " & ".join(first) + r" \\"
     yield from rules
-    second = [escape_latex(", ".join(filter(None, (column.sub, column.note)))) for column in table.columns]
+    second = [_below(column) for column in table.columns]
     if any(second):
         yield " & ".join(second) + r" \\"
+
+
+def _below(column: Column) -> str:
+    r"""Return what stands under a name; several facts one under another, since side by side they make a column wide."""
+    facts = [escape_latex(fact) for fact in (column.sub, *column.note.split(", ")) if fact]
+    lines = r"\\".join(facts)
+    return rf"\shortstack[{'r' if column.numeric else 'l'}]{{{lines}}}" if len(facts) > 1 else lines
 
 
 def _cell(cell: Cell, *, bold: bool) -> str:
