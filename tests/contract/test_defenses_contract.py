@@ -234,6 +234,30 @@ def test_soft_labels_reach_every_cross_entropy_of_attack_and_loss(
 
 
 @EVERY
+def test_two_steps_of_half_the_size_where_the_attack_is_a_single_one(name: str) -> None:
+    """They reach the edge of the ball and stay inside; the other defenses attack as ever."""
+    x, y, eps = images(5), labels(5, CLASSES), 8 / 255
+
+    def trained(*, two_steps: bool) -> tuple[Tensor, list[Tensor], int]:
+        model, attacked, passes = TinyConv(classes=CLASSES, dropout=0.0).train(), [], []
+        model.register_forward_pre_hook(lambda m, inputs: (attacked if m.training else passes).append(inputs[0]))
+        step = dataclasses.replace(step_at(1, 0, eps=eps), two_steps=two_steps)
+        loss = DEFENSES[name].defense.loss(model, x, y, step, start(name, model)).loss.detach()
+        return loss, attacked, len(passes)
+
+    (one, _, passes), (two, attacked, more) = trained(two_steps=False), trained(two_steps=True)
+    if name not in ("fgsm-at", "rfgsm-at", "fbf"):
+        assert torch.equal(one, two)
+        assert more == passes
+        return
+    assert not torch.equal(one, two)
+    assert more == 2 * passes
+    (z,) = attacked
+    assert_inside(z, x, eps)
+    assert float((z - x).abs().max()) > 0.9 * eps
+
+
+@EVERY
 def test_batches_of_any_size_follow_each_other(name: str) -> None:
     """A short last batch, then a full one, then a larger one than any before; each inside its own ball."""
     model = TinyConv(classes=CLASSES).train()

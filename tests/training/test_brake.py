@@ -1,6 +1,7 @@
 """The brake: a run goes back to its last good epoch, at half the rate, and nothing else about it changes."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from training.small_runs import (
     BATCH_NORM,
     BATCHES,
     LAM,
+    TRAIN,
+    VALIDATION,
     PowerCut,
     Watcher,
     assert_equal,
@@ -174,6 +177,20 @@ def test_resume_is_bit_for_bit_across_a_brake(
     train(config, tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     assert [line["back_to"] for line in metrics(tmp_path / "run", "brake")] == [1, 3]
+
+
+def test_fgsm_training_attacks_in_two_steps_in_the_epoch_after(
+    images: Path, overfits: Overfits, tmp_path: Path
+) -> None:
+    """Each is a pass forward and back; a resumed run knows which epoch it is in."""
+    overfits(2)
+    config = braking(images, defense=FGSMAT(), epochs=4)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", {2 * BATCHES + 2: terminate})
+    train(config, tmp_path / "run", resume=True)
+    totals = [0, *(line["backwards"] for line in metrics(tmp_path / "run", "epoch"))]
+    passes = [after - before for before, after in itertools.pairwise(totals)]
+    assert passes == [n * (TRAIN - VALIDATION) for n in (2, 2, 3, 2)]
 
 
 def test_the_first_epoch_goes_back_to_the_initial_weights(images: Path, overfits: Overfits, tmp_path: Path) -> None:

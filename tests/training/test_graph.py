@@ -14,17 +14,19 @@ from training.recorded_runs import BATCHES, EPOCHS, SUITED, Asking, Curriculum, 
 from training.small_runs import BATCH_NORM, EPS, Watcher, assert_equal, metrics, small_config, write_images
 
 import nuat
-from nuat.config import AveragingConfig, OptimizerConfig, ThreatConfig, TrainConfig
+from nuat.config import AveragingConfig, MonitorConfig, OptimizerConfig, ThreatConfig, TrainConfig
 from nuat.core import averaging, nuclear
 from nuat.core.schedules import Cyclic
-from nuat.defenses import Defense, NuAT, NuAT2
+from nuat.defenses import FGSMAT, Defense, NuAT, NuAT2
 from nuat.distributed.world import ALONE
 from nuat.errors import InputError
 from nuat.progress import Reporter
 from nuat.records.folder import RunFolder
+from nuat.training import brake
 from nuat.training import run as training_run
 from nuat.training.capture import Capture
 from nuat.training.graph import RecordedUpdates, unsuited
+from nuat.training.monitors import Alarm
 from nuat.training.run import Loop
 from nuat.training.update import Taken, Updater
 
@@ -164,6 +166,26 @@ def test_where_momentum_stays_the_bits_are_those_of_eager_updates(images: Path, 
         train(loop)
     eager, repeated = map(left, runs)
     assert_equal(repeated, eager)
+
+
+def test_updates_across_a_brake_are_repeated(images: Path, tmp_path: Path) -> None:
+    """Its two attack steps are a kind of their own, and what goes back keeps the tensors of the recordings."""
+    config = moving(images, FGSMAT(), monitors=MonitorConfig(on_overfitting="brake"), epochs=4)
+    alarm = Alarm(monitor="overfitting", message="", stop=False, brake=True)
+    found = []
+    for capture in (None, taped):
+        loop = loop_of(config, tmp_path, capture, torch.float64)
+        loop.state.keep()  # in float64
+        for epoch in range(config.epochs):
+            loop.state.epoch, loop.state.batch = epoch, 0
+            for batch in loop.epoch():
+                loop.train_batches([replace(batch, x=batch.x.double())])
+            loop.state.epoch = epoch + 1
+            brake.settle(loop.state, [alarm] if epoch == 1 else [], judged=True)
+        found.append(left(loop))
+    assert loop.recorded is not None
+    assert loop.recorded.repeated >= 2 * BATCHES
+    _assert_close(*reversed(found))
 
 
 @pytest.mark.parametrize(

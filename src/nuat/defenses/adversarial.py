@@ -5,7 +5,8 @@ Every attack runs with batch norm in evaluation mode, so that defenses differ in
 published code of FBF, Free-AT and PGD-AT attacks in training mode (docs/method.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -35,6 +36,10 @@ class AdversarialTraining(Defense):
         torch.Size([])
     """
 
+    halves: ClassVar[bool] = False
+    """Whether the attack is a single step in the ball, so that two of half the size may take its place: the second
+    attacks the images of the first."""
+
     def attack(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor:
         """Return the attacked images [B, C, H, W], detached; the model is in evaluation mode."""
         raise AssertionError("AdversarialTraining is abstract")
@@ -46,5 +51,10 @@ class AdversarialTraining(Defense):
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, step: Step, state: State) -> BatchLoss:
         """Return the objective on the attacked batch."""
         with eval_mode(model):
-            x_adv = self.attack(model, x, y, step)
+            if step.two_steps and self.halves:
+                half = replace(step, threat=step.threat.scaled(0.5), size_factor=0.5 * step.size_factor)
+                x_adv = self.attack(model, self.attack(model, x, y, half), y, half)
+                x_adv = step.threat.bounds(x).project(x_adv)  # a sum of radii is rounded
+            else:
+                x_adv = self.attack(model, x, y, step)
         return self.objective(model, x, x_adv, y)

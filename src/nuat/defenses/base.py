@@ -54,6 +54,8 @@ class Step:
     index: Tensor | None = None
     """Positions of the images in the training set, int64 [M], for defenses that remember images. With CutMix, of the
     images that the boxes are pasted into."""
+    two_steps: bool = False
+    """Whether this is the epoch after a brake (``nuat.training.brake``): attack in two steps of half the size."""
     held: Callable[[EpochSchedule], float] | None = None
     """Returns the scalar on the device that holds a schedule's present value. None: values are plain floats."""
     world: World = ALONE

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -29,6 +30,8 @@ class FBF(AdversarialTraining):
         >>> sorted(terms.metrics)
         []
     """
+
+    halves: ClassVar[bool] = True
 
     step_size: float = 1.25
     """Size of the step in units of eps, in (0, 2]; above 1.25 it overfits catastrophically (their Figure 2)."""

@@ -5,6 +5,7 @@ It overfits to its own attack: gradients are masked, so that the model withstand
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -30,6 +31,8 @@ class FGSMAT(AdversarialTraining):
         >>> sorted(terms.metrics)
         []
     """
+
+    halves: ClassVar[bool] = True
 
     def step_kind(self, step: Step) -> Hashable:
         """Return the same kind for every step."""

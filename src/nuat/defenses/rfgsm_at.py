@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ class RFGSMAT(AdversarialTraining):
         >>> sorted(terms.metrics)
         []
     """
+
+    halves: ClassVar[bool] = True
 
     def step_kind(self, step: Step) -> Hashable:
         """Return the same kind for every step."""

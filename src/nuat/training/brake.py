@@ -2,8 +2,10 @@
 
 An epoch is good if it was validated, no monitor raised an alarm, and its clean loss is not a constant model's. All that
 is trained goes back: weights, averages, the optimizer and the state of the defense. The position stays: the epoch
-counts as spent, so the run takes no longer, and schedules and random draws go on. Before the first good epoch the run
-goes back to its initial weights. An alarm after the last brake ends the run.
+counts as spent, and schedules and random draws go on. Before the first good epoch the run goes back to its initial
+weights. In the epoch after a brake, FGSM-AT, R-FGSM-AT and FBF attack in two steps of half the size
+(``AdversarialTraining.halves``). Others attack as ever: each builds its attack in its own way, around the logits of
+clean images or the memory of its last attack. An alarm after the last brake ends the run.
 """
 
 from collections.abc import Sequence
@@ -24,6 +26,11 @@ MOST = 3
 def rate_factor(state: TrainingState) -> float:
     """Return the factor of the schedule's learning rate: a half for each brake."""
     return float(0.5**state.brakes)
+
+
+def attacks_twice(state: TrainingState) -> bool:
+    """Return whether the present epoch is the one after a brake."""
+    return state.brakes > 0 and state.epoch == state.braked_at
 
 
 def limited(alarm: Alarm, state: TrainingState) -> Alarm:
@@ -62,7 +69,7 @@ def _go_back(state: TrainingState, monitor: str) -> dict[str, Any]:
     for part in ("model", "optimizer", "average"):
         _fill(live[part], good[part])
     state.defense = copied(good["defense"])
-    state.brakes, state.collapsed_epochs = state.brakes + 1, 0
+    state.brakes, state.braked_at, state.collapsed_epochs = state.brakes + 1, state.epoch, 0
     where = f"the end of epoch {good['epoch']}" if good["epoch"] else "the initial weights"
     message = f"back to {where}; the learning rate is multiplied by {rate_factor(state):g} from here on."
     return {

@@ -168,7 +168,12 @@ class RecordedUpdates:
         full = all(len(batch.y) == config.batch_size for batch in batches) and len(batches) == config.accumulate
         if not full or any(kind is None for kind in kinds):
             return None
-        return (*kinds, *(step.threat.norm for step in steps), *((b.x.shape, b.x.stride()) for b in batches))
+        return (
+            *kinds,
+            steps[0].two_steps,
+            *(step.threat.norm for step in steps),
+            *((b.x.shape, b.x.stride()) for b in batches),
+        )
 
     def _tried(self, key: Hashable, batches: Sequence[Batch], recording: _Recording | None) -> tuple[BatchLoss, ...]:
         """Do an update eagerly; from the same state, make its recording if there is none, and compare the two."""

@@ -24,6 +24,7 @@ _COUNTERS = (
     "best_average",
     "collapsed_epochs",
     "brakes",
+    "braked_at",
     "seconds",
     "forwards",
     "backwards",
@@ -62,6 +63,8 @@ class TrainingState:
     """Epochs in a row whose clean loss was that of a constant model."""
     brakes: int = 0
     """Times that the run went back to its last good epoch, each of which halves the learning rate."""
+    braked_at: int = 0
+    """Epochs done when it last did."""
     good: dict[str, Any] | None = None
     """Copy of ``trained``, and ``epoch``, from the end of the last good epoch. None: the settings do not brake."""
     seconds: float = 0.0
@@ -189,7 +192,9 @@ class TrainingState:
             setattr(self, name, values.get(name, 0))
 
     def _check(self, values: dict[str, Any], where: str) -> None:
-        missing = self.to_dict().keys() - values.keys() - {"best_average", "brakes"}  # older checkpoints have neither
+        missing = (
+            self.to_dict().keys() - values.keys() - {"best_average", "brakes", "braked_at"}
+        )  # older ones have none
         if missing:
             raise InputError(f"{where}: not a checkpoint of a run; it lacks {', '.join(sorted(missing))}.")
         ours = {name: tensor.shape for name, tensor in self.model.state_dict().items()}

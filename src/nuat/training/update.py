@@ -292,6 +292,7 @@ class Updater:
             batch=state.batch + position,
             batches=self._batches,
             size_factor=numbers.warmup * (ball.eps / config.threat.eps),
+            two_steps=brake.attacks_twice(state),
             held=held,
             generator=self._world.source(state.generator, len(batch.y)),
             index=batch.index,
