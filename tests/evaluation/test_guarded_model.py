@@ -227,7 +227,9 @@ def test_a_model_that_takes_no_graph_gets_none(error: Exception) -> None:
 
     model, (x, _) = GuardedModel(Answering(foreign)), images()
     for _ in range(2):
-        assert not model(x.clone().requires_grad_()).requires_grad
+        z = x.clone().requires_grad_()
+        assert not model(z).requires_grad
+        assert torch.equal(z, x)  # it got a copy
     assert torch.equal(model(x), 2 * x.flatten(1))
     with pytest.raises(InputError, match=r"the model fails on images .*: RuntimeError: a gradient is needed"):
         GuardedModel(Answering(lambda x: raising(RuntimeError("a gradient is needed"))))(x.requires_grad_())
