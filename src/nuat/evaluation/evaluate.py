@@ -256,7 +256,7 @@ def evaluate(
             told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
         told.add(*_lost_gradients(target, search))
         if not inspected:
-            told.add(*_change(guard, first_x, logits))
+            told.add(*_change(guard, first_x[: len(logits)], logits))
     return Evaluation(
         results=tuple(found[name] for name in names),
         indices=indices,
