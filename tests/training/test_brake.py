@@ -67,13 +67,14 @@ def overfits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     The clean loss of runs as small as these is a constant model's, so it is looked at only if ``collapse``.
     """
 
-    def script(*bad: int, pgd: float = 0.1, every: int = 1, collapse: bool = False) -> None:
+    def script(*bad: int, pgd: float = 0.1, every: int = 1, average: float = 0.4, collapse: bool = False) -> None:
         def validate(self: Validator, models: Any, epoch: int, trained: float) -> dict[str, dict[str, float]] | None:
             if not is_validated(epoch, 99, every):
                 return None
             fgsm, found = (0.9, pgd) if epoch in bad else (0.5, 0.4)
             one = {"clean_loss": 0.1, "clean": 0.9, "fgsm": fgsm, "pgd": found}
-            return dict.fromkeys(("live", "averaged")[: len(models)], one)
+            other = {**one, "pgd": average if epoch in bad else found}
+            return {"live": one} if len(models) == 1 else {"live": one, "averaged": other}
 
         monkeypatch.setattr(Validator, "validate", validate)
         if not collapse:
@@ -193,19 +194,37 @@ def test_fgsm_training_attacks_in_two_steps_in_the_epoch_after(
     assert passes == [n * (TRAIN - VALIDATION) for n in (2, 2, 3, 2)]
 
 
-def test_the_first_epoch_goes_back_to_the_initial_weights(images: Path, overfits: Overfits, tmp_path: Path) -> None:
-    overfits(1)
-    config = braking(images, epochs=1, averaging=averaged())
+def test_before_the_first_good_epoch_overfitting_warns(images: Path, overfits: Overfits, tmp_path: Path) -> None:
+    overfits(1, 2)
+    train(braking(images, epochs=2), tmp_path / "run")
+    assert [line["stop"] for line in metrics(tmp_path / "run", "alarm")] == [False, False]
+    assert metrics(tmp_path / "run", "brake") == []
+
+
+def test_while_accuracy_under_pgd_is_no_lower_overfitting_warns(
+    images: Path, overfits: Overfits, tmp_path: Path
+) -> None:
+    overfits(2, pgd=0.4)  # that of a good epoch
+    train(braking(images, epochs=2), tmp_path / "run")
+    assert [line["epoch"] for line in metrics(tmp_path / "run", "alarm")] == [2]
+    assert metrics(tmp_path / "run", "brake") == []
+
+
+def test_a_collapse_from_the_start_goes_back_to_the_initial_weights(images: Path, tmp_path: Path) -> None:
+    config = small_config(
+        images,
+        defense=SaysCollapsed(begins=0),
+        monitors=MonitorConfig(on_collapse="brake", collapse_patience=1),
+        averaging=averaged(),
+        epochs=1,
+    )
     train(config, tmp_path / "run")
     (line,) = metrics(tmp_path / "run", "brake")
     assert line["back_to"] == 0
     assert line["message"].startswith("back to the initial weights; ")
-    with pytest.raises(Interrupted):  # a rate of 0 leaves them
-        train(
-            dataclasses.replace(config, optimizer=OptimizerConfig(lr=Constant(peak=0.0))),
-            tmp_path / "initial",
-            {1: interrupt},
-        )
+    still = dataclasses.replace(config, optimizer=OptimizerConfig(lr=Constant(peak=0.0)))
+    with pytest.raises(Interrupted):
+        train(still, tmp_path / "initial", {1: interrupt})
     found, initial = remembered(tmp_path / "run"), remembered(tmp_path / "initial")
     assert_equal(found["model"], initial["model"])
     assert all(not entry["momentum_buffer"].any() for entry in found["optimizer"]["state"].values())
@@ -217,18 +236,19 @@ def test_an_epoch_that_is_not_validated_is_not_gone_back_to(images: Path, overfi
     assert [line["back_to"] for line in metrics(tmp_path / "run", "brake")] == [2]
 
 
-@pytest.mark.parametrize("pgd", [0.1, 0.6])
+@pytest.mark.parametrize("average", [0.1, 0.6])
 def test_the_best_epoch_is_chosen_as_without_brake(
-    pgd: float, images: Path, overfits: Overfits, tmp_path: Path
+    average: float, images: Path, overfits: Overfits, tmp_path: Path
 ) -> None:
     """Its weights are those that were validated, also where the run then goes back."""
-    overfits(2, pgd=pgd)
+    overfits(2, average=average)
     config = braking(images, epochs=2, averaging=averaged())
     train(config, tmp_path / "run")
     train(warning(config), tmp_path / "warned")
+    assert len(metrics(tmp_path / "run", "brake")) == 1
     first, other = ((tmp_path / name / "best.safetensors").read_bytes() for name in ("run", "warned"))
     assert first == other
-    assert metrics(tmp_path / "run", "end")[0]["best_epoch"] == (2 if pgd > 0.4 else 1)
+    assert metrics(tmp_path / "run", "end")[0]["best_epoch"] == (2 if average > 0.4 else 1)
 
 
 def test_after_the_last_brake_the_alarm_ends_the_run(images: Path, overfits: Overfits, tmp_path: Path) -> None:
@@ -243,10 +263,12 @@ def test_after_the_last_brake_the_alarm_ends_the_run(images: Path, overfits: Ove
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SaysCollapsed(Defense):
-    """Standard training that says a clean loss of 2 in every epoch but the first."""
+    """Standard training that says a clean loss of 2 from an epoch (from 0) on."""
+
+    begins: int = 1
 
     def loss(self, model: nn.Module, x: Any, y: Any, step: Any, state: Any) -> BatchLoss:
-        return BatchLoss(cross_entropy(model(x), y), {"clean_loss": 2.0 if step.epoch else 0.1})
+        return BatchLoss(cross_entropy(model(x), y), {"clean_loss": 2.0 if step.epoch >= self.begins else 0.1})
 
 
 def test_collapse_goes_back_past_the_epochs_of_its_patience(images: Path, tmp_path: Path) -> None:
@@ -289,7 +311,7 @@ def test_recorded_updates_keep_their_tensors() -> None:
         return [tensor.data_ptr() for tensor in tensors_of(parts)]
 
     before, moved = places(), state.model.weight.detach().clone()
-    event = brake.settle(state, [Alarm(monitor="overfitting", message="", stop=False, brake=True)], judged=True)
+    event = brake.settle(state, [Alarm(monitor="overfitting", message="", stop=False, brake=True)], {})
     assert event is not None
     assert places() == before
     assert not state.model.weight.equal(moved)

@@ -181,7 +181,7 @@ def test_updates_across_a_brake_are_repeated(images: Path, tmp_path: Path) -> No
             for batch in loop.epoch():
                 loop.train_batches([replace(batch, x=batch.x.double())])
             loop.state.epoch = epoch + 1
-            brake.settle(loop.state, [alarm] if epoch == 1 else [], judged=True)
+            brake.settle(loop.state, [alarm] if epoch == 1 else [], {})
         found.append(left(loop))
     assert loop.recorded is not None
     assert loop.recorded.repeated >= 2 * BATCHES

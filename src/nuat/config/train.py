@@ -139,8 +139,8 @@ class MonitorConfig:
     """Catastrophic overfitting: raise an alarm when validation accuracy under FGSM exceeds that under PGD by more."""
     on_overfitting: Literal["warn", "stop", "brake"] = "warn"
     """warn; stop: end the run; brake: go back to the last good epoch and halve the learning rate from there on, at most
-    3 times, then stop. The epoch counts as spent. brake keeps one more copy of all that is trained, in memory and in
-    each checkpoint."""
+    3 times, then stop; warn while accuracy under PGD is no lower than in that epoch. The lost epoch counts as spent.
+    brake keeps one more copy of all that is trained, in memory and in each checkpoint."""
     collapse_margin: float = 0.02
     """Collapse to a constant: an epoch counts when its mean clean loss is above (1 - margin) * log(classes). Smoothed
     labels have a least loss above 0; the margin is then a share of the rest."""

@@ -170,7 +170,7 @@ class Bookkeeper:
             if "tau" in judged:
                 state.best_average = self._config.averaging.taus.index(judged["tau"])
             self._write_weights(self._folder.best, self._shipped())
-        event = brake.settle(state, alarms, judged=validation is not None)
+        event = brake.settle(state, alarms, validation)
         if event is not None:
             self.record(event)
             self._reporter.message(event["message"], style="bold yellow")
@@ -302,7 +302,7 @@ class Bookkeeper:
             gap = validation["live"]["fgsm"] - validation["live"]["pgd"]
             self.status = f"{self._config.validate_attack} {validation['live']['pgd']:.0%} gap {gap:.0%}"
         found = monitors.of_epoch(self._config, self._state, train, validation, len(self._dataset.classes))
-        alarms = [brake.limited(alarm, self._state) for alarm in found]
+        alarms = [brake.limited(alarm, self._state, validation) for alarm in found]
         for alarm in alarms:
             self.alarm(alarm, self._state.epoch)
         return alarms

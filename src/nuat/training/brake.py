@@ -2,13 +2,16 @@
 
 An epoch is good if it was validated, no monitor raised an alarm, and its clean loss is not a constant model's. All that
 is trained goes back: weights, averages, the optimizer and the state of the defense. The position stays: the epoch
-counts as spent, and schedules and random draws go on. Before the first good epoch the run goes back to its initial
-weights. In the epoch after a brake, FGSM-AT, R-FGSM-AT and FBF attack in two steps of half the size
+counts as spent, and schedules and random draws go on. Overfitting only warns while accuracy under PGD is no lower than
+in the last good epoch: early in training the gap may open while both accuracies rise. Before the first good epoch it
+warns, too, and a collapse goes back to the initial weights. An alarm that would be a fourth brake ends the run.
+
+In the epoch after a brake, FGSM-AT, R-FGSM-AT and FBF attack in two steps of half the size
 (``AdversarialTraining.halves``). Others attack as ever: each builds its attack in its own way, around the logits of
-clean images or the memory of its last attack. An alarm after the last brake ends the run.
+clean images or the memory of its last attack.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +24,7 @@ from nuat.training.writer import copied
 
 MOST = 3
 """Brakes of a run."""
+Validation = Mapping[str, Mapping[str, float]]
 
 
 def rate_factor(state: TrainingState) -> float:
@@ -33,21 +37,25 @@ def attacks_twice(state: TrainingState) -> bool:
     return state.brakes > 0 and state.epoch == state.braked_at
 
 
-def limited(alarm: Alarm, state: TrainingState) -> Alarm:
-    """Return the alarm, which ends the run instead of braking if the run has braked ``MOST`` times."""
-    if not alarm.brake or state.brakes < MOST:
+def limited(alarm: Alarm, state: TrainingState, validation: Validation) -> Alarm:
+    """Return the alarm, which only warns while training still gains, and ends the run after ``MOST`` brakes."""
+    if not alarm.brake or state.good is None:
+        return alarm
+    if alarm.monitor == "overfitting" and _pgd(validation) >= state.good["pgd"]:
+        return replace(alarm, brake=False)
+    if state.brakes < MOST:
         return alarm
     message = f"{alarm.message} The run ends, because it has gone back {MOST} times."
     return replace(alarm, stop=True, brake=False, message=message)
 
 
-def settle(state: TrainingState, alarms: Sequence[Alarm], *, judged: bool) -> dict[str, Any] | None:
+def settle(state: TrainingState, alarms: Sequence[Alarm], validation: Validation | None) -> dict[str, Any] | None:
     """Remember the state at the end of an epoch if that is good, or go back if an alarm asks for it.
 
     Args:
         state: state of the run; without ``good`` nothing is done.
         alarms: alarms of the epoch.
-        judged: whether the epoch was validated.
+        validation: validation of the epoch by the name of the weights, empty without images. None: it was not validated.
 
     Returns:
         The line for the record, if the run has gone back.
@@ -55,9 +63,14 @@ def settle(state: TrainingState, alarms: Sequence[Alarm], *, judged: bool) -> di
     asked = next((alarm for alarm in alarms if alarm.brake), None)
     if asked is not None:
         return _go_back(state, asked.monitor)
-    if state.good is not None and judged and not alarms and state.collapsed_epochs == 0:
-        state.keep()
+    if state.good is not None and validation is not None and not alarms and state.collapsed_epochs == 0:
+        state.keep(_pgd(validation))
     return None
+
+
+def _pgd(validation: Validation) -> float:
+    """Return the accuracy of the live weights under the attack of the validation; 0 without images."""
+    return validation["live"]["pgd"] if validation else 0.0
 
 
 @torch.no_grad()

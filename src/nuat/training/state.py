@@ -66,7 +66,7 @@ class TrainingState:
     braked_at: int = 0
     """Epochs done when it last did."""
     good: dict[str, Any] | None = None
-    """Copy of ``trained``, and ``epoch``, from the end of the last good epoch. None: the settings do not brake."""
+    """Copy of ``trained``, ``epoch`` and ``pgd`` at the end of the last good epoch. None: the settings do not brake."""
     seconds: float = 0.0
     """Seconds of training, without validation and checkpoints."""
     forwards: int = 0
@@ -98,9 +98,9 @@ class TrainingState:
             "defense": self.defense,
         }
 
-    def keep(self) -> None:
-        """Remember the present state as that of the last good epoch."""
-        self.good = {"epoch": self.epoch, **copied(self.trained())}
+    def keep(self, pgd: float = 0.0) -> None:
+        """Remember the present state as that of the last good epoch, with its validation accuracy under PGD."""
+        self.good = {"epoch": self.epoch, "pgd": pgd, **copied(self.trained())}
 
     def add(self, metrics: dict[str, Tensor | float], images: int, *, skip: Tensor | None = None) -> None:
         """Add a batch's metrics to the epoch's sums, without waiting for the device.
