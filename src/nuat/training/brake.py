@@ -55,7 +55,7 @@ def settle(state: TrainingState, alarms: Sequence[Alarm], validation: Validation
     Args:
         state: state of the run; without ``good`` nothing is done.
         alarms: alarms of the epoch.
-        validation: validation of the epoch by the name of the weights, empty without images. None: it was not validated.
+        validation: validation of the epoch by the name of the weights; empty without images. None: not validated.
 
     Returns:
         The line for the record, if the run has gone back.
