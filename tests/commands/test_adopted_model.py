@@ -117,3 +117,71 @@ def test_a_hugging_face_folder_says_all(nuat: CommandLine) -> None:
     assert ended.code == 0, ended.err
     net = adapt(bare, mean=(0.5,) * 3, std=(0.25,) * 3).eval()
     assert [one["label"] for one in json.loads(ended.out)] == [values["label_names"][i] for i in expected(net)]
+
+
+THEIRS = """import torch
+from torch import nn
+
+
+class Grey(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.last = nn.Linear(2 * 6 * 6, 3)
+
+    def forward(self, x):
+        return self.last(self.conv(x).flatten(1))
+
+
+class Branching(Grey):
+    def forward(self, x):
+        return super().forward(x if float(x.mean()) > 0.5 else 0.5 * x)
+
+
+class Noisy(Grey):
+    def forward(self, x):
+        return super().forward(x + torch.rand_like(x))
+
+
+class Broken(Grey):
+    def forward(self, x):
+        return super().forward(x) * torch.where(x.sum() > 1.0, torch.nan, 1.0)
+
+
+class Cast(Grey):
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["safetensors", "onnx", "torch"])
+@pytest.mark.parametrize(
+    ("network", "refused"),
+    [
+        ("Grey", {}),
+        ("Branching", {"onnx": "cannot make an ONNX file of the model (", "torch": "cannot make a program of the mod"}),
+        ("Noisy", dict.fromkeys(["safetensors", "onnx", "torch"], "the model is random in evaluation mode (two pass")),
+        ("Broken", dict.fromkeys(["safetensors", "onnx", "torch"], "returns logits that are infinite or NaN; it can")),
+        ("Cast", {"onnx": "is wrong and was not kept: onnx "}),
+    ],
+)
+def test_networks_of_the_users_own_are_exported_or_refused_in_a_line(
+    network: str, refused: dict[str, str], kind: str, nuat: CommandLine
+) -> None:
+    """Images of one channel, as the first convolution says, and another number of classes than two."""
+    if kind == "onnx":
+        pytest.importorskip("onnxscript", reason="the export extra is not installed")
+    Path("theirs.py").write_text(THEIRS)
+    torch.manual_seed(0)
+    made = nn.ModuleDict({"conv": nn.Conv2d(1, 2, 3), "last": nn.Linear(2 * 6 * 6, 3)})
+    torch.save(made.state_dict(), "theirs.pth")
+    out = f"out.{'pt2' if kind == 'torch' else kind}"
+    words = ("--model", f"theirs.py:{network}", "--image-size", "8", "--classes", "ant,bee,cat", "--eps", "0.1")
+    ended = nuat("export", "theirs.pth", *words, "--format", kind, "--out", out)
+    assert (ended.code == 2) == (kind in refused), ended.err
+    assert refused.get(kind, "") in ended.err
+    assert len(ended.err.splitlines()) <= 1
+    assert Path(out).exists() == (kind not in refused)
+    assert sorted(path.name for path in Path().glob("*out*")) == [out] * (kind not in refused)

@@ -62,7 +62,7 @@ def test_a_copy_that_says_something_else_is_not_kept(
     source = find_model(make_run(tmp_path / "run"))
     doubled = {name: 2 * tensor for name, tensor in nuat.load(source.weights).state_dict().items()}
     later = dataclasses.replace(source.info, epoch=source.info.epoch + 1)
-    real = safetensors_file.logits
+    real = safetensors_file.settled_logits
 
     def logits(model: nn.Module, x: Tensor) -> Tensor:
         found = real(model, x)
@@ -72,7 +72,7 @@ def test_a_copy_that_says_something_else_is_not_kept(
             save_weights(source.weights, nuat.load(source.weights).state_dict(), later)
         return found
 
-    monkeypatch.setattr(safetensors_file, "logits", logits)
+    monkeypatch.setattr(safetensors_file, "settled_logits", logits)
     before = left(tmp_path)
     with pytest.raises(InputError, match="Nothing was kept"):
         to_safetensors(source, tmp_path / "new" / "copy.safetensors")

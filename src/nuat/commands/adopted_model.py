@@ -53,12 +53,13 @@ def adopt(named: str, asked: ForeignClassifier, device: torch.device, threat: Th
         size = (asked.image_size, asked.image_size)
     if size is None:
         raise InputError(f"{named} does not say which images its model takes; give --image-size, their side in pixels.")
+    names = class_names(asked.classes, "--classes") or names
     found = load_foreign(named, kind, asked, device, channels=channels, image_size=size, classes=len(names) or 2)
     assert isinstance(found.model, Classifier)
     assert found.config is not None
     with torch.no_grad(), eval_mode(found.model):
         logits = found.model(torch.zeros(1, channels, *size, device=device)).shape[1]
-    names = class_names(asked.classes, "--classes") or names or tuple(map(str, range(logits)))
+    names = names or tuple(map(str, range(logits)))
     if len(names) != logits:
         raise InputError(f"--classes: {len(names)} names for {logits} logits of {named}; give one for each.")
     return TrainedClassifier(
@@ -84,5 +85,9 @@ def _facts(named: str, kind: Kind) -> tuple[tuple[int, int] | None, tuple[str, .
     if kind is Kind.HUGGING_FACE:
         folder = read_hugging_face(Path(named))
         return folder.image_size, folder.classes, 3
-    likely = likely_network_of(read_source(ModelConfig(weights=named), channels=3, image_size=(1, 1)).tensors)
-    return None, (), 3 if likely is None else likely.channels
+    tensors = read_source(ModelConfig(weights=named), channels=3, image_size=(1, 1)).tensors
+    likely = likely_network_of(tensors)
+    if likely is not None:
+        return None, (), likely.channels
+    # a network of the user's own: its first convolution takes the image
+    return None, (), next((tensor.shape[1] for tensor in tensors.values() if tensor.ndim == 4), 3)

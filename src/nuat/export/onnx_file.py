@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from nuat.errors import InputError
 from nuat.export.target import check_free, staged
-from nuat.export.trained_model import CalibratedModel, TrainedModel, logits, wrong_probabilities
+from nuat.export.trained_model import (
+    CalibratedModel,
+    TrainedModel,
+    converting,
+    logits,
+    settled_logits,
+    wrong_probabilities,
+)
 from nuat.files import atomic_write
 from nuat.records import checkpoints
 from nuat.records.checkpoints import WeightsInfo
@@ -52,15 +59,17 @@ def to_onnx(trained: TrainedModel, target: Path) -> str:
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size > _LARGEST:
         raise InputError(f"{trained.weights}: {size:,} bytes of weights; one ONNX file holds at most {_LARGEST:,}.")
-    proto = _convert(model, trained.info)
+    x = trained.probe(_IMAGES)
+    settled_logits(model, x)
+    with converting("an ONNX file"):
+        proto = _convert(model, trained.info)
     with staged(target) as path:
         with atomic_write(path) as file:
             file.write(proto.SerializeToString())
         try:
             onnx.checker.check_model(str(path), full_check=True)
-        except onnx.checker.ValidationError as error:
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise _refused(f"onnx {onnx.__version__} rejects it: {' '.join(str(error).split())}") from error
-        x = trained.probe(_IMAGES)
         difference = _compare(runtime, path, model, x, trained.info.temperature)
     cooled = trained.info.temperature
     also = "" if cooled == 1.0 else f" and {PROBABILITIES!r} at temperature {cooled:.4g}"

@@ -6,7 +6,7 @@ import torch
 
 from nuat.errors import InputError
 from nuat.export.target import check_free, staged
-from nuat.export.trained_model import TrainedModel, logits
+from nuat.export.trained_model import TrainedModel, logits, settled_logits
 from nuat.files import atomic_write
 from nuat.records import checkpoints
 
@@ -28,7 +28,7 @@ def to_safetensors(trained: TrainedModel, target: Path) -> str:
     check_free(target, folder=False)
     x = trained.probe(_IMAGES)
     calibrated = checkpoints.read_info(trained.weights).temperature != trained.info.temperature
-    before = logits(checkpoints.load(trained.weights), x)
+    before = settled_logits(checkpoints.load(trained.weights), x)
     with staged(target) as path:
         if not calibrated:
             with atomic_write(path) as file:

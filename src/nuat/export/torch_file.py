@@ -10,7 +10,14 @@ from torch import nn
 
 from nuat.errors import InputError
 from nuat.export.target import check_free, staged
-from nuat.export.trained_model import CalibratedModel, TrainedModel, logits, wrong_probabilities
+from nuat.export.trained_model import (
+    CalibratedModel,
+    TrainedModel,
+    converting,
+    logits,
+    settled_logits,
+    wrong_probabilities,
+)
 from nuat.files import atomic_write
 from nuat.records import checkpoints
 
@@ -39,10 +46,12 @@ def to_torch(trained: TrainedModel, target: Path) -> str:
     model, temperature = checkpoints.load(trained.weights), trained.info.temperature
     whole = model if temperature == 1.0 else CalibratedModel(model, temperature)
     example = torch.zeros(2, trained.info.channels, *trained.info.image_size)  # one image would fix the batch at one
-    program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    x = trained.probe(_IMAGES)
+    settled_logits(model, x)
+    with converting("a program"):
+        program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:  # lines of code with paths of this machine
         node.meta.pop("stack_trace", None)
-    x = trained.probe(_IMAGES)
     with staged(target) as path:
         with atomic_write(path) as file:
             torch.export.save(program, file, extra_files={METADATA: json.dumps(asdict(trained.info))})

@@ -1,5 +1,8 @@
 """Model to export: shipped weights, and images on which every copy must give the same logits."""
 
+import contextlib
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -140,6 +143,45 @@ def logits(model: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad(), eval_mode(model), full_precision():
         found: Tensor = guarded(model)(x)
     return found
+
+
+def settled_logits(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the logits [B, N] on ``x`` [B, C, H, W] that every copy of ``model`` must give.
+
+    Raises:
+        InputError: they are not finite, or differ from one pass to the next, so that no copy can be checked.
+    """
+    found = logits(model, x)
+    if not bool(torch.isfinite(found).all()):
+        raise InputError("the model returns logits that are infinite or NaN; it cannot be exported.")
+    if not torch.equal(found, logits(model, x)):
+        raise InputError(
+            "the model is random in evaluation mode (two passes differ), so no copy can be checked; switch it off."
+        )
+    return found
+
+
+@contextlib.contextmanager
+def converting(made: str) -> Iterator[None]:
+    """Turn an error of torch's exporter, which makes ``made``, into one line.
+
+    Raises:
+        InputError: the model cannot be converted, such as one that branches on its images.
+    """
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # where the exporter prints the graph of a failure
+            yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # the exporter fails in many ways, and adds pages of advice
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        first = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        raise InputError(
+            f"torch {torch.__version__} cannot make {made} of the model ({first.strip()[:200]}). Let its forward pass "
+            "not branch on its images, or export --format safetensors."
+        ) from error
 
 
 def _test_images(weights: Path, info: WeightsInfo) -> Images | None:

@@ -50,7 +50,7 @@ def build(config: ModelConfig, *, channels: int, classes: int, image_size: tuple
     if shape != [1, classes]:
         raise InputError(
             f"{name}: its output for an image {list(x.shape)} is {shape}; expected logits [1, {classes}]. Let it take "
-            "channels, classes and image_size."
+            f"channels, classes and image_size, or name its classes if they are not {classes}."
         )
     return network
 
