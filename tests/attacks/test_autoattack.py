@@ -167,6 +167,33 @@ def test_v2_by_its_line_up_is_v2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (seen[0].version, seen[0].apgd.n_restarts) == ("standard", 1)
 
 
+class _Backward(torch.autograd.Function):
+    """The identity, whose backward pass fails."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        raise KeyError("no\ngradient")
+
+
+class Failing(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = _Backward.apply(super().forward(x))
+        return logits
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "fab-t"])
+def test_a_backward_pass_that_fails_is_one_line(name: str) -> None:
+    """The package calls it by itself; Square asks for none."""
+    model, x, y = Failing(4), images(3, 1), labels(3, 4)
+    with pytest.raises(InputError, match=r"AutoAttack cannot attack the model: 'no\\ngradient'"):
+        AutoAttack(model, eps=EPS, attacks=(name,))(x, model(x).argmax(1))
+    AutoAttack(model, eps=EPS, attacks=("square",), queries=2)(x, y)
+
+
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("classes", [2, 3, 4, 5])
 @pytest.mark.parametrize("name", lineups.NAMES)

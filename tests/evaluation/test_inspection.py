@@ -28,6 +28,19 @@ def same(x: Tensor) -> Tensor:
     return x
 
 
+class Small(nn.Module):
+    """A good model that takes few images at once."""
+
+    def __init__(self, model: nn.Module, most: int) -> None:
+        super().__init__()
+        self.model, self.most = model, most
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise RuntimeError(f"{len(x)} images are too many")
+        return self.model(x)
+
+
 class Brightness(nn.Module):
     """Tells bright images from dark ones."""
 
@@ -47,6 +60,13 @@ def test_nothing_is_said_of_a_good_model(channels: int) -> None:
     assert inspect(model, images) == []
     assert model.training
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_model_that_takes_few_images_at_once_is_looked_at_on_few() -> None:
+    model, images, _ = linear_case(60, 1)
+    assert inspect(Small(model, 32), images, batch_size=20) == []
+    with pytest.raises(InputError, match="60 images are too many"):
+        inspect(Small(model, 32), images)
 
 
 @pytest.mark.parametrize(

@@ -259,13 +259,14 @@ def campaign_files(run: Path, clean: torch.Tensor) -> tuple[dict[str, Any], dict
 
 
 def test_clean_verdicts_of_another_file_are_taken_for_the_same_images(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "ru\nn")
     clean = verdicts(run)
     main, attack = campaign_files(run, clean)
     (run / "evaluation-main.json").write_text(json.dumps(main))
     (run / "evaluation-autoattack.json").write_text(json.dumps(attack))
     said, info, _ = export(run, tmp_path / "out")
     assert "clean of the same images from evaluation-main.json" in said
+    assert r"ru\nn/evaluation-autoattack.json" in said
     assert int(clean[:10].sum()) != 6  # the first images would say otherwise
     assert info["clean_acc"] == "60.00"
     kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import lineups
-from nuat.attacks.base import Attack
+from nuat.attacks.base import Attack, one_line
 from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError
 
@@ -88,7 +88,13 @@ class AutoAttack(Attack):
             lineups.check_square(self.norm, *x.shape[2:])
         devices = [x.device] if x.is_cuda else []
         with torch.random.fork_rng(devices=devices), _frozen(self.model):
-            x_adv, _ = self._configured(classes, x.device).run_standard_evaluation(x, y, batch_size=self.batch_size)
+            official = self._configured(classes, x.device)
+            try:
+                x_adv, _ = official.run_standard_evaluation(x, y, batch_size=self.batch_size)
+            except (InputError, torch.OutOfMemoryError, MemoryError):
+                raise
+            except Exception as error:  # the package calls the backward pass of the model by itself
+                raise InputError(f"AutoAttack cannot attack the model: {one_line(error)}") from error
         x_adv = torch.where(torch.isfinite(x_adv), x_adv, x)  # FAB may divide by a gradient of 0
         # the package may overstep by a rounding; a success must lie inside the ball and the box
         return self.threat.bounds(x).project(x_adv.detach())

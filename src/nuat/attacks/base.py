@@ -83,8 +83,12 @@ def gradient_of(value: Tensor, x: Tensor, *, retain_graph: bool = False) -> Tens
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the backward pass of the model fails ({why}).") from error
+        raise InputError(f"the backward pass of the model fails ({one_line(error)}).") from error
+
+
+def one_line(error: Exception) -> str:
+    """Return the text of ``error`` in one line; of an empty one the name of its type."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_images(x: Tensor, y: Tensor) -> None:

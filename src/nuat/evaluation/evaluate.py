@@ -198,7 +198,7 @@ def evaluate(
             names = across(_without_gradients(names, surrogate), norms)
             told.add(f"{black_box_note(names)}.")
         if not inspected:
-            told.add(*inspect(guard, chosen))
+            told.add(*inspect(guard, chosen, batch_size=batch_size))
             _check_gradient(guard, chosen, [name for name in names if name not in rows])
         first_x, first_y = to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]
         copy = folded(model, first_x, first_y)

@@ -31,13 +31,16 @@ _ROUNDING = 16
 """Units in the last place of a logit that the order of a sum may change."""
 
 
-def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None = None) -> list[str]:
+def inspect(
+    model: nn.Module, images: Images, *, order: tuple[int, ...] | None = None, batch_size: int = _IMAGES
+) -> list[str]:
     """Return warnings about ``model``, looked at in evaluation mode on a class-balanced part of ``images``.
 
     Args:
         model: images [B, C, H, W] in [0, 1] to logits [B, N].
         images: images with labels.
         order: the logit of the model for each class, see ``GuardedModel``. None: logit i is class i.
+        batch_size: images that the model can take at once; as many are looked at, from 32 to 200.
 
     Returns:
         One sentence or two for each finding; empty for a good model.
@@ -51,7 +54,8 @@ def inspect(model: nn.Module, images: Images, *, order: tuple[int, ...] | None =
     guard = guarded(model, order)
     classes = int(images.labels.max()) + 1
     device = next((p.device for p in model.parameters()), images.device)
-    part = images.select(class_balanced(images.labels.cpu(), min(_IMAGES, len(images)), seed=0)).to(device)
+    several = min(_IMAGES, max(_FEW, batch_size), len(images))
+    part = images.select(class_balanced(images.labels.cpu(), several, seed=0)).to(device)
     x, y = to_float(part.images), part.labels
     devices = [device] if device.type == "cuda" else []
     # the model's own draws leave torch's generators as they were

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.export import robustbench_texts as texts
 from nuat.export.robustbench_claim import make_claim
 from nuat.export.robustbench_network import architecture, definition
@@ -93,7 +93,8 @@ def to_robustbench(trained: TrainedModel, target: Path, submission: Submission) 
         write_text(folder / "submission.md", texts.form(info, paper, claim, key, additional_data=extra, sha256=sha256))
     found = f"{key}: {architecture(info)}, clean {100 * claim.clean.accuracy:.2f}, AutoAttack "
     clean = "" if claim.clean_file == claim.file else f", clean of the same images from {claim.clean_file.name}"
-    return "\n".join([f"{found}{100 * claim.robust.accuracy:.2f}, from {claim.file}{clean}", *claim.notes])
+    source = printable(f"{claim.file}{clean}")
+    return "\n".join([f"{found}{100 * claim.robust.accuracy:.2f}, from {source}", *claim.notes])
 
 
 def _paper(trained: TrainedModel, submission: Submission) -> Paper:
