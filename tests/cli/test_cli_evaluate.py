@@ -361,8 +361,11 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
     return found
 
 
-LOOK = 9  # passes of the inspection: two alike, one between pixels, four parts, a gradient; and whether there is one
-WHOLE = 1 + LOOK + 3 * (1 + 3 + 4)  # the check of the logits; in three batches clean, pgd-2 and gama-2
+# passes of the inspection: two alike, one between pixels, two in one place, four parts, a gradient, a step along it;
+# then whether there is one
+LOOK = 12
+# the check of the logits; in three batches clean, pgd-2 and gama-2; whether the model has changed
+WHOLE = 1 + LOOK + 3 * (1 + 3 + 4) + 1
 
 
 def interrupted(

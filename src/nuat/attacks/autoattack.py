@@ -6,6 +6,7 @@ five restarts each, Square. Every attack of the line-up runs on the images that 
 
 import contextlib
 import logging
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
@@ -91,10 +92,10 @@ class AutoAttack(Attack):
             official = self._configured(classes, x.device)
             try:
                 x_adv, _ = official.run_standard_evaluation(x, y, batch_size=self.batch_size)
-            except (InputError, torch.OutOfMemoryError, MemoryError):
+            except Exception as error:
+                if _is_of_backward(error):  # which the package calls by itself
+                    raise InputError(f"the backward pass of the model fails ({one_line(error)}).") from error
                 raise
-            except Exception as error:  # the package calls the backward pass of the model by itself
-                raise InputError(f"AutoAttack cannot attack the model: {one_line(error)}") from error
         x_adv = torch.where(torch.isfinite(x_adv), x_adv, x)  # FAB may divide by a gradient of 0
         # the package may overstep by a rounding; a success must lie inside the ball and the box
         return self.threat.bounds(x).project(x_adv.detach())
@@ -120,6 +121,13 @@ class AutoAttack(Attack):
         if self.queries is not None:
             official.square.n_queries = self.queries
         return official
+
+
+def _is_of_backward(error: Exception) -> bool:
+    """Return whether ``error`` comes from a backward pass, and says something else than that memory ran out."""
+    if isinstance(error, (InputError, torch.OutOfMemoryError, MemoryError)):
+        return False
+    return any(frame.filename == torch.autograd.__file__ for frame in traceback.extract_tb(error.__traceback__))
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ class FBF(AdversarialTraining):
     """
 
     halves: ClassVar[bool] = True
+    """Two steps of half the size may take the place of the step."""
 
     step_size: float = 1.25
     """Size of the step in units of eps, in (0, 2]; above 1.25 it overfits catastrophically (their Figure 2)."""

@@ -30,6 +30,7 @@ class RFGSMAT(AdversarialTraining):
     """
 
     halves: ClassVar[bool] = True
+    """Two steps of half the size may take the place of the step."""
 
     def step_kind(self, step: Step) -> Hashable:
         """Return the same kind for every step."""
