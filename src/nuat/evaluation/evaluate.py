@@ -49,7 +49,7 @@ from nuat.evaluation.arguments import (
 from nuat.evaluation.batch_size import FEW, fitting_batch_size
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
-from nuat.evaluation.inspection import beyond_rounding, check_logits, inspect, no_gradient
+from nuat.evaluation.inspection import change_warnings, check_logits, inspect, no_gradient
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults, results_key
 from nuat.evaluation.quick_verdict import doubt_of_quick
@@ -256,7 +256,7 @@ def evaluate(
             told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
         told.add(*_lost_gradients(target, search))
         if not inspected:
-            told.add(*_change(guard, first_x[: len(logits)], logits))
+            told.add(*change_warnings(guard, first_x[: len(logits)], logits))
     return Evaluation(
         results=tuple(found[name] for name in names),
         indices=indices,
@@ -312,20 +312,6 @@ def _check_gradient(model: nn.Module, images: ImageSet, attacks: Sequence[str]) 
         raise InputError(
             f"{', '.join(names)}: gradients are needed, but {reason}. Give --black-box (black_box=True) for Square and "
             "transfer alone, or attacks that need no gradient: clean, square, noise-1000."
-        )
-
-
-def _change(model: nn.Module, x: Tensor, logits: Tensor) -> Iterator[str]:
-    """Warn if two passes on ``x`` [B, C, H, W] agree, but not with the ``logits`` [B, N] before the attacks."""
-    with torch.no_grad():
-        now = model(x)
-        changed = beyond_rounding(logits, now[None])
-        random = bool(changed.any()) and bool(beyond_rounding(now, model(x)[None]).any())
-    if bool(changed.any()) and not random:
-        yield (
-            f"the model changes as it is used: it answers {int(changed.sum())} of the first {len(x)} images otherwise "
-            "than before the attacks (a counter, a cache, or weights that adapt). The verdicts are not those of one "
-            "model; evaluate one that stays as it is."
         )
 
 

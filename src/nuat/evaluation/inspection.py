@@ -124,6 +124,20 @@ def gradient_warnings(model: nn.Module, images: Images) -> list[str]:
     return list(_gradients(guarded(model), to_float(part.images), part.labels, None))
 
 
+def change_warnings(model: nn.Module, x: Tensor, logits: Tensor) -> Iterator[str]:
+    """Warn if two passes on ``x`` [B, C, H, W] agree, but not with the ``logits`` [B, N] before the attacks."""
+    with torch.no_grad():
+        now = model(x)
+        changed = beyond_rounding(logits, now[None])
+        random = bool(changed.any()) and bool(beyond_rounding(now, model(x)[None]).any())
+    if bool(changed.any()) and not random:
+        yield (
+            f"the model changes as it is used: it answers {int(changed.sum())} of the first {len(x)} images otherwise "
+            "than before the attacks (a counter, a cache, or weights that adapt). The verdicts are not those of one "
+            "model; evaluate one that stays as it is."
+        )
+
+
 def no_gradient(model: nn.Module, x: Tensor, y: Tensor) -> str | None:
     """Return why the loss has no gradient in the images ``x`` [B, C, H, W] with labels ``y`` [B]; None: it has one."""
     reason = _gradient(guarded(model), x, y)
