@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from nuat import own_code
 from nuat.distributed.threads import watch_load
-from nuat.errors import InputError, TransientError, did_you_mean, printable
+from nuat.errors import InputError, TransientError, did_you_mean, is_out_of_memory, printable
 
 _HELP = """\
 usage: nuat COMMAND ...
@@ -88,9 +88,6 @@ _SYSTEM_ERRORS = {
 
 _python_format = warnings.formatwarning
 
-_CPU_MEMORY = "can't allocate memory"
-"""Part of the message of torch's RuntimeError when the CPU's memory is used up."""
-
 _COMMANDS = (
     *("train", "evaluate", "predict", "diagnose", "compare", "analyse", "report", "export", "plan", "campaign"),
     *("recipes", "models", "completion", "new"),
@@ -147,7 +144,7 @@ def _failed(error: BaseException) -> int:
         case OSError() if error.errno in _SYSTEM_ERRORS:
             _print_error(f"{error.filename}: " * bool(error.filename) + _SYSTEM_ERRORS[error.errno])
             return 2
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or _CPU_MEMORY in str(error):
+    if is_out_of_memory(error):
         _print_error(
             "out of memory; give a smaller --batch-size, or --evaluation.batch-size if it failed after training."
         )

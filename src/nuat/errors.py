@@ -33,6 +33,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether ``error`` says that the memory of a device ran out; torch has no class for that of a CPU."""
+    name = type(error).__name__  # torch is not imported for it
+    return name == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
 def printable(text: str) -> str:
     r"""Return text for a line of a terminal, with every character that is not printable written as its escape.
 

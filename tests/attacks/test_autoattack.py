@@ -11,7 +11,7 @@ import torch
 from oracles import Linear, TinyConv, assert_inside, images, labels, shorten_autoattack
 from torch import Tensor, nn
 
-from nuat.attacks import AutoAttack, lineups
+from nuat.attacks import PGD, AutoAttack, lineups
 from nuat.core.threat import Norm
 from nuat.errors import InputError
 
@@ -171,27 +171,42 @@ class _Backward(torch.autograd.Function):
     """The identity, whose backward pass fails."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
+    def forward(context: Any, x: Tensor, error: Exception) -> Tensor:
+        context.error = error
         return x.clone()
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        raise KeyError("no\ngradient")
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        raise context.error
 
 
 class Failing(Linear):
+    def __init__(self, classes: int, error: Exception) -> None:
+        super().__init__(classes)
+        self.error = error
+
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = _Backward.apply(super().forward(x))
+        logits: Tensor = _Backward.apply(super().forward(x), self.error)
         return logits
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "fab-t"])
 def test_a_backward_pass_that_fails_is_one_line(name: str) -> None:
     """The package calls it by itself; Square asks for none. A forward pass that fails is no concern of it."""
-    model, x, y = Failing(4), images(3, 1), labels(3, 4)
+    model, x, y = Failing(4, KeyError("no\ngradient")), images(3, 1), labels(3, 4)
     with pytest.raises(InputError, match=r"the backward pass of the model fails \('no\\ngradient'\)"):
         AutoAttack(model, eps=EPS, attacks=(name,))(x, model(x).argmax(1))
     AutoAttack(model, eps=EPS, attacks=("square",), queries=2)(x, y)
+
+
+@pytest.mark.parametrize("attack", [AutoAttack, PGD])
+def test_memory_that_runs_out_in_a_backward_pass_is_no_fault_of_the_model(attack: type) -> None:
+    """The command line says what to do about it, by this text."""
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    model, x = Failing(4, error), images(3, 1)
+    with pytest.raises(RuntimeError, match="can't allocate memory") as caught:
+        attack(model, eps=EPS)(x, model(x).argmax(1))
+    assert not isinstance(caught.value, InputError)
 
 
 @pytest.mark.usefixtures("short")

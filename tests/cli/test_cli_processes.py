@@ -138,7 +138,7 @@ def test_what_the_machine_refuses_is_one_line(
 
 
 def test_torch_says_that_memory_is_used_up_as_we_know_it() -> None:
-    with pytest.raises(RuntimeError, match=cli._CPU_MEMORY):
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
         torch.empty(2**61, dtype=torch.uint8)
 
 

@@ -141,6 +141,13 @@ def test_images_that_the_package_does_not_take_are_refused_before_the_model_runs
     assert watched.calls == 0
 
 
+def test_the_batch_size_is_that_of_an_evaluation(case: tuple[nn.Module, ImageSet, Path]) -> None:
+    """0 is a mistake, and not the absence of a number."""
+    assert run(*case, batch_size=None).batch_size == 250
+    with pytest.raises(InputError, match="batch_size=0: expected at least 1"):
+        run(*case, batch_size=0)
+
+
 @pytest.mark.slow
 def test_made_corruptions_equal_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("imagecorruptions", exc_type=ImportError)

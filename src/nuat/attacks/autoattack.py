@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks import lineups
-from nuat.attacks.base import Attack, one_line
+from nuat.attacks.base import Attack, refuse_backward
 from nuat.core.threat import NORMS, Norm
 from nuat.errors import InputError
 
@@ -93,8 +93,9 @@ class AutoAttack(Attack):
             try:
                 x_adv, _ = official.run_standard_evaluation(x, y, batch_size=self.batch_size)
             except Exception as error:
-                if _is_of_backward(error):  # which the package calls by itself
-                    raise InputError(f"the backward pass of the model fails ({one_line(error)}).") from error
+                places = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+                if torch.autograd.__file__ in places:  # the package calls backward passes by itself
+                    refuse_backward(error)
                 raise
         x_adv = torch.where(torch.isfinite(x_adv), x_adv, x)  # FAB may divide by a gradient of 0
         # the package may overstep by a rounding; a success must lie inside the ball and the box
@@ -121,13 +122,6 @@ class AutoAttack(Attack):
         if self.queries is not None:
             official.square.n_queries = self.queries
         return official
-
-
-def _is_of_backward(error: Exception) -> bool:
-    """Return whether ``error`` comes from a backward pass, and says something else than that memory ran out."""
-    if isinstance(error, (InputError, torch.OutOfMemoryError, MemoryError)):
-        return False
-    return any(frame.filename == torch.autograd.__file__ for frame in traceback.extract_tb(error.__traceback__))
 
 
 @contextlib.contextmanager

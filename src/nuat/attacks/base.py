@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nuat.core.nonfinite import check_finite
 from nuat.core.random import Source
 from nuat.core.threat import Norm, Threat, check_radius, threat
-from nuat.errors import InputError
+from nuat.errors import InputError, is_out_of_memory
 
 Forward = Callable[[Tensor], Tensor]
 """Function of images [B, C, H, W] in [0, 1] that returns logits [B, N]: a model, perhaps with other weights."""
@@ -80,15 +80,16 @@ def gradient_of(value: Tensor, x: Tensor, *, retain_graph: bool = False) -> Tens
     """
     try:
         return torch.autograd.grad(value, x, retain_graph=retain_graph, allow_unused=True)[0]
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
     except Exception as error:
-        raise InputError(f"the backward pass of the model fails ({one_line(error)}).") from error
+        refuse_backward(error)
+        raise
 
 
-def one_line(error: Exception) -> str:
-    """Return the text of ``error`` in one line; of an empty one the name of its type."""
-    return " ".join(str(error).split()) or type(error).__name__
+def refuse_backward(error: Exception) -> None:
+    """Refuse a model whose backward pass raised ``error``, unless that is a refusal already or memory ran out."""
+    if not isinstance(error, InputError) and not is_out_of_memory(error):
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"the backward pass of the model fails ({why}).") from error
 
 
 def check_images(x: Tensor, y: Tensor) -> None:

@@ -100,7 +100,7 @@ def corrupt_model(
             corruptions=asked.corruptions,
             n=asked.n,
             seed=asked.seed,
-            batch_size=asked.batch_size or 250,
+            batch_size=asked.batch_size,
             class_map=order,
             warn=lambda warning: reporter.message(f"warning: {warning}", style="bold yellow"),
             state_path=state,

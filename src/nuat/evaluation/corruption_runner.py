@@ -55,7 +55,7 @@ def evaluate_corruptions(
     path: Path | str | None = None,
     n: int | None = None,
     seed: int = 0,
-    batch_size: int = 250,
+    batch_size: int | None = None,
     class_map: Sequence[int] | None = None,
     inspected: bool = False,
     warn: Warn | None = None,
@@ -74,7 +74,7 @@ def evaluate_corruptions(
         path: .npz file or folder of the images of a named data set.
         n: images, class-balanced, the same as in ``nuat.evaluate``. None: all.
         seed: seed of the corruptions' draws.
-        batch_size: images passed at once.
+        batch_size: images passed at once. None: as in ``nuat.evaluate``.
         class_map: the logit of the model for each class of the images. None: as in ``nuat.evaluate``.
         inspected: whether the caller vouches for the model, so that it is not inspected.
         warn: function called with each warning. None: ``warnings.warn``.
@@ -126,7 +126,7 @@ def evaluate_corruptions(
         warn=warn,
         world=world,
     )
-    flags, first = clean.results[0].correct, clean.results[0]
+    flags, first, batch_size = clean.results[0].correct, clean.results[0], clean.batch_size
     target = guarded(model, class_map)
     device = next((p.device for p in target.parameters()), images.device)
     settings = [source.source, source.seed, batch_size, versions(), target.order]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nuat.attacks.base import gradient_of
-from nuat.errors import InputError
+from nuat.errors import InputError, is_out_of_memory
 
 _REFUSES_GRAPH = re.compile("requires? grad|gradient")
 """Part of the messages of numpy, DLPack and others that take no tensor with a graph."""
@@ -59,9 +59,9 @@ class GuardedModel(nn.Module):
         """Return the logits [B, N] of ``x`` [B, C, H, W], in float32 and in the order of the classes."""
         try:
             logits = self._answer(x)
-        except (InputError, torch.OutOfMemoryError, MemoryError):
-            raise
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything, or call sys.exit
+            if isinstance(error, InputError) or is_out_of_memory(error):
+                raise
             size = " x ".join(map(str, x.shape[1:]))
             why = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
             raise InputError(
