@@ -152,6 +152,29 @@ def test_batches_of_seven_are_checked_too(run: Path, tmp_path: Path, monkeypatch
     assert left(tmp_path) == set()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.usefixtures("converted")
+def test_coarse_weights_that_runtimes_round_otherwise_are_named(
+    dtype: torch.dtype, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = nuat.load(run).to(dtype)
+
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            answer: Tensor = self.inner(x.to(dtype))
+            return answer
+
+    monkeypatch.setattr(onnx_file.checkpoints, "load", lambda weights: Cast().eval())
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(InputError, match=rf"differs by .*\. Its weights are {name}; export them in float32\."):
+        to_onnx(find_model(run), tmp_path / "model.onnx")
+    assert left(tmp_path) == set()
+
+
 @pytest.mark.usefixtures("converted")
 def test_logits_that_are_not_finite_are_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Session:

@@ -42,6 +42,8 @@ _TOLERANCE = 1e-4
 _LARGEST = 2**31 - 1
 """Largest size of a protobuf message, and so of a single file [bytes]."""
 
+_OTHER_VERSIONS = "Try the versions in nuat's constraints.txt."
+
 
 def to_onnx(trained: TrainedModel, target: Path) -> str:
     """Write the model as one ONNX file and return a line on what was checked.
@@ -151,12 +153,15 @@ def _compare(runtime: ModuleType, path: Path, model: nn.Module, x: Tensor, tempe
             largest = max(largest, float(ours.abs().max()))
             difference = max(difference, float((theirs - ours).abs().max()))
     if difference > _TOLERANCE * largest:
-        raise _refused(f"onnxruntime {runtime.__version__} differs by {difference:.1e} in logits up to {largest:.1e}")
+        reason = f"onnxruntime {runtime.__version__} differs by {difference:.1e} in logits up to {largest:.1e}"
+        dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.parameters()}
+        if coarse := dtypes & {"float16", "bfloat16"}:
+            raise _refused(reason, f"Its weights are {coarse.pop()}; export them in float32.")
+        raise _refused(reason)
     return difference / largest if largest > 0 else 0.0
 
 
-def _refused(reason: str) -> InputError:
+def _refused(reason: str, advice: str = _OTHER_VERSIONS) -> InputError:
     return InputError(
-        f"the ONNX file that torch {torch.__version__} made is wrong and was not kept: {reason}. Try the versions in "
-        "nuat's constraints.txt."
+        f"the ONNX file that torch {torch.__version__} made is wrong and was not kept: {reason}. {advice}"
     )
