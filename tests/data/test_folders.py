@@ -291,11 +291,13 @@ def test_few_bits_in_16_are_refused_and_16_are_scaled_and_said(tmp_path, cache, 
 
 
 def test_transparent_images_are_said(tree, cache):
-    Image.new("RGBA", (4, 4)).save(tree / "test" / "dog" / "b.png")
+    Image.new("RGBA", (4, 4)).save(tree / "test" / "dog" / "b\x1b.png")
     for _ in range(2):  # the second time from the cache
         source = read(tree, None, cache)
         assert source.test.images[:, 0, 0, 0].tolist() == [30, 31, 255]
-        assert source.notes == (f"1 images have transparent pixels, which are shown on white: {tree}/test/dog/b.png",)
+        assert source.notes == (
+            f"1 images have transparent pixels, which are shown on white: {tree}/test/dog/b\\x1b.png",
+        )
 
 
 def test_images_outside_of_class_folders_are_refused(tree, cache):

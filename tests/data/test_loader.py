@@ -120,3 +120,8 @@ def test_devices_share_each_batch_and_draw_what_one_would(ranks, crops):
             assert torch.equal(own.x, batch.x[rank::ranks])
             assert torch.equal(own.y, batch.y)
             assert torch.equal(own.index, batch.index)
+
+
+def test_only_sets_of_images_are_cut_into_batches():
+    with pytest.raises(TypeError, match="tuple: expected an ImageSet or a StreamedSet"):
+        next(epoch_batches((), 2, order_seed=0, epoch=0, crop_padding=0, flip=False, generator=torch.Generator()))

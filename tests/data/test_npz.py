@@ -236,6 +236,9 @@ def test_a_test_part_alone_is_enough_to_evaluate(target):
     write(target, y_train=None)
     with pytest.raises(InputError, match="has no array y_train"):
         read(target, needs_train=False)
+    write(target, x_train=None, y_train=None, classes=np.array(["a", "b"]))
+    with pytest.raises(InputError, match=r"y_test holds the label 2 at index .*; expected 0\.\.1"):
+        read(target, needs_train=False)
 
 
 @pytest.mark.parametrize(

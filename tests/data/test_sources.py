@@ -22,9 +22,10 @@ from PIL import Image
 from torchvision import datasets
 
 from nuat.config import DataConfig
+from nuat.data import sources
 from nuat.data.layouts import LAYOUTS
 from nuat.data.sources import cache_folder, load
-from nuat.errors import InputError
+from nuat.errors import InputError, TransientError
 
 DIGITS = np.arange(30 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(30, 28, 28)
 TEN = (np.arange(30) % 10).astype(np.uint8)
@@ -374,6 +375,19 @@ def test_an_evaluation_does_without_a_split_that_cannot_be_taken(tmp_path, setti
     assert torch.equal(found.test.images, plain.test.images)
     assert torch.equal(found.test.labels, plain.test.labels)
     assert (len(found.train), len(found.validation)) == (30, 0)
+
+
+def test_an_evaluation_does_not_do_without_images_that_may_come_back(npz, monkeypatch):
+    split = sources._split
+
+    def gone(source, config):
+        if config.validation_size:
+            raise TransientError("gone")
+        return split(source, config)
+
+    monkeypatch.setattr(sources, "_split", gone)
+    with pytest.raises(TransientError, match="gone"):
+        load(DataConfig(path=npz), needs_train=False)
 
 
 def test_an_evaluation_keeps_a_split_that_can_be_taken(tmp_path):

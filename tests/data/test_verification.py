@@ -1,5 +1,6 @@
 """Files that cannot be decoded: named and refused, or left out and counted, in memory and streamed."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,9 @@ def test_more_images_than_one_chunk_keep_their_order(tmp_path, monkeypatch):
     decoded = dataset.train.select(torch.arange(30)).images
     for i in range(30):
         assert torch.equal(decoded[i], dataset.train.select(torch.tensor([i])).images[0])
+
+
+def test_the_cores_of_a_system_that_knows_no_affinity(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert verification.cores() == 3

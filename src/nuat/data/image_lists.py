@@ -20,7 +20,7 @@ from nuat.data.decoding import SUFFIXES
 from nuat.data.folders import image_files
 from nuat.data.held_out import hold_out
 from nuat.data.samples import PART_OF, PARTS, FileSamples, Names, Parts, PassedOver, few, listed_parts, reading
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 
 _KIND = "nuat-list-1"  # part of every cache key: raise it when decoding changes
 _SUFFIXES = (".csv", ".tsv")
@@ -144,15 +144,15 @@ def _read(file: Path, part: str | None) -> list[_Row]:
             raise InputError(f"{where}: has no {'class' if image else 'path'}; write it, or remove the row.")
         row_part = part if split is None else PART_OF.get(row[split].strip().lower())
         if split is not None and row_part is None:
-            raise InputError(f"{where}: the split {printable(row[split])!r} is none of {', '.join(PARTS)}; correct it.")
+            raise InputError(f"{where}: the split {row[split]!r} is none of {', '.join(PARTS)}; correct it.")
         image = _inside(os.path.normpath(image), file.parent)
         try:
             status = (file.parent / image).stat()
         except (OSError, ValueError) as error:  # ValueError: a null character in the name
-            missing.append(f"{where}: {printable(image)} cannot be read ({getattr(error, 'strerror', None) or error})")
+            missing.append(f"{where}: {image!r} cannot be read ({getattr(error, 'strerror', None) or error})")
             continue
         if not stat.S_ISREG(status.st_mode):
-            missing.append(f"{where}: {printable(image)} is no file")
+            missing.append(f"{where}: {image!r} is no file")
             continue
         rows.append(_Row(file, number, image, name, row_part, status.st_size, status.st_mtime_ns))
     if missing:
@@ -185,7 +185,7 @@ def _columns(file: Path, first: Sequence[str]) -> tuple[int, int, int | None, bo
     elif len(cells) == 2 and len(images) == 1:
         return images[0], 1 - images[0], None, False
     raise InputError(
-        f"{file}: its first row is {printable(', '.join(first))!r}; expected a header with the columns path and label, "
+        f"{file}: its first row is {', '.join(first)!r}; expected a header with the columns path and label, "
         "or, without a header, two columns: the path of an image and its class."
     )
 
@@ -203,8 +203,7 @@ def _without_repeated(rows: list[_Row]) -> tuple[list[_Row], list[str]]:
             what = "the class" if before.label != row.label else "the part"
             one, other = (before.label, row.label) if before.label != row.label else (before.part, row.part)
             raise InputError(
-                f"{row}: {printable(row.image)} has {what} {printable(str(other))!r}, but {printable(str(one))!r} in "
-                f"{before}; remove one of the rows."
+                f"{row}: {row.image!r} has {what} {str(other)!r}, but {str(one)!r} in {before}; remove one of the rows."
             )
         else:
             repeated.append(row)
@@ -236,7 +235,7 @@ def _samples(root: Path, rows: list[_Row], classes: tuple[str, ...]) -> FileSamp
     for row in rows:
         if row.label not in numbers:
             raise InputError(
-                f"{row}: the class {printable(row.label)!r} has no training image; correct it, or add training images."
+                f"{row}: the class {row.label!r} has no training image; correct it, or add training images."
             )
     return FileSamples(
         root=root,

@@ -40,15 +40,14 @@ def read(path: Path, *, needs_train: bool = True) -> UnsplitData:
         InputError: the file is missing, unreadable or not of this form.
     """
     arrays = _arrays(path, needs_train)
+    description = printable(f"file {path}")
     test_x = _images(path, "x_test", arrays["x_test"])
     test_y = _labels(path, "y_test", arrays["y_test"], len(test_x))
     if "x_train" not in arrays:
         classes = _classes(path, arrays.get("classes"), "y_test", test_y)
         _check_range(path, "y_test", test_y, len(classes))
         test = ImageSet(test_x, test_y)
-        return UnsplitData(
-            train=test.select(torch.arange(0)), test=test, classes=classes, description=printable(f"file {path}")
-        )
+        return UnsplitData(train=test.select(torch.arange(0)), test=test, classes=classes, description=description)
     train_x = _images(path, "x_train", arrays["x_train"])
     if train_x.shape[1:] != test_x.shape[1:]:
         raise InputError(
@@ -63,7 +62,7 @@ def read(path: Path, *, needs_train: bool = True) -> UnsplitData:
         train=ImageSet(train_x, train_y),
         test=ImageSet(test_x, test_y),
         classes=classes,
-        description=printable(f"file {path}"),
+        description=description,
     )
 
 

@@ -211,12 +211,12 @@ class Parts:
         return [self.train, *([] if self.validation is None else [self.validation]), self.test]
 
     def names(self, positions: Iterable[int]) -> tuple[str, ...]:
-        """Return the names of samples, given their positions among all parts together."""
+        """Return the printable names of samples, given their positions among all parts together."""
         ends = np.cumsum([len(part) for part in self.all])
         found = []
         for at in positions:
             part = int(np.searchsorted(ends, at, side="right"))
-            found.append(self.all[part].name(at - int(ends[part]) + len(self.all[part])))
+            found.append(printable(self.all[part].name(at - int(ends[part]) + len(self.all[part]))))
         return tuple(found)
 
 

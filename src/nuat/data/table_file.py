@@ -100,12 +100,10 @@ def copied(file: Path, folder: Path, arrow: ModuleType) -> Table:
     except (OSError, ValueError, KeyError, MemoryError, arrow.ArrowException) as error:
         if isinstance(error, InputError):
             raise
-        reason = printable(" ".join(str(error).split())[:200])
+        reason = " ".join(str(error).split())[:200]
         raise InputError(f"{file} cannot be read as a table, or not be copied to {folder} ({reason}).") from error
     if not sizes:
         raise InputError(f"{file} has no rows; write it again, or remove it.")
-    if len({type(label) for label in labels}) > 1:
-        raise InputError(f"{file}: its classes are numbers in some rows and text in others; write one kind.")
     table = Table(copy, np.array(sizes, dtype=np.int64), np.array(labels), np.array(digests), columns.classes)
     write_cache(index, sizes=table.sizes, labels=table.labels, digests=table.digests)
     return table
@@ -168,7 +166,7 @@ def _rows(file: Path, batches: Iterator[Any], columns: _Columns) -> Iterator[tup
                     link = image.get("path") if isinstance(image, dict) else None
                     raise InputError(
                         f"{file}, row {number}: {columns.image} holds no encoded image"
-                        + (f" but the path {printable(str(link))!r}" if link else "")
+                        + (f" but the path {str(link)!r}" if link else "")
                         + "; save the images in the table (datasets does so for the feature Image)."
                     )
                 yield number, content, label
@@ -179,13 +177,13 @@ def _label(where: str, label: Any, classes: tuple[str, ...] | None) -> int | str
     """Return a class as a number or a text."""
     text = isinstance(label, str) and bool(label.strip())
     if label is None or label == -1 or not (text or isinstance(label, int)):
-        told = printable(repr(label)[:_SHOWN])
+        told = repr(label)[:_SHOWN]
         raise InputError(f"{where}: {told} is no class; write its number or name, or leave the row out.")
     if classes is None:
         return label.strip() if text else int(label)
     if text and label in classes:
         return classes.index(label)
     if text or not 0 <= int(label) < len(classes):
-        told = printable(repr(label)[:_SHOWN])
+        told = repr(label)[:_SHOWN]
         raise InputError(f"{where}: {told} is none of the {len(classes)} classes; correct it.")
     return int(label)

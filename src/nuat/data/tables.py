@@ -201,7 +201,7 @@ def _samples(root: Path, tables: Sequence[tuple[Path, Table]], classes: tuple[st
         for row, value in enumerate(table.labels.tolist()):
             if str(value) not in numbers:
                 raise InputError(
-                    f"{file}, row {row}: the class {printable(str(value)[:_SHOWN])!r} has no training image; correct "
+                    f"{file}, row {row}: the class {str(value)[:_SHOWN]!r} has no training image; correct "
                     "it, or add training images."
                 )
             labels.append(numbers[str(value)])

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from nuat.data import decoding
 from nuat.data.cache import cache_key, read_cache, write_cache
 from nuat.data.samples import Parts, Samples
-from nuat.errors import InputError, TransientError, printable
+from nuat.errors import InputError, TransientError
 
 T = TypeVar("T")
 
@@ -141,7 +141,7 @@ def settle(bad: Sequence[Bad], names: Sequence[str], n: int, on_bad: OnBad) -> N
     if on_bad == "refuse":
         more = ""
         if len(bad) > 1:
-            others = ", ".join(map(printable, names[1:_NAMED])) + (", ..." if len(names) > _NAMED else "")
+            others = ", ".join(names[1:_NAMED]) + (", ..." if len(names) > _NAMED else "")
             more = f" And so for {len(bad) - 1} more of {n} images: {others}."
         raise InputError(f"{bad[0].reason}{more} Or give --data.on-bad skip, which leaves out what cannot be decoded.")
     if len(bad) == n:
@@ -188,7 +188,7 @@ def conversion_notes(
 
 def first_names(names: Sequence[str], n: int) -> str:
     """Return the first three of ``n`` names for a message."""
-    return ", ".join(map(printable, names[:_NAMED])) + (", ..." if n > _NAMED else "")
+    return ", ".join(names[:_NAMED]) + (", ..." if n > _NAMED else "")
 
 
 def check_classes(parts: Parts, good: NDArray[np.bool_]) -> None:
