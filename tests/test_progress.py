@@ -64,6 +64,10 @@ def test_a_string_is_one_line_and_a_cell_may_have_several() -> None:
     assert console.file.getvalue() == "a\\nb [/x]\n"
 
 
+def test_numbers_and_paths_have_no_colour() -> None:
+    assert terminal().render_str("3 runs in /tmp/a").spans == []
+
+
 def test_letters_of_all_scripts_stay() -> None:
     assert printable("Füchse 狐 🦊") == "Füchse 狐 🦊"
 

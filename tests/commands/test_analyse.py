@@ -55,7 +55,7 @@ bars, flat = Bars, Flat
 """
 SMALL = {"x": np.zeros((8, 4, 4, 1), np.uint8), "y": np.arange(8) % 4}
 COMMON = ("--data.path", "images.npz", "--eps", "0.1", "--device", "cpu", "--out", "found")
-NAMES = ("--names", "[/b],[red]")
+NAMES = ("--names", "[/b],[red]\n\x1b")
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +171,7 @@ def test_names_that_look_like_markup_are_printed(
     call(name, "theirs.py:bars", "theirs.py:soft", *COMMON[:-1], "[/b]", *NAMES, *options)
     told = capsys.readouterr().out
     assert "[/b]" in told
-    assert "[red]" in told
+    assert r"[red]\n\x1b" in told
     assert f"written to [/b]/analysis-{name}.json" in told
 
 

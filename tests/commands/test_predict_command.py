@@ -120,7 +120,7 @@ def test_csv_has_no_formulas(photos: Path, capsys: pytest.CaptureFixture[str]) -
     assert Path("out.csv").read_text() == out
 
 
-def test_csv_has_no_control_characters(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_files_have_no_control_characters(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     strange = Path(os.fsdecode(b"a\x1b[31m\nb\xff.png"))
     shutil.copy(photos / "0.png", strange)
     code, out, err = run(capsys, "quickstart", strange, "--csv", "-")
@@ -128,6 +128,8 @@ def test_csv_has_no_control_characters(photos: Path, capsys: pytest.CaptureFixtu
     head, row = out.splitlines()
     assert head == "image,label,probability"
     assert row.startswith("a\\x1b[31m\\nb\\udcff.png,")
+    _, row = run(capsys, "quickstart", strange)[1].splitlines()
+    assert row.startswith("a\\x1b[31m\\nb\\udcff.png ")
 
 
 def test_files_that_are_no_images_are_named_and_the_rest_is_answered(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from figure_models import Linear, images, named, right_images
 from figures.figure_records import drawn
+from torch import nn
 
 from nuat.attacks import PGD
 from nuat.core.intervals import wilson_interval
@@ -68,6 +69,14 @@ def test_wrong_radii_are_refused(radii: tuple[float, ...]) -> None:
 def test_wrong_steps_are_refused(steps: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="steps="):
         steps_curve([named(Linear())], images(3), steps, eps=0.1, pgd_alpha=0.1)
+
+
+def test_the_last_model_is_checked_before_the_first_is_measured() -> None:
+    told: list[str] = []
+    models = [named(Linear()), named(nn.Flatten(0), "odd one")]
+    with pytest.raises(InputError, match="odd one"):
+        eps_curve(models, images(3), (0.1,), eps=0.1, progress=lambda name, *_: told.append(name))
+    assert told == []
 
 
 def test_no_images_are_refused() -> None:

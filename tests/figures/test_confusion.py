@@ -88,6 +88,8 @@ def test_other_classes_than_logits_are_refused() -> None:
 def test_a_start_outside_the_ball_is_refused() -> None:
     with pytest.raises(InputError, match=r"alpha=0\.2 is more than eps=0\.1"):
         confusion(named(Linear()), images(4), ("a", "b", "c"), eps=0.1, alpha=0.2, batch_size=2)
+    with pytest.raises(InputError, match="alpha=0"):
+        confusion(named(Linear()), images(4), ("a", "b", "c"), eps=0.1, alpha=0.0, batch_size=2)
 
 
 def test_no_steps_and_no_size_are_refused() -> None:

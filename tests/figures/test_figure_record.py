@@ -73,12 +73,16 @@ def test_what_is_no_record_is_said(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "place", "value"),
     [
-        ("loss-surface", ("eps",), 0.0),
+        *(
+            (kind, ("eps",), 0.0)
+            for kind in ("loss-surface", "confusion", "nuclear-profile", "eps-curve", "steps-curve")
+        ),
         ("loss-surface", ("models",), []),
         ("loss-surface", ("distances",), [0.0, 0.0, 0.0]),
         ("loss-surface", ("models", 1, "loss", 0), [1.0]),
         ("loss-surface", ("models", 0, "roughness"), []),
         ("confusion", ("classes",), ["cat"]),
+        ("confusion", ("attacks",), []),
         ("confusion", ("attacks", 0, "norm"), "spectral"),
         ("confusion", ("attacks", 1, "matrix", 0), [0, 0]),
         ("confusion", ("attacks", 1, "entropy"), [0.5]),
@@ -88,14 +92,25 @@ def test_what_is_no_record_is_said(text: str, tmp_path: Path) -> None:
         ("class-accuracy", ("models", 0, "correct"), [1]),
         ("class-accuracy", ("models", 0, "correct", 0), 10**6),
         ("class-accuracy", ("models", 0, "matrix", 0), [1]),
-        ("class-accuracy", ("models", 0, "matrix"), [[1]]),
+        ("class-accuracy", ("models", 0, "matrix"), [[1, 1, 1]]),
+        (
+            "class-accuracy",
+            ("models", 0),
+            {"name": "", **{key: [] for key in ("classes", "n", "clean", "correct", "matrix")}},
+        ),
         ("calibration", ("models", 0, "diagrams", 0, "n"), [1]),
         ("calibration", ("models", 0, "diagrams", 0, "n", 0), -1),
         ("corruptions", ("n",), 0),
-        ("corruptions", ("models", 1, "points"), dict.fromkeys(("mean", "jpeg"), [[0.5, 0.4, 0.6]] * 5)),
+        ("corruptions", ("models", 1, "points"), dict.fromkeys(("mean", "fog"), [[0.5, 0.4, 0.6]] * 5)),
         ("corruptions", ("models", 0, "points", "mean"), [[0.5, 0.4, 0.6]]),
-        ("corruptions", ("models", 0, "points", "rain"), [[0.5, 0.4, 0.6]] * 5),
-        ("corruptions", ("models", 0, "points"), {"mean": [[0.5, 0.4, 0.6]] * 5}),
+        *(
+            (
+                "corruptions",
+                ("models",),
+                [{"name": "", "clean": [0.5, 0.4, 0.6], "points": dict.fromkeys(there, [[0.5, 0.4, 0.6]] * 5)}],
+            )
+            for there in (("mean", "rain"), ("mean",), ("fog",))
+        ),
         ("nuclear-profile", ("n",), 0),
         ("nuclear-profile", ("batch_size",), 0),
         ("nuclear-profile", ("models", 0, "robust_images"), 9),
@@ -107,6 +122,7 @@ def test_what_is_no_record_is_said(text: str, tmp_path: Path) -> None:
         ("lambda-sweep", ("points", 0, "n_clean"), 0),
         ("eps-curve", ("radii",), [0.0]),
         ("eps-curve", ("models", 0, "correct", 0), "1111111"),
+        ("eps-curve", ("models", 0, "correct", 1), "1111111"),
         ("eps-curve", ("models", 0, "correct"), ["1111111x", "11110000"]),
         ("steps-curve", ("models", 0, "correct"), []),
         ("eps-curve", ("models",), []),

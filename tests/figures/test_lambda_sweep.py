@@ -52,6 +52,16 @@ def test_runs_without_a_lambda_are_refused(tmp_path: Path) -> None:
         lambda_sweep(finished_runs([ours]))
 
 
+def test_runs_that_do_not_compare_are_refused(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "a", accuracies=FOUND, lam=2.0)
+    wider = write_run(tmp_path / "b", accuracies=FOUND, lam=4.0, eps=0.1)
+    with pytest.raises(InputError, match=r"different eps: 0\.3 and 0\.1"):
+        lambda_sweep(finished_runs([one, wider]))
+    harder = write_run(tmp_path / "c", accuracies={**FOUND, "square": 0.4}, lam=4.0)
+    with pytest.raises(InputError, match="over different attacks"):
+        lambda_sweep(finished_runs([one, harder]), "worst-case")
+
+
 def test_a_lambda_without_a_measurement_has_no_point() -> None:
     _, axes = drawn("lambda-sweep")
     lines = {tuple(c.lines[0].get_xdata()): list(c.lines[0].get_ydata()) for c in axes[0].containers}

@@ -88,6 +88,17 @@ def test_wrong_sizes_are_refused() -> None:
         nuclear_profile([named(Linear())], images(6), eps=0.1, pgd_alpha=0.02, batches=0)
 
 
+def test_the_last_model_is_checked_before_the_first_is_measured() -> None:
+    told: list[str] = []
+    models = [named(Linear()), named(nn.Flatten(0), "odd one")]
+    with pytest.raises(InputError, match="odd one"):
+        nuclear_profile(
+            models, images(6), eps=0.1, pgd_alpha=0.02, steps=1, batch_size=2,
+            progress=lambda name, *_: told.append(name),
+        )  # fmt: skip
+    assert told == []
+
+
 @pytest.mark.slow
 def test_a_group_without_norms_is_missing_not_zero() -> None:
     figure, axes = drawn("nuclear-profile")

@@ -20,7 +20,7 @@ from nuat.config.arguments import HELP, parse
 from nuat.core import digest
 from nuat.core.eps import threat_text
 from nuat.data import Dataset, to_float
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import inspect, no_gradient
 from nuat.figures import style
@@ -232,7 +232,7 @@ def _load(
         else:
             sha256 = digest.of_file(subject.weights)
         model.to(memory_format=torch.channels_last)
-        models.append(NamedModel(ModelIdentity(name=name, weights_sha256=sha256), model))
+        models.append(NamedModel(ModelIdentity(name=printable(name), weights_sha256=sha256), model))
     return models
 
 

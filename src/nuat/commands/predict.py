@@ -217,10 +217,10 @@ def _table(answers: Sequence[_Answer], asked: _Predict) -> Table:
         table.add_column(f"after PGD-{asked.steps}", overflow="fold")
     for answer in answers:
         for rank, (label, probability) in enumerate(answer.top.items()):
-            cells = [printable(answer.image) if rank == 0 else "", printable(label), f"{probability:.1%}"]
+            cells = [answer.image if rank == 0 else "", label, f"{probability:.1%}"]
             if asked.certainty == "attack" and rank == 0:
-                cells.append("same" if answer.attacked == answer.label else printable(str(answer.attacked)))
-            table.add_row(*cells)
+                cells.append("same" if answer.attacked == answer.label else str(answer.attacked))
+            table.add_row(*map(printable, cells))
     return table
 
 

@@ -55,7 +55,7 @@ def _blocks(found: "CorruptionResults") -> list[list[Row]]:
 
 def _row(found: "CorruptionResults", name: str, label: str) -> Row:
     at = ["" if name == "clean" else f"{100 * found.accuracy(name, severity):.1f}" for severity in SEVERITIES]
-    return (printable(label), *at, f"{100 * found.accuracy(name):.2f}", interval_cell(found.interval(name)))
+    return (label, *at, f"{100 * found.accuracy(name):.2f}", interval_cell(found.interval(name)))
 
 
 def _notes(found: "CorruptionResults") -> list[str]:

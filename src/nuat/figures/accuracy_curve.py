@@ -11,7 +11,7 @@ from torch import Tensor
 from nuat.attacks import eval_mode
 from nuat.core.intervals import wilson_interval
 from nuat.data import ImageSet, to_float
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 from nuat.evaluation.results import flags_to_text
 from nuat.figures import style
 from nuat.figures.figure_record import ModelIdentity, require
@@ -92,7 +92,7 @@ def accuracy_table(head: str, places: Sequence[str], curves: Sequence[AccuracyCu
     table = Table(title="Accuracy in % under PGD, with 95 % intervals", title_justify="left")
     table.add_column(head, justify="right")
     for curve in curves:
-        table.add_column(printable(curve.subject.name), justify="right")
+        table.add_column(curve.subject.name, justify="right")
     for i, place in enumerate(places):
         cells = []
         for curve in curves:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.table import Table
 
 from nuat.data.corruptions import CATEGORIES, CORRUPTIONS, SEVERITIES
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 from nuat.evaluation.corruption_results import CorruptionResults
 from nuat.figures import style
 from nuat.figures.common_options import RunOptions
@@ -130,7 +130,7 @@ def _table(record: CorruptionCurves) -> Table:
     table = Table(title="Accuracy in % under corruptions, mean of the severities", title_justify="left")
     table.add_column("corruption")
     for model in record.models:
-        table.add_column(printable(model.name), justify="right")
+        table.add_column(model.name, justify="right")
     table.add_row("none", *(f"{100 * model.clean[0]:.1f}" for model in record.models))
     for name in record.models[0].points:
         means = [sum(point[0] for point in model.points[name]) / len(SEVERITIES) for model in record.models]

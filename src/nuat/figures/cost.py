@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.table import Table
 
 from nuat.core.intervals import wilson_interval
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 from nuat.figures import style
 from nuat.figures.common_attack import (
     RunsUnderAttack,
@@ -212,7 +212,7 @@ def _table(record: Cost) -> Table:
     for method in record.methods:
         interval = method.interval
         table.add_row(
-            printable(method.name),
+            method.name,
             str(method.runs) if method.seeds == method.runs else f"{method.seeds} of {method.runs}",
             "-" if method.accuracy is None else f"{100 * method.accuracy:.2f}",
             "-" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}",

@@ -27,7 +27,7 @@ from nuat.core.eps import eps_text
 from nuat.core.losses import cross_entropy_sum, wide
 from nuat.core.threat import check_eps
 from nuat.data import Dataset, Images, class_balanced, to_float
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 from nuat.figures import style
 from nuat.figures.common_options import ModelOptions
 from nuat.figures.figure_record import ModelIdentity, ModelRecord, require
@@ -240,7 +240,7 @@ def _table(record: LossSurface) -> Table:
     for model in sorted(record.models, key=lambda one: one.median_roughness):
         quartiles = model.quartiles
         table.add_row(
-            printable(model.subject.name),
+            model.subject.name,
             f"{model.median_roughness:.2f}",
             "-" if quartiles is None else f"{quartiles[0]:.2f}-{quartiles[1]:.2f}",
             f"{model.loss[middle][middle]:.3f}",

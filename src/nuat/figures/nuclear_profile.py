@@ -21,7 +21,7 @@ from nuat.attacks import PGD, NuclearNormAttack, eval_mode
 from nuat.core.eps import eps_text
 from nuat.core.nuclear import nuclear_term
 from nuat.data import Dataset, ImageSet, to_float
-from nuat.errors import InputError, printable
+from nuat.errors import InputError
 from nuat.figures import style
 from nuat.figures.common_options import SampleOptions
 from nuat.figures.figure_record import ModelIdentity, ModelRecord, require
@@ -188,7 +188,7 @@ def _table(record: NuclearProfile) -> Table:
         cells: list[str] = []
         for images, norms in _groups(record, model):
             cells += [str(images), str(len(norms)), f"{statistics.median(norms):.3f}" if norms else "-"]
-        table.add_row(printable(model.subject.name), *cells)
+        table.add_row(model.subject.name, *cells)
     return table
 
 
