@@ -8,10 +8,11 @@ from oracles import Linear, TinyConv
 from torch import Tensor, nn
 
 from nuat.attacks.jobs import Job, JobRequest, NamedAttack
-from nuat.config import ThreatConfig
+from nuat.config import ModelConfig, ThreatConfig
 from nuat.data import ImageSet, to_float
 from nuat.evaluation.evaluate import evaluate as inspect_and_evaluate
 from nuat.evaluation.results import Evaluation
+from nuat.models import build
 
 EPS = 0.1
 WIDE = ThreatConfig(eps=EPS, pgd_alpha=EPS / 4)
@@ -62,6 +63,27 @@ def tiny_case(n: int = 60, channels: int = 3, seed: int = 0) -> tuple[TinyConv, 
         predicted = model(to_float(images.images)).argmax(dim=1)
     assert n < 20 or torch.bincount(predicted, minlength=4).min() > n / 10  # no class has them all
     return model, ImageSet(images.images, torch.where(torch.arange(n) % 10 == 0, images.labels, predicted))
+
+
+NETWORKS = {"resnet18": 4, "resnet50": 2, "wrn-10-1": None, "wrn-16-1": None}
+"""Networks that can be folded, by name, to a small width."""
+
+
+def trained_like(
+    name: str, *, channels: int = 3, stem: Any = None, size: int = 12, normalised: bool = False, **settings: Any
+) -> nn.Module:
+    """A network of ours whose batch norms do something, in evaluation mode."""
+    torch.manual_seed(0)
+    statistics = {"mean": (0.4,) * channels, "std": (0.3,) * channels} if normalised else {}
+    config = ModelConfig(name=name, width=NETWORKS.get(name), stem=stem, **statistics, **settings)
+    model = build(config, channels=channels, classes=5, image_size=(size, size))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.eval()
 
 
 class Watched(nn.Module):

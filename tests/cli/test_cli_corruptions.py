@@ -77,6 +77,7 @@ def test_a_comparison_of_two_results(nuat: CommandLine, run: Path) -> None:
         (("--norm=L2",), "--norm has no effect"),
         (("--also", "L2:1"), "--also has no effect"),
         (("--per-class",), "--per-class has no effect"),
+        (("--compile",), "--compile has no effect"),
         (("--aa", "fast"), "--aa has no effect"),
         (("--pgd_alpha", "0.1"), "--pgd-alpha has no effect"),
         (("--black-box",), "--black-box has no effect"),

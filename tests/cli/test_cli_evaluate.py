@@ -145,6 +145,15 @@ def test_the_search_may_be_in_bf16(case: tuple[str, ...], nuat: CommandLine) -> 
     assert read("out.json").search_precision == "bf16"
 
 
+def test_the_search_may_be_compiled(case: tuple[str, ...], nuat: CommandLine) -> None:
+    """A stranger's code is not, and a line says so."""
+    ended = nuat.done("evaluate", "theirs.py:make", *case, "--eps", "0.05", "--attacks", "pgd-3", "--compile")
+    assert "warning: attacks search without a compiled copy: they have no copy of the model" in " ".join(
+        ended.out.split()
+    )
+    assert not read("out.json").compiled
+
+
 LINF = "(0, 1], such as 8/255 or 0.3"
 
 
@@ -175,6 +184,7 @@ LINF = "(0, 1], such as 8/255 or 0.3"
             "cr: norm='L2': CR is defined for Linf. Defined for L2: clean, fgsm",
         ),
         (("--eps", "0.1", "--search-precision", "tf32", "--device", "cpu"), "tf32 exists on CUDA GPUs alone"),
+        (("--eps", "0.1", "--attacks", "clean", "--compile"), "--compile has no effect without an attack"),
         (("--eps", "0.1", "--aa", "fast"), "--aa fast has no effect without AutoAttack"),
         (("--eps", "0.1", "--aa", "alone", "--attacks", "clean,fgsm"), "--aa alone has no effect without AutoAttack"),
         (("--eps", "0.1", "--aa", "fast", "--attacks", "autoattack,autoattack-fast"), "each once"),

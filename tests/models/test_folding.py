@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation_models import NETWORKS, trained_like
 from oracles import TinyConv, assert_unchanged, snapshot
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,8 +17,6 @@ from nuat.evaluation.evaluate import evaluate
 from nuat.models import adapt, build, folding
 from nuat.models.folding import folded
 
-NETWORKS = {"resnet18": 4, "resnet50": 2, "wrn-10-1": None, "wrn-16-1": None}
-
 
 @pytest.fixture(autouse=True)
 def _fp32() -> Iterator[None]:
@@ -25,23 +24,6 @@ def _fp32() -> Iterator[None]:
     torch.backends.mkldnn.conv.fp32_precision = "ieee"
     yield
     torch.backends.mkldnn.conv.fp32_precision = before
-
-
-def trained_like(
-    name: str, *, channels: int = 3, stem: Any = None, size: int = 12, normalised: bool = False, **settings: Any
-) -> nn.Module:
-    """A network of ours whose batch norms do something, in evaluation mode."""
-    torch.manual_seed(0)
-    statistics = {"mean": (0.4,) * channels, "std": (0.3,) * channels} if normalised else {}
-    config = ModelConfig(name=name, width=NETWORKS.get(name), stem=stem, **statistics, **settings)
-    model = build(config, channels=channels, classes=5, image_size=(size, size))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return model.eval()
 
 
 def batch(channels: int = 3, n: int = 4, size: int = 12) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ _OF_ATTACKS = (
     "--black-box",
     "--surrogate",
     "--search-precision",
+    "--compile",
     "--per-class",
 )
 

@@ -52,7 +52,6 @@ _EVERYDAY = (
 )
 """Options that ``--help`` shows."""
 
-
 _ATTACKS_HELP = (
     f"Attacks instead of a suite, separated by commas: {', '.join(CATALOGUE)}; FILE.py:NAME is one of your own. "
     "Empty: those of the suite."
@@ -115,6 +114,9 @@ class Evaluate:
     search_precision: SearchPrecision = "auto"
     """Arithmetic in which attacks search; every success is confirmed in fp32. auto: tf32 on a CUDA GPU, fp32 elsewhere.
     bf16 is faster on a GPU, and on a processor that multiplies bf16."""
+    compile: bool = False
+    """Search on a copy that torch.compile has compiled, if it answers as the eager one does. Compiling takes minutes.
+    Meant for GPUs, where CUDA graphs replay it; none has measured it yet. Only some networks of nuat have a copy."""
     resume: bool = True
     """Resume an interrupted evaluation of the same model with the same settings. false: start afresh."""
     device: str = "auto"
@@ -169,7 +171,7 @@ def evaluate(arguments: list[str]) -> int:
     corrupting = corrupts(arguments)
     subject = find_subject(arguments, attacked=not corrupting)
     default = Evaluate(model=arguments[0], threat=own_ball(subject.threat, arguments), data=subject.data)
-    words = with_values(arguments, "--black-box", "--per-class")
+    words = with_values(arguments, "--black-box", "--per-class", "--compile")
     asked = parse(Evaluate, words, prog="nuat evaluate", default=default, everyday=_EVERYDAY)
     check_options(arguments, asked.corruptions)
     if not subject.gradients and not asked.attacks and not corrupting:
@@ -180,6 +182,8 @@ def evaluate(arguments: list[str]) -> int:
         raise InputError(f"--aa {asked.aa} has no effect without AutoAttack; give --suite standard, paper or full.")
     if asked.surrogate is not None and not asked.transfers:
         raise InputError("--surrogate has no effect without transfer; give --black-box or --attacks transfer,....")
+    if asked.compile and set(asked.line_up) == {"clean"} and not corrupting:
+        raise InputError("--compile has no effect without an attack that searches; leave it out.")
     settled(asked.search_precision, hardware.resolve(asked.device))
     asked = replace(asked, threat=settle_threat(asked.threat, subject.threat, arguments))
     asked = replace(asked, attacks=tuple(map(own_code.pin, asked.attacks)))
@@ -220,9 +224,7 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
     surrogate = None
     if asked.transfers:
         surrogate = surrogate_of(
-            loaded,
-            dataset,
-            device,
+            *(loaded, dataset, device),
             named=asked.surrogate,
             threat=asked.threat,
             seed=asked.seed,
@@ -266,7 +268,7 @@ def _state_file(asked: Evaluate, subject: Subject) -> Path | None:
     if not writable(subject.folder):
         return None
     settings = (asked.n, asked.seed, asked.batch_size, asked.search_precision, asked.threat, asked.data, subject.code)
-    places = () if asked.corruptions is None else (asked.corruptions,)
+    places = (one for one in (asked.corruptions, asked.compile or None) if one is not None)
     digits = hashlib.sha256(repr((*settings, *places)).encode()).hexdigest()[:8]
     return subject.folder / f"{subject.stem}.{asked.kind}-{digits}.partial.json"
 
@@ -339,6 +341,7 @@ def attack_model(
             surrogate=surrogate,
             inspected=inspected,
             search_precision=asked.search_precision,
+            compile=asked.compile,
             warn=lambda warning: reporter.message(f"warning: {warning}", style="bold yellow"),
             state_path=state,
             progress=progress,

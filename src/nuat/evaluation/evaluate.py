@@ -48,8 +48,9 @@ from nuat.evaluation.arguments import (
 )
 from nuat.evaluation.batch_size import FEW, fitting_batch_size
 from nuat.evaluation.class_order import order_by_name
+from nuat.evaluation.compiled_copy import CompiledCopy, settings_for_compiling
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
-from nuat.evaluation.inspection import change_warnings, check_logits, inspect, no_gradient
+from nuat.evaluation.inspection import change_warnings, check_logits, inspect, no_gradient, unsteady
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults, results_key
 from nuat.evaluation.quick_verdict import doubt_of_quick
@@ -82,6 +83,7 @@ def evaluate(
     surrogate: nn.Module | None = None,
     inspected: bool = False,
     search_precision: SearchPrecision = "auto",
+    compile: bool = False,  # noqa: A002
     warn: Warn | None = None,
     state_path: Path | None = None,
     keep_state: bool = False,
@@ -120,6 +122,7 @@ def evaluate(
             gradient.
         search_precision: arithmetic in which attacks search; every success is confirmed in fp32. auto: tf32 on a CUDA
             GPU, fp32 elsewhere.
+        compile: whether attacks search on a compiled copy, see ``nuat.evaluation.compiled_copy``.
         warn: function called with each warning about the model. None: ``warnings.warn``.
         state_path: file that keeps finished batches. A call with the same model, images and settings resumes from it;
             it is removed at the end, unless ``keep_state``. None: nothing is kept.
@@ -183,8 +186,8 @@ def evaluate(
     surrogate = None if surrogate is None else guarded(surrogate)
     target = ClimbableModel(guard)
     found: dict[str, AttackResult] = {}
-    with eval_mode(target), full_precision():
-        logits = _first_logits(target, chosen, batch_size or FEW)
+    with eval_mode(target), full_precision(), settings_for_compiling(compile):
+        logits = check_logits(target, to_float(chosen.images[: batch_size or FEW]), int(labels.max()) + 1)
         if batch_size is None:
             batch_size = world.agree(fitting_batch_size(target, to_float(chosen.images[:FEW])))
         told = _Warnings(warn, world)
@@ -197,15 +200,22 @@ def evaluate(
         if black_box:
             names = across(_without_gradients(names, surrogate), norms)
             told.add(f"{black_box_note(names)}.")
+        findings = [] if inspected else inspect(guard, chosen, batch_size=batch_size)
+        told.add(*findings)
         if not inspected:
-            told.add(*inspect(guard, chosen, batch_size=batch_size))
             _check_gradient(guard, chosen, [name for name in names if name not in rows])
         first_x, first_y = to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]
         copy = folded(model, first_x, first_y)
-        if copy is model and precision == "fp32":
-            search = target
-        else:
-            search = ClimbableModel(guarded(Bf16Forward(copy) if precision == "bf16" else copy, class_map))
+        eager = Bf16Forward(copy) if precision == "bf16" else copy
+        compiled: CompiledCopy | None = None
+        if compile:
+            refused = unsteady(findings) or ("they have no copy of the model, which cannot be folded" * (copy is model))
+            compiled = CompiledCopy(eager, first_x, precision, refused=refused)
+            told.add(*told.unsaid(compiled.note))
+        sped_up = compiled is not None and not compiled.note
+        search = (
+            target if (copy, precision) == (model, "fp32") else ClimbableModel(guarded(compiled or eager, class_map))
+        )
         run = JobRunner(
             model=target,
             search=search,
@@ -215,7 +225,9 @@ def evaluate(
             batch_size=batch_size,
             partial=PartialResults(
                 state_path if world.leads else None,
-                results_key(target, chosen, logits, threat, seed, batch_size, guard.order, precision, temperature),
+                results_key(
+                    target, chosen, logits, threat, seed, batch_size, guard.order, precision, temperature, sped_up
+                ),
                 keep=keep_state,
             ),
             progress=progress,
@@ -254,6 +266,8 @@ def evaluate(
                 (found["autoattack"],) = run.attack(job, exact, standing[None])
         if run.partial.failure:
             told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
+        if compiled is not None:
+            told.add(*told.unsaid(compiled.note))
         told.add(*_lost_gradients(target, search))
         if not inspected:
             told.add(*change_warnings(guard, first_x[: len(logits)], logits))
@@ -270,6 +284,7 @@ def evaluate(
         versions=versions(),
         warnings=tuple(told.texts),
         search_precision=precision,
+        compiled=compiled is not None and not world.any(bool(compiled.note)),
         labels=labels,
         classes=named,
         temperature=temperature,
@@ -282,16 +297,21 @@ class _Warnings:
     def __init__(self, warn: Warn | None, world: World) -> None:
         self.texts: list[str] = []
         self._warn = warn
-        self._leads = world.leads
+        self._world = world
 
     def add(self, *texts: str) -> None:
         """Keep warnings and pass them on."""
         for text in texts:
             self.texts.append(text)
-            if self._warn is not None and self._leads:
+            if self._warn is not None and self._world.leads:
                 self._warn(text)
-            elif self._leads:
+            elif self._world.leads:
                 warnings.warn(text, stacklevel=3)  # the line that called evaluate()
+
+    def unsaid(self, text: str) -> tuple[str, ...]:
+        """Return what any process has to say, empty: nothing, and none has said yet."""
+        said = ("", *self.texts)
+        return tuple(one for one in dict.fromkeys(self._world.objects(text, patient=True)) if one not in said)
 
 
 def _without_gradients(attacks: Sequence[str], surrogate: nn.Module | None) -> tuple[str, ...]:
@@ -330,8 +350,3 @@ def _lost_gradients(*models: ClimbableModel) -> Iterator[str]:
             f"the model gave no gradient in the image in {unreached:,} passes of an image. It counted as 0, so attacks "
             "by gradients stood still there; believe black-box attacks (square) alone."
         )
-
-
-def _first_logits(model: nn.Module, images: ImageSet, batch_size: int) -> Tensor:
-    """Return the logits [B, N] of the first batch; refuse a model whose logits are not finite or too few."""
-    return check_logits(model, to_float(images.images[:batch_size]), int(images.labels.max()) + 1)

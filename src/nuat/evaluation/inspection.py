@@ -27,6 +27,8 @@ _STEP = 2 / 255
 """Step along the gradient, per pixel, that must not lower the loss."""
 _ASTRAY = 0.25
 """Share of images that may be: 0 % of digits for sound networks, up to 15 % for logits of 8 bits, 57 % at random."""
+_IS_RANDOM = "the model is random in evaluation mode"
+_MIXES = "change with the other images of their batch"
 _ROUNDING = 16
 """Units in the last place of a logit that the order of a sum may change."""
 
@@ -82,6 +84,13 @@ def inspect(
         finally:
             guard.watched = False
     return [*[_WRITES] * guard.wrote, *[_SEEDS] * guard.reseeds, *found]
+
+
+def unsteady(found: list[str]) -> str:
+    """Return why logits hang on more than their image, by the warnings of ``inspect``; empty: nothing says so."""
+    if any(_IS_RANDOM in warning for warning in found):
+        return _IS_RANDOM
+    return f"the logits {_MIXES}" if any(_MIXES in warning for warning in found) else ""
 
 
 def _between(x: Tensor) -> Tensor:
@@ -217,9 +226,9 @@ def _probabilities(logits: Tensor) -> Iterator[str]:
 def _random(changed: Tensor) -> str:
     share = float(changed.double().mean())
     return (
-        f"the model is random in evaluation mode: two passes on the same image differ for {share:.0%} of {len(changed)}"
-        " images (dropout or noise that stays on). A verdict is that of one draw, and gradients of one draw mislead "
-        "attacks: the accuracy flatters the model. Switch the randomness off, or attack its expectation."
+        f"{_IS_RANDOM}: two passes on the same image differ for {share:.0%} of {len(changed)} images (dropout or noise "
+        "that stays on). A verdict is that of one draw, and gradients of one draw mislead attacks: the accuracy "
+        "flatters the model. Switch the randomness off, or attack its expectation."
     )
 
 
@@ -269,9 +278,9 @@ def _batch_of_random(model: GuardedModel, x: Tensor, devices: list[torch.device]
 def _depends_on_batch(changed: Tensor) -> Iterator[str]:
     if bool(changed.any()):
         yield (
-            f"the logits of {float(changed.double().mean()):.0%} of {len(changed)} images change with the other images "
-            "of their batch (batch norm on batch statistics): the verdicts depend on --batch-size and on the order of "
-            "the images. Use running statistics in evaluation mode."
+            f"the logits of {float(changed.double().mean()):.0%} of {len(changed)} images {_MIXES} "
+            "(batch norm on batch statistics): the verdicts depend on --batch-size and on the order of the images. Use "
+            "running statistics in evaluation mode."
         )
 
 

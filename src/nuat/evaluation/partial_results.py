@@ -113,6 +113,7 @@ def results_key(
     order: tuple[int, ...] | None,
     precision: str,
     temperature: float,
+    compiled: bool = False,
 ) -> str:
     """Return a digest of everything that the result of an attack depends on.
 
@@ -121,6 +122,7 @@ def results_key(
     """
     settings = [threat.norm, threat.eps, threat.pgd_alpha, seed, batch_size, versions(), order, precision, temperature]
     settings += [] if threat.also is None else [threat.also]
+    settings += ["compiled"] if compiled else []
     return digest.of_tensors(
         *model.state_dict().values(), images.images, images.labels, logits.argmax(dim=1), settings=json.dumps(settings)
     )

@@ -96,8 +96,10 @@ def _rows(evaluation: "Evaluation") -> list[Row]:
 
 def _notes(evaluation: "Evaluation") -> list[str]:
     notes = []
-    if evaluation.search_precision != "fp32":
-        notes.append(f"attacks searched in {evaluation.search_precision}; every success was confirmed in fp32")
+    how = [f" in {evaluation.search_precision}"] if evaluation.search_precision != "fp32" else []
+    how += [" on a compiled copy"] if evaluation.compiled else []
+    if how:
+        notes.append(f"attacks searched{''.join(how)}; every success was confirmed in fp32")
     if any(map(_takes_survivors, evaluation.results)):
         notes.append("* on what the attacks above it left standing: its accuracy is that of all of them together")
     if any(result.settings.get("version") == "fast" for result in evaluation.results):

@@ -105,6 +105,8 @@ class Evaluation:
     """Warnings about the model; not written when empty."""
     search_precision: str = "fp32"
     """Arithmetic in which attacks searched, fp32, tf32 or bf16; every success was confirmed in fp32."""
+    compiled: bool = False
+    """Whether attacks searched on a compiled copy; not written when false."""
     labels: Tensor | None = None
     """int64 [n]: labels of the images. None: a file of a version that kept none."""
     classes: tuple[str, ...] = ()
@@ -252,6 +254,7 @@ class Evaluation:
             "images_sha256": self.images,
             "hardware": self.hardware,
             "search_precision": self.search_precision,
+            **({"compiled": True} if self.compiled else {}),
             "versions": self.versions,
             **({"warnings": list(self.warnings)} if self.warnings else {}),
             "worst_case": {"accuracy": self.accuracy(WORST_CASE), "interval": list(self.interval)},
@@ -297,6 +300,7 @@ class Evaluation:
         known["warnings"] = tuple(values.get("warnings", ()))
         known["also"] = values.get("also")
         known["search_precision"] = values.get("search_precision", "fp32")
+        known["compiled"] = values.get("compiled", False)
         known["labels"] = torch.tensor(values["labels"], dtype=torch.int64) if "labels" in values else None
         known["classes"], known["temperature"] = tuple(values.get("classes", ())), values.get("temperature", 1.0)
         return cls(results=results, indices=indices, **known, **rest)

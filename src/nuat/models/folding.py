@@ -4,6 +4,8 @@ In evaluation mode a batch norm is an affine map per channel, which the convolut
 function with fewer passes over memory. Rounding differs in the last bits, so verdicts come from the model itself.
 """
 
+import math
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -52,23 +54,42 @@ def _norms(model: nn.Module) -> int:
 
 def _same(model: nn.Module, copy: nn.Module, x: Tensor, y: Tensor) -> bool:
     """Return whether two models agree in logits and input gradients."""
-    (logits, gradient), (ours, our_gradient) = _look(model, x, y), _look(copy, x, y)
-    if gradient is None or our_gradient is None:
-        return False
-    return _near(ours, logits, _LOGITS) and _near(our_gradient, gradient, _GRADIENT)
+    apart = differences(model, copy, x, y)
+    return all(found <= most for found, most in zip(apart, (_LOGITS, _GRADIENT), strict=True))  # false for NaN
 
 
-def _look(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return logits [B, N] and the gradient of the cross-entropy in the images, or None if there is no gradient."""
+def differences(
+    model: Callable[[Tensor], Tensor], copy: Callable[[Tensor], Tensor], x: Tensor, y: Tensor | None = None
+) -> list[float]:
+    """Return how far ``copy`` is from ``model`` on ``x`` [B, C, H, W], relative in the Euclidean norm.
+
+    First in the logits, then in the gradient of the cross-entropy in the images, infinite if either has none. NaN where
+    numbers are not finite.
+
+    Args:
+        model: images [B, C, H, W] to logits [B, N], in evaluation mode.
+        copy: the same, perhaps.
+        x: images to compare on.
+        y: labels, int64 [B]. None: compare logits alone, in passes without gradients.
+    """
+    theirs, ours = _look(model, x, y), _look(copy, x, y)
+    return [math.inf if a is None or b is None else _apart(a, b) for a, b in zip(ours, theirs, strict=True)]
+
+
+def _look(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor | None) -> list[Tensor | None]:
+    """Return logits [B, N] and, with labels, the gradient of the cross-entropy in the images, None if there is none."""
+    if y is None:
+        with torch.no_grad():
+            return [model(x)]
     z = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(z)
         loss = cross_entropy_sum(logits, y)
         gradient = torch.autograd.grad(loss, z, allow_unused=True)[0] if loss.requires_grad else None
-    return logits.detach(), gradient
+    return [logits.detach(), gradient]
 
 
-def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
-    """Return whether ``ours`` differs from ``theirs`` by at most a fraction ``tolerance`` in the Euclidean norm."""
+def _apart(ours: Tensor, theirs: Tensor) -> float:
+    """Return the norm of the difference, as a fraction of the norm of ``theirs``; 0: there is none."""
     difference = torch.linalg.vector_norm(ours - theirs)
-    return bool(difference <= tolerance * torch.linalg.vector_norm(theirs))  # false for NaN
+    return float(difference / torch.linalg.vector_norm(theirs)) if difference != 0 else 0.0
