@@ -12,7 +12,7 @@ DIR/joined.safetensors. --rehearse takes the same stages at a tiny size on the C
 | stage | what it runs |
 |---|---|
 | check | tests/gpu: one update of each defense as on the CPU, graphs as eager updates |
-| rates | step.py at 128 and 64 images, nuclear.py |
+| rates | step.py at 128 and 64 images, nuclear.py, passes.py |
 | train | nuat-wa-cifar10-resnet18, 100 epochs |
 | evaluate | the 10,000 test images under PGD-100, GAMA-PGD-100 and the quick verdict, then AutoAttack |
 | campaign | the next rows of table-1a, for the minutes that are left |
@@ -71,6 +71,8 @@ def stages(data: Path, out: Path, minutes: float, *, rehearse: bool) -> list[Sta
         for batch in (("4",) if rehearse else ("128", "64"))
     ]
     norms = (sys.executable, str(HERE / "nuclear.py"), "--device", device, "--sizes", "128x10,256x1000")
+    passes = (sys.executable, str(HERE / "passes.py"), "--device", device)
+    few_passes = ("--width", "4", "--batch", "2", "--rounds", "1", "--compile", "false") if rehearse else ()
     evaluate = (*NUAT, "evaluate", str(run), "--data.path", str(data), "--device", device, *few)
     attacks = "clean,pgd-2,gama-2" if rehearse else "clean,pgd-100,gama-100,autoattack-quick"
     standard = "clean,apgd-ce" if rehearse else "clean,autoattack"
@@ -78,6 +80,7 @@ def stages(data: Path, out: Path, minutes: float, *, rehearse: bool) -> list[Sta
         Stage("check", (sys.executable, "-m", "pytest", "-q", str(HERE.parent / "tests" / "gpu")), 0.12),
         *(Stage(f"step-{command[5]}", command, 0.2) for command in steps),
         Stage("nuclear", (*norms, "--rounds", "1" if rehearse else "9"), 0.22),
+        Stage("passes", (*passes, *few_passes), 0.3),
         Stage(
             "train",
             (

@@ -111,3 +111,20 @@ def test_passes(measure: ModuleType) -> None:
 def test_a_table(measure: ModuleType) -> None:
     assert measure.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
     assert f"torch {torch.__version__}" in measure.header(CPU)
+
+
+@pytest.mark.slow
+def test_passes_of_copies(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], measure: ModuleType
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: forward)
+    out = printed("passes.py", "--width 2 --batch 2 --rounds 1 --device cpu", monkeypatch, capsys)
+    rows = [line.strip("| ").split(" | ")[0] for line in out.splitlines() if line.startswith(("| fp32", "| bf16"))]
+    kinds = [
+        f"{precision}, {name}" for precision in ("fp32", "bf16") for name in ("model", "folded", "folded, compiled")
+    ]
+    assert rows == kinds
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: lambda x: -forward(x))
+    out = printed("passes.py", "--width 2 --batch 2 --rounds 1 --device cpu", monkeypatch, capsys)
+    assert "the logits of one differ by 2 of their size" in out
+    assert "folded, compiled" not in out

@@ -207,15 +207,12 @@ def evaluate(
         first_x, first_y = to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]
         copy = folded(model, first_x, first_y)
         eager = Bf16Forward(copy) if precision == "bf16" else copy
-        compiled: CompiledCopy | None = None
-        if compile:
-            refused = unsteady(findings) or ("they have no copy of the model, which cannot be folded" * (copy is model))
-            compiled = CompiledCopy(eager, first_x, precision, refused=refused)
+        refused = unsteady(findings) or ("they have no copy of the model, which cannot be folded" * (copy is model))
+        compiled = CompiledCopy(eager, first_x, precision, refused=refused) if compile else None
+        if compiled is not None:
             told.add(*told.unsaid(compiled.note))
-        sped_up = compiled is not None and not compiled.note
-        search = (
-            target if (copy, precision) == (model, "fp32") else ClimbableModel(guarded(compiled or eager, class_map))
-        )
+        itself = copy is model and precision == "fp32"
+        search = target if itself else ClimbableModel(guarded(compiled or eager, class_map))
         run = JobRunner(
             model=target,
             search=search,
@@ -226,7 +223,8 @@ def evaluate(
             partial=PartialResults(
                 state_path if world.leads else None,
                 results_key(
-                    target, chosen, logits, threat, seed, batch_size, guard.order, precision, temperature, sped_up
+                    *(target, chosen, logits, threat, seed, batch_size, guard.order, precision, temperature),
+                    compiled=compiled is not None and not compiled.note,
                 ),
                 keep=keep_state,
             ),
