@@ -107,8 +107,9 @@ def test_logits_and_gradients_are_those_of_the_eager_copy(monkeypatch: pytest.Mo
             expected, theirs = look(eager, x)
             torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
             torch.testing.assert_close(gradient, theirs, rtol=1e-12, atol=1e-12)
-            with torch.no_grad():
-                torch.testing.assert_close(copy(x), expected, rtol=1e-12, atol=1e-12)
+            for mode in (True, False):
+                with torch.set_grad_enabled(mode):
+                    torch.testing.assert_close(copy(x), expected, rtol=1e-12, atol=1e-12)
     assert copy.note == ""
     assert counter.frame_count == 4
 

@@ -1,8 +1,7 @@
 """Search copy compiled by torch.compile, and compared with the eager copy before it is trusted.
 
 Attacks drop images that are broken, and each new shape would be compiled again. So a batch is padded to the next of few
-sizes: the full batch and its halvings. Each size is compiled with gradients and without. Of both the first batch goes
-to either copy, which are compared.
+sizes: the full batch and its halvings, with gradients and without. The first batch of each goes through both copies.
 
 On a CUDA GPU, CUDA graphs replay the passes. A replay overwrites what the one before returned, so logits and gradients
 leave as copies. It spares what a backward pass still needs: torch begins no new step of graphs while one is pending.
@@ -22,10 +21,9 @@ BACKEND = "inductor"
 """Torch's own compiler, which writes C++ for the CPU and Triton for a GPU."""
 _LEAST = 32
 """Images of the smallest padded batch."""
-_GRAPHS = 256
-"""Most graphs of a process; torch's default is 8."""
-_TOLERANCES = {"fp32": (1e-4, 1e-2), "tf32": (1e-2, 0.1), "bf16": (3e-2, 0.2)}
-"""Largest relative differences of logits and gradient: as for a folded copy, and more where the search rounds more."""
+_TOLERANCES = {"fp32": (1e-4, 1e-2), "tf32": (2e-3, 3e-2), "bf16": (2e-2, 0.1)}
+"""Largest relative differences of logits and gradient: as for a folded copy, and more where a search rounds more
+(a trained ResNet-18 in bf16, on a CPU: 0.0015 and 0.016)."""
 
 
 class CompiledCopy(nn.Module):
@@ -35,7 +33,7 @@ class CompiledCopy(nn.Module):
         eager: images [B, C, H, W] to logits [B, N], in evaluation mode, with frozen weights. Rows are independent.
         x: the largest usual batch, [B, C, H, W]; all but its last image are compared at once, in a padded batch.
         precision: arithmetic of the search, as ``search_precision`` names it.
-        refused: why nothing is to be compiled. Empty: compile.
+        refused: why nothing is to be compiled; empty: compile.
     """
 
     def __init__(self, eager: nn.Module, x: Tensor, precision: str = "fp32", *, refused: str = "") -> None:
@@ -51,8 +49,8 @@ class CompiledCopy(nn.Module):
         if refused:
             self._give_up(refused)
             return
+        mode: dict[str, Any] = {"mode": "reduce-overhead"} if x.is_cuda else {}
         with self._falling_back():
-            mode: dict[str, Any] = {"mode": "reduce-overhead"} if x.is_cuda else {}
             self._compiled = torch.compile(eager.forward, dynamic=False, backend=BACKEND, **mode)
         with computing_in(precision), torch.enable_grad():
             self(x[: max(1, len(x) - 1)].detach().requires_grad_())
@@ -80,7 +78,8 @@ class CompiledCopy(nn.Module):
         z[: len(x)] = x
         if z.requires_grad:
             z.register_hook(torch.clone)  # type: ignore[no-untyped-call]
-        return self._compiled(z)[: len(x)].clone()
+        with torch.set_grad_enabled(z.requires_grad):  # the mode of gradients makes another graph
+            return self._compiled(z)[: len(x)].clone()
 
     def _compare(self, x: Tensor, size: int, differentiable: bool) -> None:
         """Trust a size if logits, and the gradient in the images if there is one, differ by rounding alone.
@@ -126,7 +125,7 @@ def settings_for_compiling(asked: bool = True) -> Iterator[None]:
     import torch._dynamo.config  # takes seconds
     import torch._functorch.config
 
-    functorch: Any = torch._functorch.config
-    limits = torch._dynamo.config.patch(recompile_limit=_GRAPHS, fail_on_recompile_limit_hit=True)
-    with limits, functorch.patch(donated_buffer=False):
+    # by default torch keeps 8 graphs in a process, and is eager in silence after that
+    limits = torch._dynamo.config.patch(recompile_limit=256, fail_on_recompile_limit_hit=True)
+    with limits, torch._functorch.config.patch(donated_buffer=False):
         yield
