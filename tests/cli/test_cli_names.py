@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from cli.cli_runs import CommandLine, Ended
 
+from nuat import cli
+from nuat.distributed.world import PeerLostError
 from nuat.training.signals import Interrupted
 
 NAMES = {
@@ -54,6 +56,22 @@ def test_an_interruption_shows_the_name_literally(nuat: CommandLine, monkeypatch
 
     monkeypatch.setattr("nuat.commands.models.models", interrupted)
     assert nuat("models") == Ended(143, "", "\nnuat: stopped; finished parts are kept in a\\x1b[31mred\\nrun\n")
+
+
+def test_what_ended_another_process_shows_the_name_literally(
+    nuat: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(arguments: list[str]) -> int:
+        raise PeerLostError("another process ended: a\x1b[31mred\nrun")
+
+    monkeypatch.setattr("nuat.commands.models.models", lost)
+    assert nuat("models") == Ended(1, "", "nuat: another process ended: a\\x1b[31mred\\nrun\n")
+
+
+def test_a_warning_shows_the_name_literally() -> None:
+    file = str(Path(cli.__file__).parent / "data" / "sources.py")
+    line = cli._warning_line("a\x1b[31mred\nrun", RuntimeWarning, file, 1)
+    assert line == "nuat: warning: a\\x1b[31mred\\nrun\n"
 
 
 def test_training_shows_the_name_literally(named: str, nuat: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

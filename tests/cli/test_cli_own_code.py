@@ -371,5 +371,7 @@ def test_mistakes_are_one_line(
 def test_code_that_is_of_no_use_is_said(run: Path, my: Path, nuat: CommandLine) -> None:
     ended = nuat("evaluate", run, "--attacks", "clean", "--code", my)
     assert (ended.code, ended.err) == (0, "nuat: warning: --code my.py had no effect: no record here names it.\n")
+    my.rename("m\x1by.py")
+    assert "--code m\\x1by.py had no effect" in nuat("evaluate", run, "--attacks", "clean", "--code", "m\x1by.py").err
     assert "--code nowhere.py: no such file" in nuat.refused("evaluate", run, "--code", "nowhere.py")
     assert "--code: needs a file" in nuat.refused("evaluate", run, "--code")

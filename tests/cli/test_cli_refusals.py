@@ -65,6 +65,8 @@ from nuat.recipes import RECIPES
         (("evaluate", "nowhere"), "nowhere: no such run or weights file"),
         (("evaluate", "--attacks", "clean"), "nuat evaluate RUN|WEIGHTS"),
         (("recipes", "all"), "all"),
+        (("models", "all"), "all"),
+        (("train", "--validate-attack", "square", "--data.path", "nowhere"), "validate_attack=square"),
         (("recipes", "--table", "2-mnst"), "unknown table '2-mnst'. Did you mean '2-mnist'?"),
         (("recipes", "--table", "3"), "unknown table '3'. Tables: 1a, 1b, 2-cifar10, 2-imagenet100, 2-mnist."),
         (("recipes", "--table"), "--table"),

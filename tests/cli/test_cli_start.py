@@ -39,6 +39,7 @@ def imported(*arguments: str, code: int = 0) -> set[str]:
         (["trian"], 2),
         ([], 2),
         (["train", "quickstrt"], 2),
+        (["train", "nowhere.py:recipe"], 2),
     ],
 )
 def test_answered_without_torch(arguments: list[str], code: int) -> None:

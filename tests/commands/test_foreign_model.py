@@ -512,6 +512,7 @@ def test_a_folder_of_transformers_is_refused_with_the_reason(nuat: CommandLine) 
     assert "names no architecture of timm" in nuat.refused("evaluate", folder, *ON_IMAGES)
     for values, message in (
         ({"architecture": 3}, "architecture: expected text"),
+        ({"architecture": "resnet18", "pretrained_cfg": 3}, "pretrained_cfg: expected an object"),
         ({"architecture": "resnet18", "pretrained_cfg": {"mean": [0.5, "x", 1]}}, "mean[1]: expected a number"),
         ({"architecture": "resnet18", "mean": [0.5]}, "has one of mean and std"),
         ({"architecture": "resnet18", "model_args": {"layers": {"a": 1}}}, "layers is neither a number"),

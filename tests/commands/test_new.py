@@ -55,6 +55,9 @@ def test_names(name: str, module: str, kind: str, nuat: CommandLine) -> None:
     said = nuat.done("new", "defense", name, "--out", "mine").out
     assert f"nuat train mine/{module}.py:recipe" in said
     assert f"python -m pytest mine/test_{module}.py" in said  # tests/docs/test_extend.py follows it
+    said = nuat.done("new", "defense", name, "--out", "our $x").out
+    assert f"nuat train 'our $x/{module}.py':recipe" in said
+    assert f"python -m pytest 'our $x/test_{module}.py'" in said
     assert f"class {kind}(AdversarialTraining)" in Path(f"mine/{module}.py").read_text()
     assert Path(f"mine/test_{module}.py").is_file()
 

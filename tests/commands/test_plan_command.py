@@ -148,6 +148,7 @@ def test_no_weights_are_needed(
         ((*TINY, "--devices", "x"), "--devices"),
         ((*TINY, "--devices", "7"), "does not divide among 7 devices"),
         ((*TINY, "--devices", "64", "--model.name", "resnet18"), "batch norm per device needs 2"),
+        ((*TINY, "--model.name", "resnet18", "--batch-size", "599"), "batch_size=599: the last batch of 600"),
         ((*TINY, "--steps", "0"), "--steps 0: expected at least 1."),
         ((*TINY, "--per-device", "1"), "--per-device 1: expected at least 2."),
         ((*TINY, "--per-device", "4", "--batch-size", "8"), "--per-device and --batch-size: give one or the other"),

@@ -154,7 +154,7 @@ def test_files_that_are_no_images_are_named_and_the_rest_is_answered(
         (("quickstart", "empty/.hidden"), "none of the images can be read"),
         (("quickstart", "photos", "--top", "0"), "--top 0: expected at least 1."),
         (("quickstart", "photos", "--eps", "0.1"), "--eps and --steps have no effect without --certainty attack"),
-        (("quickstart", "photos", "--certainty", "attack", "--eps", "8"), "8/255"),
+        (("quickstart", "photos", "--certainty", "attack", "--eps", "8"), "--eps=8"),
         (("quickstart", "photos", "--json", "-", "--csv", "-"), "only one of them can go to standard output"),
         (("quickstart", "photos", "--json", "photos"), "--json photos: is a folder"),
         (("quickstart", "photos", "--certainly", "attack"), "--certain"),

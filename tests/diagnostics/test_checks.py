@@ -503,6 +503,17 @@ def test_a_model_that_does_not_train_cannot_be_judged_in_both_modes(model: nn.Mo
     assert verdict.meaning == f"a copy of the model does not run in training mode ({reason})."
 
 
+def test_memory_that_runs_out_is_no_refusal_of_training_mode() -> None:
+    class Large(Bars):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                raise torch.OutOfMemoryError("full")
+            return super().forward(x)
+
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        judge_modes(Large().eval(), to_float(bars(8).images), bars(8).labels)
+
+
 def test_batch_norm_of_one_image_is_no_error() -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4)).eval()
     verdict = judge_modes(model, to_float(bars(1).images), bars(1).labels)

@@ -229,13 +229,23 @@ def test_mistakes_are_said_once_and_left_at_that(here: CommandLine, tmp_path: Pa
         (["--devices", "3", "--batch-size", "32"], "batch_size=32 does not divide among 3 devices"),
         (["--restarts", "1"], "no effect with one device"),
         (["--auto-resume", "true"], "give --out"),
+        (["--devices", "2", "--device", "cuda:0"], "several processes each take a GPU of their own"),
+        (["--devices", "2", "--out", "full"], "full: exists and is not empty"),
     ],
 )
-def test_refuses(
+def test_refuses_before_processes_start(
     here: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    monkeypatch.setattr("nuat.distributed.launch.launch", lambda *_: pytest.fail("processes were started"))
     assert said in here.refused("train", "quickstart", *words)
+
+
+def test_evaluate_refuses_before_processes_start(here: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuat.distributed.launch.launch", lambda *_: pytest.fail("processes were started"))
+    assert "devices=0: expected at least 1" in here.refused("evaluate", "quickstart", "--devices", "0")
 
 
 @pytest.mark.slow

@@ -37,6 +37,11 @@ def test_nothing_is_said_of_an_instant_or_an_unknown_system() -> None:
     assert free_cores(None, None) is None
 
 
+def test_a_system_without_counts_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert Usage.now() is None
+
+
 def test_a_new_run_takes_the_free_cores_and_a_resumed_one_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     began, now = later(8.0, 0.0)
     monkeypatch.setattr(threads, "_start", began)

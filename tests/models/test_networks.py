@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from nuat.config import ModelConfig
 from nuat.errors import InputError
 from nuat.models import MNISTCNN, ResNet, SmallCNN, WideResNet, build, resnet18, resnet34, resnet50
+from nuat.models.authors import AuthorsWideResNet
 
 SMALL = {"small-cnn": 4, "mnist-cnn": 4, "resnet18": 4, "resnet34": 2, "resnet50": 2, "wrn-10-1": None}
 
@@ -239,6 +240,7 @@ def test_networks_refuse_sizes_that_cannot_be() -> None:
         resnet18(width=0)
     with pytest.raises(InputError, match=r"stem='tiny': expected one of cifar, imagenet"):
         resnet18(stem="tiny")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="k=0"):
-        WideResNet(10, 0)
+    for wide in (WideResNet, AuthorsWideResNet):
+        with pytest.raises(InputError, match="k=0"):
+            wide(10, 0)
     assert isinstance(resnet34(width=1), ResNet)

@@ -242,8 +242,8 @@ def test_madrys_doubles_are_left_out_and_their_normalisation_is_taken() -> None:
 
 def test_an_extra_state_that_the_model_lacks_is_left_out_and_said() -> None:
     source, target = Two(), Two()
-    with pytest.warns(RuntimeWarning, match=r"hold fc\._extra_state, which the model does not have"):
-        load_usual_names(target, {**source.state_dict(), "fc._extra_state": {"a": 1}})
+    with pytest.warns(RuntimeWarning, match=r"hold fc\\n\._extra_state, which the model does not have"):
+        load_usual_names(target, {**source.state_dict(), "fc\n._extra_state": {"a": 1}})
     assert same(target, source.state_dict())
 
 

@@ -114,6 +114,11 @@ def test_a_function_gets_the_arguments_that_it_names() -> None:
     assert own_code.call("my.py:K", a=1, b=2).b == 2
 
 
+def test_a_refusal_of_ours_stays_as_it_is() -> None:
+    with pytest.raises(InputError, match=r"^a refusal$"), own_code.blamed("my.py:make"):
+        raise InputError("a refusal")
+
+
 def test_classes_have_names() -> None:
     write(
         "import part\nfrom part import Other as Theirs, Plain\nclass Mine: pass\n"

@@ -59,5 +59,7 @@ def test_a_file_outside_the_folder_is_no_part(folder: Path) -> None:
 def test_a_file_that_cannot_be_read_is_said(folder: Path) -> None:
     with pytest.raises(InputError, match=r"none.py: no such file"):
         read_sources(folder / "none.py")
+    with pytest.raises(InputError, match=r"parts: cannot be read \(Is a directory\)"):
+        read_sources(folder / "parts")
     (folder / "broken.py").write_text("import helper\nx = (\n")
     assert list(read_sources(folder / "broken.py")) == ["broken.py"]  # told when it runs

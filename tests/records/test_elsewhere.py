@@ -70,3 +70,8 @@ def test_results_that_cannot_be_read_are_refused(results: Path) -> None:
     assert not holds_results(results)
     with pytest.raises(InputError, match=r"holds no run; .* are called evaluation\.json and diagnosis\.json\."):
         find_runs([results])
+
+
+def test_its_name_is_printable(results: Path) -> None:
+    (run,) = find_runs([results.rename("a\x1b[31m\nb")]).runs
+    assert run.label == r"a\x1b[31m\nb"

@@ -117,6 +117,7 @@ def test_a_wrong_result_is_named(tmp_path: Path, changes: dict[str, Any], told: 
     ("name", "value", "told"),
     [
         ("labels", None, "it has labels without predictions, or predictions without labels"),
+        ("temperature", 0.0, "temperature 0: expected a number from"),
         ("predicted", None, "it has labels without predictions, or predictions without labels"),
         ("labels", [0, 1, 0], "its labels are not those of n=4 images of 2 classes"),
         ("labels", [0, 1, 0, 2], "its labels are not those of n=4 images of 2 classes"),
@@ -132,7 +133,7 @@ def test_predictions_that_contradict_the_verdicts_are_refused(tmp_path: Path, na
     row |= {"predicted": [0, 1, 1, 1], "confidence": [0.5] * 4}
     path.write_text(json.dumps(values))
     assert read_evaluation(path).labels is not None
-    where = values if name == "labels" else row
+    where = values if name in ("labels", "temperature") else row
     where |= {name: value}
     if value is None:
         del where[name]

@@ -108,6 +108,12 @@ def test_what_is_no_run_is_said(tmp_path: Path, make: Any, told: str) -> None:
         finished_runs([make(tmp_path)])
 
 
+def test_names_are_printable(tmp_path: Path) -> None:
+    """Of two runs of one recipe and seed, each is named by its folder."""
+    runs = finished_runs([write_run(tmp_path / name) for name in ("a\x1b[31m", "b\n")])
+    assert [run.name for run in runs] == [r"ours (a\x1b[31m)", r"ours (b\n)"]
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", accuracies=FOUND)
     for name, told in (("evaluation.json", "does not hold .* .not JSON"), ("metrics.jsonl", "line 1: not JSON")):

@@ -172,10 +172,13 @@ def test_16_bits_are_scaled_and_12_bits_in_16_are_said(dtype: str) -> None:
         model(channels=1).transform(dark)
 
 
-def test_further_frames_are_said() -> None:
+def test_further_frames_are_said(tmp_path: Path) -> None:
     model = nuat.load("quickstart")
     file = io.BytesIO()
     frames = [Image.new("RGB", (28, 28), colour) for colour in ("red", "blue")]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     with pytest.warns(RuntimeWarning, match="the image has several frames or pages, of which the first is taken"):
         model.transform(file.getvalue())
+    (tmp_path / "a\x1b\n.gif").write_bytes(file.getvalue())
+    with pytest.warns(RuntimeWarning, match=r"a\\x1b\\n\.gif has several frames"):
+        model.transform(tmp_path / "a\x1b\n.gif")

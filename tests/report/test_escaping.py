@@ -41,6 +41,11 @@ def test_a_cell_has_no_control_characters(first: str, escape: str) -> None:
     assert csv_cell(f"a{first}1") == f"a{escape}1"
 
 
+@pytest.mark.parametrize(("escape", "shown"), [(escape_latex, r"\textbackslash{}x1b"), (escape_markdown, r"\\x1b")])
+def test_text_has_no_control_characters(escape, shown: str) -> None:
+    assert escape("a\x1bb") == f"a{shown}b"
+
+
 def test_numbers_stay_numbers() -> None:
     assert (csv_cell(-1), csv_cell(100 * 842 / 1000), csv_cell(None)) == (-1, 84.2, "")
     assert re.fullmatch(r"-0\.5", str(csv_cell(-0.5)))

@@ -450,7 +450,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatc
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file" / "x.html", tmp_path / f"{'x' * 300}.html"):
         with pytest.raises(InputError, match=r"--out .*(is a file, not a folder|cannot be written)"):
-            report([str(tmp_path / "a"), "--out", str(out)])
+            report([str(tmp_path / "no-run"), "--out", str(out)])  # before the records are read
     for number, refused in ((errno.EACCES, InputError), (errno.ENOSPC, OSError)):
         monkeypatch.setattr("nuat.files.os.fsync", failing(OSError(number, "no")))
         with pytest.raises(refused):

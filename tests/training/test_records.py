@@ -35,7 +35,7 @@ from nuat import data
 from nuat.config import DataConfig, ModelConfig, ThreatConfig
 from nuat.core.schedules import Ramp
 from nuat.defenses import NuATHybrid
-from nuat.errors import InputError
+from nuat.errors import InputError, printable
 from nuat.recipes import RECIPES
 from nuat.records.checkpoints import load, read_info
 from nuat.records.folder import RunFolder
@@ -119,9 +119,11 @@ def test_images_are_known_by_the_end_of_their_path(path: str, name: str) -> None
     assert images_name(path) == name
 
 
-@pytest.mark.parametrize("path", ["images.npz", "sets/images.npz", "../images.npz", "/sets/images.npz"])
+@pytest.mark.parametrize(
+    "path", ["images.npz", "sets/images.npz", "../images.npz", "/sets/images.npz", "/a\x1b/images.npz"]
+)
 def test_a_source_of_images_does_not_say_where_they_lie(path: str) -> None:
-    assert images_source(f"file {path}", DataConfig(path=Path(path))) == "file images.npz"
+    assert images_source(printable(f"file {path}"), DataConfig(path=Path(path))) == "file images.npz"
     assert images_source("digits", DataConfig()) == "digits"
 
 

@@ -52,7 +52,6 @@ class Ensemble(Attack):
             raise InputError(f"attacks: one norm and one eps for all; got {sorted(balls)}.")
         for name in ("norm", "eps"):
             object.__setattr__(self, name, getattr(self.attacks[0], name))  # frozen for users, derived here
-        super().__post_init__()
 
     def on(self, model: nn.Module) -> Self:
         """Return this ensemble, and each of its attacks, on another model."""

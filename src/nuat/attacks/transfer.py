@@ -53,7 +53,6 @@ class Transfer(Attack):
             raise InputError("make must return an attack on the model that it is given: lambda m: PGD(m, ...).")
         for name, value in (("attack", attack), ("eps", attack.eps), ("norm", attack.norm)):
             object.__setattr__(self, name, value)  # frozen for users, derived here
-        super().__post_init__()
 
     def perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the surrogate's adversarial examples [B, C, H, W], on the device of ``x``.

@@ -53,14 +53,14 @@ def load_foreign(
     Args:
         named: file, folder, name or function.
         kind: its kind, other than ``Kind.OURS``.
-        asked: network and normalisation that the user gives.
+        asked: network and normalisation that the user gives, which ``check_network`` takes.
         device: device of the model.
         channels: channels of the images.
         image_size: height and width of the images [pixels].
         classes: number of logits, if the weights do not show it.
 
     Raises:
-        InputError: the network is missing, unknown or another one; the file cannot be read or its code does not run; or
+        InputError: the network is unknown or another one; the file cannot be read or its code does not run; or
             it has a normalisation of its own and the user gives another.
     """
     asked = per_channel(asked, channels)
@@ -69,7 +69,6 @@ def load_foreign(
         return replace(found, model=found.model.to(device).eval())
     needed = TORCHSCRIPT if kind is Kind.TORCHSCRIPT else None
     if asked.options or replace(asked, name=None).names_network or asked.name != needed:
-        check_network(named, kind, asked)
         raise InputError(f"{named} brings its network along; leave --model {asked.name or ''} and its options out.")
     match kind:
         case Kind.ONNX:
@@ -177,19 +176,18 @@ def _with_network(
 
 def _named_network(named: str, kind: Kind, asked: ForeignNetwork, channels: int) -> tuple[ModelConfig, tuple[str, ...]]:
     """Return the settings of the network with the place of its weights, and the names of its classes."""
+    if kind is not Kind.WEIGHTS and asked.names_network:
+        raise InputError(f"{named} says which network it is for; leave --model, its variant and activation out.")
     match kind:
         case Kind.WEIGHTS:
-            check_network(named, kind, asked)
-            assert asked.name is not None
+            assert asked.name is not None  # check_network
             name = own_code.pin(asked.name)
             config = ModelConfig(name=name, weights=named, variant=asked.variant, activation=asked.activation)
             return replace(config, options=asked.options), ()
         case Kind.LIBRARY:
-            _refuse_network(named, asked)
             return ModelConfig(name=named, weights="pretrained", options=asked.options), ()
         case _:
             folder = read_hugging_face(Path(named))
-            _refuse_network(named, asked)
             mean, std = (_each(values, f"{named}: mean", channels) for values in (folder.mean, folder.std))
             config = ModelConfig(
                 name=folder.name,
@@ -199,11 +197,6 @@ def _named_network(named: str, kind: Kind, asked: ForeignNetwork, channels: int)
                 options=(*folder.options, *asked.options),
             )
             return config, folder.classes
-
-
-def _refuse_network(named: str, asked: ForeignNetwork) -> None:
-    if asked.names_network:
-        raise InputError(f"{named} says which network it is for; leave --model, its variant and activation out.")
 
 
 def _normalisation(

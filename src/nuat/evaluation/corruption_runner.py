@@ -22,7 +22,7 @@ from nuat.data.corruptions import SEVERITIES, CorruptedImages, corrupted
 from nuat.data.given_images import Array, ImageSource, given_images
 from nuat.distributed.world import ALONE, World
 from nuat.evaluation.answers import Answers
-from nuat.evaluation.arguments import check_model, check_number, classes_of
+from nuat.evaluation.arguments import check_number, classes_of
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.corruption_results import CorruptionResults
 from nuat.evaluation.evaluate import Warn, evaluate
@@ -104,7 +104,6 @@ def evaluate_corruptions(
         >>> len(found.missing)
         14
     """
-    check_model(model)
     given = given_images(x, y, path=path)
     check_number(n, len(given.images))
     if class_map is None and given.classes:
