@@ -280,10 +280,21 @@ def test_long_names_in_the_queue_break_after_underscores_alone(width: int) -> No
 
 
 def test_black_box_suites_are_said() -> None:
-    campaign = plan(toml({"recipe": NORMAL}, suites=(MAIN, {**FEW, "attacks": ["clean", "square-10"]})))
+    blind = {**FEW, "name": "few_b", "attacks": ["clean", "square-10"]}
+    campaign = plan(toml({"recipe": NORMAL}, suites=(MAIN, blind)))
     text = campaign_markdown(campaign, Ledger(Path("out")))
-    assert "\n\nSuite few: black-box attacks alone (square-10): no gradient of the model was followed" in text
+    assert "\n\nSuite few\\_b: black-box attacks alone (square-10): no gradient of the model was followed" in text
     assert "black-box" not in campaign_markdown(plan(), Ledger(Path("out")))
+
+
+def test_suites_in_another_ball_are_said_and_rows_where_autoattack_followed_the_quick_verdict() -> None:
+    quick = {"name": "quick_b", "attacks": ["clean", "autoattack-quick"], "threat": "Linf:0.2"}
+    campaign, ledger = plan(toml({"recipe": NORMAL}, suites=(quick,))), Ledger(Path("out"))
+    found = {"clean": 0.9, "autoattack-quick": 0.5, "autoattack": 0.4}
+    write(campaign, ledger, 0, suites={"quick_b": {"images": "test", "n": 1000, "accuracies": found}})
+    text = campaign_markdown(campaign, ledger)
+    assert "\n\nSuite quick\\_b: Linf eps 0.2.\n" in text
+    assert f"where AutoAttack followed it: {escape_markdown(campaign.rows[0].name)} (quick\\_b).\n" in text
 
 
 def test_the_report_of_a_finished_campaign_is_made_of_records_alone(finished: Path) -> None:

@@ -11,11 +11,15 @@ from oracles import shorten_autoattack
 from torch import Tensor
 
 from nuat.attacks.catalogue import SUITES
+from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.commands.subject import find_subject, settle_threat
-from nuat.config import ThreatConfig
+from nuat.config import DataConfig, ThreatConfig
+from nuat.data import load
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
 from nuat.models import SmallCNN
+from nuat.progress import TerminalReporter, terminal
+from nuat.records.named_weights import fetch
 
 MODELS = """
 import numpy as np
@@ -465,3 +469,10 @@ def test_the_step_keeps_its_share_of_the_radius(asked: ThreatConfig, given: list
     settled = settle_threat(asked, ThreatConfig(eps=0.3, pgd_alpha=0.01), given)
     assert settled.pgd_alpha == pytest.approx(alpha)
     assert (settled.norm, settled.eps) == (asked.norm, asked.eps)
+
+
+def test_weights_are_attacked_on_images_that_fit_alone(tmp_path: Path) -> None:
+    dataset = load(DataConfig(path=write_npz(tmp_path / "a.npz"), validation=0))
+    weights, state = fetch("quickstart") / "best.safetensors", tmp_path / "state.json"
+    with pytest.raises(InputError, match=r"best\.safetensors takes 1 x \(28, 28\) images"):
+        attack_weights(weights, dataset, Evaluate(model="a"), state, TerminalReporter(terminal()), again="")

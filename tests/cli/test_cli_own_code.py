@@ -339,6 +339,7 @@ def test_a_plan_of_a_recipe(my: Path, nuat: CommandLine) -> None:
         (MY, ("--defense", "my.py:Mina"), "the file has no 'Mina'. Did you mean 'Mine'?"),
         (MY, ("--defense", "my.py:Noise"), "is not a class that is derived from nuat.defenses.Defense"),
         (MY.replace("def loss(", "def los("), ("--defense", "my.py:Mine"), "defines no loss("),
+        (MY.replace("def loss(", "def los("), ("my.py:recipe",), "defines no loss("),
         (
             MY.replace("@dataclass(frozen=True, kw_only=True)\nclass Mine", "class Mine"),
             ("--defense", "my.py:Mine"),

@@ -14,7 +14,7 @@ from nuat.core.nonfinite import Watch
 from nuat.core.pass_counter import PassCounter
 from nuat.core.schedules import Ramp
 from nuat.defenses import LIET
-from nuat.errors import InputError
+from nuat.errors import InputError, NonFiniteError
 
 EPS = 8 / 255
 
@@ -33,6 +33,17 @@ def test_the_defaults_are_those_of_their_code() -> None:
 def test_impossible_shares_are_refused(replaced: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match=r"^defense\.replaced=.*: expected a least and a largest share in \[0, 1\]"):
         LIET(replaced=replaced)
+
+
+def test_a_gradient_that_is_not_finite_is_refused() -> None:
+    class Overflowing(TinyConv):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * float("inf")
+
+    model, x = Overflowing(classes=CLASSES).train(), images(4)
+    state = {"gradients": torch.zeros(CLASSES, *x.shape[1:])}  # of an earlier batch
+    with pytest.raises(NonFiniteError, match="the gradient of the loss in the image is infinite or NaN"):
+        LIET().loss(model, x, labels(4, CLASSES), step_at(1, 1, eps=EPS), state)
 
 
 def starts(y: Tensor, defense: LIET) -> tuple[Tensor, Tensor]:

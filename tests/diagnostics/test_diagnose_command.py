@@ -328,3 +328,10 @@ def test_each_ball_of_a_union_counts(capsys: pytest.CaptureFixture[str]) -> None
     failed = [verdict["status"] for verdict in verdicts].count("FAIL")
     assert f"{failed} FAIL" in union
     assert int(re.findall(r"(\d+) FAIL", alone)[0]) < failed
+
+
+def test_a_file_of_the_users_is_refused_before_the_images_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.json").write_text("{}")
+    words = ("diagnose", "theirs.py:honest", "--data.path", "nowhere.npz", "--eps", "0.25", "--json", "mine.json")
+    assert main([*words]) == 2
+    assert "exists and was not written by this command" in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """Transfer as a black box: what a substitute learns, how its examples are judged, and when they tell nothing."""
 
+import contextlib
+import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +68,18 @@ def test_the_substitute_learns_the_models_answers_and_not_the_truth() -> None:
     network = learnt(Shifted())
     assert bool((network(X).argmax(1) == (Y + 1) % 4).double().mean() > 0.95)
     assert not network.training
+
+
+@pytest.mark.parametrize(("number", "kept"), [(errno.EROFS, True), (errno.EIO, False)])
+def test_a_substitute_that_cannot_be_kept_is_no_loss_but_a_broken_disk_is(
+    number: int, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(substitute, "atomic_write", fail)
+    with contextlib.nullcontext() if kept else pytest.raises(OSError, match="no"):
+        substitute._write(tmp_path / "a.safetensors", "key", nn.Linear(1, 1))
 
 
 @pytest.mark.slow

@@ -18,14 +18,15 @@ from oracles import TinyConv, images, labels
 from torch import nn
 from training.small_runs import small_config, write_images
 
-from nuat import data
 from nuat.config import MonitorConfig, ThreatConfig
 from nuat.core.random import Rows, integers, normal, uniform
 from nuat.data import ImageSet, check_shares
-from nuat.distributed.world import ALONE, World, check_gpus, joined, peer_lost, timeout_seconds
+from nuat.distributed import world
+from nuat.distributed.world import ALONE, PeerLostError, World, check_gpus, joined, peer_lost, timeout_seconds
 from nuat.errors import InputError
 from nuat.evaluation.evaluate import evaluate
 from nuat.models import synchronise_batch_norm
+from nuat.progress import Reporter
 from nuat.training import preparation
 from nuat.training.state import TrainingState
 from nuat.training.update import Updater
@@ -214,7 +215,7 @@ def disagree(world: World, path: Path, other: Path, kind: str) -> str:
     if kind == "settings" and world.rank:
         config = small_config(path, epochs=3)
     try:
-        preparation.check_agreement(world, config, data.load(config.data))
+        preparation.prepare(config, torch.device("cpu"), Reporter(), world)
     except InputError as error:
         return str(error)
     return ""
@@ -400,6 +401,32 @@ def test_only_lost_peers_are_called_so_and_the_reason_is_kept() -> None:
     assert peer_lost(RuntimeError("Connection closed by peer [127.0.0.1]:1")) is not None
     for other in ("size mismatch", "could not restore the state"):
         assert peer_lost(RuntimeError(other)) is None
+
+
+def test_an_exchange_tells_lost_peers_from_other_errors() -> None:
+    with pytest.raises(PeerLostError), world._peers():
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:1")
+    with pytest.raises(RuntimeError, match="size mismatch"), world._peers():
+        raise RuntimeError("size mismatch")
+    with pytest.raises(AssertionError, match="4 rows on rank 0 of a batch of 5"):
+        World(0, 2).gather(torch.zeros(4, 2), 5)
+
+
+def test_a_process_that_cannot_join_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match=r"process 0 of 2 could not join the others .*; start them with torchrun"):
+        joined("cpu").__enter__()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match=r"devices=2: this machine has 1 GPU"):
+        joined("cuda").__enter__()
+
+
+def test_a_synchronised_batch_norm_takes_batches_of_images_alone() -> None:
+    with pytest.raises(ValueError, match="expected 4D input"):
+        synchronise_batch_norm(nn.Sequential(nn.BatchNorm2d(2)), World(0, 2))(torch.zeros(2, 2, 3))
 
 
 def test_one_process_needs_no_synchronised_batch_norm() -> None:

@@ -572,7 +572,11 @@ def test_hostile_names_cannot_break_a_card(tmp_path: Path) -> None:
             source=found.source | {"source": "/home/me/<7>.npz"},
             environment={"hardware": "<8>", "nuat": "<9>", "command": ["nuat", "$(x)", "`" * 20]},
             alarms=({"monitor": "m", "epoch": 1, "message": "<10>"},),
-            measurements=(replace(measured, evaluation=replace(measured.evaluation, hardware="<11>|")),),
+            measurements=(
+                replace(measured, evaluation=replace(measured.evaluation, hardware="<11>|")),
+                replace(measured, attack="worst-case", attacks=("<14>",)),
+                replace(measured, attack="square-10", attacks=("square-10",), file="<15>", evaluation=None),
+            ),
             diagnosis=Diagnosis(file="diagnosis.json", n=5, checks=(verdict,), left_out=()),
         )
     )
@@ -582,10 +586,15 @@ def test_hostile_names_cannot_break_a_card(tmp_path: Path) -> None:
     text = re.sub(r"^(`{3,})[^`]*$.*?^\1$", "", card, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"`[^`\n]*`", "", text)
     assert not re.search(r"(?<!\\)[<>]", text)
-    for i in (1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13):
+    for i in (1, *range(3, 16)):
         assert rf"\<{i}\>" in text, i
     assert r"\<11\>\| |" in text
     assert "`" not in text
+
+
+def test_settings_in_a_card_are_text(tmp_path: Path) -> None:
+    (found,) = find_runs([run(tmp_path / "a", recipe="plain-vit-mnist", settings={"model.name": "<b>"})]).runs
+    assert r"in `model.name` \<b\> (recipe: timm:vit\_tiny\_patch16\_224)" in model_card(found)
 
 
 def test_words_of_a_command_and_names_of_folders_are_text(tmp_path: Path) -> None:
@@ -605,3 +614,11 @@ def test_a_path_in_a_card_is_a_string(tmp_path: Path, monkeypatch: pytest.Monkey
     assert json.loads(code) == 'a"); import os; os.remove("b/best.safetensors'
     exports = [line for line in card.splitlines() if line.startswith("nuat export")]
     assert [shlex.split(line)[2] for line in exports] == ['a"); import os; os.remove("b'] * 2
+
+
+def test_evaluations_of_other_images_are_told_apart_by_their_intervals(tmp_path: Path) -> None:
+    """There are no pairs of verdicts then."""
+    for recipe, k, begin in (("nuat-mnist-small-cnn", 80, 0), ("gat-mnist-small-cnn", 20, 100)):
+        evaluation(run(tmp_path / recipe, recipe=recipe) / "evaluation.json", {"pgd-100": k}, begin=begin)
+    told = lead(group(find_runs([tmp_path]).runs), 0)
+    assert re.search(r"gat-mnist-small-cnn follows with 20\.00 % .*, a difference that these images show\.", told), told

@@ -8,6 +8,9 @@ from training.small_runs import Watcher, averaged, small_config
 
 from nuat.config import AveragingConfig, DistributedConfig, TrainConfig
 from nuat.distributed.world import ALONE, World
+from nuat.errors import InputError
+from nuat.models import adapt, resnet18
+from nuat.training import preparation
 from nuat.training.preparation import warn
 
 CONFIG = small_config(Path("images.npz"))
@@ -42,3 +45,11 @@ def test_settings_that_do_little_are_said(config: TrainConfig, steps: int, world
         (message,) = heard.messages
         assert message.startswith("warning: ")
         assert says in message
+
+
+def test_a_share_of_one_image_is_too_few_for_batch_norm_of_each_device() -> None:
+    model, config = adapt(resnet18(width=1)), replace(CONFIG, batch_size=32)
+    preparation._check_batches(model, config, 100, 2)
+    with pytest.raises(InputError, match="a batch of 4 of the 100 training images leaves some of 4 devices 1"):
+        preparation._check_batches(model, config, 100, 4)
+    preparation._check_batches(model, replace(config, distributed=DistributedConfig(batch_norm="sync")), 100, 4)

@@ -158,6 +158,7 @@ def test_long_names_of_classes_are_cut(tmp_path: Path) -> None:
         assert "d" * 39 + "\u2026" in written
         assert "d" * 40 not in written
     assert "c" * 40 not in model_card(found.runs[0])
+    assert f"; most often taken for {'d' * 39}\u2026," in render(found)
 
 
 def test_a_card_names_each_class_and_the_calibration(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def _classes(run: RunRecord) -> list[str]:
     return [
         f"{attack_name(attack, None if run.also is None else run.norm)}, {which}:",
         "\n".join(lines),
-        plain(f"{told[0].upper()}{told[1:]}."),
+        f"{told[0].upper()}{told[1:]}.",
     ]
 
 

@@ -89,5 +89,5 @@ def _unit(column: Column) -> str:
 
 
 def _both(cell: Cell) -> str:
-    text = f"**{plain(cell.text)}**" if cell.marked else plain(cell.text)
-    return text + (f" ({plain(cell.note)})" if cell.note else "")
+    text = plain(cell.text)
+    return (f"**{text}**" if cell.marked else text) + (f" ({plain(cell.note)})" if cell.note else "")
