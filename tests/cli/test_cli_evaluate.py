@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from oracles import shorten_autoattack
 from torch import Tensor
 
 from nuat.attacks.catalogue import SUITES
-from nuat.commands.evaluate import Evaluate, attack_weights
+from nuat.commands.evaluate import Evaluate, _state_file, attack_weights
 from nuat.commands.subject import find_subject, settle_threat
 from nuat.config import DataConfig, ThreatConfig
 from nuat.data import load
@@ -156,6 +157,13 @@ def test_the_search_may_be_compiled(case: tuple[str, ...], nuat: CommandLine) ->
         ended.out.split()
     )
     assert not read("out.json").compiled
+    assert "Meant for GPUs" in nuat.done("evaluate", "--help-all").out
+
+
+def test_a_compiled_search_keeps_its_batches_apart(tmp_path: Path) -> None:
+    subject: Any = SimpleNamespace(folder=tmp_path, stem="best", code="")
+    files = [_state_file(Evaluate(model="best", compile=compile_), subject) for compile_ in (False, True)]
+    assert files[0] != files[1]
 
 
 LINF = "(0, 1], such as 8/255 or 0.3"

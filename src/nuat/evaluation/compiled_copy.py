@@ -9,7 +9,7 @@ leave as copies. It spares what a backward pass still needs: torch begins no new
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +68,7 @@ class CompiledCopy(nn.Module):
                 if kind in self._trusted:
                     return self._padded(x, size)
                 self._compare(x, *kind)
-        logits: Tensor = self.eager(x)
-        return logits
+        return cast("Tensor", self.eager(x))
 
     def _padded(self, x: Tensor, size: int) -> Tensor:
         """Return the logits [B, N] of the compiled copy on ``x``, padded with its first image to ``size`` images."""
