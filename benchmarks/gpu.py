@@ -12,9 +12,10 @@ DIR/joined.safetensors. --rehearse takes the same stages at a tiny size on the C
 | stage | what it runs |
 |---|---|
 | check | tests/gpu: one update of each defense as on the CPU, graphs as eager updates |
-| rates | step.py at 128 and 64 images, nuclear.py, passes.py |
+| rates | step.py at 128 and 64 images, nuclear.py |
 | train | nuat-wa-cifar10-resnet18, 100 epochs |
 | evaluate | the 10,000 test images under PGD-100, GAMA-PGD-100 and the quick verdict, then AutoAttack |
+| passes | passes.py: the attacked model, folded and compiled, in fp32, TF32 and bf16 |
 | campaign | the next rows of table-1a, for the minutes that are left |
 """
 
@@ -80,7 +81,6 @@ def stages(data: Path, out: Path, minutes: float, *, rehearse: bool) -> list[Sta
         Stage("check", (sys.executable, "-m", "pytest", "-q", str(HERE.parent / "tests" / "gpu")), 0.12),
         *(Stage(f"step-{command[5]}", command, 0.2) for command in steps),
         Stage("nuclear", (*norms, "--rounds", "1" if rehearse else "9"), 0.22),
-        Stage("passes", (*passes, *few_passes), 0.3),
         Stage(
             "train",
             (
@@ -92,6 +92,7 @@ def stages(data: Path, out: Path, minutes: float, *, rehearse: bool) -> list[Sta
         ),
         Stage("evaluate", (*evaluate, "--attacks", attacks, "--json", str(out / "evaluation.json")), 0.8, best),
         Stage("autoattack", (*evaluate, "--attacks", standard, "--json", str(out / "autoattack.json")), 0.95, best),
+        Stage("passes", (*passes, *few_passes), 0.98),
         Stage(
             "campaign",
             (
