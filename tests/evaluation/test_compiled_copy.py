@@ -19,11 +19,11 @@ from nuat.data import ImageSet, to_float
 from nuat.distributed.world import ALONE, World
 from nuat.evaluation import compiled_copy
 from nuat.evaluation.compiled_copy import CompiledCopy, padded_sizes, settings_for_compiling
-from nuat.evaluation.evaluate import _Warnings
 from nuat.evaluation.evaluate import evaluate as inspect_and_evaluate
 from nuat.evaluation.partial_results import results_key
 from nuat.evaluation.result_table import as_text
 from nuat.evaluation.results import Evaluation
+from nuat.evaluation.warning_log import WarningLog
 from nuat.hardware import full_precision
 
 Forward = Callable[[Tensor], Tensor]
@@ -359,7 +359,7 @@ def test_what_another_process_says_is_told_once() -> None:
 
     told: list[str] = []
     for world in (ALONE, Two(size=2)):
-        warnings = _Warnings(told.append, world)
+        warnings = WarningLog(told.append, world)
         for _ in range(2):
             warnings.add(*warnings.unsaid(""))
     assert told == ["theirs"]

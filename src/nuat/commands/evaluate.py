@@ -224,11 +224,7 @@ def _evaluate(asked: Evaluate, subject: Subject, dataset: data.Dataset, target: 
     surrogate = None
     if asked.transfers:
         surrogate = surrogate_of(
-            *(loaded, dataset, device),
-            named=asked.surrogate,
-            threat=asked.threat,
-            seed=asked.seed,
-            reporter=reporter,
+            loaded, dataset, device, named=asked.surrogate, threat=asked.threat, seed=asked.seed, reporter=reporter
         )
     for note in loaded.notes:
         reporter.message(note)

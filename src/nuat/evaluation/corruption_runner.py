@@ -25,10 +25,11 @@ from nuat.evaluation.answers import Answers
 from nuat.evaluation.arguments import check_number, classes_of
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.corruption_results import CorruptionResults
-from nuat.evaluation.evaluate import Warn, evaluate
+from nuat.evaluation.evaluate import evaluate
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults
+from nuat.evaluation.warning_log import Warn
 from nuat.hardware import full_precision, versions
 from nuat.progress import Progress
 

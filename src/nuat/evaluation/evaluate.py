@@ -13,8 +13,7 @@ on an example within the ball and the box.
 Nothing of the model is trusted: every pass goes through ``nuat.evaluation.guarded_model``.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -50,18 +49,23 @@ from nuat.evaluation.batch_size import FEW, fitting_batch_size
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.compiled_copy import CompiledCopy, settings_for_compiling
 from nuat.evaluation.guarded_model import ClimbableModel, guarded
-from nuat.evaluation.inspection import change_warnings, check_logits, inspect, no_gradient, unsteady
+from nuat.evaluation.inspection import (
+    change_warnings,
+    check_logits,
+    inspect,
+    lost_gradients,
+    no_gradient,
+    unsteady,
+)
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults, results_key
 from nuat.evaluation.quick_verdict import doubt_of_quick
 from nuat.evaluation.results import AttackResult, Evaluation, black_box_note
 from nuat.evaluation.search_precision import Bf16Forward, SearchPrecision, settled
+from nuat.evaluation.warning_log import Warn, WarningLog
 from nuat.hardware import describe, full_precision, versions
 from nuat.models.folding import folded
 from nuat.progress import Progress
-
-Warn = Callable[[str], None]
-"""Function called with one warning about the model."""
 
 
 def evaluate(
@@ -190,7 +194,7 @@ def evaluate(
         logits = check_logits(target, to_float(chosen.images[: batch_size or FEW]), int(labels.max()) + 1)
         if batch_size is None:
             batch_size = world.agree(fitting_batch_size(target, to_float(chosen.images[:FEW])))
-        told = _Warnings(warn, world)
+        told = WarningLog(warn, world)
         told.add(*given.notes)
         if matched is not None:
             told.add("the classes are matched by name, as their order differs from the images'.")
@@ -213,6 +217,8 @@ def evaluate(
             told.add(*told.unsaid(compiled.note))
         itself = copy is model and precision == "fp32"
         search = target if itself else ClimbableModel(guarded(compiled or eager, class_map))
+        in_use = compiled is not None and not compiled.note
+        key = results_key(target, chosen, logits, threat, seed, batch_size, guard.order, precision, temperature, in_use)
         run = JobRunner(
             model=target,
             search=search,
@@ -220,14 +226,7 @@ def evaluate(
             images=chosen,
             seed=seed,
             batch_size=batch_size,
-            partial=PartialResults(
-                state_path if world.leads else None,
-                results_key(
-                    *(target, chosen, logits, threat, seed, batch_size, guard.order, precision, temperature),
-                    compiled=compiled is not None and not compiled.note,
-                ),
-                keep=keep_state,
-            ),
+            partial=PartialResults(state_path if world.leads else None, key, keep=keep_state),
             progress=progress,
             world=world,
             temperature=temperature,
@@ -266,7 +265,7 @@ def evaluate(
             told.add(f"the evaluation could not be kept for a restart: {run.partial.failure}.")
         if compiled is not None:
             told.add(*told.unsaid(compiled.note))
-        told.add(*_lost_gradients(target, search))
+        told.add(*lost_gradients(target, search))
         if not inspected:
             told.add(*change_warnings(guard, first_x[: len(logits)], logits))
     return Evaluation(
@@ -289,29 +288,6 @@ def evaluate(
     )
 
 
-class _Warnings:
-    """The warnings of an evaluation, each passed on at once by the first process."""
-
-    def __init__(self, warn: Warn | None, world: World) -> None:
-        self.texts: list[str] = []
-        self._warn = warn
-        self._world = world
-
-    def add(self, *texts: str) -> None:
-        """Keep warnings and pass them on."""
-        for text in texts:
-            self.texts.append(text)
-            if self._warn is not None and self._world.leads:
-                self._warn(text)
-            elif self._world.leads:
-                warnings.warn(text, stacklevel=3)  # the line that called evaluate()
-
-    def unsaid(self, text: str) -> tuple[str, ...]:
-        """Return what any process has to say, empty: nothing, and none has said yet."""
-        said = ("", *self.texts)
-        return tuple(one for one in dict.fromkeys(self._world.objects(text, patient=True)) if one not in said)
-
-
 def _without_gradients(attacks: Sequence[str], surrogate: nn.Module | None) -> tuple[str, ...]:
     """Return the attacks that need no gradient, with Square, and transfer if there is a surrogate."""
     names = [name for name in attacks if not look_up(name)[0].gradients]
@@ -330,21 +306,4 @@ def _check_gradient(model: nn.Module, images: ImageSet, attacks: Sequence[str]) 
         raise InputError(
             f"{', '.join(names)}: gradients are needed, but {reason}. Give --black-box (black_box=True) for Square and "
             "transfer alone, or attacks that need no gradient: clean, square, noise-1000."
-        )
-
-
-def _lost_gradients(*models: ClimbableModel) -> Iterator[str]:
-    """Warn if gradients of the models were infinite or NaN, or did not reach the image."""
-    distinct = {id(model): model for model in models}.values()
-    bad, passed = sum(m.nonfinite for m in distinct), sum(m.differentiated for m in distinct)
-    if bad > 0:
-        yield (
-            f"the gradient in the image was infinite or NaN in {bad:,} of {passed:,} backward passes of an image. It "
-            "counted as 0 in those pixels, so attacks by gradients are weaker than they seem; check with square."
-        )
-    unreached = sum(m.unreached for m in distinct)
-    if unreached > 0:
-        yield (
-            f"the model gave no gradient in the image in {unreached:,} passes of an image. It counted as 0, so attacks "
-            "by gradients stood still there; believe black-box attacks (square) alone."
         )

@@ -16,7 +16,7 @@ from nuat.core.losses import cross_entropy_sum
 from nuat.data import Images, class_balanced, to_float
 from nuat.errors import InputError
 from nuat.evaluation.class_order import accuracy_warning, order_warning
-from nuat.evaluation.guarded_model import GuardedModel, guarded
+from nuat.evaluation.guarded_model import ClimbableModel, GuardedModel, guarded
 from nuat.evaluation.scaling import scaling_warning
 from nuat.hardware import full_precision
 
@@ -144,6 +144,23 @@ def change_warnings(model: nn.Module, x: Tensor, logits: Tensor) -> Iterator[str
             f"the model changes as it is used: it answers {int(changed.sum())} of the first {len(x)} images otherwise "
             "than before the attacks (a counter, a cache, or weights that adapt). The verdicts are not those of one "
             "model; evaluate one that stays as it is."
+        )
+
+
+def lost_gradients(*models: ClimbableModel) -> Iterator[str]:
+    """Warn if gradients of the models were infinite or NaN, or did not reach the image."""
+    distinct = {id(model): model for model in models}.values()
+    bad, passed = sum(m.nonfinite for m in distinct), sum(m.differentiated for m in distinct)
+    if bad > 0:
+        yield (
+            f"the gradient in the image was infinite or NaN in {bad:,} of {passed:,} backward passes of an image. It "
+            "counted as 0 in those pixels, so attacks by gradients are weaker than they seem; check with square."
+        )
+    unreached = sum(m.unreached for m in distinct)
+    if unreached > 0:
+        yield (
+            f"the model gave no gradient in the image in {unreached:,} passes of an image. It counted as 0, so attacks "
+            "by gradients stood still there; believe black-box attacks (square) alone."
         )
 
 
