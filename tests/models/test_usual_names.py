@@ -170,6 +170,46 @@ def test_names_that_fit_as_they_are_are_not_rewritten() -> None:
         load_usual_names(Odd(), {"linear.weight": torch.zeros(3, 2)})
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "net."])
+def test_names_of_a_network_behind_a_normalisation_are_not_rewritten(prefix: str) -> None:
+    source, target = Odd(), adapt(Odd(), mean=(0.5,), std=(0.5,))
+    source.scale = 7.0
+    state = prefixed(source.state_dict(), prefix)
+    silently(target, state)
+    tensors = {name: value for name, value in source.state_dict().items() if isinstance(value, Tensor)}
+    assert isinstance(target.net, Odd)
+    assert same(target.net, tensors)
+    assert target.net.scale == 7.0
+
+
+def test_what_a_network_behind_a_normalisation_misses_is_named_as_the_network_names_it() -> None:
+    state = Odd().state_dict()
+    del state["linear.weight"]
+    with pytest.raises(InputError, match=r"the weights do not fit the model; missing: linear\.weight\. "):
+        load_usual_names(adapt(Odd()), state)
+
+
+def test_of_more_than_a_network_its_names_are_not_rewritten() -> None:
+    source, target = Odd(), adapt(Odd())
+    with pytest.warns(RuntimeWarning, match=r"those under model\. are taken; left out: loss"):
+        load_usual_names(target, {**prefixed(source.state_dict(), "model."), "loss": torch.zeros(1)})
+    assert torch.equal(target.state_dict()["net.linear.weight"], source.linear.weight)
+
+
+class Averaging(nn.Module):
+    """A network whose own names look like those of a weight average, and of Madry's doubles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ema, self.attacker, self.fc = nn.Linear(2, 3), nn.Linear(2, 3), nn.Linear(2, 3)
+
+
+def test_names_of_a_network_are_its_own_though_they_look_like_those_of_an_average() -> None:
+    source, target = Averaging(), adapt(Averaging())
+    silently(target, source.state_dict())
+    assert same(target.net, source.state_dict())
+
+
 @given(
     st.lists(st.sampled_from(["module", "_orig_mod"]), max_size=3), st.sampled_from(["features", "features.0", "fc"])
 )

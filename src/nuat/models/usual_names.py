@@ -1,6 +1,7 @@
 """State dicts from elsewhere: usual spellings of parameter names, checked as a whole before anything is copied."""
 
 import contextlib
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -19,6 +20,7 @@ _WRAPPER = re.compile(r"(^|\.)(?:(?:module|_orig_mod)\.)+")
 _PREFIX = re.compile(r"(?:(?:module|model|net|network|_orig_mod)\.)+")
 
 _Spelling = Callable[[str], str]
+"""Function from a name to the name that is compared."""
 _Entries = dict[str, tuple[str, Any]]
 """Usual name -> (original name, tensor)."""
 
@@ -47,7 +49,8 @@ def load_usual_names(
 ) -> tuple[str, ...]:
     """Load weights into a module, whatever the usual spelling of their names.
 
-    The names as they are come first, and are rewritten only if they do not fit:
+    The names as they are come first, as names of the model or of the network that ``adapt`` put behind a
+    normalisation. They are rewritten only if they do not fit:
 
     - ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile) are taken out anywhere; ``model.``, ``net.`` and
       any other prefix that all names share (Lightning), at the beginning.
@@ -123,18 +126,15 @@ def _fitting(model: nn.Module, state_dict: Mapping[str, Any], may_differ: Collec
     def has(name: str) -> bool:
         return not spelled.isdisjoint((_unwrapped_name(name), _usual_name(name)))
 
-    given = without_doubles(unwrapped(state_dict), own, has, notes)
-    spellings = (_exact, _unwrapped_name, _usual_name)
-    tries: list[tuple[Mapping[str, Any], _Spelling]] = [(given, spelling) for spelling in spellings]
-    shared = given
-    while (shorter := _without_shared_prefix(shared)) is not None:
-        shared = shorter
-        tries += [(shared, _exact), (shared, _usual_name)]
+    given = without_doubles(unwrapped(state_dict), {*own, *map(_behind, own)}, has, notes)
+    states: list[Mapping[str, Any]] = [given]
+    while (shorter := _without_shared_prefix(states[-1])) is not None:
+        states.append(shorter)
     closest: _Match | None = None
     clash: InputError | None = None
-    for state, spelling in tries:
+    for state, (ours, theirs) in itertools.product(states, _spellings()):
         try:
-            match = _match(own, state, spelling, may_differ)
+            match = _match(own, state, ours, theirs, may_differ)
         except _SameNameError as error:
             clash = clash or (error if error.of_weights else None)
             continue
@@ -152,8 +152,24 @@ def _fitting(model: nn.Module, state_dict: Mapping[str, Any], may_differ: Collec
     raise InputError(f"the weights do not fit the model; {closest.faults} {_advice(own, given)}")
 
 
+def _spellings() -> list[tuple[_Spelling, _Spelling]]:
+    """Return the spellings of the model's names and of the weights', the most exact first."""
+    return [
+        (_exact, _exact),
+        (_behind, _exact),
+        (_unwrapped_name, _unwrapped_name),
+        (lambda name: _unwrapped_name(_behind(name)), _unwrapped_name),
+        (_usual_name, _usual_name),
+    ]
+
+
 def _exact(name: str) -> str:
     return name
+
+
+def _behind(name: str) -> str:
+    """Return the name in the network that ``adapt`` put behind a normalisation."""
+    return name.removeprefix("net.")
 
 
 def _unwrapped_name(name: str) -> str:
@@ -183,19 +199,23 @@ def _network_inside(
         others = [name for name in given if not name.startswith(f"{key}.")]
         # a normalisation belongs to the function that the weights compute
         if part and others and not any("normalise." in name for name in others):
-            for spelling in (_exact, _usual_name):
+            for ours, theirs in _spellings():
                 with contextlib.suppress(_SameNameError):
-                    match = _match(own, part, spelling, may_differ)
+                    match = _match(own, part, ours, theirs, may_differ)
                     if not match.faults:
                         return key, match
     return None
 
 
 def _match(
-    own_state: Mapping[str, Any], given_state: Mapping[str, Any], spelling: _Spelling, may_differ: Collection[str]
+    own_state: Mapping[str, Any],
+    given_state: Mapping[str, Any],
+    ours: _Spelling,
+    theirs: _Spelling,
+    may_differ: Collection[str],
 ) -> _Match:
-    """Compare the weights with the model, their names in one spelling."""
-    own, given = _spelled(own_state, spelling, "model"), _spelled(given_state, spelling, "state_dict")
+    """Compare the weights with the model, the names of each in a spelling."""
+    own, given = _spelled(own_state, ours, "model"), _spelled(given_state, theirs, "state_dict")
     kept = [
         name
         for name, (original, tensor) in own.items()

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -78,13 +78,13 @@ def _only_weights(held: Mapping[Any, Any]) -> Any:
 
 
 def without_doubles(
-    given: Mapping[str, Any], own: Mapping[str, Any], has_extra: Callable[[str], bool], notes: list[str]
+    given: Mapping[str, Any], own: Collection[str], has_extra: Callable[[str], bool], notes: list[str]
 ) -> dict[str, Any]:
     """Return the weights without entries that no pass of the model uses.
 
     Args:
         given: the weights, by name.
-        own: state dict of the model.
+        own: names of the model.
         has_extra: whether the model has a state that is no tensor under a name.
         notes: receives a line for each choice that the user must know of.
 
