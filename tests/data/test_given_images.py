@@ -79,10 +79,11 @@ def test_grey_images_without_a_channel_get_one() -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (PIXELS.long(), r"x is torch.int64; expected uint8 .* convert with .astype\('uint8'\)"),
-        (PIXELS.numpy().astype(np.int32), r"x is torch.int32; expected uint8"),
-        (PIXELS.numpy().astype(np.uint16) * 257, r"x is torch.uint16; .* would wrap them"),
-        (PIXELS > 9, r"x is torch.bool; .* values are 0 and 1: convert with \(255"),
+        (PIXELS.long(), r"x is torch.int64; expected uint8 .* convert with \.to\(torch\.uint8\)"),
+        (PIXELS.numpy().astype(np.int32), r"x is int32; expected uint8 .* convert with \.astype\('uint8'\)"),
+        (PIXELS.numpy().astype(np.uint16) * 257, r"x is uint16; .* would wrap them"),
+        (PIXELS.int() * 257, r"\.to\(torch\.uint8\) would wrap them: .*\.round\(\)\.to\(torch\.uint8\) if"),
+        (PIXELS > 9, r"x is torch.bool; .* values are 0 and 1: convert with \(255 \* x\.to\(torch\.uint8\)\)"),
         ((PIXELS > 9).byte(), r"values are 0 and 1 only"),
         (np.array([["a"]]), r"x is <U1; expected uint8"),
         (PIXELS.numpy().astype(object), r"x is object; expected uint8"),

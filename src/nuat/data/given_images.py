@@ -151,8 +151,9 @@ def _pixels(x: object) -> Tensor:
     if images.is_floating_point():
         return _from_float(images.float())
     if images.dtype != torch.uint8:
-        hint = remedy(images.cpu().numpy()) if images.numel() else "Convert it to uint8."
-        raise InputError(f"x is {images.dtype}; expected uint8 in 0..255 or floats in [0, 1]. {hint}")
+        words = (".to(torch.uint8)",) if isinstance(x, Tensor) else ()
+        hint = remedy(images.cpu().numpy(), *words) if images.numel() else "Convert it to uint8."
+        raise InputError(f"x is {x.dtype}; expected uint8 in 0..255 or floats in [0, 1]. {hint}")
     return images
 
 

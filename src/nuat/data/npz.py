@@ -125,20 +125,20 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
-def remedy(x: NDArray[Any]) -> str:
-    """Return how to convert images of another type than uint8 without changing them."""
+def remedy(x: NDArray[Any], to_uint8: str = ".astype('uint8')") -> str:
+    """Return how to convert images of another type than uint8 without changing them, by the method ``to_uint8``."""
     if x.dtype.kind not in "biu":
         return "Convert it to uint8."
     low, high = int(x.min()), int(x.max())
     if x.dtype.kind == "b" or (low >= 0 and high <= 1):
-        return "Its values are 0 and 1: convert with (255 * x.astype('uint8'))."
+        return f"Its values are 0 and 1: convert with (255 * x{to_uint8})."
     if low >= 0 and high <= 255:
-        return f"Its values lie in {low}..{high}: convert with .astype('uint8')."
+        return f"Its values lie in {low}..{high}: convert with {to_uint8}."
     if low >= 0:
         full = 2 ** max(1, high.bit_length()) - 1
         return (
-            f"Its values lie in {low}..{high}, and .astype('uint8') would wrap them: scale them first, such as "
-            f"(x * (255 / {full})).round().astype('uint8') if {full} is white."
+            f"Its values lie in {low}..{high}, and {to_uint8} would wrap them: scale them first, such as "
+            f"(x * (255 / {full})).round(){to_uint8} if {full} is white."
         )
     return f"Its values lie in {low}..{high}: undo any normalisation, scale to 0..255, then convert."
 
