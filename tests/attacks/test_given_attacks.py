@@ -13,7 +13,7 @@ import nuat
 from nuat.attacks import FGSM, PGD, Attack, AutoAttack, Ensemble, Transfer
 from nuat.config import ModelConfig, ThreatConfig
 from nuat.data import ImageSet, to_float
-from nuat.errors import InputError
+from nuat.errors import InputError, NonFiniteError
 from nuat.evaluation.comparison import compare
 from nuat.models import build
 from nuat.models.folding import folded
@@ -173,6 +173,18 @@ def test_an_overstep_by_a_rounding_is_moved_inside() -> None:
     model, images = tiny_case(12)
     found = evaluate(model, images, [lambda x, y: x + (1 + 1e-6) * EPS * torch.sign(0.5 - x)], threat=THREAT)
     assert found.n == 12
+
+
+def test_a_refusal_is_heard_as_the_attack_raised_it() -> None:
+    model, images = tiny_case(12)
+    refusal = NonFiniteError("no direction")
+
+    def refuses(x: Tensor, y: Tensor) -> Tensor:
+        raise refusal
+
+    with pytest.raises(InputError) as caught:
+        evaluate(model, images, ["clean", refuses], threat=THREAT)
+    assert caught.value is refusal
 
 
 @pytest.mark.parametrize("setting", ["state_path", "black_box"])

@@ -190,6 +190,12 @@ def test_refusals_are_one_line(typed: list[str], expected: str, capsys: pytest.C
     assert capsys.readouterr() == ("", "")
 
 
+def test_where_the_parser_ends_the_command_itself_it_stays_ended() -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(Settings, ["--tyro-print-completion", "bash"], prog="nuat test")
+    assert not end.value.code
+
+
 @pytest.mark.slow
 def test_what_is_typed_reaches_the_run(nuat: CommandLine, images: Path) -> None:
     nuat.done(

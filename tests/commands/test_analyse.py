@@ -93,7 +93,9 @@ def test_each_has_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as end:
         analyse([name, "--help"])
     assert end.value.code == 0
-    assert f"usage: nuat analyse {name}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"usage: nuat analyse {name}" in told
+    assert told.count("usage: ") == 1
 
 
 @pytest.mark.slow
@@ -130,14 +132,18 @@ def test_a_confusion_beside_the_papers_entropies(capsys: pytest.CaptureFixture[s
         ("steps-curve", ("--steps", "0,2", "--names", "mine")),
     ],
 )
-def test_the_others_are_written_and_drawn_again(name: str, options: tuple[str, ...]) -> None:
+def test_the_others_are_written_and_drawn_again(
+    name: str, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     call(name, "theirs.py:bars", *COMMON, *options)
     found = record(name)
     assert found.to_json()["n"] == 20
     figure = Path(f"found/analysis-{name}.svg")
     before = figure.read_bytes()
     figure.unlink()
+    capsys.readouterr()
     call("redraw", f"found/analysis-{name}.json")
+    assert f"written to found/analysis-{name}.svg" in capsys.readouterr().out
     assert figure.read_bytes() == before
 
 

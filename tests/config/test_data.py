@@ -96,6 +96,7 @@ def test_neither_is_refused_in_one_line(word):
         parse(DataConfig, [f"--validation={word}"], prog="nuat train")
     assert "validation" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "parsing DataConfig" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [200, 0, 0.1, None])

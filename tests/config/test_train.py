@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from nuat.config import EvaluationConfig, MonitorConfig, OptimizerConfig, TrainConfig
-from nuat.defenses import FGSMAT
+from nuat.defenses import FGSMAT, FreeAT
 from nuat.errors import InputError
 
 
@@ -34,3 +34,21 @@ def test_a_value_out_of_its_range_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=re.escape(f"{name}={value}: expected at least {least}.")):
         make(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "told"),
+    [
+        (OptimizerConfig, {"momentum": 1.0}, "optimizer.momentum=1: expected a value in [0, 1)"),
+        (OptimizerConfig, {"momentum": -0.1}, "optimizer.momentum=-0.1: expected a value in [0, 1)"),
+        (OptimizerConfig, {"momentum": 0.0, "nesterov": True}, "optimizer.nesterov has no effect without momentum"),
+        (MonitorConfig, {"overfitting_gap": 0.0}, "monitors.overfitting_gap=0: expected an accuracy gap in (0, 1]"),
+        (MonitorConfig, {"overfitting_gap": 1.5}, "monitors.overfitting_gap=1.5: expected an accuracy gap in (0, 1]"),
+        (MonitorConfig, {"collapse_margin": -0.1}, "monitors.collapse_margin=-0.1: expected a value in [0, 1)"),
+        (MonitorConfig, {"collapse_margin": 1.0}, "monitors.collapse_margin=1: expected a value in [0, 1)"),
+        (TrainConfig, {"defense": FreeAT(), "accumulate": 2}, "accumulate=2: FreeAT updates the weights"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(make: Callable[..., object], settings: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        make(**settings)
