@@ -301,6 +301,16 @@ def test_weights_of_another_architecture_than_the_data(nuat: CommandLine, run: P
     assert "mnist was not found whole" in nuat.refused(*evaluate[:-1], *missing)
 
 
+def test_a_set_that_is_named_is_not_replaced_by_the_images_of_the_run(nuat: CommandLine, run: Path) -> None:
+    values = json.loads((run / "config.json").read_text())
+    for settings in ({}, {"loading": "stream", "workers": 0, "image_size": SIZE}):
+        values["config"]["data"].update(settings)
+        (run / "config.json").write_text(json.dumps(values))
+        for command in (["evaluate"], ["diagnose"], ["analyse", "confusion"]):
+            said = nuat.refused(*command, run, "--data.name", "mnist-sample")
+            assert f"takes 1 x ({SIZE}, {SIZE}) images (channels, size), but mnist-sample" in said
+
+
 def with_metadata(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Rewrite a weights file with changed metadata, without the checksums that older versions did not write."""
     with safe_open(path, framework="pt") as file:

@@ -86,6 +86,9 @@ def find_subject(arguments: list[str], *, attacked: bool = True) -> Subject:
     home = RunFolder(weights.parent)
     if home.config.is_file():
         images = read_data_config(home.config)
+        given = {word for word, _ in _options(arguments)}
+        if images.path is not None and "--data.name" in given and "--data.path" not in given:
+            images = DataConfig(validation=0, cache=images.cache)  # that set, not the images of the run
     elif has_images:
         images = DataConfig(validation=0)  # only the test images are used
     else:
