@@ -28,14 +28,16 @@ def order_by_name(model: Sequence[str], images: Sequence[str], *, owner: str, so
         source: name of the images, for messages.
 
     Returns:
-        The order, or None where nothing is to be done: the names are equal, or one side has numbers for names.
+        The order, or None where nothing is to be done: the names are equal, or one side has numbers for names. Numbers
+        that the images do not count from 0, such as folders called 0, 1 and 3, are names if the model has them, too.
 
     Raises:
         InputError: the images have a class that the model does not have.
     """
     if tuple(model) == tuple(images):
         return None
-    if (_unnamed(model) or _unnamed(images)) and sorted(model) != sorted(images):
+    moved = any(name in model and list(model).index(name) != label for label, name in enumerate(images))
+    if (_unnamed(images) or (_unnamed(model) and not moved)) and sorted(model) != sorted(images):
         return None
     unknown = [name for name in images if name not in model]
     if unknown:
