@@ -302,7 +302,7 @@ def test_a_backend_that_fails_leaves_the_eager_copy(monkeypatch: pytest.MonkeyPa
 def test_nothing_of_a_stranger_is_compiled(compiler: Any) -> None:
     asked = compiler(lambda forward: forward)
     for precision in ("fp32", "bf16"):
-        with pytest.warns(UserWarning, match="they have no copy of the model"):
+        with pytest.warns(UserWarning, match="only a copy with folded batch norms is compiled"):
             found = evaluate(*tiny_case(), ("pgd-3",), threat=THREAT, search_precision=precision, compile=True)
         assert not found.compiled
     assert asked == []

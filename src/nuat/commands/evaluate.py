@@ -116,7 +116,7 @@ class Evaluate:
     bf16 is faster on a GPU, and on a processor that multiplies bf16."""
     compile: bool = False
     """Search on a copy that torch.compile has compiled, if it answers as the eager one does. Compiling takes minutes.
-    Meant for GPUs, where CUDA graphs replay it; none has measured it yet. Only some networks of nuat have a copy."""
+    Meant for GPUs, where CUDA graphs replay it; not yet measured on one. Only some networks of nuat have a copy."""
     resume: bool = True
     """Resume an interrupted evaluation of the same model with the same settings. false: start afresh."""
     device: str = "auto"

@@ -211,8 +211,8 @@ def evaluate(
         first_x, first_y = to_float(chosen.images[:batch_size]), chosen.labels[:batch_size]
         copy = folded(model, first_x, first_y)
         eager = Bf16Forward(copy) if precision == "bf16" else copy
-        refused = unsteady(findings) or ("they have no copy of the model, which cannot be folded" * (copy is model))
-        compiled = CompiledCopy(eager, first_x, precision, refused=refused) if compile else None
+        without = "only a copy with folded batch norms is compiled, and this network has none" * (copy is model)
+        compiled = CompiledCopy(eager, first_x, precision, refused=unsteady(findings) or without) if compile else None
         if compiled is not None:
             told.add(*told.unsaid(compiled.note))
         itself = copy is model and precision == "fp32"
