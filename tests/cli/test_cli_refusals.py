@@ -311,6 +311,13 @@ def test_a_set_that_is_named_is_not_replaced_by_the_images_of_the_run(nuat: Comm
             assert f"takes 1 x ({SIZE}, {SIZE}) images (channels, size), but mnist-sample" in said
 
 
+def test_a_set_that_is_named_beside_the_images_of_the_settings_is_refused(nuat: CommandLine, images: Path) -> None:
+    Path("settings.toml").write_text(f'"data.path" = "{images}"\n')
+    words = ("train", *FAST, "--config", "settings.toml", "--data.name", "mnist-sample")
+    assert "--data.name: has no effect on the images of data.path=images.npz" in nuat.refused(*words)
+    assert "mnist-sample" in nuat.refused(*words, "--data.path", "none", "--data.image-size", SIZE)  # as far as this
+
+
 def with_metadata(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Rewrite a weights file with changed metadata, without the checksums that older versions did not write."""
     with safe_open(path, framework="pt") as file:

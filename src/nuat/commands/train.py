@@ -203,6 +203,9 @@ def _new(arguments: list[str]) -> tuple[str, _Train]:
         default = parse(_Train, from_file, default=_Train(config=config), **options)
     except InputError as error:
         raise InputError(f"{file}: {error}" if from_file else str(error)) from None
+    path = default.config.data.path
+    if path is not None and _value(words, "data.name") is not None and _value(words, "data.path") is None:
+        raise InputError(f"--data.name: has no effect on the images of data.path={path}; give --data.path none, too.")
     asked = parse(_Train, without(words, "config", "defense"), default=default, **options)
     words, threat = [*from_file, *words], asked.config.threat
     if threat.norm != config.threat.norm:  # the recipe's sizes are of another norm
