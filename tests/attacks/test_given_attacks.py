@@ -175,6 +175,15 @@ def test_an_overstep_by_a_rounding_is_moved_inside() -> None:
     assert found.n == 12
 
 
+def test_a_built_in_function_without_a_signature_is_taken() -> None:
+    model, images = tiny_case(60)
+    chosen = images.select((images.labels > 0).nonzero()[:6, 0])
+    # no pixel is above a label, so the smaller of the two is the image
+    clean, least = evaluate(model, chosen, ["clean", torch.minimum], threat=THREAT).results
+    assert least.name == "minimum"
+    assert torch.equal(clean.correct, least.correct)
+
+
 def test_a_refusal_is_heard_as_the_attack_raised_it() -> None:
     model, images = tiny_case(12)
     refusal = NonFiniteError("no direction")

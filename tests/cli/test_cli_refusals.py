@@ -268,6 +268,7 @@ def test_a_run_directory_that_exists(nuat: CommandLine, run: Path, images: Path)
         assert f"{out}: " in message
         assert "file" in message
         assert "choose another --out" in message
+    assert "is a file, not a folder" in nuat.refused("train", *FAST, "--data.path", images, "--out", images)
     Path("empty").mkdir()
     nuat.done("train", *FAST, "--epochs", "1", "--data.path", images, "--out", "empty")
 

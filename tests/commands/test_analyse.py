@@ -147,6 +147,14 @@ def test_the_others_are_written_and_drawn_again(
     assert figure.read_bytes() == before
 
 
+def test_more_runs_than_a_figure_holds_are_refused() -> None:
+    runs = [f"runs/{i}" for i in range(13)]
+    for run in runs:
+        write_run(Path(run), accuracies={})
+    with pytest.raises(InputError, match="13 runs do not fit into one figure; name at most 12"):
+        analyse(["training", *runs, "--out", "found"])
+
+
 @pytest.mark.slow
 def test_runs_need_no_model() -> None:
     for name, lam in (("a", 1.0), ("b", 2.0)):

@@ -33,6 +33,7 @@ from nuat.evaluation.evaluate import evaluate
         ((), "give at least one attack"),
         (("clean", "pgd-2", "clean"), "attacks='clean,pgd-2,clean': give at least one attack, and each once."),
         (("pgd-2", "pgd-2"), "each once"),
+        (("clean", "transfer"), "transfer: needs a surrogate; give --surrogate MODEL (surrogate=model)."),
     ],
 )
 def test_attacks_that_cannot_be_named(attacks: tuple[str, ...], message: str) -> None:

@@ -63,6 +63,8 @@ def test_several_models_keep_their_order_and_draws() -> None:
 def test_wrong_radii_are_refused(radii: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="radii"):
         eps_curve([named(Linear())], images(3), radii, eps=0.1)
+    with pytest.raises(InputError, match="steps=0: expected at least 1"):
+        eps_curve([named(Linear())], images(3), (0.1,), eps=0.1, steps=0)
 
 
 @pytest.mark.parametrize("steps", [(), (0,), (2, 2), (-1, 3)])

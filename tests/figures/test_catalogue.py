@@ -66,8 +66,12 @@ def test_records_of_two_kinds_share_no_figure() -> None:
         draw([RECORDS["cost"], RECORDS["training"]])
     with pytest.raises(InputError, match="of none"):
         draw([])
+
+
+@pytest.mark.parametrize("kind", ["cost", "lambda-sweep"])
+def test_records_of_two_balls_share_no_figure(kind: str) -> None:
     with pytest.raises(InputError, match="cannot share a figure"):
-        draw([RECORDS["cost"], dataclasses.replace(RECORDS["cost"], eps=0.1)])
+        draw([RECORDS[kind], dataclasses.replace(RECORDS[kind], eps=0.1)])
 
 
 def test_records_of_one_kind_are_drawn_together() -> None:

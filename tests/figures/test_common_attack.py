@@ -9,7 +9,7 @@ from figure_models import write_run
 from nuat.errors import InputError
 from nuat.evaluation.answers import Answers
 from nuat.evaluation.results import AttackResult, Evaluation
-from nuat.figures.common_attack import answered
+from nuat.figures.common_attack import answered, strongest_attack
 from nuat.records.finished_runs import finished_runs
 
 
@@ -25,3 +25,13 @@ def test_answers_in_worst_cases_over_different_attacks_are_refused(tmp_path: Pat
         answered(runs, "worst-case")
     attack, named = answered(runs, "clean")
     assert (attack, [name for name, _ in named]) == ("clean", ["a", "b"])
+    with pytest.raises(InputError, match="no run has 'fgsm' with predictions; there are: clean, gama-5, pgd-5"):
+        answered(runs, "fgsm")
+
+
+def test_runs_without_answers_or_a_usual_attack_are_refused(tmp_path: Path) -> None:
+    runs = finished_runs([write_run(tmp_path / "a", accuracies={"square": 0.5})])
+    with pytest.raises(InputError, match="none of the runs has an evaluation that kept the predictions"):
+        answered(runs, None)
+    with pytest.raises(InputError, match=r"attacked in a usual way \(no attack\); give --attack"):
+        strongest_attack([])

@@ -36,6 +36,8 @@ def test_too_few_of_a_class_is_said() -> None:
         same_class_batches(torch.tensor([0] * 5 + [1] * 4 + [2] * 5), NAMES, 5, None)
     with pytest.raises(InputError, match="batch_size=1"):
         same_class_batches(torch.tensor([0, 1, 2]), NAMES, 1, None)
+    with pytest.raises(InputError, match="batches=0"):
+        same_class_batches(torch.tensor([0, 1, 2]), NAMES, 2, 0)
 
 
 class ByBrightness(nn.Module):

@@ -61,6 +61,18 @@ def test_a_wrong_record_is_said(change: dict[str, Any], told: str, tmp_path: Pat
     assert str(path) in str(refused.value)
 
 
+def test_a_record_of_another_kind_is_not_read_as_this_one() -> None:
+    with pytest.raises(InputError, match="holds 'training', not 'cost'"):
+        Cost.from_json(RECORDS["training"].to_json())
+
+
+def test_a_list_of_another_length_is_said() -> None:
+    values = RECORDS["corruptions"].to_json()
+    values["models"][0]["clean"] = [0.5, 0.4]
+    with pytest.raises(InputError, match=r"models\.clean: expected 3 values, got 2"):
+        type(RECORDS["corruptions"]).from_json(values)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"cost"'])
 def test_what_is_no_record_is_said(text: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(text)

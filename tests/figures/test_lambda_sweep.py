@@ -50,6 +50,8 @@ def test_runs_without_a_lambda_are_refused(tmp_path: Path) -> None:
     (ours / "metrics.jsonl").unlink()
     with pytest.raises(InputError, match="defense NuAT"):
         lambda_sweep(finished_runs([ours]))
+    with pytest.raises(InputError, match="there is no lambda to plot"):
+        lambda_sweep([])
 
 
 def test_runs_that_do_not_compare_are_refused(tmp_path: Path) -> None:
@@ -60,6 +62,8 @@ def test_runs_that_do_not_compare_are_refused(tmp_path: Path) -> None:
     harder = write_run(tmp_path / "c", accuracies={**FOUND, "square": 0.4}, lam=4.0)
     with pytest.raises(InputError, match="over different attacks"):
         lambda_sweep(finished_runs([one, harder]), "worst-case")
+    with pytest.raises(InputError, match="the runs have no robust accuracy square"):
+        lambda_sweep(finished_runs([one]), "square")
 
 
 def test_a_lambda_without_a_measurement_has_no_point() -> None:

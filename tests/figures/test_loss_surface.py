@@ -136,7 +136,7 @@ def test_infinite_losses_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) / (x.flatten(1).amax(dim=1, keepdim=True) < 0.7)
 
-    with pytest.raises(InputError, match="infinite or NaN"):
+    with pytest.raises(InputError, match="the loss is infinite or NaN near a test image"):
         loss_surface([named(Far())], images(3), torch.tensor([0]), eps=0.3, resolution=3)
 
 

@@ -118,6 +118,17 @@ def test_a_folder_is_seen_as_in_training(
     assert (found.channels, found.size) == (there.channels, there.image_size)
 
 
+def test_where_no_image_can_be_read_there_are_no_facts(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "pictures", PARTS, kinds=("rgb.jpg",))
+    for path in root.glob("train/*/*"):
+        path.write_bytes(b"")
+    config = DataConfig(path=root, cache=tmp_path / "cache", image_size=8)
+    with pytest.raises(InputError, match=r"train/a/0000\.jpg cannot be read"):
+        image_facts(config)
+    with pytest.raises(InputError, match="no training image can be read; replace the files"):
+        image_facts(replace(config, on_bad="skip"))
+
+
 def test_images_of_a_folder_have_the_size_at_which_they_are_seen(tmp_path: Path) -> None:
     """A camera that lay on its side wrote the sides the other way round."""
     for part in ("train", "test"):

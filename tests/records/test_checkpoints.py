@@ -335,6 +335,25 @@ def test_files_without_what_is_asked_for_are_refused(tmp_path):
     cut_off = tmp_path / "cut.safetensors"
     cut_off.write_bytes(shipped_bytes()[:100])
     assert "not a readable safetensors file, or cut off" in refused(checkpoints.load, cut_off)
+    script = tmp_path / "script.pt"
+    torch.jit.script(nn.Linear(2, 2)).save(script)
+    assert "a TorchScript archive, which is a program; not loaded" in refused(checkpoints.read_torch, script)
+
+
+def test_tensors_of_a_type_that_torch_lacks_are_one_line(tmp_path):
+    header = json.dumps({"a": {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(3))
+    assert "not a readable safetensors file" in refused(checkpoints.read_tensors, tmp_path / "a.safetensors")
+
+
+def test_a_checkpoint_that_torch_cannot_write_is_not_kept(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no archive")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="no archive"):
+        checkpoints.save_checkpoint(tmp_path / "a.pt", {"model": weights()})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_flipped_bit_of_a_tensor_in_a_checkpoint_is_refused(tmp_path):

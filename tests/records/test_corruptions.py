@@ -27,6 +27,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "corruptions.json")
     assert read_corruptions(path).to_json() == results().to_json()
     assert find_corruptions(tmp_path).to_json() == results().to_json()
+    with pytest.raises(InputError, match=r"none\.json: no such file; 'nuat evaluate .* --suite corruptions"):
+        read_corruptions(tmp_path / "none.json")
 
 
 def _severity(values: dict[str, Any]) -> None:

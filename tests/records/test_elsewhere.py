@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from cli.cli_runs import CommandLine
 from evaluation_models import THREAT, tiny_case
+from figures.figure_records import RECORDS
 
 import nuat as library
 from nuat.errors import InputError
@@ -70,6 +71,23 @@ def test_results_that_cannot_be_read_are_refused(results: Path) -> None:
     assert not holds_results(results)
     with pytest.raises(InputError, match=r"holds no run; .* are called evaluation\.json and diagnosis\.json\."):
         find_runs([results])
+
+
+def test_runs_of_which_none_can_be_read_are_refused(results: Path) -> None:
+    broken = Path("broken")
+    broken.mkdir()
+    (broken / "evaluation.json").write_text("{}")
+    with pytest.raises(InputError, match="broken: holds no evaluation that can be read"):
+        find_runs([results, broken])
+    (broken / "a").mkdir()
+    (broken / "a" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no run can be read; the first, .*a: .*config\.json"):
+        find_runs([broken])
+    drawn = Path("drawn")
+    drawn.mkdir()
+    RECORDS["cost"].save(drawn / "analysis-cost.json")
+    with pytest.raises(InputError, match="drawn: holds no run; "):
+        find_runs([drawn])
 
 
 def test_its_name_is_printable(results: Path) -> None:

@@ -55,6 +55,11 @@ def test_a_rows_only_evaluation_is_taken(tmp_path: Path, capsys: pytest.CaptureF
         find_evaluation(tmp_path / "empty")
 
 
+def test_a_file_that_is_not_there_is_said_with_the_command_that_writes_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.json: no such file; 'nuat evaluate .* --json FILE' writes one"):
+        read_evaluation(tmp_path / "none.json")
+
+
 def test_a_folder_of_runs_names_the_evaluations_below_it(tmp_path: Path) -> None:
     files = [tmp_path / f"nuat/seed-{i}/evaluation-{suite}.json" for i in range(3) for suite in ("few", "main")]
     named = "holds no evaluation; name one of those below it: " + ", ".join(map(str, files[:4]))

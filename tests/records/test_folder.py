@@ -34,6 +34,22 @@ def test_a_place_without_permission_is_refused(
         RunFolder(tmp_path).create()
 
 
+def test_the_lock_does_not_make_a_folder_anew_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(InputError, match="run: was removed"), folder.locked():
+        pass
+    folder.path.mkdir()
+
+    def too_late(*_: object, **__: object) -> None:
+        folder.path.rmdir()
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("nuat.records.folder.FileLock.acquire", too_late)
+    with pytest.raises(InputError, match="run: was removed"), folder.locked():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_lost_its_settings_is_not_written_to(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     write_config(folder.config, CONFIG, "quickstart")
