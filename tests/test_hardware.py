@@ -4,6 +4,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ def test_what_the_system_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) 
     def refused(*_: object) -> Any:
         raise OSError
 
+    def not_installed(name: str) -> Any:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", not_installed)
+    assert set(hardware.versions().values()) == {None}
     monkeypatch.setattr(os, "sysconf", refused)
     monkeypatch.setattr(Path, "read_text", refused)
     assert hardware.memory_bytes(CPU) is None

@@ -26,7 +26,7 @@ from nuat.attacks import (
     RandomNoise,
     TargetedPGD,
 )
-from nuat.attacks.catalogue import CATALOGUE, attack_passes
+from nuat.attacks.catalogue import CATALOGUE, attack_name, attack_passes, attack_strength
 from nuat.attacks.planned_jobs import jobs
 from nuat.core.losses import margin_sum
 from nuat.data import to_float
@@ -208,3 +208,8 @@ def test_stronger_names_break_more() -> None:
 def test_names_that_cannot_be(name: str) -> None:
     with pytest.raises(InputError, match=f"unknown attack '{name}'"):
         jobs([name], nn.Identity(), THREAT)
+
+
+def test_an_attack_of_another_version_keeps_its_name_and_comes_before_the_worst_case() -> None:
+    assert attack_name("of-tomorrow-3") == attack_name("of-tomorrow-3", "L2") == "of-tomorrow-3"
+    assert attack_strength("clean") < attack_strength("of-tomorrow-3") < attack_strength("worst-case")

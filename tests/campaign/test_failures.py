@@ -328,7 +328,9 @@ def test_a_suite_that_is_added_later_and_fails_leaves_the_rows_figures(
     wider = plan(FOUR.replace("[[row]]", f"{toml(suites=(LATER, MORE), common={}).partition(chr(10))[2]}[[row]]", 1))
     with monkeypatch.context() as patch:
         fail_attack(patch, ("pgd-3",), ValueError("no such\nluck"))
-        assert set(run(wider).values()) == {"failed"}
+        told = At()
+        assert set(run(wider, reporter=told).values()) == {"failed"}
+        assert f"{NAMES[0]}, suite later failed: ValueError: no such luck" in told.messages
         assert set(run(wider).values()) == {"failed"}  # and is not tried again
     for name in NAMES:
         after = record(name)

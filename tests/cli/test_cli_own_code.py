@@ -63,6 +63,18 @@ def outside(model, x, y):
     return x + 1
 
 
+def loses_an_image(model, x, y):
+    return x[1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoDefault(Attack):
+    steps: int
+
+    def perturb(self, x, y):
+        return x
+
+
 def leaves(model, x, y):
     raise SystemExit(0)
 
@@ -296,6 +308,11 @@ def test_attacks_of_a_file(run: Path, my: Path, nuat: CommandLine) -> None:
     assert [result["name"].partition("@")[0] for result in results] == ["clean", "my.py:Noise", "my.py:darken"]
     assert results[1]["settings"] == {"steps": 1}
     assert "an example lies outside the ball" in nuat("evaluate", run, "--attacks", "my.py:outside").err
+    for name, told in (
+        ("loses_an_image", "it returned another thing"),
+        ("NoDefault", "its setting 'steps' has no default; give it one"),
+    ):
+        assert told in nuat("evaluate", run, "--attacks", f"my.py:{name}").err
     ended = nuat("evaluate", run, "--attacks", "my.py:leaves")
     assert (ended.code, "SystemExit: 0" in ended.err) == (2, True)
     assert "expected a class that is derived from nuat.attacks.Attack" in nuat.refused(

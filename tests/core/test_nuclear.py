@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nuat.core.nonfinite import Watch
 from nuat.core.nuclear import nuclear_norm
 from nuat.errors import InputError, NonFiniteError
 
@@ -202,6 +203,10 @@ def test_non_finite_is_refused(bad: float, dtype: torch.dtype) -> None:
     a[1, 1] = bad
     with pytest.raises(NonFiniteError, match="diverged"):
         nuclear_norm(a)
+    watch = Watch()
+    with watch.entered():
+        assert torch.isnan(nuclear_norm(a))
+    assert bool(watch.bad)
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_other_threads_than_at_the_start_are_said(
     with pytest.raises(PowerCut):
         train(config, out, {BATCHES + 1: cut})
     assert environment.threads_of(out / "environment.json") == torch.get_num_threads()
-    assert environment.threads_of(out / "none.json") is None
+    assert environment.threads_of(out / "none.json") is environment.run_id_of(out / "none.json") is None
     same, other = Watcher(), Watcher()
     shutil.copytree(out, tmp_path / "twin")
     nuat.run(config, out=out, resume=True, reporter=same)
