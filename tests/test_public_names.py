@@ -27,6 +27,8 @@ def test_help_shows_the_functions_with_their_arguments() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'nuat' has no attribute 'lod'"):
         _ = nuat.lod
+    with pytest.raises(AttributeError, match=r"module 'nuat\.config' has no attribute 'lod'"):
+        _ = nuat.config.lod
 
 
 def test_importing_nuat_imports_no_torch() -> None:

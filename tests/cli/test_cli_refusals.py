@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from nuat.recipes import RECIPES
+from nuat.training.monitors import Alarm, RunStopped
 
 
 @pytest.mark.parametrize(
@@ -271,6 +272,17 @@ def test_a_run_directory_that_exists(nuat: CommandLine, run: Path, images: Path)
     assert "is a file, not a folder" in nuat.refused("train", *FAST, "--data.path", images, "--out", images)
     Path("empty").mkdir()
     nuat.done("train", *FAST, "--epochs", "1", "--data.path", images, "--out", "empty")
+
+
+def test_a_run_that_a_monitor_ended_is_one_line(
+    nuat: CommandLine, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise RunStopped(Alarm(monitor="nonfinite", message="the loss is NaN; lower the rate.", stop=True))
+
+    monkeypatch.setattr("nuat.commands.train.run", stopped)
+    ended = nuat("train", *FAST, "--data.path", images, "--out", "ended")
+    assert (ended.code, ended.err) == (2, "nuat: error: the run was ended: the loss is NaN; lower the rate.\n")
 
 
 def test_resume_takes_no_other_settings(nuat: CommandLine, run: Path) -> None:

@@ -12,7 +12,8 @@ import nuat
 from nuat.commands.export import export
 from nuat.data import load, to_float
 from nuat.errors import InputError
-from nuat.export.trained_model import wrong_probabilities
+from nuat.export.trained_model import converting, wrong_probabilities
+from nuat.models.onnx_model import _temperature
 from nuat.records.checkpoints import read_info
 from nuat.records.settings import read_data_config
 
@@ -155,6 +156,16 @@ def test_a_file_with_wrong_probabilities_is_not_kept(run: Path, form: str, monke
     module = "torch_file" if form == "torch" else "onnx_file"
     monkeypatch.setattr(f"nuat.export.{module}.wrong_probabilities", lambda *values: "they are wrong")
     assert "was not kept: they are wrong" in refused(run, "--format", form, "--temperature", "2.5")
+
+
+def test_a_temperature_of_an_onnx_file_that_is_no_number_counts_as_none() -> None:
+    assert _temperature({"nuat": "1", "temperature": "2.5"}) == 2.5
+    assert _temperature({"nuat": "1", "temperature": "warm"}) == 1.0
+
+
+def test_memory_that_runs_out_while_converting_is_no_fault_of_the_model() -> None:
+    with pytest.raises(MemoryError), converting("a file"):
+        raise MemoryError
 
 
 def test_a_damaged_temperature_is_named(run: Path) -> None:
