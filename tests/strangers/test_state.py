@@ -218,3 +218,12 @@ def test_a_backward_pass_that_fails_later_is_one_line() -> None:
 
     error = library(Theirs(lambda model, x: model(Backward.apply(x, back)))).error
     assert error == "the backward pass of the model fails (no more of them)."
+
+
+def test_a_backward_pass_that_always_fails_leaves_the_way_without_gradients() -> None:
+    def back(gradient: Tensor) -> Tensor:
+        raise ValueError("none")
+
+    error = library(Theirs(lambda model, x: model(Backward.apply(x, back)))).error
+    assert error is not None
+    assert "gradients are needed, but the backward pass of the model fails (none). Give --black-box" in error
