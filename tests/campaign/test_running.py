@@ -316,6 +316,14 @@ def test_other_images_in_the_same_file_are_no_reason_to_mix(finished: Path) -> N
         runner(plan())
 
 
+def test_a_row_whose_metrics_cannot_be_read_is_not_trained() -> None:
+    ledger, row = Ledger(Path("damaged")), plan().rows[0]
+    metrics = ledger.folder(row).path / "metrics.jsonl"
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text('{"kind": "end"\n{"kind": "end"}\n')
+    assert (ledger.metrics(row), ledger.trained(row)) == ([], False)
+
+
 def test_the_ledger_of_a_folder_that_is_not_there() -> None:
     campaign, ledger = plan(), Ledger(Path("nowhere"))
     ledger.check(campaign)

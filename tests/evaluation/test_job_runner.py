@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from evaluation_models import THREAT, evaluate, tiny_case
 
+from nuat.distributed.world import World
+from nuat.errors import InputError
 from nuat.evaluation import job_runner
 
 pytest.importorskip("pyautoattack")
@@ -59,3 +61,19 @@ def test_hooks_are_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, images, ("pgd-5",), threat=THREAT, progress=stop)
     evaluate(model, images, ("pgd-5",), threat=THREAT)  # a hook that stayed would stop this one, too
+
+
+def test_a_model_that_another_process_refuses_is_refused_by_all() -> None:
+    class Two(World):
+        def any(self, flag: bool, *, patient: bool = False) -> bool:
+            return flag
+
+        def agree(self, value: Any) -> Any:
+            return value
+
+        def objects(self, value: Any, *, patient: bool = False) -> list[Any]:
+            return [value, (8, None, "the model fails there")]
+
+    model, images = tiny_case(12)
+    with pytest.raises(InputError, match="the model fails there"):
+        evaluate(model, images, ("clean",), threat=THREAT, batch_size=8, world=Two(size=2))

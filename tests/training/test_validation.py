@@ -15,8 +15,8 @@ from nuat import data, models
 from nuat.attacks import GAMAPGD, PGD, MultiTargetedPGD
 from nuat.config import ModelConfig, ThreatConfig
 from nuat.data import ImageSet
-from nuat.distributed.world import ALONE
-from nuat.errors import InputError
+from nuat.distributed.world import ALONE, World
+from nuat.errors import InputError, NonFiniteError
 from nuat.training import validation
 from nuat.training.validation import Validator, validate
 
@@ -166,3 +166,14 @@ def test_attacks_search_in_their_own_precision_and_verdicts_are_in_full(monkeypa
         batch_size=4,
     )
     assert passes == [True] * 8 + [False] * 3  # FGSM and PGD-7; then clean and both attacked
+
+
+def test_a_model_that_is_nan_on_the_images_of_another_process_is_refused() -> None:
+    class Two(World):
+        def any(self, flag: bool, *, patient: bool = False) -> bool:
+            return True
+
+    images = ImageSet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    with pytest.raises(NonFiniteError, match="on another process's validation images"):
+        validate(model, images, threat=ThreatConfig(eps=0.1), batch_size=4, world=Two(size=2))
