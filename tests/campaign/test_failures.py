@@ -136,7 +136,7 @@ def test_a_model_that_cannot_be_evaluated_fails_its_row_alone(monkeypatch: pytes
     def infinite(images: Any, *rest: Any, **keywords: Any) -> Any:
         raise InputError("the model returns logits that are infinite or NaN on clean images; it cannot be evaluated.")
 
-    monkeypatch.setattr("nuat.evaluation.evaluate._first_logits", infinite)
+    monkeypatch.setattr("nuat.evaluation.evaluate.check_logits", infinite)
     assert run(plan(toml({"recipe": NORMAL}))) == {f"{NORMAL}/seed-0": "failed"}
     assert record(f"{NORMAL}/seed-0")["reason"].startswith("the model returns logits")
 

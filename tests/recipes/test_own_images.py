@@ -170,7 +170,7 @@ def damaged_parquet(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        (damaged_csv, "row 2: missing.jpg cannot be read"),
+        (damaged_csv, "row 2: 'missing.jpg' cannot be read"),
         (folders_of_folders, "give the folder whose subfolders are the classes"),
         (called_like_a_part, "Training looks like a part of the data set, not a class"),
         (unknown, "holds no images in classes: expected train/<class>/*.jpg"),
