@@ -69,6 +69,16 @@ NETWORKS = {"resnet18": 4, "resnet50": 2, "wrn-10-1": None, "wrn-16-1": None}
 """Networks that can be folded, by name, to a small width."""
 
 
+def randomise_batch_norm(model: nn.Module) -> None:
+    """Statistics and affine values that a wrong order or a missing layer would show up in."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+
+
 def trained_like(
     name: str, *, channels: int = 3, stem: Any = None, size: int = 12, normalised: bool = False, **settings: Any
 ) -> nn.Module:
@@ -77,12 +87,7 @@ def trained_like(
     statistics = {"mean": (0.4,) * channels, "std": (0.3,) * channels} if normalised else {}
     config = ModelConfig(name=name, width=NETWORKS.get(name), stem=stem, **statistics, **settings)
     model = build(config, channels=channels, classes=5, image_size=(size, size))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    randomise_batch_norm(model)
     return model.eval()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torchvision
+from evaluation_models import randomise_batch_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,16 +34,6 @@ def make(name: str, *, channels: int = 3, size: tuple[int, int] = (16, 16), clas
 
 def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
-
-
-def randomise_batch_norm(model: nn.Module) -> None:
-    """Statistics and affine values that a wrong order or a missing layer would show up in."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
 
 
 @pytest.mark.parametrize("name", SMALL)
