@@ -1,6 +1,7 @@
 """The guards around a stranger's model."""
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -203,6 +204,16 @@ def test_a_model_that_seeds_leaves_the_generator() -> None:
             guard(images()[0])
         assert guard.reseeds == seeds
         assert ends == {seed: [True, True, True]}.get(answer, [isinstance(answer, nn.Flatten)] * 3)
+
+
+def test_a_copy_of_a_guard_puts_the_generator_back_too() -> None:
+    guard = guarded(Answering(lambda x: x.flatten(1) + torch.manual_seed(3).initial_seed()))
+    guard(images()[0])
+    copied = copy.deepcopy(guard)
+    torch.rand(2)
+    before = torch.get_rng_state()
+    copied(images()[0])
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_an_answer_in_memory_that_the_model_uses_again_stays() -> None:

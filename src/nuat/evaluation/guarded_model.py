@@ -4,11 +4,10 @@
 that attacks by gradients always find a finite gradient, if only 0, so that they finish.
 """
 
-import contextlib
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,15 +44,18 @@ class GuardedModel(nn.Module):
         """Whether every forward pass compares the input before and after."""
         self.wrote = False
         """Whether the model wrote into its input while it was watched."""
-        self.reseeds = False
-        """Whether the model seeds torch's generators in its passes."""
         self.one_place = False
         """Whether every pass without a gradient gets its copy in the same memory."""
         self._place: Tensor | None = None
-        self._passed: tuple[list[Tensor], list[Tensor]] | None = None
+        self._draws: dict[torch.device, list[_Draws]] = {}
         self._dtype: torch.dtype | None = None
         self._graphless = False
         self._logits: int | None = None
+
+    @property
+    def reseeds(self) -> bool:
+        """Whether the model seeds torch's generators in its passes."""
+        return any(generator.reseeded for draws in self._draws.values() for generator in draws)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, N] of ``x`` [B, C, H, W], in float32 and in the order of the classes."""
@@ -68,8 +70,11 @@ class GuardedModel(nn.Module):
                 f"the model fails on images of {size} (channels, height, width): {why} (in a batch of {len(x)})"
             ) from error
         self._check(logits, len(x))
-        # a model may write its next answer into the same memory
-        wide: Tensor = _plain(logits).to(x.device, torch.float32, copy=True)
+        wide: Tensor = _plain(logits)
+        if wide.dtype == torch.float32 and wide.device == x.device:
+            wide = wide.clone()  # the model may write its next answer into the same memory
+        else:
+            wide = wide.to(x.device, torch.float32)
         if logits.dtype in (torch.float64, torch.int64, torch.int32):
             _check_order(logits, wide)
         return wide if self.order is None else wide[:, self._columns(wide.shape[1])]
@@ -101,7 +106,7 @@ class GuardedModel(nn.Module):
     def _copy(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return ``x`` in memory that the model may write into."""
         if not self.one_place:
-            return x.to(dtype, copy=True)
+            return x.clone() if x.dtype == dtype else x.to(dtype)
         if self._place is None or self._place.dtype != dtype or self._place.shape != x.shape:
             self._place = torch.empty_like(x, dtype=dtype)
         self._place.data.copy_(x)  # the tensor and its version stay as well
@@ -109,36 +114,22 @@ class GuardedModel(nn.Module):
 
     def _call(self, copy: Tensor) -> Any:
         """Return the output of the model, and put back what it changes of torch: settings, and seeds of generators."""
-        generators = [torch.default_generator]
-        if copy.device.type == "cuda":
-            generators.append(torch.cuda.default_generators[copy.device.index])
-        states = [generator.get_state() for generator in generators]
-        seeds = [generator.initial_seed() for generator in generators]
         before = copy.detach().clone() if self.watched else None
-        with _settings_kept(copy.device.type):
+        settings = _settings(copy.device.type)
+        if copy.device not in self._draws:
+            self._draws[copy.device] = _draws(copy.device)
+        draws = self._draws[copy.device]
+        for generator in draws:
+            generator.begin()
+        try:
             answer = self.model(copy)
-        # setting an attribute of a module costs more than these comparisons
-        if seeds != [generator.initial_seed() for generator in generators]:
-            self.reseeds = True
-        self._leave_draws(generators, states)
+        finally:
+            _restore(settings, copy.device.type)
+        for generator in draws:
+            generator.end()
         if before is not None and not torch.equal(before, copy.detach()):
             self.wrote = True
         return answer
-
-    def _leave_draws(self, generators: list[torch.Generator], states: list[Tensor]) -> None:
-        """Put generators back that the model seeds: else attacks that draw from them would repeat their draws.
-
-        One that seeds with the seed that is there already shows when two passes begin in different states, move on and
-        end in one.
-        """
-        ended = [generator.get_state() for generator in generators]
-        first, last = self._passed or (states, [])
-        if last and _equal(last, ended) and not _equal(first, states) and not _equal(states, ended):
-            self.reseeds = True
-        self._passed = states, ended
-        if self.reseeds:
-            for generator, state in zip(generators, states, strict=True):
-                generator.set_state(state)
 
     def _check(self, logits: Any, images: int) -> None:
         """Refuse what is not one tensor [B, N] with the N of the batches before."""
@@ -171,23 +162,71 @@ class GuardedModel(nn.Module):
         return [*self.order, *(i for i in range(logits) if i not in set(self.order))]
 
 
-@contextlib.contextmanager
-def _settings_kept(device: str) -> Iterator[None]:
-    """Put back settings of torch, and the filters of warnings, that a model changes in a pass on ``device``."""
-    dtype, place, gradients = torch.get_default_dtype(), torch.empty(0).device, torch.is_grad_enabled()
-    cast, filters = torch.is_autocast_enabled(device), warnings.filters[:]
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(gradients)
-        if torch.is_autocast_enabled(device) != cast:
-            torch.set_autocast_enabled(device, cast)
-        if torch.empty(0).device != place:
-            torch.set_default_device(None if place.type == "cpu" else place)
-        if warnings.filters != filters:
-            warnings.resetwarnings()  # which also tells that they changed
-            warnings.filters[:] = filters  # type: ignore[index]
+class _Draws:
+    """A generator that a model may draw from, watched before and after each pass.
+
+    One that the model seeds is put back: else attacks that draw from it would repeat their draws. A model that seeds
+    with the seed that is there already shows when two passes begin in different states, move on and end in one.
+    """
+
+    __slots__ = ("_began", "_ended", "_first", "_generator", "_seed", "reseeded")
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.reseeded = False
+        """Whether the model seeded the generator in a pass."""
+        self._generator = generator
+        self._began = self._ended = generator.get_state()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Draws":
+        """Return a watch of the same generator, since a copy of the model draws from it, too."""
+        return _Draws(self._generator)
+
+    def begin(self) -> None:
+        """Note the seed and the state before a pass."""
+        self._seed = self._generator.initial_seed()
+        self._first, self._began = self._began, self._generator.get_state()
+
+    def end(self) -> None:
+        """Put the generator back after a pass, if the model seeds it."""
+        last, self._ended = self._ended, self._generator.get_state()
+        if self._generator.initial_seed() != self._seed or (
+            torch.equal(last, self._ended)
+            and not torch.equal(self._first, self._began)
+            and not torch.equal(self._began, self._ended)
+        ):
+            self.reseeded = True
+        if self.reseeded:
+            self._generator.set_state(self._began)
+
+
+def _draws(device: torch.device) -> list[_Draws]:
+    """Return the generators that a pass on ``device`` may draw from."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index])
+    return [_Draws(generator) for generator in generators]
+
+
+def _settings(device: str) -> tuple[Any, ...]:
+    """Return the settings of torch that a pass on ``device`` may change, and the filters of warnings."""
+    place, cast = torch.empty(0).device, torch.is_autocast_enabled(device)
+    return torch.get_default_dtype(), torch.is_grad_enabled(), place, cast, warnings.filters[:]
+
+
+def _restore(settings: tuple[Any, ...], device: str) -> None:
+    """Put ``settings`` back where they have changed."""
+    now = _settings(device)
+    if now == settings:
+        return
+    dtype, gradients, place, cast, filters = settings
+    torch.set_default_dtype(dtype)
+    torch.set_grad_enabled(gradients)
+    torch.set_autocast_enabled(device, cast)
+    if now[2] != place:
+        torch.set_default_device(None if place.type == "cpu" else place)
+    if warnings.filters != filters:
+        warnings.resetwarnings()  # which also tells that they changed
+        warnings.filters[:] = filters  # type: ignore[index]
 
 
 def _plain(logits: Tensor) -> Tensor:
@@ -206,10 +245,6 @@ def _check_order(logits: Tensor, wide: Tensor) -> None:
                 f"the model returns logits in {logits.dtype} that float32 cannot tell apart, in which attacks compute. "
                 "Let it subtract their maximum, or scale them to a usual size."
             )
-
-
-def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    return all(map(torch.equal, some, others))
 
 
 class ClimbableModel(nn.Module):
