@@ -332,12 +332,21 @@ def test_l2_sizes_pass_up_to_those_that_hold_large_images(value: float) -> None:
     check_radius("threat.eps", value, "L2")
 
 
-@pytest.mark.parametrize(("eps", "norm"), [(8 / 255, "L2"), (0.06, "L2"), (8 / 255, "L1"), (0.3, "L1")])
-def test_a_radius_of_another_norm_is_refused(eps: float, norm: Norm) -> None:
-    with pytest.raises(InputError, match=rf"threat.eps={eps:.4g}: a usual radius in Linf, but in {norm} it hardly"):
+@pytest.mark.parametrize(
+    ("eps", "norm", "of"),
+    [
+        (8 / 255, "L2", "Linf"),
+        (0.06, "L2", "Linf"),
+        (8 / 255, "L1", "Linf or L2"),
+        (0.3, "L1", "Linf or L2"),
+        (0.5, "L1", "Linf or L2"),
+    ],
+)
+def test_a_radius_of_another_norm_is_refused(eps: float, norm: Norm, of: str) -> None:
+    with pytest.raises(InputError, match=rf"threat.eps={eps:.4g}: a usual radius in {of}, but in {norm} it hardly"):
         check_usual("threat.eps", eps, norm)
-    for fine, of in ((8 / 255, "Linf"), (0.5, "L2"), (128 / 255, "L2"), (12.0, "L1")):
-        check_usual("threat.eps", fine, of)
+    for fine, own in ((8 / 255, "Linf"), (0.5, "L2"), (128 / 255, "L2"), (12.0, "L1")):
+        check_usual("threat.eps", fine, own)
 
 
 def test_a_norm_that_nuat_does_not_have_is_refused() -> None:

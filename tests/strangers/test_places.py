@@ -91,7 +91,7 @@ def test_large_images_get_the_hint_too() -> None:
     """The library cannot know: in images of 224 x 224 pixels an L2 radius of 128 is possible."""
     for eps in (16.0, 128.0):
         asked = ThreatConfig(norm="L2", eps=eps, pgd_alpha=1.0)
-        with pytest.raises(InputError, match=rf"--eps {eps:g}: .* Did you mean {eps:g}/255\?"):
+        with pytest.raises(InputError, match=rf"--eps={eps:g}: .* Did you mean {eps:g}/255\?"):
             settle_threat(asked, ThreatConfig(), ["--norm", "L2", "--eps", f"{eps:g}"])
     fine = ThreatConfig(norm="L2", eps=3.0, pgd_alpha=1.0)
     assert settle_threat(fine, ThreatConfig(), ["--norm", "L2", "--eps", "3"]).eps == 3.0

@@ -44,6 +44,7 @@ from nuat.campaign import fields
 from nuat.campaign.fields import Settings, same_name
 from nuat.config import ThreatConfig, TrainConfig
 from nuat.config.arguments import parse
+from nuat.config.other_norm import in_asked_norm
 from nuat.core.eps import parse_number
 from nuat.core.threat import Norm, check_usual
 from nuat.errors import InputError, did_you_mean
@@ -227,7 +228,8 @@ def _rows(
         pinned = own_code.pin(recipe, folder)
         words = [*_words((*common, *own), folder), *_words(over, Path())]
         if words:  # reading them takes a tenth of a second
-            config = parse(TrainConfig, words, prog=f"nuat train {recipe}", default=config)
+            default = in_asked_norm(config, words)
+            config = parse(TrainConfig, words, prog=f"nuat train {recipe}", default=default)
         if config.data.path is None:
             data.check_name(config.data.name)
         for suite in suites:

@@ -32,8 +32,6 @@ from nuat.records.trained_classifier import TrainedClassifier
 
 INHERITED = ("--eps", "--norm", "--also", "--pgd-alpha", "--data.")
 """Beginnings of the options whose default is the value of the run."""
-_SURELY_PIXELS = 16
-"""Whole L2 radius that is taken to be meant in 1/255; usual ones are 0.5 to 5."""
 
 
 @dataclass(frozen=True)
@@ -111,35 +109,28 @@ def _file(named: str, kind: Kind) -> Path:
     return read_hugging_face(Path(named)).weights if kind is Kind.HUGGING_FACE else Path(named)
 
 
-def settle_threat(
-    asked: ThreatConfig, trained: ThreatConfig, arguments: Sequence[str], prefix: str = ""
-) -> ThreatConfig:
-    """Return the perturbation set, where the user may have named another than that of the model or recipe.
+def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: Sequence[str]) -> ThreatConfig:
+    """Return the perturbation set, where the user may have named another than that of the model.
 
     The step of PGD, unless given, keeps its ratio to the radius. With another norm the radius must be given, and the
-    step is a tenth of it. ``prefix`` begins the names of the options: "threat." for a training.
+    step is a tenth of it.
 
     Raises:
         InputError: another norm without a radius, or a radius that suits another norm or was meant in 1/255.
     """
 
     def given(option: str) -> bool:
-        return any(re.match(rf"--(?:{re.escape(prefix)})?{option}(=|$)", word) for word in arguments)
+        return any(re.match(rf"--{option}(=|$)", word) for word in arguments)
 
     if asked.norm != trained.norm and not given("eps"):
         example = {"Linf": "8/255", "L2": "0.5", "L1": "12"}[asked.norm]
         raise InputError(
-            f"--{prefix}norm {asked.norm}: give its radius, too, such as --{prefix}eps {example}; eps is of "
-            f"{trained.norm}."
+            f"--norm {asked.norm}: give its radius, too, such as --eps {example}; eps is of {trained.norm}."
         )
     for one in asked.parts:
-        if given("eps" if one.norm == asked.norm else "also"):
-            check_usual(f"--{prefix}{'eps' if one.norm == asked.norm else 'also'}", one.eps, one.norm)
-    if asked.norm == "L2" and asked.eps >= _SURELY_PIXELS and asked.eps == int(asked.eps):
-        raise InputError(
-            f"--{prefix}eps {asked.eps:g}: pixels are in [0, 1], where this L2 radius is larger than most images. Did "
-            f"you mean {asked.eps:g}/255?"
-        )
+        option = "eps" if one.norm == asked.norm else "also"
+        if given(option):
+            check_usual(f"--{option}", one.eps, one.norm)
     if given("pgd[-_]alpha") or asked == trained:
         return asked
     share = trained.pgd_alpha / trained.eps if asked.norm == trained.norm else 0.1

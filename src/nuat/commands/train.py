@@ -20,9 +20,9 @@ from nuat import data, defenses, hardware, own_code
 from nuat.attacks.catalogue import WORST_CASE
 from nuat.attacks.planned_jobs import jobs
 from nuat.commands.evaluate import Evaluate, attack_weights
-from nuat.commands.subject import settle_threat
 from nuat.config import TrainConfig
 from nuat.config.arguments import as_word, parse, without
+from nuat.config.other_norm import in_asked_norm
 from nuat.data import Dataset
 from nuat.defenses import Defense
 from nuat.distributed import launch
@@ -200,19 +200,16 @@ def _new(arguments: list[str]) -> tuple[str, _Train]:
         config = replace(config, defense=_other_defense(config.defense, defense))
     options: dict[str, Any] = {"prog": f"nuat train {recipe}", "everyday": _EVERYDAY, "short": _SHORT}
     try:
-        default = parse(_Train, from_file, default=_Train(config=config), **options)
+        default = parse(_Train, from_file, default=_Train(config=in_asked_norm(config, from_file)), **options)
     except InputError as error:
         raise InputError(f"{file}: {error}" if from_file else str(error)) from None
     path = default.config.data.path
     if path is not None and _value(words, "data.name") is not None and _value(words, "data.path") is None:
         raise InputError(f"--data.name: has no effect on the images of data.path={path}; give --data.path none, too.")
+    default = replace(default, config=in_asked_norm(default.config, words))
     asked = parse(_Train, without(words, "config", "defense"), default=default, **options)
-    words, threat = [*from_file, *words], asked.config.threat
-    if threat.norm != config.threat.norm:  # the recipe's sizes are of another norm
-        threat = settle_threat(threat, config.threat, [_SHORT.get(word, word) for word in words], "threat.")
-        asked = replace(asked, config=replace(asked.config, threat=threat))
     network = asked.config.model
-    if not (has_variant(network.name) or any("--model.variant" in word for word in words)):
+    if not (has_variant(network.name) or any("--model.variant" in word for word in (*from_file, *words))):
         # the recipe's variant is of its own network; one that the user asked for is refused later
         asked = replace(asked, config=replace(asked.config, model=replace(network, variant="plain")))
     return own_code.pin(recipe), replace(asked, config=with_pinned_names(asked.config))

@@ -21,14 +21,16 @@ from nuat.config import (
 from nuat.core.schedules import OneCycle, Ramp
 from nuat.defenses import NuAT
 
+_LINF = ThreatConfig(eps=8 / 255, pgd_alpha=2 / 255)
 
-def robust(data: DataConfig, *, eps: float = 8 / 255) -> TrainConfig:
-    """Return the setting for images and an Linf radius."""
+
+def robust(data: DataConfig, threat: ThreatConfig = _LINF) -> TrainConfig:
+    """Return the setting for images and a ball."""
     return TrainConfig(
         defense=NuAT(lam=Ramp(peak=4.0), scale="gaussian", smoothing=0.4),
         data=data,
         model=ModelConfig(name="resnet18"),
-        threat=ThreatConfig(eps=eps, pgd_alpha=eps / 4),
+        threat=threat,
         optimizer=OptimizerConfig(lr=OneCycle(peak=0.1), weight_decay=5e-4),
         averaging=AveragingConfig(tau=(0.999, 0.9995, 0.9998), warmup=True),
         epochs=100,
@@ -38,8 +40,8 @@ def robust(data: DataConfig, *, eps: float = 8 / 255) -> TrainConfig:
     )
 
 
-def _cifar(name: str, *, eps: float = 8 / 255) -> TrainConfig:
-    return robust(DataConfig(name=name, validation=1000, crop_padding=4, flip=True), eps=eps)
+def _cifar(name: str, threat: ThreatConfig = _LINF) -> TrainConfig:
+    return robust(DataConfig(name=name, validation=1000, crop_padding=4, flip=True), threat)
 
 
 def cifar10_resnet18() -> TrainConfig:
@@ -64,7 +66,15 @@ def cifar10_resnet18_eps16() -> TrainConfig:
 
     Not from the paper, not tuned, and not measured on a GPU yet.
     """
-    return _cifar("cifar10", eps=16 / 255)
+    return _cifar("cifar10", ThreatConfig(eps=16 / 255, pgd_alpha=4 / 255))
+
+
+def cifar10_resnet18_l2() -> TrainConfig:
+    """CIFAR-10, ResNet-18: the setting of robust-cifar10-resnet18 in L2 of radius 0.5.
+
+    Not from the paper, not tuned, and not measured on a GPU yet.
+    """
+    return _cifar("cifar10", ThreatConfig(norm="L2", eps=0.5, pgd_alpha=0.05))
 
 
 TITLE = "Past the paper: one setting for any number of classes"
@@ -73,5 +83,6 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "robust-cifar10-resnet18": cifar10_resnet18,
     "robust-cifar100-resnet18": cifar100_resnet18,
     "robust-cifar10-resnet18-eps16": cifar10_resnet18_eps16,
+    "robust-cifar10-resnet18-l2": cifar10_resnet18_l2,
 }
 """Name on the command line to recipe."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from nuat.config import AveragingConfig, ModelConfig, ThreatConfig, TrainConfig
+from nuat.config import AveragingConfig, ModelConfig, TrainConfig
 from nuat.core.schedules import OneCycle, Ramp
 from nuat.defenses import NuAT
 from nuat.recipes.cifar10 import cifar10
@@ -32,18 +32,9 @@ def cifar10_resnet18() -> TrainConfig:
     return replace(config, averaging=AveragingConfig(tau=round(0.9998 ** (_BATCH / 64), 4), warmup=True))
 
 
-def cifar10_resnet18_l2() -> TrainConfig:
-    """CIFAR-10, ResNet-18: NuAT-WA set up for speed on one GPU, in L2 of radius 0.5.
-
-    The settings of ``speedrun-cifar10-resnet18`` but for the ball. Not from the paper, not tuned and not yet run.
-    """
-    return replace(cifar10_resnet18(), threat=ThreatConfig(norm="L2", eps=0.5, pgd_alpha=0.05))
-
-
 TITLE = "Speed"
 """Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "speedrun-cifar10-resnet18": cifar10_resnet18,
-    "robust-cifar10-resnet18-l2": cifar10_resnet18_l2,
 }
 """Name on the command line to recipe."""

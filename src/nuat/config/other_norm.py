@@ -1,0 +1,58 @@
+"""The settings of a recipe in another norm than its own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
+
+from nuat.config.train import TrainConfig
+from nuat.core.eps import parse_number
+from nuat.core.threat import NORMS
+from nuat.errors import InputError
+
+_STEP = 0.1
+"""Step of PGD in units of the radius."""
+_EXAMPLES = {"Linf": "8/255", "L2": "0.5", "L1": "12"}
+
+
+def in_asked_norm(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
+    """Return ``config`` in the norm that the options ``words`` ask for, as a default of these options.
+
+    Sizes suit their own norm alone. So in another norm the sizes of the defense, such as NuAT's alpha, keep their ratio
+    to the radius, and PGD steps by a tenth of it. Options without a meaning are left to whoever reads them.
+
+    Raises:
+        InputError: another norm without a radius.
+
+    Example:
+        >>> from nuat.config.other_norm import in_asked_norm
+        >>> from nuat.recipes import find
+        >>> config = in_asked_norm(find("quickstart")(), ["--threat.norm", "L1", "--threat.eps", "10"])
+        >>> config.threat.eps, config.defense.alpha
+        (10.0, 10.0)
+    """
+    norm, radius = _last(words, "--threat.norm"), _last(words, "--threat.eps", "--eps")
+    own = config.threat
+    if norm is None or norm not in NORMS or norm == own.norm:
+        return config
+    if radius is None:
+        raise InputError(
+            f"--threat.norm {norm}: give its radius, too, such as --threat.eps {_EXAMPLES[norm]}; eps is of {own.norm}."
+        )
+    try:
+        eps = parse_number(radius)
+        threat = replace(own, norm=norm, eps=eps, pgd_alpha=_STEP * eps)
+        sizes = {name: getattr(config.defense, name) for name in config.defense.sizes}
+        scaled = {name: size / own.eps * eps for name, size in sizes.items() if size is not None}
+        return replace(config, threat=threat, defense=replace(config.defense, **scaled))
+    except (ValueError, InputError):
+        return config
+
+
+def _last(words: Sequence[str], *names: str) -> str | None:
+    """Return the value of the last of the options ``names``, ``--name value`` or ``--name=value``."""
+    found = None
+    for word, following in zip_longest(words, words[1:]):
+        name, equals, value = word.partition("=")
+        if name in names:
+            found = value if equals else following
+    return found
