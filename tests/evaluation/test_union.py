@@ -13,6 +13,7 @@ from nuat.config import ThreatConfig
 from nuat.data import to_float
 from nuat.errors import InputError
 from nuat.evaluation.results import Evaluation
+from nuat.evaluation.union import part_within
 from nuat.records.evaluations import read_evaluation
 
 UNION = ThreatConfig(eps=0.01, pgd_alpha=0.0025, also="L2:0.06,L1:0.1")
@@ -105,3 +106,24 @@ def test_evaluations_of_one_ball_have_no_union() -> None:
     assert (found.also, found.worst_cases, found.by_ball) == (None, {}, ())
     assert not {"also", "worst_case_by_norm"} & set(found.to_json())
     assert Evaluation.from_json(found.to_json()).also is None
+
+
+def test_a_part_in_several_balls_is_their_union_alone() -> None:
+    model, images = tiny_case(24)
+    found = evaluate(model, images, ATTACKS, threat=UNION, batch_size=10)
+    alone = evaluate(
+        model, images, ATTACKS, threat=dataclasses.replace(UNION.parts[2], also="Linf:0.01"), batch_size=10
+    )
+    part = part_within(found, "L1", 0.1, "Linf:0.01")
+    assert part is not None
+    assert (part.norm, part.eps, part.also) == ("L1", 0.1, "Linf:0.01")
+    own = {result.name: result.correct for result in part.results}
+    assert own.keys() == {result.name for result in alone.results}
+    assert all(torch.equal(own[result.name], result.correct) for result in alone.results)
+    assert part_within(found, UNION.norm, UNION.eps, UNION.also) is found
+    assert part_within(part, "L2", 0.06) is None
+    assert part_within(found, "L1", 0.2) is None
+    assert part_within(found, "L1", 0.1, "Linf:0.02") is None
+    assert part_within(alone.by_ball[0], "L1", 0.2) is None
+    without = dataclasses.replace(found, results=tuple(one for one in found.results if not one.name.startswith("L2:")))
+    assert part_within(without, "L2", 0.06) is None

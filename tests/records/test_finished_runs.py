@@ -79,6 +79,16 @@ def test_accuracies_are_those_within_the_runs_own_ball_on_the_most_images(tmp_pa
         finished_runs([folder / "evaluation-a.json"])
 
 
+def test_the_own_ball_of_a_wider_evaluation_counts(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    wider = evaluation({"clean": 0.9, "pgd-100": 0.5, "L2:pgd-100": 0.2, "L2:square": 0.1})
+    replace(wider, also="L2:1.5").save(folder / "evaluation-wider.json")
+    for run in finished_runs([folder]) + finished_runs([folder / "evaluation-wider.json"]):
+        assert {name: found.value for name, found in run.accuracies.items()} == {"clean": 0.9, "pgd-100": 0.5}
+        evaluations = [found.evaluation for found in run.accuracies.values()]
+        assert all(one is not None and (one.norm, one.eps, one.also) == ("Linf", 0.3, None) for one in evaluations)
+
+
 def test_a_row_is_read_with_its_evaluations(tmp_path: Path) -> None:
     suites = {
         "main": {"images": "test", "n": 100, "accuracies": {"clean": 0.9, "pgd-100": 0.5, "worst-case": 0.5}},

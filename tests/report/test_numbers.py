@@ -350,7 +350,7 @@ def test_methods_are_ranked_by_the_worst_case_where_it_is_over_the_same_attacks(
     (one,) = group(find_runs([tmp_path]).runs)
     told = " ".join(group_sentences(one))
     assert "Under Worst case" not in told
-    assert "In the worst case of all attacks on 1,000 test images Firm is right on 60.00 %" in told
+    assert "In the worst case of all attacks within Linf 0.3 on 1,000 test images Firm is right on 60.00 %" in told
     for attack in ("fgsm", "square"):
         folder = campaign_row(
             tmp_path / attack, "awp-mnist-small-cnn", label=attack, correct={"pgd-20": 70, attack: 60}
@@ -444,11 +444,13 @@ def test_black_box_attacks_alone_are_said_in_every_format(tmp_path: Path, capsys
         model_card(found.runs[0]),
     ):
         assert f"evaluation.json: {note}" in text
-    assert "In the worst case of black-box attacks alone on 100 test images" in lead(group(found.runs), 0)
+    assert "In the worst case of black-box attacks alone within Linf 0.3 on 100 test images" in lead(
+        group(found.runs), 0
+    )
     evaluation(folder / "evaluation.json", {"clean": 90, "square": 60, "pgd-5": 80})
     found = find_runs([tmp_path])
     assert "black-box" not in render(found) + markdown([tabulate(one) for one in group(found.runs)])
-    assert "In the worst case of all attacks on 100 test images" in lead(group(found.runs), 0)
+    assert "In the worst case of all attacks within Linf 0.3 on 100 test images" in lead(group(found.runs), 0)
 
 
 def test_a_table_on_the_terminal_says_that_only_black_box_attacks_ran(tmp_path: Path) -> None:

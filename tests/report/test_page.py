@@ -21,7 +21,7 @@ from nuat.commands.report import report
 from nuat.errors import InputError, printable
 from nuat.figures.catalogue import FIGURES
 from nuat.figures.training_curves import TrainingCurves, curves_of
-from nuat.records.runs import Diagnosis, RecordedVerdict
+from nuat.records.diagnoses import Diagnosis, RecordedVerdict
 from nuat.records.search import find_runs
 from nuat.report.escaping import escape_latex
 from nuat.report.page.card import model_card

@@ -11,7 +11,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from nuat.attacks.catalogue import WORST_CASE, needs_gradient, split
+from nuat.attacks.catalogue import WORST_CASE, needs_gradient
 from nuat.config import ThreatConfig
 from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
@@ -20,6 +20,7 @@ from nuat.evaluation.answers import Answers, worst
 from nuat.evaluation.calibration import BINS, calibration_error
 from nuat.evaluation.per_class import ClassResult, class_results
 from nuat.evaluation.result_table import as_html, as_text, evaluation_table
+from nuat.evaluation.union import part_within
 from nuat.files import write_text
 
 EVALUATION_KEYS = frozenset({"format", "results", "indices"})
@@ -129,15 +130,9 @@ class Evaluation:
         """For each ball of a union that was attacked, its part of this evaluation as if it were alone. Else empty."""
         if self.also is None:
             return ()
-        found = []
-        for ball in ThreatConfig(norm=self.norm, eps=self.eps, also=self.also).parts:
-            rows = [
-                one for one in self.results if one.name == "clean" or (split(one.name)[0] or self.norm) == ball.norm
-            ]
-            results = tuple(replace(one, name=split(one.name)[1]) for one in rows)
-            if any(one.name != "clean" for one in results):
-                found.append(replace(self, results=results, norm=ball.norm, eps=ball.eps, also=None))
-        return tuple(found)
+        balls = ThreatConfig(norm=self.norm, eps=self.eps, also=self.also).parts
+        parts = (part_within(self, ball.norm, ball.eps) for ball in balls)
+        return tuple(part for part in parts if part is not None)
 
     @property
     def worst_cases(self) -> dict[str, Tensor]:

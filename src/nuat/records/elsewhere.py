@@ -4,8 +4,9 @@ from pathlib import Path
 
 from nuat.errors import InputError, printable
 from nuat.records.corruptions import corruption_files, read_all_corruptions
+from nuat.records.diagnoses import read_diagnosis
 from nuat.records.evaluations import evaluation_files, read_evaluations
-from nuat.records.runs import ANALYSES, RunRecord, is_run, read_diagnosis
+from nuat.records.runs import ANALYSES, RunRecord, is_run
 
 _FROM_ELSEWHERE = "a model from elsewhere"
 

@@ -14,6 +14,7 @@ from nuat.core.threat import Norm
 from nuat.errors import InputError
 from nuat.evaluation.calibration import check_temperature
 from nuat.evaluation.results import FORMATS, Evaluation, black_box_note
+from nuat.evaluation.union import part_within
 from nuat.hardware import hardware_text
 from nuat.records.json_values import Amount, Count, Fraction, Positive, check, read_object
 
@@ -122,6 +123,11 @@ class EvaluationFile:
     part: str
     """test or validation."""
     evaluation: Evaluation
+
+    def measurements_within(self, norm: Norm, eps: float, also: str | None = None) -> tuple[Measurement, ...]:
+        """Return the accuracies in a ball, or in a union of balls, as if it were alone; none if it was not attacked."""
+        part = part_within(self.evaluation, norm, eps, also)
+        return () if part is None else replace(self, evaluation=part).measurements()
 
     def measurements(self, *, by_ball: bool = False) -> tuple[Measurement, ...]:
         """Return an accuracy for each attack, and the worst case if there are several attacks.

@@ -142,7 +142,7 @@ def _finished(run: RunRecord, only: Path | None = None) -> FinishedRun:
     corrupted = best_of(run.corruptions) if only is None else run.corruptions.get(only.name)
     if only is not None and not measured and corrupted is None:
         raise InputError(f"{only}: is no evaluation of the run in {run.path}.")
-    own = [found for found in measured if found.threat == run.threat]
+    own = [found for found in run.own_measurements if only is None or found.file == only.name]
     if only is not None and measured and not own:
         raise InputError(
             f"{only}: attacked within {threat_text(*measured[0].threat)}, but the run was trained for "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from nuat.hardware import hardware_text
 from nuat.recipes import RECIPES
 from nuat.records.checkpoints import WeightsInfo, read_info
 from nuat.records.corruptions import read_all_corruptions
+from nuat.records.diagnoses import Diagnosis, read_diagnosis
 from nuat.records.evaluations import EvaluationFile, Measurement, read_evaluations, row_measurements
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import check, read_object
 from nuat.records.settings import completed, images_name, to_json
 from nuat.records.shapes import (
     ConfigFileShape,
-    DiagnosisShape,
     DoneRowShape,
     EnvironmentShape,
     FailedRowShape,
@@ -41,31 +42,6 @@ class EpochAccuracies:
     clean: float | None
     fgsm: float | None
     pgd: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedVerdict:
-    """One verdict of ``nuat diagnose``."""
-
-    check: str
-    status: str
-    threshold: str
-    meaning: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """Verdicts of ``nuat diagnose`` on a run."""
-
-    file: str
-    n: int
-    checks: tuple[RecordedVerdict, ...]
-    left_out: tuple[str, ...]
-    """Checks that were not made, each with the reason."""
-
-    def count(self, status: str) -> int:
-        """Return the number of checks that came out as ``status``."""
-        return sum(check.status == status for check in self.checks)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -128,6 +104,19 @@ class RunRecord:
     def threat(self) -> tuple[Norm, float | None, str | None]:
         """Norm and radius of the ball that it was trained for, and the further balls of a union."""
         return self.norm, self.eps, self.also
+
+    @cached_property
+    def own_measurements(self) -> tuple[Measurement, ...]:
+        """Accuracies in the ball that it was trained for.
+
+        Of an evaluation in more balls, that ball's part counts as if it were alone.
+        """
+        own = tuple(found for found in self.measurements if found.threat == self.threat)
+        if self.eps is None:
+            return own
+        # neither one ball nor the same union
+        wider = (file for file in self.evaluations if file.evaluation.also not in (None, self.also))
+        return (*own, *(found for file in wider for found in file.measurements_within(self.norm, self.eps, self.also)))
 
     @property
     def data(self) -> str | None:
@@ -333,18 +322,3 @@ def _end(lines: list[dict[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("status") == "done":
         return {**{name: row[name] for name in names}, "seconds": float(row["seconds"]["training"])}
     return {}
-
-
-def read_diagnosis(path: Path) -> tuple[Diagnosis | None, tuple[str, ...]]:
-    """Return the verdicts, or the reason why they cannot be read."""
-    if not path.is_file():
-        return None, ()
-    try:
-        values = check(DiagnosisShape, read_object(path), str(path))
-    except InputError as error:
-        return None, (f"{str(error).replace(str(path), path.name).rstrip('.')}; {_REMEDY}",)
-    names = ("check", "status", "threshold", "meaning")
-    verdicts = tuple(RecordedVerdict(**{name: found[name] for name in names}) for found in values["verdicts"])
-    return Diagnosis(
-        file=path.name, n=values["evaluation"]["n"], checks=verdicts, left_out=tuple(values.get("left_out", []))
-    ), ()

@@ -163,7 +163,7 @@ def test_long_names_of_classes_are_cut(tmp_path: Path) -> None:
 
 def test_a_card_names_each_class_and_the_calibration(tmp_path: Path) -> None:
     card = model_card(find_runs([with_classes(run(tmp_path / "one"), temperature=1.5)]).runs[0])
-    assert "PGD-100, each class:" in card
+    assert "Within Linf eps 0.3: PGD-100, each class:" in card
     assert "| dog | 75.0 | 25.0 |" in card
     assert "| 4 | cat |" in card
     assert "Calibration error (15 bins):" in card

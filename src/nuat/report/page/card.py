@@ -141,7 +141,10 @@ def _results(run: RunRecord) -> list[str]:
         "| attack | accuracy % | 95 % interval | n | ball | images | hardware |",
         "| --- | ---: | ---: | ---: | ---: | --- | --- |",
     ]
-    for found in run.measurements:
+    # a worst case in the ball of the training that is part of a wider evaluation
+    further = [m for m in run.own_measurements if m.attack == WORST_CASE and m not in run.measurements]
+    rows = (*run.measurements, *further)
+    for found in rows:
         hardware = found.evaluation.hardware if found.evaluation else "not recorded"
         cells = [
             found.label,
@@ -153,10 +156,12 @@ def _results(run: RunRecord) -> list[str]:
             hardware,
         ]
         lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
-    worst = [found.over for found in run.measurements if found.attack == WORST_CASE]
+    worst = dict.fromkeys((found.label, found.ball, found.over) for found in rows if found.attack == WORST_CASE)
     said = ["\n".join(lines)]
-    if worst:
-        said.append(f"Worst case: images that are right without an attack and under each of {plain(worst[0])}.")
+    said += [
+        plain(f"{label} ({ball}): images that are right without an attack and under each of {over}.")
+        for label, ball, over in worst
+    ]
     said += [plain(f"{note}.") for note in black_box_notes(run.measurements)]
     said += _classes(run)
     if run.diagnosis is not None:
@@ -193,7 +198,7 @@ def _classes(run: RunRecord) -> list[str]:
         lines.append(f"| {' | '.join(plain(cell) for cell in (*cells, shown(one.taken_for)))} |")
     told = calibration_text(evaluation)
     return [
-        f"{attack_name(attack, None if run.also is None else run.norm)}, {which}:",
+        f"Within {threat_text(*run.threat)}: {attack_name(attack, None if run.also is None else run.norm)}, {which}:",
         "\n".join(lines),
         f"{told[0].upper()}{told[1:]}.",
     ]
@@ -201,7 +206,7 @@ def _classes(run: RunRecord) -> list[str]:
 
 def _strongest_answered(run: RunRecord) -> tuple[str, Evaluation] | None:
     """Return the strongest attack in a run's own ball whose evaluation kept its predictions, over the most images."""
-    known = [found for found in run.measurements if found.part == "test" and found.threat == run.threat]
+    known = [found for found in run.own_measurements if found.part == "test"]
     # in a union the worst case comes first: an attack is in one of the balls alone
     union = {WORST_CASE} if run.also is not None else {}
     for found in sorted(known, key=lambda m: (m.attack in union, attack_strength(m.attack), m.n), reverse=True):

@@ -38,8 +38,8 @@ def shared_classes(group: Group) -> SharedClasses | None:
     """
     kept = {
         id(method): replace(method, runs=tuple(
-            replace(run, measurements=tuple(
-                found for found in run.measurements
+            replace(run, evaluations=(), measurements=tuple(
+                found for found in run.own_measurements
                 if found.part == "test" and found.evaluation is not None
                 and found.evaluation.answers(found.attack) is not None
             ))

@@ -86,9 +86,7 @@ class Group:
     @property
     def columns(self) -> tuple[AccuracyKey, ...]:
         """The accuracies measured at the eps of the group, the paper's columns first."""
-        there = {
-            (found.part, found.attack) for run in self.runs for found in run.measurements if found.threat == run.threat
-        }
+        there = {(found.part, found.attack) for run in self.runs for found in run.own_measurements}
         first = [("test", quantity) for quantity in self.paper_quantities]
         return (*first, *sorted(there - set(first), key=_order))
 
@@ -167,7 +165,7 @@ def _order(column: AccuracyKey) -> tuple[bool, int, int, str]:
 
 def best(run: RunRecord, column: AccuracyKey) -> Measurement | None:
     """Return a run's accuracy under an attack in its own ball, over the most images. None: not measured."""
-    found = [m for m in run.measurements if (m.part, m.attack) == column and m.threat == run.threat]
+    found = [m for m in run.own_measurements if (m.part, m.attack) == column]
     return max(found, key=lambda m: m.n, default=None)
 
 

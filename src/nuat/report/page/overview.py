@@ -36,8 +36,8 @@ def overviews(groups: Sequence[Group]) -> tuple[Table, ...]:
 def _overview(whole: Group, classes: Mapping[int, SharedClasses | None]) -> Table | None:
     """Return the overview of a group; ``classes`` by the identity of a method."""
     methods = whole.methods
-    known = {id(run): (*run.measurements, *_by_ball(run)) for run in whole.runs}
-    there = {m.threat for found in known.values() for m in found if _attacked(m)}
+    known = (m for run in whole.runs for m in (*run.measurements, *run.own_measurements, *_by_ball(run)))
+    there = {m.threat for m in known if _attacked(m)}
     threats = sorted(there, key=lambda threat: (threat[2] is not None, *threat[:2], threat[2] or ""))
     detailed = any(classes[id(method)] for method in methods)
     corrupted = shared_corruptions(methods, whole=True)
@@ -49,7 +49,7 @@ def _overview(whole: Group, classes: Mapping[int, SharedClasses | None]) -> Tabl
     if len({method.runs[0].threat for method in methods}) > 1:
         made.append((Column(head="Trained for", name="trained for", numeric=False), _trained_for))
     made.append(_accuracies(methods, "Clean", "clean", [(method, _clean(method)) for method in methods], ""))
-    made += [column for threat in threats if (column := _under(whole, threat, known)) is not None]
+    made += [column for threat in threats if (column := _under(whole, threat)) is not None]
     if corrupted is not None:
         of_corruptions, cells = corruption_column(corrupted, methods)
         made.append((of_corruptions, lambda method: cells[id(method)]))
@@ -105,15 +105,12 @@ def _by_ball(run: RunRecord) -> tuple[Measurement, ...]:
     return tuple(measured for file in run.evaluations for measured in file.measurements(by_ball=True))
 
 
-def _under(whole: Group, threat: Threat, known: Mapping[int, tuple[Measurement, ...]]) -> tuple[Column, _Make] | None:
-    """Return the column of one ball or union, with the strongest attack there; ``known`` by the identity of a run."""
+def _under(whole: Group, threat: Threat) -> tuple[Column, _Make] | None:
+    """Return the column of one ball or union, with the strongest attack there."""
     norm, eps, also = threat
     ball: dict[str, Any] = {"norm": norm, "eps": eps, "also": also}
     moved = {
-        id(method): replace(
-            method, runs=tuple(replace(run, measurements=known[id(run)], **ball) for run in method.runs)
-        )
-        for method in whole.methods
+        id(method): replace(method, runs=tuple(replace(run, **ball) for run in method.runs)) for method in whole.methods
     }
     setting = replace(whole.setting, **ball)
     column = strongest(replace(whole, setting=setting, methods=tuple(moved.values())))

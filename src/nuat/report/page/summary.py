@@ -56,7 +56,8 @@ def under(found: Measurement) -> str:
     """Return the beginning of a sentence on an accuracy."""
     if found.attack != WORST_CASE:
         return f"Under {found.label}"
-    return f"In the worst case of {'black-box attacks alone' if black_box_note(found.attacks) else 'all attacks'}"
+    attacks = "black-box attacks alone" if black_box_note(found.attacks) else "all attacks"
+    return f"In the worst case of {attacks} within {found.ball}"
 
 
 def ranking(group: Group, column: AccuracyKey) -> list[tuple[Method, float]]:
