@@ -119,17 +119,19 @@ def worst_first(results: tuple[ClassResult, ...], most: int | None = MOST_ROWS) 
     return tuple(ordered[:most])
 
 
-def worst_class_text(evaluation: "Evaluation") -> str:
-    """Return one line on the class that withstands least in the worst case; empty: the predictions were not kept."""
-    results = worst_first(class_results(evaluation), None)
+def worst_class_text(evaluation: "Evaluation", attack: str = WORST_CASE) -> str:
+    """Return one line on the class that withstands an attack least; empty: the predictions were not kept."""
+    results = worst_first(class_results(evaluation, attack), None)
     if not results:
         return ""
     one, alike = results[0], sum(other.accuracy == results[0].accuracy for other in results) - 1
     low, high = (100 * end for end in one.interval)
     others = f" and {alike} more" if alike else ""
     taken = f", most often taken for {shown(one.taken_for)}" if one.taken_for and not alike else ""
+    name = attack_name(attack, None if evaluation.also is None else evaluation.norm)
+    clause = "in the worst case" if attack == WORST_CASE else f"under {name}"
     return (
-        f"worst class in the worst case: {shown(one.name)}{others}, {100 * one.accuracy:.1f} % "
+        f"worst class {clause}: {shown(one.name)}{others}, {100 * one.accuracy:.1f} % "
         f"({low:.1f} - {high:.1f}, n {one.n:,}){taken}"
     )
 

@@ -166,6 +166,7 @@ def test_a_card_names_each_class_and_the_calibration(tmp_path: Path) -> None:
     assert "Within Linf eps 0.3: PGD-100, each class:" in card
     assert "| dog | 75.0 | 25.0 |" in card
     assert "| 4 | cat |" in card
+    assert "\n\nWorst class under PGD-100: dog, 25.0 % (4.6 - 69.9, n 4), most often taken for cat.\n\n" in card
     assert "Calibration error (15 bins):" in card
     assert "at temperature 1.5." in card
 

@@ -82,6 +82,7 @@ def test_the_own_ball_of_a_wider_evaluation_counts_as_if_alone(name: str, alone:
     assert mine["L2 1.5"].startswith("37.50 ")
     assert of_classes(wider) == of_classes(alone)
     assert of_classes(wider).startswith("Linf eps 0.3: Worst case, each class:")
+    assert "Worst class in the worst case: dog, 25.0 %" in of_classes(wider)
 
 
 def test_a_card_tells_the_worst_case_of_the_own_ball_from_that_over_norms(tmp_path: Path) -> None:

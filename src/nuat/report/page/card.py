@@ -9,7 +9,7 @@ from pathlib import PurePath
 from nuat.attacks.catalogue import WORST_CASE, attack_name, attack_strength
 from nuat.core.eps import eps_text, threat_text
 from nuat.data import SETS
-from nuat.evaluation.per_class import MOST_ROWS, class_results, shown, worst_first
+from nuat.evaluation.per_class import MOST_ROWS, class_results, shown, worst_class_text, worst_first
 from nuat.evaluation.result_table import calibration_text
 from nuat.evaluation.results import Evaluation
 from nuat.progress import duration
@@ -179,7 +179,7 @@ def _results(run: RunRecord) -> list[str]:
 
 
 def _classes(run: RunRecord) -> list[str]:
-    """Return the classes under the strongest attack in the ball of the training, and the calibration."""
+    """Return the classes under the strongest attack in the ball of the training, the worst one, and the calibration."""
     found = _strongest_answered(run)
     if found is None:
         return []
@@ -196,11 +196,11 @@ def _classes(run: RunRecord) -> list[str]:
         clean = "-" if one.clean is None else f"{100 * one.clean / one.n:.1f}"
         cells = [shown(one.name), clean, f"{100 * one.accuracy:.1f}", f"{low:.1f}\u2013{high:.1f}", f"{one.n:,}"]
         lines.append(f"| {' | '.join(plain(cell) for cell in (*cells, shown(one.taken_for)))} |")
-    told = calibration_text(evaluation)
+    told = [worst_class_text(evaluation, attack), calibration_text(evaluation)]
     return [
         f"Within {threat_text(*run.threat)}: {attack_name(attack, None if run.also is None else run.norm)}, {which}:",
         "\n".join(lines),
-        f"{told[0].upper()}{told[1:]}.",
+        *(plain(f"{text[0].upper()}{text[1:]}.") for text in told if text),
     ]
 
 
