@@ -17,7 +17,7 @@ from nuat.errors import InputError, NonFiniteError
 from nuat.evaluation.comparison import compare
 from nuat.models import build
 from nuat.models.folding import folded
-from nuat.records.evaluations import black_box_notes, read_evaluation, read_evaluations
+from nuat.records.evaluations import read_evaluation, read_evaluations
 
 EPS = THREAT.eps
 
@@ -83,7 +83,7 @@ def test_a_record_of_given_attacks_is_read_and_shown(tmp_path: Path) -> None:
     assert again.to_json() == found.to_json()
     ((file,), broken) = read_evaluations(tmp_path, {})
     assert [one.attack for one in file.measurements()] == ["clean", "darker", "PGD", "worst-case"]
-    assert (broken, black_box_notes(file.measurements())) == ({}, ())
+    assert (broken, file.evaluation.caveats) == ({}, ())
     (difference, *_) = compare(found, again)
     assert difference.attack == "clean"
 

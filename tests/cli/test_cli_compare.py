@@ -1,9 +1,11 @@
 """``nuat compare`` from the command line's inside."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from corrupted_files import results
 
 from nuat.cli import main
 from nuat.evaluation.comparison import compare
@@ -11,7 +13,7 @@ from nuat.evaluation.results import AttackResult, Evaluation
 from nuat.records.evaluations import read_evaluation
 
 
-def write(path: Path, correct: list[int], attack: str = "pgd-100") -> Path:
+def write(path: Path, correct: list[int], attack: str = "pgd-100", warnings: tuple[str, ...] = ()) -> Path:
     flags = torch.tensor(correct, dtype=torch.bool)
     found = Evaluation(
         results=(AttackResult(attack, {}, flags, 1.0, 1, 1),),
@@ -21,6 +23,7 @@ def write(path: Path, correct: list[int], attack: str = "pgd-100") -> Path:
         batch_size=10,
         hardware="here",
         images="digest",
+        warnings=warnings,
     )
     path.parent.mkdir(exist_ok=True)
     found.save(path)
@@ -136,6 +139,40 @@ def test_a_comparison_fits_the_terminal_and_loses_no_number(
         assert any(line.split()[1:] == numbers for line in lines), difference.attack
     names = [line.split()[0] for line in lines if " +33.33 " in line]
     assert names[: len(LONG)] == list(LONG)
+
+
+MASKED = "the gradient of the loss in the image is exactly 0 for 100% of 100 images (saturated or masked)."
+
+
+def test_warnings_stand_before_the_verdict_which_points_at_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = write(tmp_path / "a.json", [1] * 90 + [0] * 10, warnings=(MASKED, "the model is \x1b[31mrandom.", MASKED))
+    b = write(tmp_path / "b.json", [1] * 60 + [0] * 40)
+    real = "better, a real difference (p = 1.9e-09)."
+
+    def told(first: Path, second: Path) -> str:
+        assert main(["compare", str(first), str(second)]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    text = told(a, b)
+    assert text.count(MASKED) == 1
+    assert "warning on A: the model is \\x1b[31mrandom." in text
+    assert text.index("+30.00") < text.index(f"warning on A: {MASKED}") < text.index(real)
+    assert text.endswith(f"pgd-100: A is {real} Mind the warnings on A.")
+    assert told(b, a).endswith(f"pgd-100: A is {real} Mind the warnings on B.".replace("A is", "B is"))
+    assert told(a, a).endswith("More images narrow that. Mind the warnings on A and B.")
+    assert "warning on" not in (sound := told(b, b))
+    assert "Mind" not in sound
+
+
+def test_warnings_on_corrupted_images_are_said_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results(share=0.8).save(tmp_path / "a.json")
+    replace(results(seed=50), warnings=("the model is random.",)).save(tmp_path / "b.json")
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.index("jpeg_compression") < told.index("warning on B: the model is random.") < told.index("clean: ")
+    assert told.count("Mind the warnings on B.") == 2
 
 
 def test_black_box_attacks_alone_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,14 @@ def run(
 
 
 def evaluation(
-    path: Path, correct: Mapping[str, int], n: int = 100, *, eps: float = 0.3, seed: int = 0, begin: int = 0
+    path: Path,
+    correct: Mapping[str, int],
+    n: int = 100,
+    *,
+    eps: float = 0.3,
+    seed: int = 0,
+    begin: int = 0,
+    warnings: Sequence[str] = (),
 ) -> Path:
     """Write an evaluation under which the last ``correct`` of n images are withstood."""
     found = Evaluation(
@@ -88,6 +95,7 @@ def evaluation(
         batch_size=50,
         hardware="Test GPU",
         images=f"digest {begin} {n}",
+        warnings=tuple(warnings),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     found.save(path)
@@ -144,14 +152,14 @@ def campaign_row(
     seconds: float = 12.0,
     forwards: int = 1_500_000,
     settings: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
     **values: Any,
 ) -> Path:
     """Write a campaign's row that is done: run, evaluation of the suite "main", record."""
     folder = run(root / recipe / f"seed-{seed}", recipe=recipe, settings={"seed": seed, **(settings or {})})
     correct = {"clean": 90, "pgd-100": 50, "gama-100": 40} if correct is None else correct
-    found = Evaluation.from_json(
-        json.loads(evaluation(folder / "evaluation-main.json", correct, n, seed=seed).read_text())
-    )
+    path = evaluation(folder / "evaluation-main.json", correct, n, seed=seed, warnings=warnings)
+    found = Evaluation.from_json(json.loads(path.read_text()))
     accuracies = {result.name: result.accuracy for result in found.results}
     accuracies["worst-case"] = found.accuracy("worst-case")
     lines = (folder / "metrics.jsonl").read_text().splitlines()

@@ -10,6 +10,7 @@ from rich.table import Table
 from nuat.config.arguments import parse
 from nuat.evaluation.comparison import Difference, compare_corruptions
 from nuat.evaluation.comparison import compare as differences
+from nuat.evaluation.results import caveats
 from nuat.progress import terminal
 from nuat.records.corruptions import find_corruptions, holds_corruptions
 from nuat.records.evaluations import evaluation_files, find_evaluation
@@ -31,21 +32,25 @@ def compare(arguments: list[str]) -> int:
     both = asked.a, asked.b
     corrupted = all(map(holds_corruptions, both))
     attacked = not corrupted or all(path.is_dir() and evaluation_files(path) for path in both)
-    evaluations = tuple(map(find_evaluation, both)) if attacked else ()
-    tables = [("attack", differences(*evaluations))] if attacked else []
+    tables = []
+    if attacked:
+        a, b = map(find_evaluation, both)
+        tables.append(("attack", differences(a, b), (a.caveats, b.caveats)))
     if corrupted:
-        tables.append(("corruption", compare_corruptions(*map(find_corruptions, both))))
+        c, d = map(find_corruptions, both)
+        tables.append(("corruption", compare_corruptions(c, d), (caveats(c.warnings), caveats(d.warnings))))
     console = terminal()
     console.print(f"A: {asked.a}")
     console.print(f"B: {asked.b}")
-    for head, found in tables:
+    for head, found, told in tables:
         console.print(_table(head, found))
+        warned = [(name, text) for name, texts in zip("AB", told, strict=True) for text in texts]
+        for name, text in warned:
+            console.print(f"warning on {name}: {text}.", style="yellow", soft_wrap=False)
+        pointer = f" Mind the warnings on {' and '.join(dict(warned))}." if warned else ""
         # of 17 rows on corrupted images a sentence each would hide the two that count
         for one in found if head == "attack" else (found[0], found[-1]):
-            console.print(_verdict(one.attack, one.is_real, one.p_value, one.interval), soft_wrap=False)
-    for name, evaluation in zip("AB", evaluations, strict=False):
-        if evaluation.black_box:
-            console.print(f"{name}: {evaluation.black_box}.", soft_wrap=False)
+            console.print(_verdict(one.attack, one.is_real, one.p_value, one.interval) + pointer, soft_wrap=False)
     return 0
 
 

@@ -44,6 +44,15 @@ def black_box_note(names: Iterable[str]) -> str:
     )
 
 
+def caveats(warnings: Iterable[str], names: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the warnings that results came with, and the ``black_box_note`` on the attacks ``names``.
+
+    Each is there once, without a full stop. Whoever shows the results shows these with them.
+    """
+    told = (text.strip().removesuffix(".") for text in (*warnings, black_box_note(names)))
+    return tuple(text for text in dict.fromkeys(told) if text)
+
+
 @dataclass(frozen=True, eq=False)
 class AttackResult:
     """One attack on n images."""
@@ -151,6 +160,11 @@ class Evaluation:
     def black_box(self) -> str:
         """Note that only black-box attacks ran, see ``black_box_note``; empty: others did."""
         return black_box_note(result.name for result in self.results)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What to know before the accuracies are believed, see ``caveats``."""
+        return caveats(self.warnings, (result.name for result in self.results))
 
     def accuracy(self, name: str) -> float:
         """Return the accuracy, in [0, 1], of the attack of that name, or of ``WORST_CASE``."""

@@ -13,7 +13,7 @@ from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.errors import InputError
 from nuat.evaluation.calibration import check_temperature
-from nuat.evaluation.results import FORMATS, Evaluation, black_box_note
+from nuat.evaluation.results import FORMATS, Evaluation, caveats
 from nuat.evaluation.union import part_within
 from nuat.hardware import hardware_text
 from nuat.records.json_values import Amount, Count, Fraction, Positive, check, read_object
@@ -49,6 +49,7 @@ class _File(TypedDict):
     also: NotRequired[str]
     images_sha256: NotRequired[str | None]
     versions: NotRequired[dict[str, str | None]]
+    warnings: NotRequired[list[str]]
     labels: NotRequired[list[Count]]
     classes: NotRequired[list[str]]
     temperature: NotRequired[Amount]
@@ -267,13 +268,13 @@ def row_measurements(
     return tuple(found)
 
 
-def black_box_notes(measurements: Sequence[Measurement]) -> tuple[str, ...]:
-    """Return a note on each evaluation in which only black-box attacks ran, beginning with the name of its file."""
+def caveats_by_file(measurements: Sequence[Measurement]) -> dict[str, tuple[str, ...]]:
+    """Return the caveats of each evaluation by the name of its file, see ``nuat.evaluation.results.caveats``."""
     attacks: dict[str, list[str]] = {}
     for found in measurements:
         attacks.setdefault(found.file, []).append(found.attack)
-    notes = {file: black_box_note(names) for file, names in attacks.items()}
-    return tuple(f"{file}: {note}" for file, note in notes.items() if note)
+    warnings = {found.file: found.evaluation.warnings for found in measurements if found.evaluation is not None}
+    return {file: caveats(warnings.get(file, ()), names) for file, names in attacks.items()}
 
 
 def check_indices(indices: object, n: int) -> None:

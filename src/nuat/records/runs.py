@@ -9,12 +9,19 @@ from typing import Any
 from nuat.core.threat import Norm
 from nuat.errors import InputError, printable
 from nuat.evaluation.corruption_results import CorruptionResults
+from nuat.evaluation.results import caveats
 from nuat.hardware import hardware_text
 from nuat.recipes import RECIPES
 from nuat.records.checkpoints import WeightsInfo, read_info
 from nuat.records.corruptions import read_all_corruptions
 from nuat.records.diagnoses import Diagnosis, read_diagnosis
-from nuat.records.evaluations import EvaluationFile, Measurement, read_evaluations, row_measurements
+from nuat.records.evaluations import (
+    EvaluationFile,
+    Measurement,
+    caveats_by_file,
+    read_evaluations,
+    row_measurements,
+)
 from nuat.records.folder import RunFolder
 from nuat.records.json_values import check, read_object
 from nuat.records.settings import completed, images_name, to_json
@@ -117,6 +124,16 @@ class RunRecord:
         # neither one ball nor the same union
         wider = (file for file in self.evaluations if file.evaluation.also not in (None, self.also))
         return (*own, *(found for file in wider for found in file.measurements_within(self.norm, self.eps, self.also)))
+
+    @cached_property
+    def caveats(self) -> tuple[str, ...]:
+        """Caveats of its results, each once, beginning with the names of the files that have it."""
+        files: dict[str, list[str]] = {}
+        corrupted = {file: caveats(found.warnings) for file, found in self.corruptions.items()}
+        for file, texts in (caveats_by_file(self.measurements) | corrupted).items():
+            for text in texts:
+                files.setdefault(text, []).append(file)
+        return tuple(f"{', '.join(names)}: {text}" for text, names in files.items())
 
     @property
     def data(self) -> str | None:

@@ -14,7 +14,6 @@ from nuat.evaluation.result_table import calibration_text
 from nuat.evaluation.results import Evaluation
 from nuat.progress import duration
 from nuat.records.checkpoints import WeightsInfo
-from nuat.records.evaluations import black_box_notes
 from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
 from nuat.report.escaping import escape_markdown as plain
@@ -162,7 +161,7 @@ def _results(run: RunRecord) -> list[str]:
         plain(f"{label} ({ball}): images that are right without an attack and under each of {over}.")
         for label, ball, over in worst
     ]
-    said += [plain(f"{note}.") for note in black_box_notes(run.measurements)]
+    said += [plain(f"{caveat}.") for caveat in run.caveats]
     said += _classes(run)
     if run.diagnosis is not None:
         counts = ", ".join(f"{run.diagnosis.count(status)} {status}" for status in ("PASS", "FAIL", "INCONCLUSIVE"))

@@ -10,7 +10,7 @@ from nuat.core.eps import threat_text
 from nuat.core.threat import Norm
 from nuat.data import SETS
 from nuat.recipes import RECIPES
-from nuat.records.evaluations import Measurement, black_box_notes
+from nuat.records.evaluations import Measurement
 from nuat.records.methods import differences, method_key
 from nuat.records.runs import RunRecord
 
@@ -111,14 +111,13 @@ class Group:
 
 
 def remarks(method: Method) -> tuple[str, ...]:
-    """Return the warnings on a method's runs."""
+    """Return the warnings on a method's runs and on their results; those on several seeds alike are there once."""
     several = len(method.runs) > 1
     found = []
     for run in method.runs:
         seed = f", seed {run.seed}" if several else ""
         found += [f"left out{seed}: {reason}" for reason in run.damaged]
         found += [f"suite {name} failed{seed}: {reason}" for name, reason in run.failed_suites.items()]
-        found += [f"{note}{seed}" for note in black_box_notes(run.measurements)]
         if run.failure is not None:
             found.append(f"failed{seed}: {run.failure}")
         elif run.state != "done":
@@ -129,6 +128,12 @@ def remarks(method: Method) -> tuple[str, ...]:
         for monitor, epochs in by_monitor.items():
             where = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {min(epochs)} to {max(epochs)}"
             found.append(f"alarm: {monitor}, {where}{seed}")
+    seeds: dict[str, list[str]] = {}
+    for run in method.runs:
+        for caveat in run.caveats:
+            seeds.setdefault(caveat, []).append(str(run.seed))
+    for caveat, alike in seeds.items():
+        found.append(caveat + (f" (seed{'s' * (len(alike) > 1)} {', '.join(alike)})" if several else ""))
     return tuple(found)
 
 

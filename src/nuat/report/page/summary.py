@@ -197,6 +197,7 @@ def _events(groups: Sequence[Group], *, names: bool) -> list[str]:
     hits: list[tuple[str, Callable[[RunRecord], bool]]] = [
         ("failed", lambda run: run.failure is not None),
         ("did not come to the end of training", lambda run: run.failure is None and run.state != "done"),
+        ("drew warnings when evaluated", lambda run: bool(run.caveats)),
     ]
     for monitor, text in _ALARMS.items():
         hits.append((f"raised the alarm of {text}", partial(_raised, monitor)))
