@@ -80,6 +80,8 @@ def test_an_attack_on_what_stands_takes_what_stands_in_its_own_ball() -> None:
     assert by_name["autoattack-fast"].settings["after"] == ["clean", "pgd-5"]
     alone = evaluate(model, images, ("clean", "pgd-5", "autoattack-fast"), threat=threat.parts[1], batch_size=12)
     assert torch.equal(by_name["L2:autoattack-fast"].correct, alone.results[-1].correct)
+    (part,) = (one for one in found.by_ball if one.norm == "L2")
+    assert [one.settings for one in part.results] == [one.settings for one in alone.results]
 
 
 def test_unions_that_cannot_be_are_refused() -> None:

@@ -83,11 +83,15 @@ def evaluation(
     seed: int = 0,
     begin: int = 0,
     warnings: Sequence[str] = (),
+    attack_settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write an evaluation under which the last ``correct`` of n images are withstood."""
     found = Evaluation(
         results=tuple(
-            AttackResult(name, {}, torch.arange(n) >= n - k, 1.5, 10 * n, 9 * n) for name, k in correct.items()
+            AttackResult(
+                name, dict((attack_settings or {}).get(name, {})), torch.arange(n) >= n - k, 1.5, 10 * n, 9 * n
+            )
+            for name, k in correct.items()
         ),
         indices=torch.arange(begin, begin + n),
         eps=eps,
@@ -153,12 +157,14 @@ def campaign_row(
     forwards: int = 1_500_000,
     settings: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
+    attack_settings: Mapping[str, Mapping[str, Any]] | None = None,
     **values: Any,
 ) -> Path:
     """Write a campaign's row that is done: run, evaluation of the suite "main", record."""
     folder = run(root / recipe / f"seed-{seed}", recipe=recipe, settings={"seed": seed, **(settings or {})})
     correct = {"clean": 90, "pgd-100": 50, "gama-100": 40} if correct is None else correct
-    path = evaluation(folder / "evaluation-main.json", correct, n, seed=seed, warnings=warnings)
+    path = folder / "evaluation-main.json"
+    evaluation(path, correct, n, seed=seed, warnings=warnings, attack_settings=attack_settings)
     found = Evaluation.from_json(json.loads(path.read_text()))
     accuracies = {result.name: result.accuracy for result in found.results}
     accuracies["worst-case"] = found.accuracy("worst-case")

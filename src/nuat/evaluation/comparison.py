@@ -4,7 +4,9 @@ Images that both models withstand, or neither, say nothing about the difference;
 intervals of two accuracies may overlap although the models differ, because they ignore the pairing.
 """
 
+import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +61,7 @@ def compare(a: Evaluation, b: Evaluation) -> tuple[Difference, ...]:
         raise InputError(f"the two evaluations are within different balls, {balls}.")
     theirs = {result.name: result for result in b.results}
     for result in a.results:
-        if result.name in theirs and result.settings != theirs[result.name].settings:
+        if result.name in theirs and settings_key(a, [result.name]) != settings_key(b, [result.name]):
             raise InputError(
                 f"{result.name} ran with other settings, {result.settings} and {theirs[result.name].settings}; attack "
                 "both models alike."
@@ -73,6 +75,13 @@ def compare(a: Evaluation, b: Evaluation) -> tuple[Difference, ...]:
     if len(shared) == len(a.results) == len(b.results) > 1:
         shared.append(("worst-case", a.worst_case, b.worst_case))
     return tuple(_difference(*entry) for entry in shared)
+
+
+def settings_key(evaluation: Evaluation, names: Collection[str]) -> str:
+    """Return a text that is the same for evaluations in which the attacks ``names`` ran with the same settings."""
+    settings = {result.name: result.settings for result in evaluation.results if result.name in names}
+    # 1 and 1.0 are the same step
+    return json.dumps(json.loads(json.dumps(settings), parse_int=float), sort_keys=True)
 
 
 def compare_corruptions(a: CorruptionResults, b: CorruptionResults) -> tuple[Difference, ...]:

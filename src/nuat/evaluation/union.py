@@ -26,13 +26,22 @@ def part_within(evaluation: "Evaluation", norm: Norm, eps: float, also: str | No
     attacked = {ball for ball, one in rows if one.name != "clean"}
     if not asked.items() <= known.items() or not asked.keys() <= attacked:
         return None
+
+    def name_of(name: str) -> str:
+        ball, plain = split(name)
+        ball = ball or evaluation.norm
+        return plain if name == "clean" or ball == norm else f"{ball}:{plain}"
+
     results = []
     for ball, one in rows:
-        if one.name == "clean":
-            results.append(one)
-        elif ball in asked:
-            name = split(one.name)[1]
-            results.append(replace(one, name=name if ball == norm else f"{ball}:{name}"))
+        if one.name == "clean" or ball in asked:
+            name, settings = name_of(one.name), dict(one.settings)
+            if name != one.name:  # a name with a norm records its ball in the settings, and one without does not
+                settings = {key: value for key, value in settings.items() if key not in ("norm", "eps")}
+                settings |= {} if ball == norm else {"norm": ball, "eps": asked[ball]}
+            if "after" in settings:
+                settings["after"] = [name_of(earlier) for earlier in settings["after"]]
+            results.append(replace(one, name=name, settings=settings))
     return replace(evaluation, results=tuple(results), norm=norm, eps=eps, also=also)
 
 

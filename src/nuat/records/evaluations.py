@@ -13,6 +13,7 @@ from nuat.core.intervals import wilson_interval
 from nuat.core.threat import Norm
 from nuat.errors import InputError
 from nuat.evaluation.calibration import check_temperature
+from nuat.evaluation.comparison import settings_key
 from nuat.evaluation.results import FORMATS, Evaluation, caveats
 from nuat.evaluation.union import part_within
 from nuat.hardware import hardware_text
@@ -102,6 +103,11 @@ class Measurement:
 
     def _label(self, attack: str) -> str:
         return attack_name(attack, None if self.also is None else self.norm)
+
+    @property
+    def settings(self) -> str:
+        """Key of the attacks' settings, see ``settings_key``; empty: not recorded."""
+        return "" if self.evaluation is None else settings_key(self.evaluation, self.attacks)
 
     @property
     def percent(self) -> float:

@@ -7,7 +7,7 @@ from itertools import groupby
 from nuat.report.escaping import escape_latex
 from nuat.report.page.table import Cell, Column, Table
 
-_BOLD = "Bold: the best in its column, of the rows with as many images and the same attacks."
+_BOLD = "Bold: the best in its column, of the rows with as many images and the same attacks and settings."
 
 
 def latex(tables: Sequence[Table]) -> str:

@@ -48,8 +48,8 @@ def strongest(group: Group) -> AccuracyKey | None:
 
 
 def _alike(runs: Sequence[RunRecord], column: AccuracyKey) -> bool:
-    """Return whether an accuracy is over the same attacks in all runs, as worst cases may not be."""
-    return len({frozenset(found.attacks) for run in runs if (found := best(run, column))}) == 1
+    """Return whether an accuracy is over the same attacks with the same settings in all runs."""
+    return len({(frozenset(one.attacks), one.settings) for run in runs if (one := best(run, column))}) == 1
 
 
 def under(found: Measurement) -> str:
@@ -94,7 +94,15 @@ def lead(groups: Sequence[Group], unreadable: int) -> str:
 def finding(group: Group) -> str:
     """Return one sentence on a group."""
     column = strongest(group)
-    return "Nothing was attacked yet." if column is None else _first(group, column)
+    return _unranked(group) or "Nothing was attacked yet." if column is None else _first(group, column)
+
+
+def _unranked(group: Group) -> str:
+    """Return why methods that were attacked are not ranked; empty: nothing was attacked."""
+    attacked = any(
+        column[1] != "clean" and method.measured(column) for column in group.columns for method in group.methods
+    )
+    return "No attack ran with the same settings in all runs, so none is ranked." if attacked else ""
 
 
 def group_sentences(group: Group) -> list[str]:
@@ -111,6 +119,8 @@ def group_sentences(group: Group) -> list[str]:
     column = strongest(group)
     if column is not None:
         said += [_first(group, column), *_others(group, column)]
+    elif unranked := _unranked(group):
+        said.append(unranked)
     return said + _events([group], names=True)
 
 

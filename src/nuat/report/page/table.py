@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from nuat import paper
 from nuat.records.evaluations import Measurement
+from nuat.report.page.attack_settings import settings_notes
 from nuat.report.page.changes import beside, changes
 from nuat.report.page.groups import AccuracyKey, Group, Method, mean_and_deviation, remarks, row_recipe
 
@@ -37,7 +38,8 @@ class Cell:
     printed: tuple[str, str] | None = None
     """Text and note with the decimals that the number of images carries, for print. None: as on the page."""
     comparable: tuple[object, ...] | None = None
-    """Accuracies of a column with the same value here can be compared: their number of images, and their attacks."""
+    """Accuracies of a column with the same value here can be compared: their number of images, their attacks, and the
+    settings of these."""
     marked: bool = False
     """Whether it stands out, in bold: the worst of a method."""
 
@@ -271,7 +273,7 @@ def accuracy_cell(found: Sequence[Measurement], runs: int, *, say_n: bool) -> Ce
         title=title,
         parts=parts,
         printed=(f"{mean:.{digits}f}", spread + rest),
-        comparable=None if n is None else (n, *sorted(found[0].attacks)),
+        comparable=None if n is None else (n, *sorted(found[0].attacks), *sorted({one.settings for one in found})),
     )
 
 
@@ -332,6 +334,7 @@ def _notes(group: Group) -> tuple[str, ...]:
                     f"{run.recipe} is a shorter training than the paper's row: its settings differ in {count} "
                     f"from those of {row_recipe(run)}, the recipe of that row."
                 )
+    notes += settings_notes(group)
     machines = _listed([str(run.environment.get("hardware", "")) for run in runs])
     if machines:
         notes.append(f"Training ran on: {machines}. Seconds compare within one machine only, passes everywhere.")
