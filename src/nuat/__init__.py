@@ -1,4 +1,4 @@
-"""nuat: train image classifiers that withstand adversarial perturbations at single-step cost, and prove it.
+"""nuat: train image classifiers that withstand adversarial perturbations at single-step cost.
 
 For example::
 

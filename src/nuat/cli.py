@@ -20,7 +20,7 @@ _HELP = """\
 usage: nuat COMMAND ...
 
 Train image classifiers that withstand adversarial perturbations at single-step
-cost, and prove it.
+cost, and test them with the strongest attacks.
 
 commands:
   train [RECIPE] [--any.field VALUE]  train, evaluate and record a model; the

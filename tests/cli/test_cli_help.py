@@ -78,9 +78,9 @@ def test_the_first_help_fits_80_columns_and_names_every_command(nuat: CommandLin
 @pytest.mark.parametrize("command", ["evaluate", "diagnose"])
 def test_a_default_is_the_runs_or_else_a_number_as_people_write_it(command: str, nuat: CommandLine) -> None:
     out = " ".join(nuat.done(command, "--help-all").out.split())
-    assert "(default: the run's eps, else 8/255)" in out
+    assert "(default: the run's eps; other models need it)" in out
     assert "(default: the run's pgd-alpha, else 2/255)" in out
-    assert "(default: the run's data.name, else mnist-sample)" in out
+    assert "(default: the run's; other models need it, or --data.path)" in out
     assert "(default: the run's n," not in out
     assert "''" not in out
 

@@ -121,6 +121,21 @@ def test_a_size_that_cannot_be(option: str, typed: str, expected: str, nuat: Com
     assert expected.replace("threat.eps", option[2:].replace("-", "_")) in message
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("evaluate", "quickstart", "--n", "abc"), "--n: 'abc' is not none or a whole number ("),
+        (("train", "--epochs", "x"), "--epochs: 'x' is not a whole number ("),
+        (("train", "--model.stem", "4x"), "--model.stem: '4x' is not none or {cifar,imagenet} ("),
+        (("compare", "quickstart"), "nuat compare needs another word: The run or file of the other model ("),
+        (("train", "--norm", "L2"), "Did you mean --threat.norm?"),
+        (("evaluate", "quickstart", "--threat", "L2:2"), "Did you mean --norm, --eps or --also?"),
+    ],
+)
+def test_the_parser_speaks_as_people_do(words: tuple[str, ...], message: str, nuat: CommandLine) -> None:
+    assert message in nuat.refused(*words)
+
+
 def test_a_size_in_pixels_of_255_is_refused_in_these_words(nuat: CommandLine) -> None:
     assert nuat.refused("train", "--threat.eps", "8") == (
         "nuat: error: threat.eps=8: pixels are in [0, 1], so this is larger than any image. Did you mean 8/255?"

@@ -44,7 +44,7 @@ from nuat.campaign import fields
 from nuat.campaign.fields import Settings, same_name
 from nuat.config import ThreatConfig, TrainConfig
 from nuat.config.arguments import parse
-from nuat.config.other_norm import in_asked_norm
+from nuat.config.other_ball import in_asked_ball
 from nuat.core.eps import parse_number
 from nuat.core.threat import Norm, check_usual
 from nuat.errors import InputError, did_you_mean
@@ -228,7 +228,7 @@ def _rows(
         pinned = own_code.pin(recipe, folder)
         words = [*_words((*common, *own), folder), *_words(over, Path())]
         if words:  # reading them takes a tenth of a second
-            default = in_asked_norm(config, words)
+            default = in_asked_ball(config, words)
             config = parse(TrainConfig, words, prog=f"nuat train {recipe}", default=default)
         if config.data.path is None:
             data.check_name(config.data.name)

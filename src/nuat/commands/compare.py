@@ -23,7 +23,7 @@ class _Compare:
     a: tyro.conf.Positional[Path]
     """A run, or the JSON file of an evaluation or of results on corrupted images."""
     b: tyro.conf.Positional[Path]
-    """Another."""
+    """The run or file of the other model."""
 
 
 def compare(arguments: list[str]) -> int:

@@ -30,8 +30,13 @@ from nuat.records.named_weights import is_named
 from nuat.records.settings import read_data_config
 from nuat.records.trained_classifier import TrainedClassifier
 
-INHERITED = ("--eps", "--norm", "--also", "--pgd-alpha", "--data.")
-"""Beginnings of the options whose default is the value of the run."""
+INHERITED = {
+    "--eps": "the run's eps; other models need it",
+    "--pgd-alpha": "the run's, in proportion to eps; else eps / 4 in Linf, and eps / 10 in L2 and L1",
+    "--data.name": "the run's; other models need it, or --data.path",
+    **dict.fromkeys(("--norm", "--also", "--data."), ""),
+}
+"""Beginnings of the options whose default is the value of the run, with words for it where "else" would mislead."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def find_subject(arguments: list[str], *, attacked: bool = True) -> Subject:
         if not helping:
             check_network(named, kind, ForeignNetwork(name=asked))
             if attacked and not any(word == "--eps" for word, _ in _options(arguments)):
-                raise InputError(f"{named} does not say what it withstands; give --eps 8/255, or another radius.")
+                raise InputError(f"{named} records no radius of its training; give --eps 8/255, or another radius.")
         if not has_images:
             raise InputError(f"say which images {named} is attacked on: --data.name or --data.path.")
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(named).name)

@@ -22,7 +22,7 @@ from nuat.attacks.planned_jobs import jobs
 from nuat.commands.evaluate import Evaluate, attack_weights
 from nuat.config import TrainConfig
 from nuat.config.arguments import as_word, parse, without
-from nuat.config.other_norm import in_asked_norm
+from nuat.config.other_ball import in_asked_ball
 from nuat.data import Dataset
 from nuat.defenses import Defense
 from nuat.distributed import launch
@@ -200,13 +200,13 @@ def _new(arguments: list[str]) -> tuple[str, _Train]:
         config = replace(config, defense=_other_defense(config.defense, defense))
     options: dict[str, Any] = {"prog": f"nuat train {recipe}", "everyday": _EVERYDAY, "short": _SHORT}
     try:
-        default = parse(_Train, from_file, default=_Train(config=in_asked_norm(config, from_file)), **options)
+        default = parse(_Train, from_file, default=_Train(config=in_asked_ball(config, from_file)), **options)
     except InputError as error:
         raise InputError(f"{file}: {error}" if from_file else str(error)) from None
     path = default.config.data.path
     if path is not None and _value(words, "data.name") is not None and _value(words, "data.path") is None:
         raise InputError(f"--data.name: has no effect on the images of data.path={path}; give --data.path none, too.")
-    default = replace(default, config=in_asked_norm(default.config, words))
+    default = replace(default, config=in_asked_ball(default.config, words))
     asked = parse(_Train, without(words, "config", "defense"), default=default, **options)
     network = asked.config.model
     if not (has_variant(network.name) or any("--model.variant" in word for word in (*from_file, *words))):

@@ -41,9 +41,14 @@ _ELSEWHERE = {
     "--amp": "--precision",
     "--validation.attack": "--validate-attack",
     "--label-smoothing": "--defense.smoothing",
+    "--norm": "--threat.norm",
+    "--threat": "--norm, --eps or --also",
     "--cutmix-alpha": "--data.cutmix",
 }
 """Usual names of other tools to ours, for a hint."""
+
+_KINDS = {"INT": "a whole number", "NUMBER": "a number", "X,Y,...": "numbers with commas"}
+"""Kinds of values in words."""
 
 HELP = frozenset({"-h", "--help", "--help-all"})
 """Words that ask for help."""
@@ -57,7 +62,7 @@ def parse(
     default: T | None = None,
     everyday: Sequence[str] = (),
     short: Mapping[str, str] | None = None,
-    inherited: tuple[str, ...] = (),
+    inherited: Mapping[str, str] | None = None,
 ) -> T:
     """Return a ``kind`` (a dataclass) from ``arguments``. When asked for help, print it and raise SystemExit(0).
 
@@ -68,7 +73,7 @@ def parse(
         default: values of the options that are not given.
         everyday: options that ``--help`` shows, in this order; ``--help-all`` shows the rest, too. Empty: all.
         short: short name of an option to its full name, such as ``--lr``.
-        inherited: beginnings of the options whose default, in the help, is the value of the run.
+        inherited: beginnings of the options whose default, in the help, is the value of the run, with words for it.
 
     Raises:
         InputError: a field is unknown, a value cannot be read, or the check of a setting refuses it.
@@ -143,13 +148,26 @@ def _one_line(box: str, show: str) -> str:
         elif line:
             sections[-1].append(line)
     sections = [section for section in sections if section]
-    message = " ".join(sections[0])
+    message = _plainly(" ".join(sections[0]))
     nearest = [line for section in sections[1:] for line in section if line.startswith("--")]
     if message.startswith("Unrecognized"):
         elsewhere = [_ELSEWHERE[word] for word in re.findall(r"--[\w.-]+", message) if word in _ELSEWHERE]
         meant = [*elsewhere, *(line.split()[0] for line in nearest)]
         message += f". Did you mean {meant[0]}?" if meant else ""
     return f"{message} ('{show}' shows every setting)"
+
+
+def _plainly(message: str) -> str:
+    """Return the parser's message in the words of a person, where it has those of Python."""
+    number = re.search(r"^Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')$", message)
+    if number is not None:
+        return f"{number[1]}: {number[2]} is not a whole number"
+    several = re.search(r"^Error parsing (\S+): no type matching (\S+) could be instantiated from \[('.*?')\]", message)
+    if several is not None:
+        kinds = [_KINDS.get(kind, kind) for kind in several[2].split("|")]
+        return f"{several[1]}: {several[3]} is not {' or '.join(kinds)}"
+    missing = re.search(r"^Missing from ([\w -]+): \S+ (.+?)\.? \(required\)", message)
+    return f"{missing[1]} needs another word: {missing[2]}" if missing is not None else message
 
 
 def _registry() -> ConstructorRegistry:

@@ -21,7 +21,7 @@ def help_text(
     *,
     everyday: Sequence[str] = (),
     short: Mapping[str, str] | None = None,
-    inherited: tuple[str, ...] = (),
+    inherited: Mapping[str, str] | None = None,
     **options: Any,
 ) -> str:
     """Return the help of a command.
@@ -31,7 +31,8 @@ def help_text(
         prog: the command.
         everyday: names of the options that are shown, in this order. Empty: all.
         short: short name of an option to its full name.
-        inherited: beginnings of the options whose default is the value of the run, if there is one.
+        inherited: beginnings of the options whose default is the value of the run, with words for it. Empty words:
+            that value, else the default.
         options: further arguments of tyro's parser: default, registry, config.
     """
     with warnings.catch_warnings():
@@ -47,9 +48,7 @@ def help_text(
     ]
     names = {full: name for name, full in (short or {}).items()}
     actions = [action for action in parser._actions if action.dest != "help"]
-    entries = {
-        _name(action): _entry(action, names, width, of_run=_name(action).startswith(inherited)) for action in actions
-    }
+    entries = {_name(action): _entry(action, names, width, inherited or {}) for action in actions}
     if everyday:
         first = [_name(action) for action in positional]
         blocks.append("\n".join(entries[name] for name in (*first, *everyday) if name in entries))
@@ -74,7 +73,7 @@ def _operand(action: Action) -> str:
     return f"{name}..." if action.nargs in ("*", "+") else name
 
 
-def _entry(action: Action, short: Mapping[str, str], width: int, *, of_run: bool) -> str:
+def _entry(action: Action, short: Mapping[str, str], width: int, inherited: Mapping[str, str]) -> str:
     """Return an option with its value, and its text beside or below it."""
     if action.option_strings:
         value = action.metavar or (f"{{{','.join(map(str, action.choices))}}}" if action.choices else "")
@@ -86,7 +85,10 @@ def _entry(action: Action, short: Mapping[str, str], width: int, *, of_run: bool
     else:
         head = f"  {_operand(action)}"
     text = _said(action.help or "")
+    of_run = next((words for start, words in inherited.items() if _name(action).startswith(start)), None)
     if of_run:
+        text = f"{text.partition(' (default: ')[0]} (default: {of_run})"
+    elif of_run is not None:
         text = text.replace("(default: ", f"(default: the run's {_name(action).lstrip('-')}, else ")
     lines = textwrap.wrap(text, width - _COLUMN, break_on_hyphens=False)
     indent = " " * _COLUMN

@@ -315,7 +315,7 @@ def _gradients(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor | None)
     if broken > 0:
         yield (
             f"the gradient of the loss in the image is infinite or NaN for {broken:.0%} of {len(x)} images. It counts "
-            "as 0 in those pixels, so attacks by gradients are weaker there. Believe black-box attacks (square)."
+            "as 0 in those pixels, so attacks by gradients are weaker there. Rely on black-box attacks (square)."
         )
     if logits is not None and broken == 0:
         with torch.no_grad():
@@ -326,13 +326,13 @@ def _gradients(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor | None)
             yield (
                 f"a small step along the gradient, of 2/255 in each pixel, lowers the loss of {share:.0%} of {len(x)} "
                 "images instead of raising it (a backward pass that is not the forward pass's): attacks by gradients "
-                "are led astray. Believe black-box attacks (square)."
+                "are led astray. Rely on black-box attacks (square)."
             )
     least = torch.finfo(gradient.dtype).tiny  # below it numbers lose their digits
     dead = float((gradient.flatten(1).abs().amax(dim=1) < least).double().mean())
     if dead > 0.05:
         yield (
             f"the gradient of the loss in the image is exactly 0 for {dead:.0%} of {len(x)} images (saturated or "
-            "masked): attacks on the cross-entropy and on probabilities stand still there. Believe square, and, if the "
-            "logits are only too large, apgd-dlr, whose loss has no scale."
+            "masked): attacks on the cross-entropy and on probabilities make no progress there. Rely on square and, if "
+            "the logits are merely too large, on apgd-dlr, whose loss has no scale."
         )

@@ -233,7 +233,8 @@ def weights_file(path: Path) -> Path:
             file = path / "best.safetensors"
             if not file.is_file():
                 raise InputError(
-                    f"{path}: no best.safetensors in this folder, so it is not a run that finished an epoch."
+                    f"{path}: no best.safetensors in this folder: the run has not finished an epoch, or its weights "
+                    "were not copied with its records."
                 )
             return file
         if path.is_file():

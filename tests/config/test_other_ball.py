@@ -1,4 +1,4 @@
-"""Recipes in another norm than their own."""
+"""Recipes in another ball than their own."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from nuat.campaign import definition
 from nuat.commands import train
 from nuat.config import TrainConfig
-from nuat.config.other_norm import in_asked_norm
+from nuat.config.other_ball import in_asked_ball
 from nuat.defenses import GAT, PGDAT, NuAT
 from nuat.errors import InputError
 from nuat.recipes import find
@@ -34,7 +34,13 @@ def test_sizes_keep_their_ratio_to_the_radius_on_the_command_line() -> None:
         assert (asked.threat.norm, asked.threat.eps, asked.threat.pgd_alpha) == ("L1", 10.0, 1.0)
         assert alpha(asked) == pytest.approx(10.0)
     assert of_command() == own
-    assert alpha(of_command("--threat.eps", "0.2")) == 0.3
+    assert alpha(of_command("--threat.eps", "0.3")) == 0.3
+
+
+def test_sizes_keep_their_ratio_to_another_radius_of_the_norm() -> None:
+    asked = of_command("--eps", "0.15")
+    assert (asked.threat.norm, asked.threat.eps) == ("Linf", 0.15)
+    assert (asked.threat.pgd_alpha, alpha(asked)) == (pytest.approx(0.005), pytest.approx(0.15))
 
 
 def test_sizes_that_are_given_stay() -> None:
@@ -71,9 +77,9 @@ def test_back_to_linf_a_recipe_of_l1_trains() -> None:
 
 def test_sizes_that_a_defense_derives_itself_stay_none() -> None:
     own = replace(find("quickstart")(), defense=NuAT(alpha=None))
-    asked = in_asked_norm(own, ["--threat.norm", "L2", "--threat.eps", "1.5"])
+    asked = in_asked_ball(own, ["--threat.norm", "L2", "--threat.eps", "1.5"])
     assert alpha(asked) is None
-    asked = in_asked_norm(replace(own, defense=PGDAT()), ["--threat.norm", "L2", "--threat.eps", "1.5"])
+    asked = in_asked_ball(replace(own, defense=PGDAT()), ["--threat.norm", "L2", "--threat.eps", "1.5"])
     assert asked.threat.norm == "L2"
 
 

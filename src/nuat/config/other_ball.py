@@ -1,4 +1,4 @@
-"""The settings of a recipe in another norm than its own."""
+"""The settings of a recipe in another ball than its own."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,40 +10,48 @@ from nuat.core.threat import NORMS
 from nuat.errors import InputError
 
 _STEP = 0.1
-"""Step of PGD in units of the radius."""
+"""Step of PGD in units of the radius, in another norm than the recipe's."""
 _EXAMPLES = {"Linf": "8/255", "L2": "0.5", "L1": "12"}
 
 
-def in_asked_norm(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
-    """Return ``config`` in the norm that the options ``words`` ask for, as a default of these options.
+def in_asked_ball(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
+    """Return ``config`` in the ball that the options ``words`` ask for, as a default of these options.
 
-    Sizes suit their own norm alone. So in another norm the sizes of the defense, such as NuAT's alpha, keep their ratio
-    to the radius, and PGD steps by a tenth of it. Options without a meaning are left to whoever reads them.
+    Sizes suit their own ball alone. So those of the defense, such as NuAT's alpha, and the step of PGD keep their ratio
+    to the radius; in another norm PGD steps by a tenth of it. Options without a meaning are left to whoever reads them.
 
     Raises:
         InputError: another norm without a radius.
 
     Example:
-        >>> from nuat.config.other_norm import in_asked_norm
+        >>> from nuat.config.other_ball import in_asked_ball
         >>> from nuat.recipes import find
-        >>> config = in_asked_norm(find("quickstart")(), ["--threat.norm", "L1", "--threat.eps", "10"])
+        >>> config = in_asked_ball(find("quickstart")(), ["--threat.norm", "L1", "--threat.eps", "10"])
         >>> config.threat.eps, config.defense.alpha
         (10.0, 10.0)
     """
-    norm, radius = _last(words, "--threat.norm"), _last(words, "--threat.eps", "--eps")
     own = config.threat
-    if norm is None or norm not in NORMS or norm == own.norm:
+    norm, radius = _last(words, "--threat.norm") or own.norm, _last(words, "--threat.eps", "--eps")
+    if norm not in NORMS:
         return config
     if radius is None:
+        if norm == own.norm:
+            return config
         raise InputError(
             f"--threat.norm {norm}: give its radius, too, such as --threat.eps {_EXAMPLES[norm]}; eps is of {own.norm}."
         )
     try:
         eps = parse_number(radius)
-        threat = replace(own, norm=norm, eps=eps, pgd_alpha=_STEP * eps)
+        if (norm, eps) == (own.norm, own.eps):
+            return config
+        step = own.pgd_alpha / own.eps if norm == own.norm else _STEP
         sizes = {name: getattr(config.defense, name) for name in config.defense.sizes}
         scaled = {name: size / own.eps * eps for name, size in sizes.items() if size is not None}
-        return replace(config, threat=threat, defense=replace(config.defense, **scaled))
+        return replace(
+            config,
+            threat=replace(own, norm=norm, eps=eps, pgd_alpha=step * eps),
+            defense=replace(config.defense, **scaled),
+        )
     except (ValueError, InputError):
         return config
 
