@@ -214,7 +214,7 @@ def test_settings_of_training_hold_for_every_row(campaign: CommandLine) -> None:
         (["small.toml", "--epochs", "many"], "small.toml: row 1: --epochs: 'many' is not a whole number"),
         (["small.toml", "--budget", "25"], "--budget 25: expected a time such as 90s, 25m or 1h30m."),
         (["small.toml", "--budget"], "Missing value for argument '--budget'"),
-        (["small.toml", "--seeds", "0,x"], "Error parsing --seeds"),
+        (["small.toml", "--seeds", "0,x"], "--seeds: 'x' is not a whole number"),
         (["small.toml", "--seeds", "0,0"], f"small.toml: the row {NORMAL}/seed-0 is there twice"),
         (["small.toml", "--seeds", "-1"], "seed=-1: expected a seed from 0"),
         (["small.toml", "other.toml"], "Unrecognized options: other.toml"),

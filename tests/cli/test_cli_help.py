@@ -79,7 +79,7 @@ def test_the_first_help_fits_80_columns_and_names_every_command(nuat: CommandLin
 def test_a_default_is_the_runs_or_else_a_number_as_people_write_it(command: str, nuat: CommandLine) -> None:
     out = " ".join(nuat.done(command, "--help-all").out.split())
     assert "(default: the run's eps; other models need it)" in out
-    assert "(default: the run's pgd-alpha, else 2/255)" in out
+    assert "(default: the run's, in proportion to eps; else eps / 4 in Linf, and eps / 10 in L2 and L1)" in out
     assert "(default: the run's; other models need it, or --data.path)" in out
     assert "(default: the run's n," not in out
     assert "''" not in out

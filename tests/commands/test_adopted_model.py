@@ -67,7 +67,7 @@ def test_predictions_with_names_of_the_classes(net: nn.Module, nuat: CommandLine
         (("theirs.pth", "0.png"), "does not say which network its weights are for. They look like resnet18"),
         (("theirs.pth", "0.png", "--model", "resnet18"), "which images its model takes; give --image-size"),
         (("theirs.pth", "0.png", *NETWORK, "--classes", "a,b"), "--classes: 2 names for 3 logits of theirs.pth"),
-        (("theirs.pth", "0.png", *NETWORK, "--certainty", "attack"), "does not say what it withstands; give --eps"),
+        (("theirs.pth", "0.png", *NETWORK, "--certainty", "attack"), "records no radius of its training; give --eps"),
         (("quickstart", "0.png", "--image-size", "8"), "quickstart says all of its model: leave out"),
         (("theirs.onnx", "0.png"), "theirs.onnx is an ONNX file, which nuat evaluates only"),
         (("theirs.py:make", "0.png"), "does not say which classes and images its model is for"),

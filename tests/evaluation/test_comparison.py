@@ -88,6 +88,16 @@ def test_other_images_eps_or_attacks_are_refused() -> None:
     assert compare(a, replace(a, images=None))  # a file of format 1 does not say
 
 
+def test_pgd_by_itself_is_compared_with_the_same_steps_of_a_longer_trajectory() -> None:
+    a, b = evaluation(clean=[1, 0], pgd=[1, 0]), evaluation(clean=[1, 0], pgd=[1, 0])
+    alone = replace(a.results[1], name="L2:pgd-20", settings={"alpha": 0.1, "steps": 20})
+    within = replace(b.results[1], name="L2:pgd-20", settings={"alpha": 0.1, "steps": 100}, shared_with="L2:pgd-100")
+    assert compare(replace(a, results=(alone,)), replace(b, results=(within,)))
+    other = replace(within, settings={"alpha": 0.2, "steps": 100})
+    with pytest.raises(InputError, match="L2:pgd-20 ran with other settings"):
+        compare(replace(a, results=(alone,)), replace(b, results=(other,)))
+
+
 def test_attacks_with_other_settings_are_not_compared() -> None:
     a, b = evaluation(clean=[1, 0], pgd=[1, 0]), evaluation(clean=[1, 0], pgd=[1, 0])
     weaker = replace(b.results[1], settings={"steps": 3})

@@ -113,8 +113,8 @@ def test_a_run_in_another_norm_validates_in_it(norm: Norm, eps: float, images: P
 def test_the_worst_ball_has_the_highest_loss_after_one_step() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     batch = Batch(x=torch.rand(6, 1, 4, 4), y=torch.arange(6) % 3, index=torch.arange(6))
-    for also, worst in (("L2:0.1,L1:0.5", "Linf"), ("L2:4,L1:0.5", "L2"), ("L2:0.1,L1:16", "L1")):
-        threat = ThreatConfig(eps=0.1, also=also) if worst == "Linf" else ThreatConfig(eps=0.01, also=also)
+    for also, worst in (("L2:0.1,L1:1", "Linf"), ("L2:4,L1:1", "L2"), ("L2:0.1,L1:16", "L1")):
+        threat = ThreatConfig(eps=0.3, also=also) if worst == "Linf" else ThreatConfig(eps=0.01, also=also)
         config = replace(TrainConfig(defense=FGSMAT()), threat=threat, worst_ball=True)
         assert BallChoice(config, model, ALONE).of(batch, (0, 0)).norm == worst
 

@@ -101,7 +101,7 @@ def _weights(asked: _Export, stack: contextlib.ExitStack) -> Path:
     if asked.format == "robustbench":
         raise InputError("--format robustbench: needs a run with its evaluation; these weights have none.")
     if asked.eps is None:
-        raise InputError(f"{asked.model} does not say what it withstands; give --eps 8/255, or another radius.")
+        raise InputError(f"{asked.model} records no radius of its training; give --eps 8/255, or another radius.")
     check_usual("--eps", radius, asked.norm)
     file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "adopted.safetensors"
     checkpoints.save_weights(file, model.state_dict(), model.info)

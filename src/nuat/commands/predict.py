@@ -90,7 +90,7 @@ def predict(arguments: list[str]) -> int:
     if model is None:
         model = checkpoints.load(asked.model, device=device)
     elif asked.certainty == "attack" and asked.eps is None:
-        raise InputError(f"{asked.model} does not say what it withstands; give --eps 8/255, or another radius.")
+        raise InputError(f"{asked.model} records no radius of its training; give --eps 8/255, or another radius.")
     piped = _STANDARD in (asked.json, asked.csv)
     console = terminal(stderr=piped)
     reporter = TerminalReporter(console)

@@ -6,6 +6,7 @@ intervals of two accuracies may overlap although the models differ, because they
 
 import json
 import math
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -20,6 +21,10 @@ from nuat.evaluation.results import Evaluation
 
 LEVEL = 0.05
 """Probability of calling equal models different, at most."""
+
+
+_NUMBERED = re.compile(r"-\d+$")
+"""End of the name of an attack that says its steps."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,14 @@ def compare(a: Evaluation, b: Evaluation) -> tuple[Difference, ...]:
 
 def settings_key(evaluation: Evaluation, names: Collection[str]) -> str:
     """Return a text that is the same for evaluations in which the attacks ``names`` ran with the same settings."""
-    settings = {result.name: result.settings for result in evaluation.results if result.name in names}
+    # pgd-20 is the same attack by itself and read off the trajectory of pgd-100, whose steps are then recorded
+    settings = {
+        result.name: {
+            key: v for key, v in result.settings.items() if key != "steps" or not _NUMBERED.search(result.name)
+        }
+        for result in evaluation.results
+        if result.name in names
+    }
     # 1 and 1.0 are the same step
     return json.dumps(json.loads(json.dumps(settings), parse_int=float), sort_keys=True)
 
