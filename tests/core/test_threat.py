@@ -10,7 +10,8 @@ from oracles import assert_inside, images
 from torch import Tensor
 
 from nuat.config import ThreatConfig
-from nuat.core.threat import L1, L2, NORMS, Linf, Norm, bernoulli, check_eps, check_radius, check_usual, threat
+from nuat.core.eps import check_usual
+from nuat.core.threat import L1, L2, NORMS, Linf, Norm, bernoulli, check_eps, check_radius, threat
 from nuat.errors import InputError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -45,8 +45,8 @@ from nuat.campaign.fields import Settings, same_name
 from nuat.config import ThreatConfig, TrainConfig
 from nuat.config.arguments import parse
 from nuat.config.other_ball import in_asked_ball
-from nuat.core.eps import parse_number
-from nuat.core.threat import Norm, check_usual
+from nuat.core.eps import check_usual, parse_number
+from nuat.core.threat import Norm
 from nuat.errors import InputError, did_you_mean
 from nuat.recipes import find
 

@@ -13,7 +13,8 @@ import tyro
 from nuat.commands.adopted_model import adopt
 from nuat.config import ForeignClassifier, ThreatConfig
 from nuat.config.arguments import HELP, parse
-from nuat.core.threat import Norm, check_usual
+from nuat.core.eps import check_usual
+from nuat.core.threat import Norm
 from nuat.errors import InputError
 from nuat.evaluation.calibration import check_temperature
 from nuat.export import (

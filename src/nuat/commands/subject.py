@@ -17,7 +17,7 @@ from nuat.commands.foreign_model import check_network, check_normalisation, load
 from nuat.config import DataConfig, ForeignNetwork, ThreatConfig
 from nuat.config.arguments import HELP
 from nuat.core import digest
-from nuat.core.threat import check_usual
+from nuat.core.eps import EXAMPLES, check_usual
 from nuat.errors import InputError
 from nuat.evaluation.class_order import order_by_name
 from nuat.files import check_writable, writable
@@ -128,9 +128,9 @@ def settle_threat(asked: ThreatConfig, trained: ThreatConfig, arguments: Sequenc
         return any(re.match(rf"--{option}(=|$)", word) for word in arguments)
 
     if asked.norm != trained.norm and not given("eps"):
-        example = {"Linf": "8/255", "L2": "0.5", "L1": "12"}[asked.norm]
         raise InputError(
-            f"--norm {asked.norm}: give its radius, too, such as --eps {example}; eps is of {trained.norm}."
+            f"--norm {asked.norm}: give its radius, too, such as --eps {EXAMPLES[asked.norm]}; eps is of "
+            f"{trained.norm}."
         )
     for one in asked.parts:
         option = "eps" if one.norm == asked.norm else "also"

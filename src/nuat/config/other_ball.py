@@ -5,13 +5,12 @@ from dataclasses import replace
 from itertools import zip_longest
 
 from nuat.config.train import TrainConfig
-from nuat.core.eps import parse_number
+from nuat.core.eps import EXAMPLES, parse_number
 from nuat.core.threat import NORMS
 from nuat.errors import InputError
 
 _STEP = 0.1
 """Step of PGD in units of the radius, in another norm than the recipe's."""
-_EXAMPLES = {"Linf": "8/255", "L2": "0.5", "L1": "12"}
 
 
 def in_asked_ball(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
@@ -38,7 +37,7 @@ def in_asked_ball(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
         if norm == own.norm:
             return config
         raise InputError(
-            f"--threat.norm {norm}: give its radius, too, such as --threat.eps {_EXAMPLES[norm]}; eps is of {own.norm}."
+            f"--threat.norm {norm}: give its radius, too, such as --threat.eps {EXAMPLES[norm]}; eps is of {own.norm}."
         )
     try:
         eps = parse_number(radius)

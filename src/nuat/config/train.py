@@ -6,10 +6,10 @@ from typing import Literal, cast
 
 from nuat.config.data import DataConfig
 from nuat.config.model import ModelConfig
-from nuat.core.eps import parse_number
+from nuat.core.eps import check_usual, parse_number
 from nuat.core.ranges import at_least, check_fraction, check_seed, check_tau
 from nuat.core.schedules import CyclicSchedule, OneCycle, Schedule
-from nuat.core.threat import L1, L2, Linf, Norm, check_radius, check_usual, threat
+from nuat.core.threat import L1, L2, Linf, Norm, check_radius, threat
 from nuat.defenses.base import Defense
 from nuat.errors import InputError
 

@@ -4,10 +4,35 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from nuat.errors import InputError
+
 if TYPE_CHECKING:
     from nuat.core.threat import Norm
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+EXAMPLES: "dict[Norm, str]" = {"Linf": "8/255", "L2": "0.5", "L1": "12"}
+"""A usual radius of each norm."""
+_LEAST: "dict[Norm, float]" = {"Linf": 0.0, "L2": 20 / 255, "L1": 1.0}
+"""Radii below which a person has probably meant another norm."""
+_SURELY_PIXELS = 16
+"""Whole L2 radius that is taken to be meant in 1/255; usual ones are 0.5 to 5."""
+
+
+def check_usual(name: str, eps: float, norm: "Norm") -> None:
+    """Refuse a radius that a person gives in a norm, but that only another norm or images of 0 to 255 have."""
+    if eps < _LEAST[norm]:
+        elsewhere, usual = ("Linf", "0.5 (CIFAR-10) or 1.5 (MNIST)") if norm == "L2" else ("Linf or L2", "12")
+        raise InputError(
+            f"{name}={eps:.4g}: a usual radius in {elsewhere}, but in {norm} it hardly changes an image. Give another "
+            f"norm, or an {norm} radius such as {usual}."
+        )
+    if norm == "L2" and eps >= _SURELY_PIXELS and eps == int(eps):
+        raise InputError(
+            f"{name}={eps:g}: pixels are in [0, 1], where this L2 radius is larger than most images. Did you mean "
+            f"{eps:g}/255?"
+        )
 
 
 def parse_number(text: str) -> float:

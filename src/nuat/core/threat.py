@@ -48,21 +48,6 @@ def check_radius(name: str, value: float | Tensor, norm: "Norm") -> None:
         raise InputError(f"{name}={value:g}: expected an {norm} size > 0 in pixels of [0, 1], such as {example}.")
 
 
-def check_usual(name: str, eps: float, norm: "Norm") -> None:
-    """Refuse a radius that a person gives in a norm, but that only another norm or images of 0 to 255 have."""
-    if eps < _LEAST[norm]:
-        elsewhere, usual = ("Linf", "0.5 (CIFAR-10) or 1.5 (MNIST)") if norm == "L2" else ("Linf or L2", "12")
-        raise InputError(
-            f"{name}={eps:.4g}: a usual radius in {elsewhere}, but in {norm} it hardly changes an image. Give another "
-            f"norm, or an {norm} radius such as {usual}."
-        )
-    if norm == "L2" and eps >= _SURELY_PIXELS and eps == int(eps):
-        raise InputError(
-            f"{name}={eps:g}: pixels are in [0, 1], where this L2 radius is larger than most images. Did you mean "
-            f"{eps:g}/255?"
-        )
-
-
 def largest_radius(norm: "Norm", dimensions: int) -> float:
     """Return the distance in a norm that no two images of so many pixels times channels exceed."""
     return {"Linf": 1.0, "L2": math.sqrt(dimensions), "L1": float(dimensions)}[norm]
@@ -70,10 +55,6 @@ def largest_radius(norm: "Norm", dimensions: int) -> float:
 
 Norm = Literal["Linf", "L2", "L1"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
-_LEAST: dict[Norm, float] = {"Linf": 0.0, "L2": 20 / 255, "L1": 1.0}
-"""Radii below which a person has probably meant another norm."""
-_SURELY_PIXELS = 16
-"""Whole L2 radius that is taken to be meant in 1/255; usual ones are 0.5 to 5."""
 
 
 class Region(Protocol):

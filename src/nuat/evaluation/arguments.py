@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from nuat.attacks.catalogue import CATALOGUE, SUITES, across, defined, look_up
 from nuat.attacks.given_attacks import GivenAttack
 from nuat.config import ThreatConfig
-from nuat.core.threat import Norm, check_radius, check_usual, largest_radius
+from nuat.core.eps import check_usual
+from nuat.core.threat import Norm, check_radius, largest_radius
 from nuat.data import Images, ImageSet
 from nuat.data.images import check_scale
 from nuat.errors import InputError, did_you_mean

@@ -163,7 +163,7 @@ class Evaluation:
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What to know before the accuracies are believed, see ``caveats``."""
+        """Warnings to read before the accuracies are believed, see ``caveats``."""
         return caveats(self.warnings, (result.name for result in self.results))
 
     def accuracy(self, name: str) -> float:

@@ -233,8 +233,7 @@ def weights_file(path: Path) -> Path:
             file = path / "best.safetensors"
             if not file.is_file():
                 raise InputError(
-                    f"{path}: no best.safetensors in this folder: the run has not finished an epoch, or its weights "
-                    "were not copied with its records."
+                    f"{path}: no best.safetensors in this folder: no epoch was finished, or the weights were left out."
                 )
             return file
         if path.is_file():
