@@ -6,8 +6,8 @@ that attacks by gradients always find a finite gradient, if only 0, so that they
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nuat.attacks.base import gradient_of
 from nuat.errors import InputError, is_out_of_memory
+from nuat.evaluation.surroundings import Surroundings
 
 _REFUSES_GRAPH = re.compile("requires? grad|gradient")
 """Part of the messages of numpy, DLPack and others that take no tensor with a graph."""
@@ -47,7 +48,7 @@ class GuardedModel(nn.Module):
         self.one_place = False
         """Whether every pass without a gradient gets its copy in the same memory."""
         self._place: Tensor | None = None
-        self._draws: dict[torch.device, list[_Draws]] = {}
+        self._around: dict[torch.device, Surroundings] = {}
         self._dtype: torch.dtype | None = None
         self._graphless = False
         self._logits: int | None = None
@@ -55,7 +56,7 @@ class GuardedModel(nn.Module):
     @property
     def reseeds(self) -> bool:
         """Whether the model seeds torch's generators in its passes."""
-        return any(generator.reseeded for draws in self._draws.values() for generator in draws)
+        return any(around.reseeded for around in self._around.values())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, N] of ``x`` [B, C, H, W], in float32 and in the order of the classes."""
@@ -69,14 +70,15 @@ class GuardedModel(nn.Module):
             raise InputError(
                 f"the model fails on images of {size} (channels, height, width): {why} (in a batch of {len(x)})"
             ) from error
-        self._check(logits, len(x))
-        wide: Tensor = _plain(logits)
-        if wide.dtype == torch.float32 and wide.device == x.device:
-            wide = wide.clone()  # the model may write its next answer into the same memory
-        else:
-            wide = wide.to(x.device, torch.float32)
-        if logits.dtype in (torch.float64, torch.int64, torch.int32):
-            _check_order(logits, wide)
+        usual = (  # few questions, as each takes part of a short pass
+            type(logits) is Tensor
+            and logits.dtype == torch.float32
+            and logits.layout == torch.strided
+            and logits.device == x.device
+            and logits.shape == (x.shape[0], self._logits)
+        )
+        # a copy, as the model may write its next answer into the same memory
+        wide: Tensor = logits.clone() if usual else self._checked(logits, x)
         return wide if self.order is None else wide[:, self._columns(wide.shape[1])]
 
     def _answer(self, x: Tensor) -> Any:
@@ -86,50 +88,48 @@ class GuardedModel(nn.Module):
         """
         if self._graphless:
             x = x.detach()
-        if self._dtype is not None:
-            return self._call(self._copy(x, self._dtype))
+        dtype = x.dtype if self._dtype is None else self._dtype
         try:
-            return self._call(self._copy(x, x.dtype))
+            return self._call(self._placed(x, dtype) if self.one_place else x.to(dtype, copy=True))
         except (RuntimeError, TypeError, BufferError) as error:
             if x.requires_grad and _REFUSES_GRAPH.search(str(error)):
-                answer = self._call(x.detach().clone())
+                answer = self._call(x.detach().to(dtype, copy=True))
                 self._graphless = True
                 return answer
             types = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
-            if len(types) != 1 or x.dtype in types:
+            if len(types) != 1 or dtype in types:
                 raise
             (native,) = types
             answer = self._call(x.to(native))  # a copy: x has another type
             self._dtype = native
             return answer
 
-    def _copy(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return ``x`` in memory that the model may write into."""
-        if not self.one_place:
-            return x.clone() if x.dtype == dtype else x.to(dtype)
+    def _placed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return ``x`` in the same memory each time; the tensor and its version stay as well."""
         if self._place is None or self._place.dtype != dtype or self._place.shape != x.shape:
             self._place = torch.empty_like(x, dtype=dtype)
-        self._place.data.copy_(x)  # the tensor and its version stay as well
+        self._place.data.copy_(x)
         return self._place
 
     def _call(self, copy: Tensor) -> Any:
         """Return the output of the model, and put back what it changes of torch: settings, and seeds of generators."""
         before = copy.detach().clone() if self.watched else None
-        settings = _settings(copy.device.type)
-        if copy.device not in self._draws:
-            self._draws[copy.device] = _draws(copy.device)
-        draws = self._draws[copy.device]
-        for generator in draws:
-            generator.begin()
-        try:
+        around = self._around.get(copy.device)
+        if around is None:
+            around = self._around[copy.device] = Surroundings(copy.device)
+        with around:
             answer = self.model(copy)
-        finally:
-            _restore(settings, copy.device.type)
-        for generator in draws:
-            generator.end()
         if before is not None and not torch.equal(before, copy.detach()):
             self.wrote = True
         return answer
+
+    def _checked(self, logits: Any, x: Tensor) -> Tensor:
+        """Return ``logits`` as a float32 tensor [B, N] in memory of its own, or refuse them."""
+        self._check(logits, len(x))
+        wide = _plain(logits).to(x.device, torch.float32, copy=True)
+        if logits.dtype in (torch.float64, torch.int64, torch.int32):
+            _check_order(logits, wide)
+        return wide
 
     def _check(self, logits: Any, images: int) -> None:
         """Refuse what is not one tensor [B, N] with the N of the batches before."""
@@ -162,73 +162,6 @@ class GuardedModel(nn.Module):
         return [*self.order, *(i for i in range(logits) if i not in set(self.order))]
 
 
-class _Draws:
-    """A generator that a model may draw from, watched before and after each pass.
-
-    One that the model seeds is put back: else attacks that draw from it would repeat their draws. A model that seeds
-    with the seed that is there already shows when two passes begin in different states, move on and end in one.
-    """
-
-    __slots__ = ("_began", "_ended", "_first", "_generator", "_seed", "reseeded")
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.reseeded = False
-        """Whether the model seeded the generator in a pass."""
-        self._generator = generator
-        self._began = self._ended = generator.get_state()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Draws":
-        """Return a watch of the same generator, since a copy of the model draws from it, too."""
-        return _Draws(self._generator)
-
-    def begin(self) -> None:
-        """Note the seed and the state before a pass."""
-        self._seed = self._generator.initial_seed()
-        self._first, self._began = self._began, self._generator.get_state()
-
-    def end(self) -> None:
-        """Put the generator back after a pass, if the model seeds it."""
-        last, self._ended = self._ended, self._generator.get_state()
-        if self._generator.initial_seed() != self._seed or (
-            torch.equal(last, self._ended)
-            and not torch.equal(self._first, self._began)
-            and not torch.equal(self._began, self._ended)
-        ):
-            self.reseeded = True
-        if self.reseeded:
-            self._generator.set_state(self._began)
-
-
-def _draws(device: torch.device) -> list[_Draws]:
-    """Return the generators that a pass on ``device`` may draw from."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index])
-    return [_Draws(generator) for generator in generators]
-
-
-def _settings(device: str) -> tuple[Any, ...]:
-    """Return the settings of torch that a pass on ``device`` may change, and the filters of warnings."""
-    place, cast = torch.empty(0).device, torch.is_autocast_enabled(device)
-    return torch.get_default_dtype(), torch.is_grad_enabled(), place, cast, warnings.filters[:]
-
-
-def _restore(settings: tuple[Any, ...], device: str) -> None:
-    """Put ``settings`` back where they have changed."""
-    now = _settings(device)
-    if now == settings:
-        return
-    dtype, gradients, place, cast, filters = settings
-    torch.set_default_dtype(dtype)
-    torch.set_grad_enabled(gradients)
-    torch.set_autocast_enabled(device, cast)
-    if now[2] != place:
-        torch.set_default_device(None if place.type == "cpu" else place)
-    if warnings.filters != filters:
-        warnings.resetwarnings()  # which also tells that they changed
-        warnings.filters[:] = filters  # type: ignore[index]
-
-
 def _plain(logits: Tensor) -> Tensor:
     """Return ``logits`` as a tensor whose methods are torch's own."""
     return logits if type(logits) is Tensor else logits.as_subclass(Tensor)
@@ -247,6 +180,18 @@ def _check_order(logits: Tensor, wide: Tensor) -> None:
             )
 
 
+@dataclass(slots=True)
+class Images:
+    """Images of all differentiable passes, by what became of their gradient."""
+
+    differentiated: int = 0
+    """Those that had one."""
+    nonfinite: int = 0
+    """Those whose gradient was infinite or NaN somewhere."""
+    unreached: int = 0
+    """Those to which the graph of the logits does not lead back."""
+
+
 class ClimbableModel(nn.Module):
     """A model with a finite gradient in the image: 0 where its own is missing, infinite or NaN.
 
@@ -256,12 +201,7 @@ class ClimbableModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.nonfinite = 0
-        """Images whose gradient was infinite or NaN somewhere, over all backward passes."""
-        self.differentiated = 0
-        """Images of all backward passes."""
-        self.unreached = 0
-        """Images of all differentiable passes whose graph does not lead back to the image."""
+        self.images = Images()
         self._flat: bool | None = None
         """Whether the model's logits have no graph to the image, as its first differentiable pass shows."""
 
@@ -275,11 +215,11 @@ class ClimbableModel(nn.Module):
         if self._flat is None:
             self._flat = not logits.requires_grad or gradient_of(logits.sum(), z, retain_graph=True) is None
         tied = self._flat or not logits.requires_grad
-        self.unreached += len(z)
+        self.images.unreached += len(z)
         waiting = [] if tied else [len(z)]
 
         def arrived(gradient: Tensor) -> Tensor | None:
-            self.unreached -= waiting.pop() if waiting else 0
+            self.images.unreached -= waiting.pop() if waiting else 0
             return self._finite(gradient)
 
         z.register_hook(arrived)  # type: ignore[no-untyped-call]
@@ -289,11 +229,11 @@ class ClimbableModel(nn.Module):
         return zeros
 
     def _finite(self, gradient: Tensor) -> Tensor | None:
-        self.differentiated += len(gradient)
+        self.images.differentiated += len(gradient)
         if math.isfinite(gradient.sum().item()):  # infinities and NaN survive a sum
             return None
         bad = ~torch.isfinite(gradient)
-        self.nonfinite += int(bad.flatten(1).any(dim=1).sum())
+        self.images.nonfinite += int(bad.flatten(1).any(dim=1).sum())
         return gradient.masked_fill(bad, 0.0)
 
 
