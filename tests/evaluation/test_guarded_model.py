@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation_models import Answering
 from oracles import Linear, TinyConv
 from torch import Tensor, nn
 
@@ -31,17 +32,6 @@ class Cut(nn.Module):
 
 def images() -> tuple[Tensor, Tensor]:
     return torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 4
-
-
-class Answering(nn.Module):
-    """A model that answers by a function of the images."""
-
-    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, x: Tensor) -> Any:
-        return self.answer(x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -182,7 +172,7 @@ def test_passes_whose_gradient_does_not_arrive_are_counted() -> None:
             torch.autograd.grad(climbable(z).sum(), z, allow_unused=True)
         with torch.no_grad():
             climbable(x)
-        assert climbable.images.unreached == unreached
+        assert climbable.counts.unreached == unreached
 
 
 def test_a_model_that_seeds_leaves_the_generator() -> None:
@@ -204,43 +194,6 @@ def test_a_model_that_seeds_leaves_the_generator() -> None:
             guard(images()[0])
         assert guard.reseeds == seeds
         assert ends == {seed: [True, True, True]}.get(answer, [isinstance(answer, nn.Flatten)] * 3)
-
-
-@pytest.mark.parametrize("begins", [True, False], ids=["model seeds late", "attack draws late"])
-def test_a_seed_that_shows_late_is_put_back_after_a_few_passes(begins: bool) -> None:
-    passes: list[int] = []
-
-    def seeds(x: Tensor) -> Tensor:
-        passes.append(len(x))
-        if not begins:
-            torch.manual_seed(torch.initial_seed())
-        elif len(passes) > 100:
-            torch.manual_seed(3)
-        return x.flatten(1)
-
-    torch.manual_seed(4)
-    guard = guarded(Answering(seeds))
-    for _ in range(100):
-        guard(images()[0])
-    assert not guard.reseeds
-    for _ in range(8):
-        torch.rand(2)
-        guard(images()[0])
-    assert guard.reseeds
-    torch.rand(2)
-    before = torch.get_rng_state()
-    guard(images()[0])
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_settings_are_put_back_when_a_pass_fails() -> None:
-    def fails(x: Tensor) -> Tensor:
-        torch.set_default_dtype(torch.float64)
-        raise ValueError("no")
-
-    with pytest.raises(InputError, match="the model fails"):
-        guarded(Answering(fails))(images()[0])
-    assert torch.get_default_dtype() == torch.float32
 
 
 def test_a_copy_of_a_guard_puts_the_generator_back_too() -> None:
@@ -352,7 +305,7 @@ def test_a_climbable_model_has_a_finite_gradient() -> None:
         for _ in range(2):
             (gradient,) = torch.autograd.grad(climbable(z).sum(), z)
             assert torch.equal(gradient, torch.zeros_like(x))
-        assert (climbable.images.nonfinite, climbable.images.differentiated) == (nonfinite, 12)
+        assert (climbable.counts.nonfinite, climbable.counts.differentiated) == (nonfinite, 12)
 
 
 def test_a_later_batch_without_a_graph_has_a_gradient_of_zeros() -> None:

@@ -62,6 +62,15 @@ class GuardedModel(nn.Module):
         """Return the logits [B, N] of ``x`` [B, C, H, W], in float32 and in the order of the classes."""
         try:
             logits = self._answer(x)
+            usual = (  # few questions, as each takes part of a short pass
+                type(logits) is Tensor
+                and logits.dtype == torch.float32
+                and logits.layout == torch.strided
+                and logits.device == x.device
+                and logits.shape == (x.shape[0], self._logits)
+            )
+            # a copy, as the model may write its next answer into the same memory
+            wide: Tensor = logits.clone() if usual else self._checked(logits, x)
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything, or call sys.exit
             if isinstance(error, InputError) or is_out_of_memory(error):
                 raise
@@ -70,15 +79,6 @@ class GuardedModel(nn.Module):
             raise InputError(
                 f"the model fails on images of {size} (channels, height, width): {why} (in a batch of {len(x)})"
             ) from error
-        usual = (  # few questions, as each takes part of a short pass
-            type(logits) is Tensor
-            and logits.dtype == torch.float32
-            and logits.layout == torch.strided
-            and logits.device == x.device
-            and logits.shape == (x.shape[0], self._logits)
-        )
-        # a copy, as the model may write its next answer into the same memory
-        wide: Tensor = logits.clone() if usual else self._checked(logits, x)
         return wide if self.order is None else wide[:, self._columns(wide.shape[1])]
 
     def _answer(self, x: Tensor) -> Any:
@@ -100,13 +100,14 @@ class GuardedModel(nn.Module):
             if len(types) != 1 or dtype in types:
                 raise
             (native,) = types
-            answer = self._call(x.to(native))  # a copy: x has another type
+            answer = self._call(x.to(native, copy=True))
             self._dtype = native
             return answer
 
     def _placed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return ``x`` in the same memory each time; the tensor and its version stay as well."""
-        if self._place is None or self._place.dtype != dtype or self._place.shape != x.shape:
+        wanted = dtype, x.shape, x.device
+        if self._place is None or (self._place.dtype, self._place.shape, self._place.device) != wanted:
             self._place = torch.empty_like(x, dtype=dtype)
         self._place.data.copy_(x)
         return self._place
@@ -117,8 +118,11 @@ class GuardedModel(nn.Module):
         around = self._around.get(copy.device)
         if around is None:
             around = self._around[copy.device] = Surroundings(copy.device)
-        with around:
+        noted = around.begin()
+        try:
             answer = self.model(copy)
+        finally:
+            around.end(noted)
         if before is not None and not torch.equal(before, copy.detach()):
             self.wrote = True
         return answer
@@ -181,15 +185,15 @@ def _check_order(logits: Tensor, wide: Tensor) -> None:
 
 
 @dataclass(slots=True)
-class Images:
-    """Images of all differentiable passes, by what became of their gradient."""
+class GradientCounts:
+    """Counts of images; not numbers of the module, which are slow to set."""
 
     differentiated: int = 0
-    """Those that had one."""
+    """Images of all backward passes."""
     nonfinite: int = 0
-    """Those whose gradient was infinite or NaN somewhere."""
+    """Images whose gradient was infinite or NaN somewhere, over all backward passes."""
     unreached: int = 0
-    """Those to which the graph of the logits does not lead back."""
+    """Images of all differentiable passes whose graph does not lead back to the image."""
 
 
 class ClimbableModel(nn.Module):
@@ -201,7 +205,7 @@ class ClimbableModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.images = Images()
+        self.counts = GradientCounts()
         self._flat: bool | None = None
         """Whether the model's logits have no graph to the image, as its first differentiable pass shows."""
 
@@ -215,11 +219,11 @@ class ClimbableModel(nn.Module):
         if self._flat is None:
             self._flat = not logits.requires_grad or gradient_of(logits.sum(), z, retain_graph=True) is None
         tied = self._flat or not logits.requires_grad
-        self.images.unreached += len(z)
+        self.counts.unreached += len(z)
         waiting = [] if tied else [len(z)]
 
         def arrived(gradient: Tensor) -> Tensor | None:
-            self.images.unreached -= waiting.pop() if waiting else 0
+            self.counts.unreached -= waiting.pop() if waiting else 0
             return self._finite(gradient)
 
         z.register_hook(arrived)  # type: ignore[no-untyped-call]
@@ -229,11 +233,11 @@ class ClimbableModel(nn.Module):
         return zeros
 
     def _finite(self, gradient: Tensor) -> Tensor | None:
-        self.images.differentiated += len(gradient)
+        self.counts.differentiated += len(gradient)
         if math.isfinite(gradient.sum().item()):  # infinities and NaN survive a sum
             return None
         bad = ~torch.isfinite(gradient)
-        self.images.nonfinite += int(bad.flatten(1).any(dim=1).sum())
+        self.counts.nonfinite += int(bad.flatten(1).any(dim=1).sum())
         return gradient.masked_fill(bad, 0.0)
 
 

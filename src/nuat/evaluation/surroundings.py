@@ -6,101 +6,116 @@ from typing import Any
 import torch
 from torch import empty, get_default_dtype, is_autocast_enabled, is_grad_enabled
 
-_ALL, _ONE_IN = 64, 8
-"""Passes that keep the states of the generators: the first 64, then one in 8, as this costs as much as all the rest."""
+_FIRST, _ONE_IN = 64, 8
+"""Passes that keep the states of the generators: the first 64, then one in 8, as they cost as much as all the rest."""
 
 
 class Surroundings:
-    """Context of a pass of a model on ``device``: what the model changes of torch is put back at its end.
+    """What a pass of a model on ``device`` may change of torch: ``begin`` notes it, ``end`` puts it back.
 
-    That is the default type and device, whether gradients and autocast are on, the filters of warnings, and the
-    generators that the model seeds: else attacks that draw from them would repeat their draws. Another seed shows in
-    every pass; the seed that is there already shows in the passes that keep the states of the generators. A model that
-    has seeded once is put back from then on.
+    - The default type, the default device, gradients, autocast and the filters of warnings are put back in every pass.
+    - A generator that the model seeds is put back: else attacks that draw from it would repeat their draws. Another
+      seed shows in every pass, the seed that is there already in passes that keep the states. Where the model seeds
+      for the first time in another pass, the generator stays for that pass as the model left it.
+
+    Example:
+        >>> import torch
+        >>> around = Surroundings(torch.device("cpu"))
+        >>> before = around.begin()
+        >>> _ = torch.set_grad_enabled(False)
+        >>> around.end(before)
+        >>> torch.is_grad_enabled(), around.reseeded
+        (True, False)
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.reseeded = False
-        """Whether the model seeded a generator in a pass."""
         self._device, self._kind = device, device.type
-        generators = [torch.default_generator]
+        self._generators = [_Generator(torch.default_generator)]
         if device.type == "cuda":
-            generators.append(torch.cuda.default_generators[device.index])
-        self._generators = [_Generator(generator) for generator in generators]
-        seeds = [generator.initial_seed for generator in generators]
-        self._seeds = seeds[0] if len(seeds) == 1 else lambda: [seed() for seed in seeds]
-        self._place = empty(0).device  # nothing but a model changes the default device later
+            self._generators.append(_Generator(torch.cuda.default_generators[device.index]))
         self._passes = 0
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Surroundings":
-        """Return the surroundings of a copy of the model, which draws from the same generators."""
-        return Surroundings(self._device)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy of the model is watched: by the same generators, from the start."""
+        return Surroundings, (self._device,)
 
-    def __enter__(self) -> None:
+    @property
+    def reseeded(self) -> bool:
+        """Whether the model seeded a generator in a pass."""
+        return any(generator.reseeded for generator in self._generators)
+
+    def begin(self) -> tuple[Any, ...]:
+        """Return what ``end`` puts back after the pass that begins."""
         self._passes += 1
-        self._keeps = self.reseeded or self._passes <= _ALL or self._passes % _ONE_IN == 0
-        if self._keeps:
-            for generator in self._generators:
-                generator.begin()
-        self._before = self._read()
+        # multiples of this number modulo 2 ** 32 follow no period that the draws of an attack might have
+        keeps = self._passes <= _FIRST or self._passes * 2654435761 % 2**32 < 2**32 // _ONE_IN
+        for generator in self._generators:
+            generator.begin(keeps)
+        return self._settings()
 
-    def __exit__(self, *error: object) -> None:
-        if self._read() != self._before or empty(0).device != self._place:
-            self._put_back()
-        if self._keeps:
-            for generator in self._generators:
-                self.reseeded |= generator.repeats()
-            if self.reseeded:
-                for generator in self._generators:
-                    generator.put_back()
+    def end(self, before: tuple[Any, ...]) -> None:
+        """Put back what is not as ``before`` the pass."""
+        try:
+            changed = self._settings() != before
+        except Exception:  # the model has set a default device that is not there
+            changed = True
+        if changed:
+            self._put_back(*before)
+        for generator in self._generators:
+            generator.end()
 
-    def _read(self) -> tuple[Any, ...]:
-        """Return the seeds of the generators and the settings."""
+    def _settings(self) -> tuple[Any, ...]:
         return (
-            self._seeds(),
             get_default_dtype(),
             is_grad_enabled(),
             is_autocast_enabled(self._kind),
+            empty(0).device,
             warnings.filters[:],
         )
 
-    def _put_back(self) -> None:
-        """Put the settings back that are others than before, and note another seed."""
-        seeds, dtype, gradients, cast, filters = self._before
-        self.reseeded |= self._seeds() != seeds
+    def _put_back(self, dtype: torch.dtype, gradients: bool, cast: bool, device: torch.device, filters: Any) -> None:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
         torch.set_autocast_enabled(self._kind, cast)
-        if empty(0).device != self._place:
-            torch.set_default_device(None if self._place.type == "cpu" else self._place)
+        try:
+            moved = empty(0).device != device
+        except Exception:
+            moved = True
+        if moved:
+            torch.set_default_device(None if device.type == "cpu" else device)
         if warnings.filters != filters:
             warnings.resetwarnings()  # which also tells that they changed
             warnings.filters[:] = filters  # type: ignore[index]
 
 
 class _Generator:
-    """States of a generator around the passes that keep them."""
+    """A generator that a model may draw from, and its states around the passes that keep them."""
 
     def __init__(self, generator: torch.Generator) -> None:
-        self._generator = generator
+        self.reseeded = False
+        """Whether the model seeded it in a pass."""
+        self._generator, self._read_seed = generator, generator.initial_seed
         self._began = self._ended = generator.get_state()
 
-    def begin(self) -> None:
-        """Keep the state before a pass."""
-        self._first, self._began = self._began, self._generator.get_state()
+    def begin(self, keeps: bool) -> None:
+        """Note the seed before a pass, and the state if it is to be kept or put back."""
+        self._seed, self._keeps = self._read_seed(), keeps or self.reseeded
+        if self._keeps:
+            self._first, self._began = self._began, self._generator.get_state()
 
-    def repeats(self) -> bool:
-        """Keep the state after a pass, and return whether the model has seeded with the seed that was there.
+    def end(self) -> None:
+        """Put the generator back after a pass, if the model seeds it.
 
-        Two passes then begin in different states, move on and end in one.
+        It has seeded if the seed is another; or if two passes began in different states, moved on and ended in one.
         """
-        last, self._ended = self._ended, self._generator.get_state()
-        return (
-            torch.equal(last, self._ended)
-            and not torch.equal(self._first, self._began)
-            and not torch.equal(self._began, self._ended)
-        )
-
-    def put_back(self) -> None:
-        """Return to the state before the pass."""
-        self._generator.set_state(self._began)
+        seeded = self._read_seed() != self._seed
+        if self._keeps:
+            last, self._ended = self._ended, self._generator.get_state()
+            seeded = seeded or (
+                torch.equal(last, self._ended)
+                and not torch.equal(self._first, self._began)
+                and not torch.equal(self._began, self._ended)
+            )
+        self.reseeded |= seeded
+        if self.reseeded and self._keeps:
+            self._generator.set_state(self._began)
