@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nuat.core.losses import cross_entropy_sum
 from nuat.models.adapters import Classifier
 from nuat.models.authors import AuthorsWideResNet
-from nuat.models.resnet import ResNet
+from nuat.models.resnet import NarrowProjection, ResNet
 from nuat.models.wide_resnet import WideResNet
 
 _LOGITS, _GRADIENT = 1e-4, 1e-2
@@ -37,9 +37,13 @@ def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     """
     if not isinstance(model, Classifier) or not isinstance(model.net, (ResNet, WideResNet, AuthorsWideResNet)):
         return model
+    net = deepcopy(model.net)
+    for module in net.modules():
+        if isinstance(module, NarrowProjection):  # without gradients of the weights, a convolution that torch folds
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
     try:
         # the normalisation checks the images' shape, which cannot be traced
-        copy = Classifier(deepcopy(model.normalise), fuse(model.net)).eval()
+        copy = Classifier(deepcopy(model.normalise), fuse(net)).eval()
     except Exception:  # torch calls its folding experimental, and attacks work without it
         return model
     for parameter in copy.parameters():

@@ -6,6 +6,7 @@ same network. With the cifar stem, resnet18 is the network of the paper's CIFAR-
 
 from typing import ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,7 +29,24 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     """Return the projection [B, inputs, H, W] -> [B, outputs, H / stride, W / stride], or None if none is needed."""
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+    convolution = NarrowProjection if inputs < 16 else nn.Conv2d
+    return nn.Sequential(convolution(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class NarrowProjection(nn.Conv2d):
+    """1x1 convolution of a few channels with a stride; otherwise it is ``nn.Conv2d``, names included.
+
+    In channels_last, oneDNN's gradient of the weights writes past its memory if there are fewer input channels than a
+    vector register holds (oneDNN issue 6035; torch 2.15 on a CPU with AVX2): it is wrong, or the process ends. Without
+    a stride it is right, so the stride is taken first.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Convolve images [B, C, H, W]."""
+        if not (input.device.type == "cpu" and self.weight.requires_grad and torch.is_grad_enabled()):
+            return super().forward(input)
+        down, across = self.stride
+        return F.conv2d(input[:, :, ::down, ::across], self.weight)
 
 
 class BasicBlock(nn.Module):
