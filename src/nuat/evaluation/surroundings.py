@@ -20,12 +20,13 @@ class Surroundings:
 
     Example:
         >>> import torch
-        >>> around = Surroundings(torch.device("cpu"))
+        >>> from nuat.evaluation.surroundings import Surroundings
+        >>> around, state = Surroundings(torch.device("cpu")), torch.get_rng_state()
         >>> before = around.begin()
-        >>> _ = torch.set_grad_enabled(False)
+        >>> _ = torch.manual_seed(torch.initial_seed() + 1)  # as a model might
         >>> around.end(before)
-        >>> torch.is_grad_enabled(), around.reseeded
-        (True, False)
+        >>> around.reseeded, torch.equal(torch.get_rng_state(), state)
+        (True, True)
     """
 
     def __init__(self, device: torch.device) -> None:
