@@ -1,4 +1,4 @@
-"""What a stranger's model changes of torch."""
+"""Settings and generators of torch around passes of a stranger's model."""
 
 import pickle
 
@@ -13,6 +13,13 @@ from nuat.evaluation.surroundings import Surroundings
 
 CPU = torch.device("cpu")
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def leaves_the_generator(model: nn.Module, x: Tensor) -> bool:
+    torch.rand(2)
+    before = torch.get_rng_state()
+    model(x)
+    return torch.equal(before, torch.get_rng_state())
 
 
 def test_a_default_device_of_the_callers_stays() -> None:
@@ -80,7 +87,7 @@ def test_passes_within_a_pass_are_put_back_one_by_one() -> None:
     ("passes_before", "passes_between"), [(0, 1), (100, 1), (100, 40), (100, 64)], ids=["first", "late", "40", "64"]
 )
 def test_a_model_that_seeds_with_the_seed_that_is_there_is_seen(passes_before: int, passes_between: int) -> None:
-    """An attack that draws once in so many passes would start everywhere alike; the model leaves the first passes."""
+    """An attack that draws once in so many passes would start everywhere alike."""
 
     def seeds(x: Tensor) -> Tensor:
         torch.manual_seed(4)
@@ -95,10 +102,7 @@ def test_a_model_that_seeds_with_the_seed_that_is_there_is_seen(passes_before: i
         for _ in range(passes_between):
             guard(x)
     assert guard.reseeds
-    torch.rand(2)
-    before = torch.get_rng_state()
-    guard(x)
-    assert torch.equal(before, torch.get_rng_state())
+    assert leaves_the_generator(guard, x)
 
 
 def test_another_seed_is_seen_in_every_pass() -> None:
@@ -117,10 +121,7 @@ def test_another_seed_is_seen_in_every_pass() -> None:
     assert not guard.reseeds
     guard(x)
     assert guard.reseeds
-    torch.rand(2)
-    before = torch.get_rng_state()
-    guard(x)
-    assert torch.equal(before, torch.get_rng_state())
+    assert leaves_the_generator(guard, x)
 
 
 def test_a_generator_that_the_model_does_not_seed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +137,7 @@ def test_a_generator_that_the_model_does_not_seed_goes_on(monkeypatch: pytest.Mo
     assert len(set(noise)) == 3
 
 
-def test_an_unpickled_guard_watches_the_generator() -> None:
+def test_unpickled_surroundings_watch_the_generator() -> None:
     around = pickle.loads(pickle.dumps(Surroundings(CPU)))
     state, before = torch.get_rng_state(), around.begin()
     torch.manual_seed(torch.initial_seed() + 1)

@@ -7,11 +7,11 @@ import torch
 from torch import empty, get_default_dtype, is_autocast_enabled, is_grad_enabled
 
 _FIRST, _ONE_IN = 64, 8
-"""Passes that keep the states of the generators: the first 64, then one in 8, as they cost as much as all the rest."""
+"""Passes that keep the states of the generators: the first 64, then one in 8, to save time."""
 
 
 class Surroundings:
-    """What a pass of a model on ``device`` may change of torch: ``begin`` notes it, ``end`` puts it back.
+    """Settings and generators of torch around a pass on ``device``: ``begin`` notes them, ``end`` puts them back.
 
     - The default type, the default device, gradients, autocast and the filters of warnings are put back in every pass.
     - A generator that the model seeds is put back: else attacks that draw from it would repeat their draws. Another

@@ -37,13 +37,13 @@ def folded(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     """
     if not isinstance(model, Classifier) or not isinstance(model.net, (ResNet, WideResNet, AuthorsWideResNet)):
         return model
-    net = deepcopy(model.net)
-    for module in net.modules():
-        if isinstance(module, NarrowProjection):  # without gradients of the weights, a convolution that torch folds
-            module.__class__ = nn.Conv2d  # type: ignore[assignment]
     try:
+        net = deepcopy(model.net)
+        for module in net.modules():
+            if isinstance(module, NarrowProjection):  # without gradients of the weights, a convolution that torch folds
+                module.__class__ = nn.Conv2d  # type: ignore[assignment]
         # the normalisation checks the images' shape, which cannot be traced
-        copy = Classifier(deepcopy(model.normalise), fuse(net)).eval()
+        copy = Classifier(deepcopy(model.normalise), fuse(net, inplace=True)).eval()
     except Exception:  # torch calls its folding experimental, and attacks work without it
         return model
     for parameter in copy.parameters():
