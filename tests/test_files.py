@@ -1,6 +1,7 @@
 """Files are written whole: on every way of failing the old file stays and nothing is left beside it."""
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuat.errors import InputError
-from nuat.files import atomic_write, check_writable, writable, write_text
+from nuat.files import atomic_write, check_writable, writable, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -121,3 +122,20 @@ def test_places_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: 
     assert not writable(tmp_path)
     with pytest.raises(InputError, match=r"--out .*: nothing can be written in "):
         check_writable(tmp_path / "new", "--out")
+
+
+def test_json_keeps_lists_of_numbers_on_a_line_and_texts_as_they_are(tmp_path: Path) -> None:
+    values = {"interval": [-1e-19, 0.5], "name": "a [b,  c]\n [1,\n  2 ]", "rows": [[1, None], ["x", "y"], [], [True]]}
+    write_json(tmp_path / "a.json", values)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == values
+    for line in ('"interval": [-1e-19, 0.5],', "[1, null],", "[],", "[true]"):
+        assert line in [row.strip() for row in text.splitlines()]
+
+
+def test_json_without_a_number_leaves_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.json", "old")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", [float("nan")], allow_nan=False)
+    assert (tmp_path / "a.json").read_text() == "old"
+    assert names(tmp_path) == ["a.json"]

@@ -2,13 +2,18 @@
 
 import contextlib
 import errno
+import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nuat.errors import InputError
+
+_NUMBERS = re.compile(r"\[\n\s*([^\[\]{}\"]*?)\s*\n\s*\]")
+"""Text of a list of numbers over several lines; no text within JSON holds a line break."""
 
 
 @contextlib.contextmanager
@@ -66,6 +71,28 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def write_json(path: Path, values: Any, *, allow_nan: bool = True) -> None:
+    """Write ``values`` as JSON to ``path``, whole, each list of numbers on one line.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from nuat.files import write_json
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder, "a.json"), {"name": "a", "found": [1, 0.5]})
+        ...     print(Path(folder, "a.json").read_text(encoding="utf-8"), end="")
+        {
+         "name": "a",
+         "found": [1, 0.5]
+        }
+
+    Raises:
+        ValueError: a number is infinite or NaN, and ``allow_nan`` is False.
+    """
+    text = json.dumps(values, indent=1, allow_nan=allow_nan)
+    write_text(path, _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text) + "\n")
 
 
 def no_space_left(error: OSError) -> bool:

@@ -1,6 +1,5 @@
 """``nuat diagnose``."""
 
-import json as jsonlib
 import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from nuat.diagnostics.examination import finished_parts, seconds_needed
 from nuat.errors import InputError
 from nuat.evaluation.guarded_model import guarded
 from nuat.evaluation.inspection import inspect
-from nuat.files import writable, write_text
+from nuat.files import writable, write_json
 from nuat.progress import TerminalReporter, duration, progress_bars, terminal
 from nuat.report.diagnosis import LEGEND, headline, verdict_lines, verdict_prose
 from nuat.training.signals import Interrupted
@@ -153,7 +152,7 @@ def diagnose(arguments: list[str]) -> int:
     else:
         check_target(target, _DIAGNOSIS_KEYS)  # it may have come into being since
         try:
-            write_text(target, jsonlib.dumps(found.to_json(), indent=1) + "\n")
+            write_json(target, found.to_json())
         except OSError as error:
             raise InputError(f"{target}: could not be written ({error.strerror}); see the verdicts above.") from None
         reporter.message(f"measurements and meanings: {target}")

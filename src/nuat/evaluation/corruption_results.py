@@ -1,7 +1,5 @@
 """Results of a model on corrupted images: a verdict per image, corruption and severity, as JSON and back."""
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ from nuat.data.corruptions import CATEGORIES, CORRUPTIONS, SEVERITIES
 from nuat.errors import InputError, did_you_mean
 from nuat.evaluation.corruption_table import as_html, as_text, corruption_table
 from nuat.evaluation.results import flags_to_text, indices_to_json, json_to_indices, text_to_flags
-from nuat.files import write_text
+from nuat.files import write_json
 
 CORRUPTION_KEYS = frozenset({"format", "corruptions", "indices"})
 """Entries by which a JSON file is known as results on corrupted images."""
@@ -169,7 +167,4 @@ class CorruptionResults:
 
     def save(self, path: Path) -> None:
         """Write the JSON of ``to_json`` to ``path``, whole."""
-        text = json.dumps(self.to_json(), indent=1)
-        write_text(
-            path, re.sub(r"\[\s+([\d,.\s]+?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n"
-        )
+        write_json(path, self.to_json())

@@ -1,7 +1,5 @@
 """Results of an evaluation: per image, per attack and in the worst case, as JSON and back."""
 
-import json
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from nuat.evaluation.calibration import BINS, calibration_error
 from nuat.evaluation.per_class import ClassResult, class_results
 from nuat.evaluation.result_table import as_html, as_text, evaluation_table
 from nuat.evaluation.union import part_within
-from nuat.files import write_text
+from nuat.files import write_json
 
 EVALUATION_KEYS = frozenset({"format", "results", "indices"})
 """Entries by which a JSON file is known as an evaluation."""
@@ -316,11 +314,7 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write the JSON of ``to_json`` to ``path``, whole."""
-        text = json.dumps(self.to_json(), indent=1)
-        # ten thousand numbers on as many lines would bury the rest
-        write_text(
-            path, re.sub(r"\[\s+([\d.,\s]+?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n"
-        )
+        write_json(path, self.to_json())
 
 
 def flags_to_text(flags: Tensor) -> str:

@@ -4,9 +4,7 @@ A figure is drawn from its record alone, so it can be drawn again without the mo
 """
 
 import dataclasses
-import json
 import math
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from nuat.errors import InputError
-from nuat.files import write_text
+from nuat.files import write_json
 
 _FORMAT = 1
 _EXPECTED = {
@@ -60,9 +58,7 @@ class FigureRecord:
             figure: pinned name of a figure of the user's own. Empty: one of nuat's.
         """
         values = self.to_json() | ({"figure": figure} if figure else {})
-        text = json.dumps(values, indent=1, allow_nan=False)
-        inner = re.compile(r"\[\s*([^\[\]{}\"]*?)\s*\]")
-        write_text(path, inner.sub(lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n")
+        write_json(path, values, allow_nan=False)
 
 
 def require(holds: bool, expected: str) -> None:

@@ -121,6 +121,7 @@ class SplitShape(TypedDict):
     source: NotRequired[str]
     train: NotRequired[Count]
     test: NotRequired[Count]
+    validation: NotRequired[Count]
 
 
 class _EpochLineShape(TypedDict):
