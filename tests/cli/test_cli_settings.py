@@ -83,7 +83,8 @@ def test_a_file_changes_the_recipe_and_the_command_line_changes_the_file(setting
     assert config.evaluation.attacks == ("clean", "fgsm")
     assert config.data.flip
     assert config.averaging == RECIPES["nuat-mnist"]().averaging
-    Path("run.json").write_text(json.dumps({"defense": "trades", "defense.beta": 2, "averaging.tau": None}))
+    without = {"averaging.tau": None, "averaging.warmup": False}
+    Path("run.json").write_text(json.dumps({"defense": "trades", "defense.beta": 2} | without))
     recipe, config = settings("quickstart", "--config=run.json")
     assert recipe == "quickstart"
     assert config.defense == TRADES(beta=2.0)

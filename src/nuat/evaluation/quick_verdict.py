@@ -17,7 +17,7 @@ _HIDDEN = 0.0005
 """Share of images that Square may break beside CR: none of fewer than 2,000."""
 _CLOSER = 0.1
 """Share of the survivors on which Square may come closer to a success than PGD. A robust ResNet-18 on CIFAR-10 has 0 of
-16, and the quickstart at eps 0.3, which masks gradients, 30 of 80."""
+16, and the quickstart of 20 epochs at eps 0.3, which masks gradients, 30 of 80."""
 _JUDGED, _STEPS, _QUERIES = 100, 20, 100
 """Survivors that the two searches take at most, and their lengths: a tenth of what the quick verdict takes."""
 
