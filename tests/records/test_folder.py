@@ -69,7 +69,7 @@ def test_parts_of_a_runs_files_alone_are_cleared(tmp_path: Path) -> None:
 def test_a_start_of_other_settings_is_not_cleared(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     write_config(folder.config, CONFIG, "quickstart")
-    with pytest.raises(InputError, match=r"begun with epochs=20, not 3"):
+    with pytest.raises(InputError, match=r"begun with epochs=30, not 3"):
         folder.clear_start(replace(CONFIG, epochs=3))
     assert folder.config.is_file()
     folder.clear_start(CONFIG)
