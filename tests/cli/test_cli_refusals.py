@@ -437,6 +437,13 @@ def test_checkpoints_of_another_form(
     assert expected in message
 
 
+def test_an_average_that_the_settings_do_not_have(nuat: CommandLine, run: Path) -> None:
+    values = json.loads((run / "config.json").read_text())
+    values["config"]["averaging"] = {"tau": None, "warmup": False}
+    (run / "config.json").write_text(json.dumps(values))
+    assert "of another defense or averaging" in nuat.refused("train", "--resume", run)
+
+
 def test_truncated_and_hostile_checkpoints(nuat: CommandLine, run: Path) -> None:
     checkpoint = run / "checkpoint.pt"
     whole = checkpoint.read_bytes()

@@ -54,6 +54,34 @@ def test_a_default_device_that_is_not_there_is_put_back() -> None:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.parametrize("kind", ["cpu", "mps", "xpu"])
+@pytest.mark.parametrize("before", [False, True])
+def test_autocast_of_the_images_device_is_put_back(before: bool, kind: str) -> None:
+    around = Surroundings(torch.device(kind))
+    try:
+        torch.set_autocast_enabled(kind, before)
+        noted = around.begin()
+        torch.set_autocast_enabled(kind, not before)
+        around.end(noted)
+        assert torch.is_autocast_enabled(kind) == before
+    finally:
+        torch.set_autocast_enabled(kind, False)
+
+
+def test_a_default_device_that_a_model_takes_away_comes_back() -> None:
+    def clears(x: Tensor) -> Tensor:
+        torch.set_default_device(None)
+        return x.flatten(1)
+
+    guard = guarded(Answering(clears))
+    try:
+        torch.set_default_device("meta")
+        guard(IMAGES)
+        assert torch.empty(0).is_meta
+    finally:
+        torch.set_default_device(None)
+
+
 def test_settings_and_generators_are_put_back_when_a_pass_fails() -> None:
     def fails(x: Tensor) -> Tensor:
         torch.set_default_dtype(torch.float64)

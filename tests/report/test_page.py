@@ -314,6 +314,7 @@ def test_a_rows_numbers_of_a_damaged_evaluation_are_not_shown(tmp_path: Path) ->
         ("config.json", "{"), ("config.json", "[]"), ("config.json", '{"recipe": "quickstart"}'),
         ("config.json", '{"recipe": "x", "config": {"threat": {"eps": 0.3}, "epochs": 1}}'),
         ("environment.json", "nothing"), ("environment.json", '{"packages": [1]}'), ("split.json", '{"train": "many"}'),
+        ("split.json", '{"validation": [1]}'),
         ("metrics.jsonl", "{}\n"), ("metrics.jsonl", '{"kind": "epoch"}\n'), ("metrics.jsonl", '{"kind": "end"}\n'),
         ("metrics.jsonl", "half\n"), ("row.json", "[1]"), ("row.json", '{"status": "done"}'),
         ("row.json", '{"suites": {"main": {}}}'),

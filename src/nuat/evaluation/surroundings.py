@@ -12,6 +12,10 @@ _FIRST, _ONE_IN = 64, 8
 _CPU = torch.device("cpu")
 
 
+def _yes() -> bool:
+    return True
+
+
 class Surroundings:
     """Settings and generators of torch around a pass on ``device``: ``begin`` notes them, ``end`` puts them back.
 
@@ -33,6 +37,8 @@ class Surroundings:
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._kind = device, device.type
+        # torch counts these kinds alone as any
+        self._any_autocast = _is_any_autocast_enabled if self._kind in ("cpu", "cuda") else _yes
         self._generators = [_Generator(torch.default_generator)]
         if device.type == "cuda":
             self._generators.append(_Generator(torch.cuda.default_generators[device.index]))
@@ -71,9 +77,8 @@ class Surroundings:
         return (
             get_default_dtype(),
             is_grad_enabled(),
-            # these two ask first whether there is a setting at all: a fifth of the time, as a pass of the model leaves
-            # nothing of this code in the caches
-            _is_any_autocast_enabled() and is_autocast_enabled(self._kind),
+            # ask first whether any is set: with cold caches, as between passes, the full questions take longer
+            self._any_autocast() and is_autocast_enabled(self._kind),
             empty(0).device if _len_torch_function_stack() else _CPU,
             warnings.filters[:],
         )
