@@ -12,7 +12,7 @@ from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError
 from nuat.evaluation.answers import Answers
 from nuat.evaluation.per_class import confusion_matrix, per_class_table, worst_class_text
-from nuat.evaluation.result_table import as_html, as_text
+from nuat.evaluation.result_table import as_html, as_text, calibration_text
 from nuat.evaluation.results import AttackResult, Evaluation
 
 EVIL = "[bold]<script>&\x1b[31m"
@@ -64,11 +64,15 @@ def test_the_matrix_counts_every_pair() -> None:
 
 def test_one_line_names_the_worst_class() -> None:
     one = made([0, 0, 2, 1, 0, 0], [0, 0, 1, 1, 2, 2], ("cat", "dog", "eel"))
-    assert worst_class_text(one) == (
-        "worst class in the worst case: eel, 0.0 % (0.0 - 65.8, n 2), most often taken for cat"
-    )
+    assert worst_class_text(one) == "worst class under PGD-20: eel, 0.0 % (0.0 - 65.8, n 2), most often taken for cat"
     assert worst_class_text(one) in " ".join(as_text(one).split())
     assert worst_class_text(one) in as_html(one)
+    several = replace(one, results=(*one.results, replace(one.results[0], name="gama-100")))
+    assert worst_class_text(several).startswith("worst class in the worst case: eel")
+    assert calibration_text(one).endswith("% under PGD-20")
+    assert calibration_text(several).endswith("% in the worst case")
+    clean = replace(one, results=(replace(one.results[0], name="clean"),))
+    assert worst_class_text(clean).startswith("worst class on clean images: eel")
     alike = made([1, 0, 3], [0, 1, 2], ("cat", "dog", "eel"))
     assert worst_class_text(alike).endswith("cat and 2 more, 0.0 % (0.0 - 79.3, n 1)")
     assert alike.per_class()[2].taken_for == "logit 3, no class of the images"

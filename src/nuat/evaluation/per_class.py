@@ -128,12 +128,21 @@ def worst_class_text(evaluation: "Evaluation", attack: str = WORST_CASE) -> str:
     low, high = (100 * end for end in one.interval)
     others = f" and {alike} more" if alike else ""
     taken = f", most often taken for {shown(one.taken_for)}" if one.taken_for and not alike else ""
-    name = attack_name(attack, None if evaluation.also is None else evaluation.norm)
-    clause = "in the worst case" if attack == WORST_CASE else f"under {name}"
     return (
-        f"worst class {clause}: {shown(one.name)}{others}, {100 * one.accuracy:.1f} % "
+        f"worst class {under(evaluation, attack)}: {shown(one.name)}{others}, {100 * one.accuracy:.1f} % "
         f"({low:.1f} - {high:.1f}, n {one.n:,}){taken}"
     )
+
+
+def under(evaluation: "Evaluation", attack: str = WORST_CASE) -> str:
+    """Return "under" an attack; of the worst case "under" the only attack, if it is over one alone."""
+    attacks = [result.name for result in evaluation.results if result.name != "clean"]
+    if attack == WORST_CASE and len(attacks) > 1:
+        return "in the worst case"
+    if attack == "clean" or not attacks:
+        return "on clean images"
+    name = attacks[0] if attack == WORST_CASE else attack
+    return f"under {attack_name(name, None if evaluation.also is None else evaluation.norm)}"
 
 
 def per_class_table(evaluation: "Evaluation", attack: str = WORST_CASE) -> Table:

@@ -14,7 +14,7 @@ from nuat.attacks.catalogue import QUICK, WORST_CASE
 from nuat.core.eps import threat_text
 from nuat.errors import printable
 from nuat.evaluation.calibration import BINS
-from nuat.evaluation.per_class import worst_class_text
+from nuat.evaluation.per_class import under, worst_class_text
 
 if TYPE_CHECKING:
     from nuat.evaluation.results import AttackResult, Evaluation
@@ -118,7 +118,7 @@ def calibration_text(evaluation: "Evaluation") -> str:
     names = [name for name in ("clean", WORST_CASE) if name != "clean" or name in there]
     names = names[:1] if there == ["clean"] else names
     told = [
-        f"{100 * error:.1f} % {'on clean images' if name == 'clean' else 'in the worst case'}"
+        f"{100 * error:.1f} % {under(evaluation, name)}"
         for name in names
         if (error := evaluation.calibration_error(name)) is not None
     ]

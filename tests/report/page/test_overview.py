@@ -171,6 +171,15 @@ def test_a_card_names_each_class_and_the_calibration(tmp_path: Path) -> None:
     assert "at temperature 1.5." in card
 
 
+def test_a_card_tells_the_clean_images_of_two_evaluations_once(tmp_path: Path) -> None:
+    folder = run(tmp_path / "one")
+    evaluation(folder / "evaluation.json", {"clean": 90, "pgd-100": 60})
+    evaluation(folder / "evaluation-autoattack.json", {"clean": 90, "autoattack": 50})
+    assert model_card(find_runs([folder]).runs[0]).count("| Clean |") == 1
+    evaluation(folder / "evaluation-autoattack.json", {"clean": 89, "autoattack": 50})
+    assert model_card(find_runs([folder]).runs[0]).count("| Clean |") == 2
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_of_many_classes_a_page_and_a_card_show_the_worst_ten(tmp_path: Path) -> None:
     labels = [i % 12 for i in range(24)]

@@ -14,6 +14,7 @@ from nuat.evaluation.result_table import calibration_text
 from nuat.evaluation.results import Evaluation
 from nuat.progress import duration
 from nuat.records.checkpoints import WeightsInfo
+from nuat.records.evaluations import Measurement
 from nuat.records.methods import setting_text, without_folder
 from nuat.records.runs import RunRecord
 from nuat.report.escaping import escape_markdown as plain
@@ -142,7 +143,12 @@ def _results(run: RunRecord) -> list[str]:
     ]
     # a worst case in the ball of the training that is part of a wider evaluation
     further = [m for m in run.own_measurements if m.attack == WORST_CASE and m not in run.measurements]
-    rows = (*run.measurements, *further)
+    told: dict[object, Measurement] = {}
+    for found in (*run.measurements, *further):
+        # every evaluation has the clean images; the same figure of them is told once
+        same = (found.percent, found.n, found.ball, found.part) if found.attack == "clean" else id(found)
+        told.setdefault(same, found)
+    rows = told.values()
     for found in rows:
         hardware = found.evaluation.hardware if found.evaluation else "not recorded"
         cells = [
