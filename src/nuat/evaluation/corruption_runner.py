@@ -26,7 +26,7 @@ from nuat.evaluation.arguments import check_number, classes_of
 from nuat.evaluation.class_order import order_by_name
 from nuat.evaluation.corruption_results import CorruptionResults
 from nuat.evaluation.evaluate import evaluate
-from nuat.evaluation.guarded_model import guarded
+from nuat.evaluation.guarded_model import ClimbableModel, guarded
 from nuat.evaluation.job_runner import JobRunner
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.warning_log import Warn
@@ -127,9 +127,10 @@ def evaluate_corruptions(
         world=world,
     )
     flags, first, batch_size = clean.results[0].correct, clean.results[0], clean.batch_size
-    target = guarded(model, class_map)
+    guard = guarded(model, class_map)
+    target = ClimbableModel(guard)
     device = next((p.device for p in target.parameters()), images.device)
-    settings = [source.source, source.seed, batch_size, versions(), target.order]
+    settings = [source.source, source.seed, batch_size, versions(), guard.order]
     tensors = (*target.state_dict().values(), chosen.images, chosen.labels, positions, flags)
     run = _CorruptionRunner(
         model=target,

@@ -17,6 +17,7 @@ from nuat.attacks.base import gradient_of
 from nuat.errors import InputError, is_out_of_memory
 from nuat.evaluation.surroundings import Surroundings
 
+_FLOAT32, _STRIDED = torch.float32, torch.strided  # at hand sooner
 _REFUSES_GRAPH = re.compile("requires? grad|gradient")
 """Part of the messages of numpy, DLPack and others that take no tensor with a graph."""
 
@@ -61,11 +62,14 @@ class GuardedModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, N] of ``x`` [B, C, H, W], in float32 and in the order of the classes."""
         try:
-            logits = self._answer(x)
+            try:
+                logits = self._call(self._copied(x))
+            except (RuntimeError, TypeError, BufferError) as error:
+                logits = self._call_otherwise(x, error)
             usual = (  # few questions, as each takes part of a short pass
                 type(logits) is Tensor
-                and logits.dtype == torch.float32
-                and logits.layout == torch.strided
+                and logits.dtype is _FLOAT32
+                and logits.layout is _STRIDED
                 and logits.device == x.device
                 and logits.shape == (x.shape[0], self._logits)
             )
@@ -81,28 +85,14 @@ class GuardedModel(nn.Module):
             ) from error
         return wide if self.order is None else wide[:, self._columns(wide.shape[1])]
 
-    def _answer(self, x: Tensor) -> Any:
-        """Return the output of the model on a copy of ``x``, in the type of the model if it does not take others.
-
-        A model that takes no tensor with a graph gets one without: it has no gradient.
-        """
+    def _copied(self, x: Tensor) -> Tensor:
+        """Return a copy of ``x``, in the type of the model if it does not take others."""
         if self._graphless:
             x = x.detach()
         dtype = x.dtype if self._dtype is None else self._dtype
-        try:
-            return self._call(self._placed(x, dtype) if self.one_place else x.to(dtype, copy=True))
-        except (RuntimeError, TypeError, BufferError) as error:
-            if x.requires_grad and _REFUSES_GRAPH.search(str(error)):
-                answer = self._call(x.detach().to(dtype, copy=True))
-                self._graphless = True
-                return answer
-            types = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
-            if len(types) != 1 or dtype in types:
-                raise
-            (native,) = types
-            answer = self._call(x.to(native, copy=True))
-            self._dtype = native
-            return answer
+        if self.one_place:
+            return self._placed(x, dtype)
+        return x.clone() if dtype == x.dtype else x.to(dtype)  # clone takes less time than to(dtype, copy=True)
 
     def _placed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return ``x`` in the same memory each time; the tensor and its version stay as well."""
@@ -115,16 +105,35 @@ class GuardedModel(nn.Module):
     def _call(self, copy: Tensor) -> Any:
         """Return the output of the model, and put back what it changes of torch: settings, and seeds of generators."""
         before = copy.detach().clone() if self.watched else None
-        around = self._around.get(copy.device)
+        device = copy.device
+        around = self._around.get(device)
         if around is None:
-            around = self._around[copy.device] = Surroundings(copy.device)
+            around = self._around[device] = Surroundings(device)
         noted = around.begin()
         try:
-            answer = self.model(copy)
+            answer = self._modules["model"](copy)  # type: ignore[misc]  # self.model takes a function call
         finally:
             around.end(noted)
         if before is not None and not torch.equal(before, copy.detach()):
             self.wrote = True
+        return answer
+
+    def _call_otherwise(self, x: Tensor, error: Exception) -> Any:
+        """Return the output of a model that failed with ``error``, and remember the form that it takes.
+
+        A model that takes no tensor with a graph gets one without: it has no gradient. One of another type gets its
+        own.
+        """
+        if x.requires_grad and not self._graphless and _REFUSES_GRAPH.search(str(error)):
+            answer = self._call(x.detach().to(self._dtype or x.dtype, copy=True))
+            self._graphless = True
+            return answer
+        types = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
+        if len(types) != 1 or (self._dtype or x.dtype) in types:
+            raise error
+        (native,) = types
+        answer = self._call((x.detach() if self._graphless else x).to(native, copy=True))
+        self._dtype = native
         return answer
 
     def _checked(self, logits: Any, x: Tensor) -> Tensor:
@@ -185,10 +194,12 @@ def _check_order(logits: Tensor, wide: Tensor) -> None:
 
 
 @dataclass(slots=True)
-class GradientCounts:
+class PassCounts:
     """Counts of images; not numbers of the module, which are slow to set."""
 
-    differentiated: int = 0
+    forwards: int = 0
+    """Images of all forward passes."""
+    backwards: int = 0
     """Images of all backward passes."""
     nonfinite: int = 0
     """Images whose gradient was infinite or NaN somewhere, over all backward passes."""
@@ -204,41 +215,41 @@ class ClimbableModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
-        self.counts = GradientCounts()
+        self.model = guarded(model)
+        self._answer = self.model.forward
+        """The guard, without what a call of a module adds."""
+        self.counts = PassCounts()  # here and not by a forward hook, which sends every call of a module a longer way
         self._flat: bool | None = None
         """Whether the model's logits have no graph to the image, as its first differentiable pass shows."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, N] of ``x`` [B, C, H, W]."""
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            flat: Tensor = self.model(x)
-            return flat
+        images = x.shape[0]  # len(x) takes a function call
+        self.counts.forwards += images
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return self._answer(x)
         z = x.view_as(x)
-        logits: Tensor = self.model(z)
+        logits = self._answer(z)
         if self._flat is None:
             self._flat = not logits.requires_grad or gradient_of(logits.sum(), z, retain_graph=True) is None
         tied = self._flat or not logits.requires_grad
-        self.counts.unreached += len(z)
-        waiting = [] if tied else [len(z)]
+        self.counts.unreached += images
+        waiting = [] if tied else [images]
 
         def arrived(gradient: Tensor) -> Tensor | None:
             self.counts.unreached -= waiting.pop() if waiting else 0
-            return self._finite(gradient)
+            self.counts.backwards += images
+            if math.isfinite(gradient.sum().item()):  # infinities and NaN survive a sum
+                return None
+            bad = ~torch.isfinite(gradient)
+            self.counts.nonfinite += int(bad.flatten(1).any(dim=1).sum())
+            return gradient.masked_fill(bad, 0.0)
 
         z.register_hook(arrived)  # type: ignore[no-untyped-call]
         if not tied:
             return logits
         zeros: Tensor = _Tied.apply(logits, z)
         return zeros
-
-    def _finite(self, gradient: Tensor) -> Tensor | None:
-        self.counts.differentiated += len(gradient)
-        if math.isfinite(gradient.sum().item()):  # infinities and NaN survive a sum
-            return None
-        bad = ~torch.isfinite(gradient)
-        self.counts.nonfinite += int(bad.flatten(1).any(dim=1).sum())
-        return gradient.masked_fill(bad, 0.0)
 
 
 class _Tied(torch.autograd.Function):

@@ -150,7 +150,7 @@ def change_warnings(model: nn.Module, x: Tensor, logits: Tensor) -> Iterator[str
 def lost_gradients(*models: ClimbableModel) -> Iterator[str]:
     """Warn if gradients of the models were infinite or NaN, or did not reach the image."""
     distinct = {id(model): model for model in models}.values()
-    bad, passed = sum(m.counts.nonfinite for m in distinct), sum(m.counts.differentiated for m in distinct)
+    bad, passed = sum(m.counts.nonfinite for m in distinct), sum(m.counts.backwards for m in distinct)
     if bad > 0:
         yield (
             f"the gradient in the image was infinite or NaN in {bad:,} of {passed:,} backward passes of an image. It "

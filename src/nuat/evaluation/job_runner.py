@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nuat.attacks.catalogue import split
 from nuat.attacks.jobs import Job
 from nuat.core.losses import logit_margin
-from nuat.core.pass_counter import PassCounter
 from nuat.core.random import seed_from
 from nuat.data import ImageSet, to_float
 from nuat.distributed.world import World
 from nuat.errors import InputError
 from nuat.evaluation.answers import Answers
+from nuat.evaluation.guarded_model import ClimbableModel
 from nuat.evaluation.partial_results import PartialResults
 from nuat.evaluation.results import AttackResult
 from nuat.hardware import computing_in
@@ -42,9 +42,9 @@ class _Batch:
 class JobRunner:
     """Everything that the jobs of an evaluation share."""
 
-    model: nn.Module
+    model: ClimbableModel
     """Model whose predictions are the verdicts."""
-    search: nn.Module
+    search: ClimbableModel
     """Model that attacks search on, the same function."""
     precision: str = "fp32"
     """Arithmetic of a search on ``search``, as ``search_precision`` names it."""
@@ -58,6 +58,10 @@ class JobRunner:
     """Temperature of the probabilities."""
     _held: Answers | None = field(default=None, init=False)
     """Answers on the example that broke each image first, or on the image itself while it stands. None: nothing ran."""
+
+    @property
+    def _models(self) -> tuple[ClimbableModel, ...]:
+        return (self.model,) if self.search is self.model else (self.model, self.search)
 
     def attack(self, job: Job, exact: Job, takes: Tensor) -> tuple[AttackResult, ...]:
         """Run a job on the images ``takes``, bool [n], batch by batch, and return the result of each of its attacks.
@@ -106,7 +110,7 @@ class JobRunner:
                 tell(job.names[-1], done, total, f"step {int(share * job.steps):,}/{job.steps:,}")
 
         with contextlib.ExitStack() as hooks:
-            for model in {id(m): m for m in (self.model, self.search)}.values():
+            for model in self._models:
                 hooks.callback(model.register_forward_hook(passed).remove)
             yield
 
@@ -137,16 +141,15 @@ class JobRunner:
                 self.partial.put(job.key, start, found.answers, **found.cost)
 
     def _batch(self, job: Job, exact: Job, start: int, positions: Tensor) -> "_Batch":
+        counts = [model.counts for model in self._models]
+        forwards, backwards = sum(c.forwards for c in counts), sum(c.backwards for c in counts)
         began = time.perf_counter()
-        with contextlib.ExitStack() as stack, torch.no_grad():
-            counters = [
-                stack.enter_context(PassCounter(m)) for m in {id(m): m for m in (self.model, self.search)}.values()
-            ]
+        with torch.no_grad():
             answers = self._attacked(job, exact, start, positions)
         cost = {
             "seconds": time.perf_counter() - began,  # the answers are on the host, so the device has finished
-            "forwards": sum(counter.forwards for counter in counters),
-            "backwards": sum(counter.backwards for counter in counters),
+            "forwards": sum(c.forwards for c in counts) - forwards,
+            "backwards": sum(c.backwards for c in counts) - backwards,
         }
         return _Batch(answers, cost)
 

@@ -1,13 +1,14 @@
 """Settings and generators of torch that a model of unknown origin may change in a pass, put back after it."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import empty, get_default_dtype, is_autocast_enabled, is_grad_enabled
 from torch._C import _is_any_autocast_enabled, _len_torch_function_stack
 
-_FIRST, _ONE_IN = 64, 8
+_FIRST, _SHARE = 64, 2**32 // 8
 """Passes that keep the states of the generators: the first 64, then one in 8, to save time."""
 _CPU = torch.device("cpu")
 
@@ -39,27 +40,28 @@ class Surroundings:
         self._device, self._kind = device, device.type
         # torch counts these kinds alone as any
         self._any_autocast = _is_any_autocast_enabled if self._kind in ("cpu", "cuda") else _yes
-        self._generators = [_Generator(torch.default_generator)]
+        generators = [torch.default_generator]
         if device.type == "cuda":
-            self._generators.append(_Generator(torch.cuda.default_generators[device.index]))
-        self._passes = 0
+            generators.append(torch.cuda.default_generators[device.index])
+        self._generators = [_Generator(generator) for generator in generators]
+        self._seed: Callable[[], int] = generators[0].initial_seed
+        self._device_seed: Callable[[], int] = generators[1].initial_seed if generators[1:] else int  # int() is 0
+        self._passes, self._keeps = 0, True
+        self.reseeded = False
+        """Whether the model seeded a generator in a pass."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how a copy of the model is watched: by the same generators, from the start."""
         return Surroundings, (self._device,)
 
-    @property
-    def reseeded(self) -> bool:
-        """Whether the model seeded a generator in a pass."""
-        return any(generator.reseeded for generator in self._generators)
-
     def begin(self) -> tuple[Any, ...]:
         """Return what ``end`` puts back after the pass that begins."""
         self._passes += 1
         # multiples of this number modulo 2 ** 32 follow no period that the draws of an attack might have
-        keeps = self._passes <= _FIRST or self._passes * 2654435761 % 2**32 < 2**32 // _ONE_IN
-        for generator in self._generators:
-            generator.begin(keeps)
+        self._keeps = self.reseeded or self._passes <= _FIRST or self._passes * 2654435761 % 2**32 < _SHARE
+        if self._keeps:
+            for generator in self._generators:
+                generator.begin()
         return self._settings()
 
     def end(self, before: tuple[Any, ...]) -> None:
@@ -70,8 +72,11 @@ class Surroundings:
             changed = True
         if changed:
             self._put_back(*before)
-        for generator in self._generators:
-            generator.end()
+        if self._keeps:
+            for generator in self._generators:
+                generator.end()
+        if changed or self._keeps:
+            self.reseeded = any(generator.reseeded for generator in self._generators)
 
     def _settings(self) -> tuple[Any, ...]:
         return (
@@ -81,9 +86,13 @@ class Surroundings:
             self._any_autocast() and is_autocast_enabled(self._kind),
             empty(0).device if _len_torch_function_stack() else _CPU,
             warnings.filters[:],
+            self._seed(),
+            self._device_seed(),
         )
 
-    def _put_back(self, dtype: torch.dtype, gradients: bool, cast: bool, device: torch.device, filters: Any) -> None:
+    def _put_back(
+        self, dtype: torch.dtype, gradients: bool, cast: bool, device: torch.device, filters: Any, *seeds: int
+    ) -> None:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
         torch.set_autocast_enabled(self._kind, cast)
@@ -96,6 +105,8 @@ class Surroundings:
         if warnings.filters != filters:
             warnings.resetwarnings()  # which also tells that they changed
             warnings.filters[:] = filters  # type: ignore[index]
+        for generator, seed, before in zip(self._generators, (self._seed(), self._device_seed()), seeds, strict=False):
+            generator.reseeded |= seed != before
 
 
 class _Generator:
@@ -104,28 +115,23 @@ class _Generator:
     def __init__(self, generator: torch.Generator) -> None:
         self.reseeded = False
         """Whether the model seeded it in a pass."""
-        self._generator, self._read_seed = generator, generator.initial_seed
+        self._generator = generator
         self._began = self._ended = generator.get_state()
 
-    def begin(self, keeps: bool) -> None:
-        """Note the seed before a pass, and the state if it is to be kept or put back."""
-        self._seed, self._keeps = self._read_seed(), keeps or self.reseeded
-        if self._keeps:
-            self._first, self._began = self._began, self._generator.get_state()
+    def begin(self) -> None:
+        """Keep the state before a pass."""
+        self._first, self._began = self._began, self._generator.get_state()
 
     def end(self) -> None:
-        """Put the generator back after a pass, if the model seeds it.
+        """Put the state back after a pass, if the model seeds it.
 
         It has seeded if the seed is another; or if two passes began in different states, moved on and ended in one.
         """
-        seeded = self._read_seed() != self._seed
-        if self._keeps:
-            last, self._ended = self._ended, self._generator.get_state()
-            seeded = seeded or (
-                torch.equal(last, self._ended)
-                and not torch.equal(self._first, self._began)
-                and not torch.equal(self._began, self._ended)
-            )
-        self.reseeded |= seeded
-        if self.reseeded and self._keeps:
+        last, self._ended = self._ended, self._generator.get_state()
+        self.reseeded = self.reseeded or (
+            torch.equal(last, self._ended)
+            and not torch.equal(self._first, self._began)
+            and not torch.equal(self._began, self._ended)
+        )
+        if self.reseeded:
             self._generator.set_state(self._began)
