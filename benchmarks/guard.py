@@ -1,0 +1,107 @@
+"""What the guard costs: official attacks whose passes go at random through the guard or to the model itself.
+
+    python benchmarks/guard.py [RUN|WEIGHTS] [--data cifar10.npz] [--n 80] [--attacks square apgd-t] [--rounds 3]
+
+A whole evaluation differs by more from one run to the next than the guard costs. Here both kinds of passes alternate at
+random within one run, so they meet the same images, caches and neighbours. The time of a pass lasts until the next one,
+backward pass and attack included. Both sides count their passes. What is printed: the mean of the lower three quarters
+of the times, and the difference in % with its standard error (bootstrap).
+"""
+
+import argparse
+import copy
+import random
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from pyautoattack import AutoAttack
+from torch import Tensor, nn
+
+from nuat import data, hardware
+from nuat.config import DataConfig
+from nuat.core.pass_counter import PassCounter
+from nuat.data import class_balanced, to_float
+from nuat.evaluation.guarded_model import ClimbableModel
+from nuat.hardware import full_precision
+from nuat.records import checkpoints
+from nuat.records.folder import RunFolder
+from nuat.records.settings import read_data_config
+
+QUICKSTART = Path(__file__).parent.parent / "results" / "quickstart" / "best.safetensors"
+
+
+class Alternating:
+    """A model whose passes go at random through the guard or not."""
+
+    def __init__(self, model: nn.Module, seed: int) -> None:
+        twin = copy.deepcopy(model)  # the same weights in the same memory, and a counter of its own
+        for mine, theirs in zip(
+            (*twin.parameters(), *twin.buffers()), (*model.parameters(), *model.buffers()), strict=True
+        ):
+            mine.data = theirs.data
+        PassCounter(twin).__enter__()
+        self.ways = {"plain": twin, "guarded": ClimbableModel(model)}
+        self.seconds: dict[str, list[float]] = {way: [] for way in self.ways}
+        self._draw, self._last, self._began = random.Random(seed), "", 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._last:
+            self.seconds[self._last].append(time.perf_counter() - self._began)
+        self._last = self._draw.choice(("plain", "guarded"))
+        model, self._began = self.ways[self._last], time.perf_counter()
+        logits: Tensor = model(x)
+        return logits
+
+
+def lower(seconds: list[float]) -> float:
+    """Return the mean of the lower three quarters."""
+    return statistics.mean(sorted(seconds)[: max(1, 3 * len(seconds) // 4)])
+
+
+def slower(plain: list[float], guarded: list[float]) -> float:
+    """Return by how many % the guarded passes take longer."""
+    return 100 * (lower(guarded) / lower(plain) - 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path, default=QUICKSTART, help="a run or its weights")
+    parser.add_argument("--data", type=Path, help="test images instead of the run's own")
+    parser.add_argument("--n", type=int, default=80)
+    parser.add_argument("--attacks", nargs="+", default=["square", "apgd-t"])
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    weights = checkpoints.weights_file(asked.model)
+    if asked.data is not None:
+        config = DataConfig(path=asked.data, validation=0)
+    else:
+        config = read_data_config(RunFolder(weights.parent).config)
+    test, threat = data.load(config).test, checkpoints.read_info(weights).threat
+    images = test.select(class_balanced(test.labels, asked.n, seed=0))
+    x, y = to_float(images.images), images.labels
+    print(f"{weights}, n {asked.n}, {hardware.describe(torch.device('cpu'))}, torch {torch.__version__}")
+    for attack in asked.attacks:
+        model = checkpoints.load(weights).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        alternating = Alternating(model, seed=0)
+        for seed in range(asked.rounds):
+            official = AutoAttack(
+                alternating, attacks=[attack], version="custom", eps=threat.eps, norm=threat.norm, seed=seed
+            )
+            official.verbose = False
+            with torch.no_grad(), full_precision():
+                official.run_standard_evaluation(x, y, batch_size=asked.n)
+        sides = alternating.seconds["plain"], alternating.seconds["guarded"]
+        draw = random.Random(0)
+        again = [slower(*(draw.choices(side, k=len(side)) for side in sides)) for _ in range(100)]
+        plain, guarded = (1e6 * lower(side) for side in sides)
+        print(
+            f"{attack}: {plain:.0f} us plain, {guarded:.0f} guarded ({len(sides[0]):,} and {len(sides[1]):,} passes): "
+            f"{slower(*sides):+.2f} %, standard error {statistics.stdev(again):.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
