@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -244,6 +246,23 @@ def test_memory_that_is_used_up_is_no_error_of_the_model() -> None:
         GuardedModel(Answering(used_up))(images()[0])
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("no")])
+def test_a_pass_that_failed_leaves_no_memory_behind(error: Exception) -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    def fails(x: Tensor) -> Tensor:
+        held.append(weakref.ref(x))
+        raise type(error)(*error.args)
+
+    gc.disable()
+    try:
+        with contextlib.suppress(InputError, torch.OutOfMemoryError):
+            GuardedModel(Answering(fails))(images()[0])
+        assert [reference() for reference in held] == [None]
+    finally:
+        gc.enable()
+
+
 def test_a_model_of_two_types_fails_with_its_own_error() -> None:
     mixed = nn.Sequential(nn.Flatten(), nn.Linear(16, 4).double(), nn.Linear(4, 4).half())
     with pytest.raises(InputError, match="the model fails on images"):
@@ -309,6 +328,27 @@ def test_a_climbable_model_has_a_finite_gradient() -> None:
             climbable(x[:1])
         counts = climbable.counts
         assert (counts.forwards, counts.backwards, counts.nonfinite) == (13, 12, nonfinite)
+
+
+class _Sometimes(torch.autograd.Function):
+    """Identity; its gradient is None for a batch of one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor | None:
+        return gradient if len(gradient) > 1 else None
+
+
+def test_a_later_gradient_that_is_none_is_counted_as_not_arrived() -> None:
+    x, _ = images()
+    climbable = ClimbableModel(Answering(lambda x: _Sometimes.apply(x).flatten(1)))
+    for n, value in ((6, 1.0), (1, 0.0)):
+        gradient = input_gradient(lambda z: climbable(z).sum(), x[:n])
+        assert torch.equal(gradient, torch.full_like(x[:n], value))
+    assert (climbable.counts.backwards, climbable.counts.unreached) == (6, 1)
 
 
 def test_a_later_batch_without_a_graph_has_a_gradient_of_zeros() -> None:

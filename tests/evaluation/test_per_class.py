@@ -71,6 +71,10 @@ def test_one_line_names_the_worst_class() -> None:
     assert worst_class_text(several).startswith("worst class in the worst case: eel")
     assert calibration_text(one).endswith("% under PGD-20")
     assert calibration_text(several).endswith("% in the worst case")
+    evil = replace(one, results=(replace(one.results[0], name=f"{EVIL}\nx"),))
+    for told in (as_text(evil), text(per_class_table(evil))):
+        assert "script" in told
+        assert "\x1b" not in told
     clean = replace(one, results=(replace(one.results[0], name="clean"),))
     assert worst_class_text(clean).startswith("worst class on clean images: eel")
     alike = made([1, 0, 3], [0, 1, 2], ("cat", "dog", "eel"))

@@ -6,7 +6,7 @@ that attacks by gradients always find a finite gradient, if only 0, so that they
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from nuat.attacks.base import gradient_of
 from nuat.errors import InputError, is_out_of_memory
 from nuat.evaluation.surroundings import Surroundings
 
-_FLOAT32, _STRIDED = torch.float32, torch.strided  # at hand sooner
+_FLOAT32, _STRIDED = torch.float32, torch.strided  # globals are read faster
 _REFUSES_GRAPH = re.compile("requires? grad|gradient")
 """Part of the messages of numpy, DLPack and others that take no tensor with a graph."""
 
@@ -65,7 +65,7 @@ class GuardedModel(nn.Module):
             try:
                 logits = self._call(self._copied(x))
             except (RuntimeError, TypeError, BufferError) as error:
-                logits = self._call_otherwise(x, error)
+                logits = self._call_otherwise(x, str(error))  # not the error: it would keep the pass in memory
             usual = (  # few questions, as each takes part of a short pass
                 type(logits) is Tensor
                 and logits.dtype is _FLOAT32
@@ -111,26 +111,26 @@ class GuardedModel(nn.Module):
             around = self._around[device] = Surroundings(device)
         noted = around.begin()
         try:
-            answer = self._modules["model"](copy)  # type: ignore[misc]  # self.model takes a function call
+            answer = self._modules["model"](copy)  # type: ignore[misc]  # reading self.model calls __getattr__
         finally:
             around.end(noted)
         if before is not None and not torch.equal(before, copy.detach()):
             self.wrote = True
         return answer
 
-    def _call_otherwise(self, x: Tensor, error: Exception) -> Any:
-        """Return the output of a model that failed with ``error``, and remember the form that it takes.
+    def _call_otherwise(self, x: Tensor, error: str) -> Any:
+        """Return the output of a model that has just failed with ``error``, and remember the form that it takes.
 
         A model that takes no tensor with a graph gets one without: it has no gradient. One of another type gets its
         own.
         """
-        if x.requires_grad and not self._graphless and _REFUSES_GRAPH.search(str(error)):
+        if x.requires_grad and not self._graphless and _REFUSES_GRAPH.search(error):
             answer = self._call(x.detach().to(self._dtype or x.dtype, copy=True))
             self._graphless = True
             return answer
         types = {parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()}
         if len(types) != 1 or (self._dtype or x.dtype) in types:
-            raise error
+            raise  # the error that is being handled
         (native,) = types
         answer = self._call((x.detach() if self._graphless else x).to(native, copy=True))
         self._dtype = native
@@ -200,7 +200,7 @@ class PassCounts:
     forwards: int = 0
     """Images of all forward passes."""
     backwards: int = 0
-    """Images of all backward passes."""
+    """Images of all backward passes that reach the image."""
     nonfinite: int = 0
     """Images whose gradient was infinite or NaN somewhere, over all backward passes."""
     unreached: int = 0
@@ -208,35 +208,37 @@ class PassCounts:
 
 
 class ClimbableModel(nn.Module):
-    """A model with a finite gradient in the image: 0 where its own is missing, infinite or NaN.
+    """A guarded model with a finite gradient in the image: 0 where its own is missing, infinite or NaN.
 
-    Attacks stand still there, as on any flat model, instead of failing. The logits are the model's own.
+    Attacks stand still there, as on any flat model, instead of failing. The logits are the model's own. A model without
+    a guard gets one.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = guarded(model)
-        self._answer = self.model.forward
-        """The guard, without what a call of a module adds."""
-        self.counts = PassCounts()  # here and not by a forward hook, which sends every call of a module a longer way
+        self.counts = PassCounts()  # not by a forward hook, which slows every call of a module
+        self.passed: Callable[[], None] | None = None
+        """Called after each forward pass."""
         self._flat: bool | None = None
         """Whether the model's logits have no graph to the image, as its first differentiable pass shows."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, N] of ``x`` [B, C, H, W]."""
-        images = x.shape[0]  # len(x) takes a function call
-        self.counts.forwards += images
+        images = x.shape[0]  # len(x) is slower
         if not (x.requires_grad and torch.is_grad_enabled()):
-            return self._answer(x)
+            return self._answer(x, images)
         z = x.view_as(x)
-        logits = self._answer(z)
+        logits = self._answer(z, images)
         if self._flat is None:
             self._flat = not logits.requires_grad or gradient_of(logits.sum(), z, retain_graph=True) is None
         tied = self._flat or not logits.requires_grad
         self.counts.unreached += images
         waiting = [] if tied else [images]
 
-        def arrived(gradient: Tensor) -> Tensor | None:
+        def arrived(gradient: Tensor | None) -> Tensor | None:
+            if gradient is None:  # as a function of the model's own may answer
+                return None
             self.counts.unreached -= waiting.pop() if waiting else 0
             self.counts.backwards += images
             if math.isfinite(gradient.sum().item()):  # infinities and NaN survive a sum
@@ -250,6 +252,13 @@ class ClimbableModel(nn.Module):
             return logits
         zeros: Tensor = _Tied.apply(logits, z)
         return zeros
+
+    def _answer(self, x: Tensor, images: int) -> Tensor:
+        logits: Tensor = self._modules["model"].forward(x)  # type: ignore[union-attr]  # a call would add hooks
+        self.counts.forwards += images
+        if self.passed is not None:
+            self.passed()
+        return logits
 
 
 class _Tied(torch.autograd.Function):

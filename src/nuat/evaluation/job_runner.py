@@ -100,7 +100,7 @@ class JobRunner:
         tell = self.progress
         seen, told = 0, time.monotonic()
 
-        def passed(*_: object) -> None:
+        def passed() -> None:
             nonlocal seen, told
             seen += 1
             now = time.monotonic()
@@ -109,10 +109,13 @@ class JobRunner:
                 done = images.start + share * len(images)
                 tell(job.names[-1], done, total, f"step {int(share * job.steps):,}/{job.steps:,}")
 
-        with contextlib.ExitStack() as hooks:
-            for model in self._models:
-                hooks.callback(model.register_forward_hook(passed).remove)
+        for model in self._models:
+            model.passed = passed
+        try:
             yield
+        finally:
+            for model in self._models:
+                model.passed = None
 
     def _round(self, job: Job, exact: Job, positions: Tensor, starts: list[int]) -> None:
         """Let every process attack one of the batches that begin at ``starts``, and keep the results of all.

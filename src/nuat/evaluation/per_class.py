@@ -135,14 +135,22 @@ def worst_class_text(evaluation: "Evaluation", attack: str = WORST_CASE) -> str:
 
 
 def under(evaluation: "Evaluation", attack: str = WORST_CASE) -> str:
-    """Return "under" an attack; of the worst case "under" the only attack, if it is over one alone."""
-    attacks = [result.name for result in evaluation.results if result.name != "clean"]
-    if attack == WORST_CASE and len(attacks) > 1:
+    """Return "under PGD-20", "on clean images" or "in the worst case".
+
+    A worst case over one attack is named after it.
+    """
+    attack = _named(evaluation, attack)
+    if attack == WORST_CASE:
         return "in the worst case"
-    if attack == "clean" or not attacks:
+    if attack == "clean":
         return "on clean images"
-    name = attacks[0] if attack == WORST_CASE else attack
-    return f"under {attack_name(name, None if evaluation.also is None else evaluation.norm)}"
+    return f"under {printable(attack_name(attack, None if evaluation.also is None else evaluation.norm))}"
+
+
+def _named(evaluation: "Evaluation", attack: str) -> str:
+    """Return the attack that a result is named after: a worst case over one attack after this."""
+    attacks = [result.name for result in evaluation.results if result.name != "clean"] or ["clean"]
+    return attacks[0] if attack == WORST_CASE and len(attacks) == 1 else attack
 
 
 def per_class_table(evaluation: "Evaluation", attack: str = WORST_CASE) -> Table:
@@ -155,8 +163,8 @@ def per_class_table(evaluation: "Evaluation", attack: str = WORST_CASE) -> Table
     if not results:
         raise InputError("the evaluation is of a version that kept no predictions; make it again.")
     few = len(results) <= MOST_ROWS
-    under = attack_name(attack)
-    title = under if few else f"{under}, the worst {MOST_ROWS} of {len(results):,} classes"
+    title = printable(attack_name(_named(evaluation, attack)))
+    title += "" if few else f", the worst {MOST_ROWS} of {len(results):,} classes"
     table = Table(title=Text(title), title_justify="left")
     table.add_column("class", overflow="fold")
     for name in ("n", "clean %", "accuracy %", "95 % interval"):

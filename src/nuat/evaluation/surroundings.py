@@ -1,15 +1,15 @@
 """Settings and generators of torch that a model of unknown origin may change in a pass, put back after it."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import empty, get_default_dtype, is_autocast_enabled, is_grad_enabled
 from torch._C import _is_any_autocast_enabled, _len_torch_function_stack
 
-_FIRST, _SHARE = 64, 2**32 // 8
+_FIRST, _ONE_IN = 64, 8
 """Passes that keep the states of the generators: the first 64, then one in 8, to save time."""
+_BELOW = 2**32 // _ONE_IN
 _CPU = torch.device("cpu")
 
 
@@ -44,8 +44,8 @@ class Surroundings:
         if device.type == "cuda":
             generators.append(torch.cuda.default_generators[device.index])
         self._generators = [_Generator(generator) for generator in generators]
-        self._seed: Callable[[], int] = generators[0].initial_seed
-        self._device_seed: Callable[[], int] = generators[1].initial_seed if generators[1:] else int  # int() is 0
+        # of the host and of the device; on a CPU they are the same
+        self._seed, self._device_seed = generators[0].initial_seed, generators[-1].initial_seed
         self._passes, self._keeps = 0, True
         self.reseeded = False
         """Whether the model seeded a generator in a pass."""
@@ -58,7 +58,7 @@ class Surroundings:
         """Return what ``end`` puts back after the pass that begins."""
         self._passes += 1
         # multiples of this number modulo 2 ** 32 follow no period that the draws of an attack might have
-        self._keeps = self.reseeded or self._passes <= _FIRST or self._passes * 2654435761 % 2**32 < _SHARE
+        self._keeps = self.reseeded or self._passes <= _FIRST or self._passes * 2654435761 % 2**32 < _BELOW
         if self._keeps:
             for generator in self._generators:
                 generator.begin()
@@ -71,7 +71,11 @@ class Surroundings:
         except Exception:  # the model has set a default device that is not there
             changed = True
         if changed:
-            self._put_back(*before)
+            *settings, seeds = before
+            self._put_back(*settings)
+            now = self._seed(), self._device_seed()
+            for generator, one, other in zip(self._generators, seeds, now, strict=False):
+                generator.reseeded |= one != other
         if self._keeps:
             for generator in self._generators:
                 generator.end()
@@ -86,13 +90,10 @@ class Surroundings:
             self._any_autocast() and is_autocast_enabled(self._kind),
             empty(0).device if _len_torch_function_stack() else _CPU,
             warnings.filters[:],
-            self._seed(),
-            self._device_seed(),
+            (self._seed(), self._device_seed()),
         )
 
-    def _put_back(
-        self, dtype: torch.dtype, gradients: bool, cast: bool, device: torch.device, filters: Any, *seeds: int
-    ) -> None:
+    def _put_back(self, dtype: torch.dtype, gradients: bool, cast: bool, device: torch.device, filters: Any) -> None:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
         torch.set_autocast_enabled(self._kind, cast)
@@ -105,8 +106,6 @@ class Surroundings:
         if warnings.filters != filters:
             warnings.resetwarnings()  # which also tells that they changed
             warnings.filters[:] = filters  # type: ignore[index]
-        for generator, seed, before in zip(self._generators, (self._seed(), self._device_seed()), seeds, strict=False):
-            generator.reseeded |= seed != before
 
 
 class _Generator:
@@ -125,7 +124,8 @@ class _Generator:
     def end(self) -> None:
         """Put the state back after a pass, if the model seeds it.
 
-        It has seeded if the seed is another; or if two passes began in different states, moved on and ended in one.
+        Two passes that began in different states, moved on and ended in one show that it does; another seed shows in
+        ``Surroundings.end``.
         """
         last, self._ended = self._ended, self._generator.get_state()
         self.reseeded = self.reseeded or (

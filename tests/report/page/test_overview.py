@@ -176,8 +176,9 @@ def test_a_card_tells_the_clean_images_of_two_evaluations_once(tmp_path: Path) -
     evaluation(folder / "evaluation.json", {"clean": 90, "pgd-100": 60})
     evaluation(folder / "evaluation-autoattack.json", {"clean": 90, "autoattack": 50})
     assert model_card(find_runs([folder]).runs[0]).count("| Clean |") == 1
-    evaluation(folder / "evaluation-autoattack.json", {"clean": 89, "autoattack": 50})
-    assert model_card(find_runs([folder]).runs[0]).count("| Clean |") == 2
+    for clean, others in ((89, {}), (90, {"begin": 100})):
+        evaluation(folder / "evaluation-autoattack.json", {"clean": clean, "autoattack": 50}, **others)
+        assert model_card(find_runs([folder]).runs[0]).count("| Clean |") == 2
 
 
 @pytest.mark.usefixtures("undrawn")

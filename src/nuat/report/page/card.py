@@ -145,9 +145,10 @@ def _results(run: RunRecord) -> list[str]:
     further = [m for m in run.own_measurements if m.attack == WORST_CASE and m not in run.measurements]
     told: dict[object, Measurement] = {}
     for found in (*run.measurements, *further):
-        # every evaluation has the clean images; the same figure of them is told once
-        same = (found.percent, found.n, found.ball, found.part) if found.attack == "clean" else id(found)
-        told.setdefault(same, found)
+        # every evaluation has the clean images; list the same result once
+        images = found.evaluation and found.evaluation.images
+        clean = found.attack == "clean"
+        told.setdefault((found.correct, found.n, found.ball, found.part, images) if clean else id(found), found)
     rows = told.values()
     for found in rows:
         hardware = found.evaluation.hardware if found.evaluation else "not recorded"
