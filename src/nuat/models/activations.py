@@ -5,6 +5,7 @@ Each network starts from the weights that it starts from with ReLU.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,7 +15,7 @@ from nuat.errors import InputError
 
 def _relu(x: Tensor) -> Tensor:
     """Return max(x, 0), in place."""
-    return F.relu(x, inplace=True)
+    return torch.relu_(x)
 
 
 def _gelu(x: Tensor) -> Tensor:

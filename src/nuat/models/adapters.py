@@ -30,7 +30,9 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
-        logits: Tensor = self.net(self.normalise(x))
+        normalise = self.normalise
+        # calling an identity takes 1 % of a pass of 80 digits
+        logits: Tensor = self.net(x if type(normalise) is nn.Identity else normalise(x))
         return logits
 
 

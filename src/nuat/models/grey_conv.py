@@ -1,5 +1,6 @@
 """Convolution for grey images, with a fast input gradient on the CPU, which attacks take at every step."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ class _ImageGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (weight,) = ctx.saved_tensors
-        with torch.autocast("cpu", enabled=False):
+        casts = torch.is_autocast_enabled("cpu")  # to enter a context costs more than to ask
+        with torch.autocast("cpu", enabled=False) if casts else nullcontext():
             taps = weight.to(gradient.dtype).flatten(1).mT  # [h w, N]
             patches = (taps @ gradient.flatten(2)).to(ctx.dtype)  # [B, h w, H' W']
             images = F.fold(patches, ctx.shape[2:], weight.shape[2:], padding=ctx.padding, stride=ctx.stride)
