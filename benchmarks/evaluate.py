@@ -126,6 +126,13 @@ def agreement(ours: Evaluation, theirs: dict[str, Tensor]) -> list[str]:
     ]
 
 
+def case(weights: Path, file: Path | None, n: int) -> tuple[ImageSet, ThreatConfig]:
+    """Return ``n`` class-balanced test images, of the run's own data or of a file, and the run's ball."""
+    config = read_data_config(RunFolder(weights.parent).config) if file is None else DataConfig(path=file, validation=0)
+    test = data.load(config).test
+    return test.select(class_balanced(test.labels, n, seed=0)), checkpoints.read_info(weights).threat
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path, default=QUICKSTART, help="a run or its weights")
@@ -138,13 +145,8 @@ def main() -> None:
     asked = parser.parse_args()
     device = hardware.resolve(asked.device)
     weights = checkpoints.weights_file(asked.model)
-    if asked.data is not None:
-        config = DataConfig(path=asked.data, validation=0)
-    else:
-        config = read_data_config(RunFolder(weights.parent).config)
-    test = data.load(config).test
-    images = test.select(class_balanced(test.labels, asked.n, seed=0)).to(device)
-    threat, attacks = checkpoints.read_info(weights).threat, SUITES[asked.suite]
+    images, threat = case(weights, asked.data, asked.n)
+    images, attacks = images.to(device), SUITES[asked.suite]
     if asked.eps is not None:
         threat = replace(threat, eps=asked.eps)
     seconds: dict[str, list[float]] = {"plain": [], "ours": []}

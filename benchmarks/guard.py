@@ -17,20 +17,16 @@ import time
 from pathlib import Path
 
 import torch
+from evaluate import QUICKSTART, case
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from nuat import data, hardware
-from nuat.config import DataConfig
+from nuat import hardware
 from nuat.core.pass_counter import PassCounter
-from nuat.data import class_balanced, to_float
+from nuat.data import to_float
 from nuat.evaluation.guarded_model import ClimbableModel
 from nuat.hardware import full_precision
 from nuat.records import checkpoints
-from nuat.records.folder import RunFolder
-from nuat.records.settings import read_data_config
-
-QUICKSTART = Path(__file__).parent.parent / "results" / "quickstart" / "best.safetensors"
 
 
 class Alternating:
@@ -78,12 +74,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     weights = checkpoints.weights_file(asked.model)
-    if asked.data is not None:
-        config = DataConfig(path=asked.data, validation=0)
-    else:
-        config = read_data_config(RunFolder(weights.parent).config)
-    test, threat = data.load(config).test, checkpoints.read_info(weights).threat
-    images = test.select(class_balanced(test.labels, asked.n, seed=0))
+    images, threat = case(weights, asked.data, asked.n)
     x, y = to_float(images.images), images.labels
     print(f"{weights}, n {asked.n}, {hardware.describe(torch.device('cpu'))}, torch {torch.__version__}")
     for attack in asked.attacks:

@@ -17,7 +17,6 @@ from nuat.attacks.base import gradient_of
 from nuat.errors import InputError, is_out_of_memory
 from nuat.evaluation.surroundings import Surroundings
 
-_FLOAT32, _STRIDED = torch.float32, torch.strided  # globals are read faster
 _REFUSES_GRAPH = re.compile("requires? grad|gradient")
 """Part of the messages of numpy, DLPack and others that take no tensor with a graph."""
 
@@ -68,8 +67,8 @@ class GuardedModel(nn.Module):
                 logits = self._call_otherwise(x, str(error))  # not the error: it would keep the pass in memory
             usual = (  # few questions, as each takes part of a short pass
                 type(logits) is Tensor
-                and logits.dtype is _FLOAT32
-                and logits.layout is _STRIDED
+                and logits.dtype == torch.float32
+                and logits.layout == torch.strided
                 and logits.device == x.device
                 and logits.shape == (x.shape[0], self._logits)
             )

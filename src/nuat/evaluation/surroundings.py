@@ -9,7 +9,6 @@ from torch._C import _is_any_autocast_enabled, _len_torch_function_stack
 
 _FIRST, _ONE_IN = 64, 8
 """Passes that keep the states of the generators: the first 64, then one in 8, to save time."""
-_BELOW = 2**32 // _ONE_IN
 _CPU = torch.device("cpu")
 
 
@@ -58,7 +57,7 @@ class Surroundings:
         """Return what ``end`` puts back after the pass that begins."""
         self._passes += 1
         # multiples of this number modulo 2 ** 32 follow no period that the draws of an attack might have
-        self._keeps = self.reseeded or self._passes <= _FIRST or self._passes * 2654435761 % 2**32 < _BELOW
+        self._keeps = self.reseeded or self._passes <= _FIRST or self._passes * 2654435761 % 2**32 < 2**32 // _ONE_IN
         if self._keeps:
             for generator in self._generators:
                 generator.begin()

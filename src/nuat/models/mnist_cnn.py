@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from nuat.config.model import Activation
 from nuat.models.activations import activation_of
 from nuat.models.grey_conv import GreyConv2d
-from nuat.models.sizes import check_counts, check_image_size, refuse_size
+from nuat.models.sizes import check_counts, check_image_size, check_same_size
 
 
 class MNISTCNN(nn.Module):
@@ -49,8 +49,7 @@ class MNISTCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
-        if x.shape[2:] != self.image_size:
-            refuse_size("mnist-cnn", self.image_size, x.shape[2:])
+        check_same_size("mnist-cnn", self.image_size, (x.shape[2], x.shape[3]))
         x = self.activate(self.conv1(x))
         x = F.max_pool2d(self.activate(self.conv2(x)), 2)
         x = self.activate(self.conv3(x))

@@ -1,8 +1,5 @@
 """Checks of the sizes that a network is built for."""
 
-from collections.abc import Sequence
-from typing import NoReturn
-
 from nuat.errors import InputError
 
 
@@ -23,9 +20,10 @@ def check_image_size(network: str, image_size: tuple[int, int], *, least: int) -
         )
 
 
-def refuse_size(network: str, image_size: tuple[int, int], came: Sequence[int]) -> NoReturn:
+def check_same_size(network: str, image_size: tuple[int, int], came: tuple[int, int]) -> None:
     """Refuse images (H, W) of another size than the network was built for."""
-    raise InputError(
-        f"images of {came[0]}x{came[1]} pixels: this {network} was built for {image_size[0]}x{image_size[1]}; "
-        "resize the images or build the model with their image_size."
-    )
+    if came != image_size:
+        raise InputError(
+            f"images of {came[0]}x{came[1]} pixels: this {network} was built for {image_size[0]}x{image_size[1]}; "
+            "resize the images or build the model with their image_size."
+        )

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from nuat.config.model import Activation
 from nuat.models.activations import activation_of
 from nuat.models.grey_conv import GreyConv2d
-from nuat.models.sizes import check_counts, check_image_size, refuse_size
+from nuat.models.sizes import check_counts, check_image_size, check_same_size
 
 
 class SmallCNN(nn.Module):
@@ -46,8 +46,7 @@ class SmallCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
-        if x.shape[2:] != self.image_size:
-            refuse_size("small-cnn", self.image_size, x.shape[2:])
+        check_same_size("small-cnn", self.image_size, (x.shape[2], x.shape[3]))
         x = self.activate(self.conv1(x))
         x = self.activate(self.conv2(x))
         logits: Tensor = self.fc2(self.activate(self.fc1(x.flatten(1))))
