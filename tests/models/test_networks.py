@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torchvision
 from evaluation_models import randomise_batch_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nuat.config import ModelConfig
 from nuat.errors import InputError
@@ -47,6 +49,31 @@ def test_every_network_takes_any_size(name: str, channels: int, size: tuple[int,
         logits = model(torch.rand(2, channels, *size))
     assert logits.shape == (2, 5)
     assert logits.isfinite().all()
+
+
+class Layouts(TorchDispatchMode):
+    """Layouts of the gradient and of the output of each ReLU, as strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.threshold_backward.default:
+            self.seen.append((args[0].stride(), args[1].stride()))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", ["small-cnn", "mnist-cnn"])
+def test_a_gradient_meets_the_output_in_one_layout(name: str, layout: torch.memory_format) -> None:
+    """Two layouts take ten times as long in a ReLU."""
+    model = make(name, channels=1, size=(28, 28)).to(memory_format=layout)
+    x = torch.rand(3, 1, 28, 28, requires_grad=True)
+    with Layouts() as layouts:
+        torch.autograd.grad(model(x).sum(), x)
+    assert len(layouts.seen) == {"small-cnn": 3, "mnist-cnn": 5}[name]
+    assert all(gradient == output for gradient, output in layouts.seen)
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "resnet34"])  # the blocks of resnet18

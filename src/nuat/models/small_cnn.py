@@ -48,6 +48,7 @@ class SmallCNN(nn.Module):
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         check_same_size("small-cnn", self.image_size, (x.shape[2], x.shape[3]))
         x = self.activate(self.conv1(x))
-        x = self.activate(self.conv2(x))
-        logits: Tensor = self.fc2(self.activate(self.fc1(x.flatten(1))))
+        # flat before the activation: in channels_last its gradient has another layout after it, which slows both
+        x = self.activate(self.conv2(x).flatten(1))
+        logits: Tensor = self.fc2(self.activate(self.fc1(x)))
         return logits
