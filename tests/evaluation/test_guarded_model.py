@@ -85,15 +85,22 @@ def raising(error: BaseException) -> Tensor:
         (lambda x: x.flatten(1).double() + 1e12, r"in torch\.float64 that float32 cannot tell apart"),
         (lambda x: x.flatten(1).double() * 1e-60, r"in torch\.float64 that float32 cannot tell apart"),
         (lambda x: x.flatten(1).double() * 1e40, r"in torch\.float64 that float32 cannot tell apart"),
+        (lambda x: x.flatten(1).sort(descending=True).values.double() * 1e40, r"in torch\.float64 that float32 cannot"),
         (lambda x: (x.flatten(1) * 255).long() + 2**40, r"in torch\.int64 that float32 cannot tell apart"),
         (lambda x: raising(OSError(2, "no file")), r"the model fails .*: FileNotFoundError: \[Errno 2\] no file"),
         (lambda x: raising(type("Theirs", (Exception,), {})()), r"the model fails .*: Theirs \(in a batch"),
         (lambda x: raising(SystemExit(0)), "the model fails .*: SystemExit: 0"),
     ],
 )
-def test_another_output_is_refused(answer: Callable[[Tensor], Any], told: str) -> None:
+@pytest.mark.parametrize("before", [0, 1])
+def test_another_output_is_refused(answer: Callable[[Tensor], Any], told: str, before: int) -> None:
+    """From the first batch on, and after one that was as it should be."""
+    answers = [lambda x: x.flatten(1)] * before + [answer]
+    model = GuardedModel(Answering(lambda x: answers.pop(0)(x)))
+    for _ in range(before):
+        model(images()[0])
     with pytest.raises(InputError, match=told):
-        GuardedModel(Answering(answer))(images()[0])
+        model(images()[0])
 
 
 def test_another_number_of_logits_than_before_is_refused() -> None:
@@ -141,9 +148,11 @@ def test_methods_of_logits_are_those_of_torch() -> None:
             return torch.zeros(len(self))
 
     x, _ = images()
-    logits = GuardedModel(Answering(lambda x: x.flatten(1).as_subclass(Lying)))(x)
-    assert type(logits) is Tensor
-    assert torch.equal(logits.argmax(dim=1), x.flatten(1).argmax(dim=1))
+    model = GuardedModel(Answering(lambda x: x.flatten(1).as_subclass(Lying)))
+    for _ in range(2):
+        logits = model(x)
+        assert type(logits) is Tensor
+        assert torch.equal(logits.argmax(dim=1), x.flatten(1).argmax(dim=1))
 
 
 def test_passes_in_one_place_have_the_same_memory() -> None:
@@ -236,6 +245,8 @@ def test_a_model_that_takes_no_graph_gets_none(error: Exception) -> None:
     assert torch.equal(model(x), 2 * x.flatten(1))
     with pytest.raises(InputError, match=r"the model fails on images .*: RuntimeError: a gradient is needed"):
         GuardedModel(Answering(lambda x: raising(RuntimeError("a gradient is needed"))))(x.requires_grad_())
+    with pytest.raises(InputError, match=r"the model fails on images .*: RuntimeError: no"):
+        GuardedModel(Answering(lambda x: raising(RuntimeError("no")) if x.requires_grad else x.flatten(1)))(x)
 
 
 def test_memory_that_is_used_up_is_no_error_of_the_model() -> None:
