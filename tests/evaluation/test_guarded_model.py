@@ -299,9 +299,11 @@ def test_a_climbable_model_is_the_model() -> None:
     model = TinyConv(1, 4).eval()
     x, y = images()
     climbable = ClimbableModel(model)
-    with torch.no_grad():
-        assert torch.equal(climbable(x), model(x))
-    assert torch.equal(climbable(x.clone().requires_grad_()), model(x))
+    for wanted in (False, True):
+        for graph in (False, True):
+            with torch.set_grad_enabled(graph):
+                assert torch.equal(climbable(x.clone().requires_grad_(wanted)), model(x))
+            assert climbable.counts.unreached == 6 * (wanted and graph)  # no gradient was asked for otherwise
     for seed in range(2):
         made = [
             PGD(m, eps=0.1, alpha=0.05, steps=3, generator=torch.Generator().manual_seed(seed))(x, y)
