@@ -48,7 +48,8 @@ class SmallCNN(nn.Module):
         """Return logits [B, N] of images [B, C, H, W] in [0, 1]."""
         check_same_size("small-cnn", self.image_size, (x.shape[2], x.shape[3]))
         x = self.activate(self.conv1(x))
-        # flat before the activation: in channels_last its gradient has another layout after it, which slows both
-        x = self.activate(self.conv2(x).flatten(1))
+        x = self.conv2(x)
+        # in channels_last flat before the activation: after it, its gradient has another layout, which slows both
+        x = self.activate(x).flatten(1) if x.is_contiguous() else self.activate(x.flatten(1))
         logits: Tensor = self.fc2(self.activate(self.fc1(x)))
         return logits
