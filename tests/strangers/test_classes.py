@@ -9,7 +9,7 @@ import torch
 from diagnostics.masked_models import Bars, bars
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strangers.three_ways import ThreeWays, library
+from strangers.three_ways import ThreeWays, library, write_files
 from torch import Tensor, nn
 
 from nuat.cli import main
@@ -38,6 +38,52 @@ class Reordered(nn.Module):
         found: Tensor = self.bars(x)
         logits = torch.full((len(x), self.width), -5.0) + 0.0 * found[:, :1]
         return logits.index_copy(1, torch.tensor(self.order), found)
+
+
+def without_the_last() -> ImageSet:
+    """Images of the first three of four classes, two of which look like the fourth."""
+    images = bars(80, classes=4)
+    kept = torch.cat([(images.labels < 3).nonzero().squeeze(1), (images.labels == 3).nonzero().squeeze(1)[:2]])
+    return ImageSet(images.images[kept], images.labels[kept].clamp(max=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "--attacks", "clean"),
+        ("diagnose", "--quick", "--n", "20"),
+        ("analyse", "eps-curve", "--steps", "2"),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_class_that_is_known_may_be_absent_from_the_test_images(
+    command: tuple[str, ...],
+    known: bool,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(Bars(4), without_the_last(), bars(80, classes=4) if known else None)
+    name, *options = command
+    words = [name, *([options.pop(0)] if name == "analyse" else []), "theirs.py:make", *options]
+    assert main([*words, "--data.path", "images.npz", "--eps", "0.05"]) in (0, 1)
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert ("the model returns 4 logits, but the images have 3 classes" in said) == (not known)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_library_takes_the_names_of_classes_that_are_absent(known: bool) -> None:
+    names = {"classes": ("a", "b", "c", "d")} if known else {}
+    said = library(Bars(4), without_the_last(), ("clean",), **names).said
+    assert ("the images have 3 classes" in said) == (not known)
+
+
+def test_a_single_class_is_not_chance() -> None:
+    images = bars(200, classes=4)
+    alone = ImageSet(images.images[images.labels == 0], images.labels[images.labels == 0])
+    assert library(Bars(4), alone, ("clean",)).said == ""
 
 
 def plain(classes: int) -> Any:

@@ -28,6 +28,26 @@ def by_batch(model: nn.Module, x: Tensor) -> Tensor:
     return model(x - x.mean(dim=0, keepdim=True) + 0.5)
 
 
+def shifted(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x.roll(3, dims=3) if x.requires_grad else x)
+
+
+def coarse(model: nn.Module, x: Tensor) -> Tensor:
+    return model(functional.interpolate(functional.avg_pool2d(x, 2), x.shape[2:]) if x.requires_grad else x)
+
+
+def noisy_if_wanted(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x + 0.3 * torch.randn_like(x) if torch.is_grad_enabled() else x)
+
+
+def dropping_if_wanted(model: nn.Module, x: Tensor) -> Tensor:
+    return model(functional.dropout(x, 0.5, training=x.requires_grad))
+
+
+def by_batch_if_wanted(model: nn.Module, x: Tensor) -> Tensor:
+    return by_batch(model, x) if x.requires_grad else model(x)
+
+
 class Normalising(nn.Module):
     """Batch norm on the statistics of the batch, in evaluation mode too."""
 
@@ -47,6 +67,15 @@ def test_a_random_model_is_called_so_and_gets_no_advice_on_scaling(run, three_wa
     for outcome in three_ways(Theirs(run)):
         assert RANDOM in outcome.said
         assert "adapt" not in outcome.said
+        assert BATCH not in outcome.said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [shifted, coarse, noisy_if_wanted, dropping_if_wanted, by_batch_if_wanted])
+def test_a_model_that_is_another_where_a_gradient_is_wanted_is_called_so(run, three_ways: ThreeWays) -> None:
+    for outcome in three_ways(Theirs(run)):
+        assert "otherwise where a gradient is wanted" in outcome.said
+        assert RANDOM not in outcome.said
         assert BATCH not in outcome.said
 
 

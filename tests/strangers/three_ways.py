@@ -69,6 +69,17 @@ def library(model: nn.Module, images: ImageSet | None = None, attacks: tuple[str
     return Outcome(verdicts(found), " ".join(found.warnings))
 
 
+def write_files(model: nn.Module, images: ImageSet, train: ImageSet | None = None) -> None:
+    """Write theirs.py, whose ``make`` returns ``model``, and images.npz; None: it trains on the test images."""
+    global MODEL
+    MODEL = model
+    arrays = {}
+    for part, taken in (("train", images if train is None else train), ("test", images)):
+        arrays |= {f"x_{part}": taken.images.permute(0, 2, 3, 1).numpy(), f"y_{part}": taken.labels.numpy()}
+    np.savez("images.npz", **arrays)
+    Path("theirs.py").write_text("from strangers import three_ways\n\n\ndef make():\n    return three_ways.MODEL\n")
+
+
 class ThreeWays:
     """Runs a model in all three ways, in a folder of its own."""
 
@@ -88,11 +99,7 @@ class ThreeWays:
 
     def command(self, name: str, model: nn.Module, images: ImageSet, *options: str, out: str = "out.json") -> Outcome:
         """Return the outcome of a command whose results go to ``out``."""
-        global MODEL
-        MODEL = model
-        x, y = images.images.permute(0, 2, 3, 1).numpy(), images.labels.numpy()
-        np.savez("images.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-        Path("theirs.py").write_text("from strangers import three_ways\n\n\ndef make():\n    return three_ways.MODEL\n")
+        write_files(model, images)
         if out == "out.json":
             Path(out).unlink(missing_ok=True)
         threat = ("--eps", str(THREAT.eps), "--pgd-alpha", str(THREAT.pgd_alpha))

@@ -227,7 +227,7 @@ def _load(
         if subject.weights is None:
             sha256 = digest.of_tensors(*model.state_dict().values())
             _check_gradient(model, dataset, device, word)
-            for warning in inspect(model, dataset.test):
+            for warning in inspect(model, dataset.test, classes=len(dataset.classes)):
                 reporter.message(f"warning: {word}: {warning}", style="bold yellow")
         else:
             sha256 = digest.of_file(subject.weights)

@@ -103,7 +103,8 @@ def diagnose(arguments: list[str]) -> int:
         surrogate = Surrogate(guarded(other.model, other.order), asked.surrogate)
     for note in loaded.notes:
         reporter.message(note)
-    for warning in inspect(loaded.model, dataset.test, order=loaded.order, batch_size=asked.batch_size):
+    known = len(dataset.classes)
+    for warning in inspect(loaded.model, dataset.test, order=loaded.order, classes=known, batch_size=asked.batch_size):
         reporter.message(f"warning: {warning}", style="bold yellow")
     states = subject.folder if writable(subject.folder) else None
     if states is None:

@@ -88,7 +88,7 @@ def accuracy_warning(logits: Tensor, y: Tensor, classes: int) -> list[str]:
             "predictions are no class of the images, and count as wrong. Give --class-map, the logit of each class of "
             "the images, in their order."
         ]
-    if len(y) >= _MANY and _at_chance(accuracy, len(y), classes):
+    if len(y) >= _MANY and classes > 1 and _at_chance(accuracy, len(y), classes):
         return [
             f"the model classifies {accuracy:.0%} of the images correctly, no better than chance: its classes may be "
             "in another order (--class-map), its images normalised in another way, or its weights untrained."

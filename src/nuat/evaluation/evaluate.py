@@ -185,7 +185,8 @@ def evaluate(
     chosen = images.select(indices).to(device)
     precision, temperature = settled(search_precision, device), temperature_of(model)
     labels = chosen.labels.cpu()
-    named = class_names(labels, classes or given.classes, () if class_map else classes_of(model))
+    known = classes or given.classes
+    named = class_names(labels, known, () if class_map else classes_of(model))
     guard = guarded(model, class_map)
     surrogate = None if surrogate is None else guarded(surrogate)
     target = ClimbableModel(guard)
@@ -204,7 +205,7 @@ def evaluate(
         if black_box:
             names = across(_without_gradients(names, surrogate), norms)
             told.add(f"{black_box_note(names)}.")
-        findings = [] if inspected else inspect(guard, chosen, batch_size=batch_size)
+        findings = [] if inspected else inspect(guard, chosen, classes=len(known), batch_size=batch_size)
         told.add(*findings)
         if not inspected:
             _check_gradient(guard, chosen, [name for name in names if name not in rows])

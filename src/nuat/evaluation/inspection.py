@@ -4,7 +4,7 @@ Each check that finds something returns a warning; a model that cannot be evalua
 gradients are looked at with images in [0, 1] alone, as some models refuse any other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ _ROUNDING = 16
 
 
 def inspect(
-    model: nn.Module, images: Images, *, order: tuple[int, ...] | None = None, batch_size: int = _IMAGES
+    model: nn.Module, images: Images, *, order: Sequence[int] | None = None, classes: int = 0, batch_size: int = _IMAGES
 ) -> list[str]:
     """Return warnings about ``model``, looked at in evaluation mode on a class-balanced part of ``images``.
 
@@ -42,19 +42,19 @@ def inspect(
         model: images [B, C, H, W] in [0, 1] to logits [B, N].
         images: images with labels.
         order: the logit of the model for each class, see ``GuardedModel``. None: logit i is class i.
+        classes: classes of the images, where more are known than the labels show.
         batch_size: images that the model can take at once; as many are looked at, from 32 to 200.
 
     Returns:
         One sentence or two for each finding; empty for a good model.
 
     Raises:
-        InputError: there are no images, the model fails, it returns something else than finite logits [B, N], or fewer
-            than there are classes.
+        InputError: there are no images, the model fails, or it does not return finite logits [B, N] for all classes.
     """
     if len(images) == 0:
         raise InputError("there are no images to evaluate on.")
     guard = guarded(model, order)
-    classes = int(images.labels.max()) + 1
+    shown = int(images.labels.max()) + 1
     device = next((p.device for p in model.parameters()), images.device)
     several = min(_IMAGES, max(_FEW, batch_size), len(images))
     part = images.select(class_balanced(images.labels.cpu(), several, seed=0)).to(device)
@@ -64,17 +64,18 @@ def inspect(
     with torch.random.fork_rng(devices=devices), eval_mode(guard), full_precision():
         guard.watched = True
         try:
-            logits = check_logits(guard, x, classes)
+            logits = check_logits(guard, x, shown)
+            classes = min(max(classes, shown), logits.shape[1])
             torch.rand((), device=device)  # passes of a model that seeds begin in different states and end in one
-            random = beyond_rounding(logits, check_logits(guard, x, classes)[None])
-            check_logits(guard, _between(x), classes)
+            random = beyond_rounding(logits, check_logits(guard, x, shown)[None])
+            check_logits(guard, _between(x), shown)
             _check_memory(guard, x[:_FEW])
             steady = not bool(random.any())
             found = [*_probabilities(logits), *_gradients(guard, x, y, logits if steady else None)]
             if not steady:
                 found += [_random(random), *_batch_of_random(guard, x, devices)]
             else:
-                found += _batch(guard, x, logits)
+                found += [*_two_functions(guard, x, logits), *_batch(guard, x, logits)]
             # of the causes of a low accuracy the first that is found is named
             found += (
                 order_warning(logits, y, classes)
@@ -103,8 +104,6 @@ _WRITES = (
     "the model writes into its input. Every pass gets a copy here, so the results are right; anyone who attacks the "
     "model without one is told that it is robust. Let it clone its input."
 )
-
-
 _SEEDS = (
     "the model seeds torch's random numbers in its forward pass. Every pass leaves them as they were here, so the "
     "results are right; elsewhere attacks that draw at random, such as Square, repeat their draws and find little. Let "
@@ -335,4 +334,17 @@ def _gradients(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor | None)
             f"the gradient of the loss in the image is exactly 0 for {dead:.0%} of {len(x)} images (saturated or "
             "masked): attacks on the cross-entropy and on probabilities make no progress there. Rely on square and, if "
             "the logits are merely too large, on apgd-dlr, whose loss has no scale."
+        )
+
+
+def _two_functions(model: GuardedModel, x: Tensor, logits: Tensor) -> Iterator[str]:
+    """Warn if the model computes something else than ``logits`` [B, N] where a gradient is wanted."""
+    with torch.enable_grad():
+        climbed = model(x.clone().requires_grad_()).detach()
+    changed = int(beyond_rounding(logits, climbed[None]).sum())
+    if changed:
+        yield (
+            f"the model answers {changed} of {len(x)} images otherwise where a gradient is wanted (it asks "
+            "requires_grad or is_grad_enabled()): attacks by gradients climb another function than the one that is "
+            "judged, and find little. Rely on black-box attacks (square)."
         )
