@@ -85,6 +85,7 @@ def test_grey_images_without_a_channel_get_one() -> None:
         (PIXELS.int() * 257, r"\.to\(torch\.uint8\) would wrap them: .*\.round\(\)\.to\(torch\.uint8\) if"),
         (PIXELS > 9, r"x is torch.bool; .* values are 0 and 1: convert with \(255 \* x\.to\(torch\.uint8\)\)"),
         ((PIXELS > 9).byte(), r"values are 0 and 1 only"),
+        (PIXELS // 16, r"x: no value is above 15, .* \(255 / 15 \* x\)\.round\(\)"),
         (np.array([["a"]]), r"x is <U1; expected uint8"),
         (PIXELS.numpy().astype(object), r"x is object; expected uint8"),
         (PIXELS.float(), r"values from 0 to 255; expected pixels in \[0, 1\]. Divide by 255\."),

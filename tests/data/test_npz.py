@@ -225,6 +225,18 @@ def test_uint8_images_of_0_and_1_are_refused(target, name):
         read(write(target, **{name: (PIXELS[:n] > 100).astype(np.uint8)}))
 
 
+@pytest.mark.parametrize(("levels", "refused"), [(3, True), (16, True), (17, False)])
+def test_uint8_images_of_a_few_levels_are_refused(target, levels, refused):
+    x = (PIXELS.astype(np.int64) * levels // PIXELS.max()).astype(np.uint8)
+    write(target, x_train=x[:6])
+    if not refused:
+        assert read(target).train.images.max() == levels
+        return
+    remedy = rf"x_train: no value is above {levels}, so all are nearly black .* \(255 / {levels} \* x\)\.round\(\)"
+    with pytest.raises(InputError, match=remedy):
+        read(target)
+
+
 def test_a_test_part_alone_is_enough_to_evaluate(target):
     whole = read(write(target))
     write(target, x_train=None, y_train=None)

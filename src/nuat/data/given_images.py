@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from nuat.config import DataConfig
-from nuat.data.images import Dataset, Images, ImageSet, check_scale, to_float
+from nuat.data.images import Dataset, Images, ImageSet, check_levels, to_float
 from nuat.data.npz import remedy
 from nuat.data.sets import SETS
 from nuat.data.sources import load
@@ -138,7 +138,7 @@ def _image_set(pixels: list[Tensor], labels: list[Tensor]) -> ImageSet:
         pixels = [to_float(part) for part in pixels]
     images = torch.cat(pixels)
     if images.dtype == torch.uint8 and len(images):
-        check_scale(int(images.max()), "x")
+        check_levels(int(images.max()), "x")
     return ImageSet(images, torch.cat(labels).to(images.device))
 
 

@@ -251,6 +251,20 @@ def check_scale(largest: int, what: str) -> None:
         )
 
 
+def check_levels(largest: int, what: str) -> None:
+    """Refuse an array of uint8 images that counts a few levels, such as digits of 0 to 16; arguments as above.
+
+    Raises:
+        InputError: the largest is 1 to 16.
+    """
+    check_scale(largest, what)
+    if 1 < largest <= 16:
+        raise InputError(
+            f"{what}: no value is above {largest}, so all are nearly black in 0..255. Scale them to this range: "
+            f"(255 / {largest} * x).round()."
+        )
+
+
 def named_classes(names: Iterable[str], holder: str) -> tuple[str, ...]:
     """Return names of classes as a terminal shows them; refuse one that ``holder`` has twice."""
     classes = tuple(map(printable, names))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nuat.data.images import ImageSet, UnsplitData, check_scale, named_classes, numbered_classes
+from nuat.data.images import ImageSet, UnsplitData, check_levels, named_classes, numbered_classes
 from nuat.errors import InputError, printable
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -121,7 +121,7 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> Tensor:
     elif x.dtype != np.uint8:
         raise InputError(f"{path}: {name} is {x.dtype}; expected uint8 in 0..255. {remedy(x)}")
     else:
-        check_scale(int(x.max()), f"{path}: {name}")
+        check_levels(int(x.max()), f"{path}: {name}")
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
