@@ -75,7 +75,7 @@ def inspect(
             if not steady:
                 found += [_random(random), *_batch_of_random(guard, x, devices)]
             else:
-                found += [*_two_functions(guard, x, logits), *_batch(guard, x, logits)]
+                found += _batch(guard, x, logits)
             # of the causes of a low accuracy the first that is found is named
             found += (
                 order_warning(logits, y, classes)
@@ -165,24 +165,27 @@ def lost_gradients(*models: ClimbableModel) -> Iterator[str]:
 
 def no_gradient(model: nn.Module, x: Tensor, y: Tensor) -> str | None:
     """Return why the loss has no gradient in the images ``x`` [B, C, H, W] with labels ``y`` [B]; None: it has one."""
-    reason = _gradient(guarded(model), x, y)
+    reason = _gradient(guarded(model), x, y)[0]
     return reason if isinstance(reason, str) else None
 
 
-def _gradient(model: GuardedModel, x: Tensor, y: Tensor) -> Tensor | str:
-    """Return the gradient of the cross-entropy in ``x`` [B, C, H, W], or why there is none."""
+def _gradient(model: GuardedModel, x: Tensor, y: Tensor) -> tuple[Tensor | str, Tensor]:
+    """Return the gradient of the cross-entropy in ``x`` [B, C, H, W], or why there is none; and the logits [B, N]."""
     z = x.clone().requires_grad_()
     with torch.enable_grad():
-        loss = cross_entropy_sum(model(z), y)
+        logits = model(z)
+        loss = cross_entropy_sum(logits, y)
+    climbed = logits.detach()
     if not loss.requires_grad:
-        return "the loss has no gradient in the image at all (no_grad, detach, numpy or argmax in its forward pass)"
+        why = "the loss has no gradient in the image at all (no_grad, detach, numpy or argmax in its forward pass)"
+        return why, climbed
     try:
         gradient = gradient_of(loss, z)
     except InputError as error:
-        return str(error).removesuffix(".")
+        return str(error).removesuffix("."), climbed
     if gradient is None:
-        return "the loss does not depend on the image by gradients (the model detaches or rounds its input)"
-    return gradient
+        return "the loss does not depend on the image by gradients (the model detaches or rounds its input)", climbed
+    return gradient, climbed
 
 
 def beyond_rounding(first: Tensor, others: Tensor) -> Tensor:
@@ -301,12 +304,19 @@ def _depends_on_batch(changed: Tensor) -> Iterator[str]:
 
 
 def _gradients(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor | None) -> Iterator[str]:
-    """Warn if the loss has no gradient in the image, or one that leads down, so that attacks by gradients fail.
+    """Warn if attacks by gradients fail: they climb another function, or there is no gradient, or it leads down.
 
     Where it leads is seen in comparison with ``logits``, the model's [B, N] on ``x``. None: it is not looked at, as of
     a random model.
     """
-    gradient = _gradient(model, x, y)
+    gradient, climbed = _gradient(model, x, y)
+    changed = 0 if logits is None else int(beyond_rounding(logits, climbed[None]).sum())
+    if changed:
+        yield (
+            f"the model answers {changed} of {len(x)} images otherwise where a gradient is wanted (it asks "
+            "requires_grad or is_grad_enabled()): attacks by gradients climb another function than the one that is "
+            "judged, and find little. Rely on black-box attacks (square)."
+        )
     if isinstance(gradient, str):
         yield f"{gradient}; only black-box attacks (square) say anything about it."
         return
@@ -334,17 +344,4 @@ def _gradients(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor | None)
             f"the gradient of the loss in the image is exactly 0 for {dead:.0%} of {len(x)} images (saturated or "
             "masked): attacks on the cross-entropy and on probabilities make no progress there. Rely on square and, if "
             "the logits are merely too large, on apgd-dlr, whose loss has no scale."
-        )
-
-
-def _two_functions(model: GuardedModel, x: Tensor, logits: Tensor) -> Iterator[str]:
-    """Warn if the model computes something else than ``logits`` [B, N] where a gradient is wanted."""
-    with torch.enable_grad():
-        climbed = model(x.clone().requires_grad_()).detach()
-    changed = int(beyond_rounding(logits, climbed[None]).sum())
-    if changed:
-        yield (
-            f"the model answers {changed} of {len(x)} images otherwise where a gradient is wanted (it asks "
-            "requires_grad or is_grad_enabled()): attacks by gradients climb another function than the one that is "
-            "judged, and find little. Rely on black-box attacks (square)."
         )
