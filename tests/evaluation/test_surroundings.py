@@ -1,6 +1,8 @@
 """Settings and generators of torch around passes of a stranger's model."""
 
 import pickle
+import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -163,6 +165,33 @@ def test_a_generator_that_the_model_does_not_seed_goes_on(monkeypatch: pytest.Mo
         around.end(before)
     assert around.reseeded
     assert len(set(noise)) == 3
+
+
+def test_a_model_that_draws_in_one_pass_alone_does_not_seed() -> None:
+    around = Surroundings(CPU)
+    for draws in (1, 0, 0):
+        before = around.begin()
+        torch.rand(draws)
+        around.end(before)
+    assert not around.reseeded
+
+
+def test_filters_of_warnings_that_are_put_back_hold_at_once() -> None:
+    """Python notes where it has warned, until it is told that the filters changed."""
+    noted: dict[str, Any] = {}
+
+    def warn() -> None:
+        warnings.warn_explicit("take care", UserWarning, "theirs.py", 1, registry=noted)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        around = Surroundings(CPU)
+        before = around.begin()
+        warnings.simplefilter("default")
+        warn()
+        around.end(before)
+        with pytest.raises(UserWarning, match="take care"):
+            warn()
 
 
 def test_unpickled_surroundings_watch_the_generator() -> None:
