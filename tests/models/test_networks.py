@@ -16,6 +16,7 @@ from nuat.config import ModelConfig
 from nuat.errors import InputError
 from nuat.models import MNISTCNN, ResNet, SmallCNN, WideResNet, build, resnet18, resnet34, resnet50
 from nuat.models.authors import AuthorsWideResNet
+from nuat.models.resnet import NarrowProjection
 
 SMALL = {"small-cnn": 4, "mnist-cnn": 4, "resnet18": 4, "resnet34": 2, "resnet50": 2, "wrn-10-1": None}
 
@@ -282,3 +283,15 @@ def test_gradients_of_narrow_networks_are_right_in_channels_last(width: int) -> 
         assert ours.grad is not None
         assert theirs.grad is not None
         torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_a_narrow_projection_is_a_convolution_in_the_layout_of_its_input(size: tuple[int, int]) -> None:
+    narrow = NarrowProjection(4, 8, 1, stride=2, bias=False).to(memory_format=torch.channels_last)
+    x = torch.randn(3, 4, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    expected = F.conv2d(x.double(), narrow.weight.double(), stride=2)
+    torch.testing.assert_close(narrow(x).double(), expected)
+    (wanted,) = torch.autograd.grad(expected.sum(), x)
+    (gradient,) = torch.autograd.grad(narrow(x).sum(), x)
+    torch.testing.assert_close(gradient, wanted)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
