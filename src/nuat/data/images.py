@@ -234,6 +234,10 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / torch.full((), 255.0, dtype=torch.float32, device=images.device)
 
 
+FEW_LEVELS = 16
+"""Largest pixel, of images that were not scaled to 0..255 and are nearly black there."""
+
+
 def check_scale(largest: int, what: str) -> None:
     """Refuse images that were in [0, 1] and lost all greys but 0 and 1 when they were converted to uint8.
 
@@ -255,10 +259,10 @@ def check_levels(largest: int, what: str) -> None:
     """Refuse an array of uint8 images that counts a few levels, such as digits of 0 to 16; arguments as above.
 
     Raises:
-        InputError: the largest is 1 to 16.
+        InputError: the largest is 1 to ``FEW_LEVELS``.
     """
     check_scale(largest, what)
-    if 1 < largest <= 16:
+    if 1 < largest <= FEW_LEVELS:
         raise InputError(
             f"{what}: no value is above {largest}, so all are nearly black in 0..255. Scale them to this range: "
             f"(255 / {largest} * x).round()."

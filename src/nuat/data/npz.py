@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nuat.data.images import ImageSet, UnsplitData, check_levels, named_classes, numbered_classes
+from nuat.data.images import FEW_LEVELS, ImageSet, UnsplitData, check_levels, named_classes, numbered_classes
 from nuat.errors import InputError, printable
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -132,13 +132,15 @@ def remedy(x: NDArray[Any], to_uint8: str = ".astype('uint8')") -> str:
     low, high = int(x.min()), int(x.max())
     if x.dtype.kind == "b" or (low >= 0 and high <= 1):
         return f"Its values are 0 and 1: convert with (255 * x{to_uint8})."
-    if low >= 0 and high <= 255:
+    if low >= 0 and FEW_LEVELS < high <= 255:
         return f"Its values lie in {low}..{high}: convert with {to_uint8}."
     if low >= 0:
-        full = 2 ** max(1, high.bit_length()) - 1
+        white, harm = 2 ** high.bit_length() - 1, "wrap them"
+        if high <= FEW_LEVELS:
+            white, harm = high, "leave them nearly black"
         return (
-            f"Its values lie in {low}..{high}, and {to_uint8} would wrap them: scale them first, such as "
-            f"(x * (255 / {full})).round(){to_uint8} if {full} is white."
+            f"Its values lie in {low}..{high}, and {to_uint8} would {harm}: scale them first, such as "
+            f"(x * (255 / {white})).round(){to_uint8} if {white} is white."
         )
     return f"Its values lie in {low}..{high}: undo any normalisation, scale to 0..255, then convert."
 

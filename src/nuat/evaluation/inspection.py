@@ -315,7 +315,7 @@ def _gradients(model: GuardedModel, x: Tensor, y: Tensor, logits: Tensor | None)
         yield (
             f"the model answers {changed} of {len(x)} images otherwise where a gradient is wanted (it asks "
             "requires_grad or is_grad_enabled()): attacks by gradients climb another function than the one that is "
-            "judged, and find little. Rely on black-box attacks (square)."
+            "judged, and may find too little. Rely on black-box attacks (square)."
         )
     if isinstance(gradient, str):
         yield f"{gradient}; only black-box attacks (square) say anything about it."
