@@ -1,6 +1,7 @@
 """Results on a model that nuat did not train: a folder of its own makes a page."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from figures.figure_records import RECORDS
 import nuat as library
 from nuat.errors import InputError
 from nuat.records.elsewhere import holds_results
+from nuat.records.finished_runs import finished_runs
 from nuat.records.search import find_runs
 
 
@@ -61,6 +63,23 @@ def test_runs_below_a_folder_come_before_its_results(results: Path, tmp_path: Pa
     )
     (run,) = find_runs([results]).runs
     assert run.trained_here
+
+
+def test_results_below_a_folder_are_found(results: Path) -> None:
+    both = Path("both")
+    both.mkdir()
+    results.rename(both / "theirs")
+    shutil.copytree(both / "theirs", both / "deeper" / "other")
+    (both / "theirs" / "evaluation.json").write_text("{}")
+    found = find_runs([both])
+    assert [run.called for run in found.runs] == ["both/deeper/other"]
+    ((called, reason),) = found.unreadable
+    assert called == "both/theirs"
+    assert reason.startswith("holds no evaluation that can be read (evaluation.json")
+    with pytest.raises(InputError, match="both/theirs: holds no evaluation"):
+        finished_runs([both])
+    shutil.copy(both / "deeper" / "other" / "evaluation.json", both / "theirs")
+    assert [run.folder for run in finished_runs([both])] == [both / "deeper" / "other", both / "theirs"]
 
 
 def test_results_that_cannot_be_read_are_refused(results: Path) -> None:

@@ -6,7 +6,7 @@ from nuat.errors import InputError, printable
 from nuat.records.corruptions import corruption_files, read_all_corruptions
 from nuat.records.diagnoses import read_diagnosis
 from nuat.records.evaluations import evaluation_files, read_evaluations
-from nuat.records.runs import ANALYSES, RunRecord, is_run
+from nuat.records.runs import ANALYSES, RunRecord, is_run, read_run
 
 _FROM_ELSEWHERE = "a model from elsewhere"
 
@@ -15,6 +15,11 @@ def holds_results(folder: Path) -> bool:
     """Return whether a folder holds an evaluation, results on corrupted images or a diagnosis, and is no run."""
     files = [*evaluation_files(folder), *corruption_files(folder)]
     return not is_run(folder) and (bool(files) or (folder / "diagnosis.json").is_file())
+
+
+def read_run_or_results(folder: Path) -> RunRecord:
+    """Return what a folder holds: a run, or the results of a model that nuat did not train; errors as of either."""
+    return read_results(folder) if holds_results(folder) else read_run(folder)
 
 
 def read_results(folder: Path) -> RunRecord:

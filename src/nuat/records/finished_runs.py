@@ -11,7 +11,7 @@ from nuat.errors import InputError, printable
 from nuat.evaluation.corruption_results import CorruptionResults
 from nuat.evaluation.results import Evaluation
 from nuat.records.corruptions import best_of
-from nuat.records.elsewhere import holds_results, read_results
+from nuat.records.elsewhere import holds_results, read_run_or_results
 from nuat.records.evaluations import Measurement
 from nuat.records.methods import differences
 from nuat.records.runs import ROW, RunRecord, is_run, read_run
@@ -113,7 +113,7 @@ def _runs_of(path: Path) -> list[FinishedRun]:
     if path.is_file():
         if path.name != ROW:
             folder = path.parent
-            return [_finished(read_results(folder) if holds_results(folder) else read_run(folder), path)]
+            return [_finished(read_run_or_results(folder), path)]
         path = path.parent
     if not path.is_dir():
         raise InputError(f"{path}: no such run or file.")
@@ -123,11 +123,12 @@ def _runs_of(path: Path) -> list[FinishedRun]:
             raise InputError(f"{path}: this row is not done ({run.failure}).")
         return [_finished(run)]
     if holds_results(path):
-        return [_finished(read_results(path))]
+        return [_finished(read_run_or_results(path))]
     folders, _ = runs_below(path)
     if not folders:
         raise InputError(f"{path}: neither the folder of a run nor that of a campaign (no config.json, no row.json).")
-    ended = [run for run in map(read_run, folders) if run.end and run.failure is None]
+    found = [read_run_or_results(folder) for folder in folders]
+    ended = [run for run in found if not run.trained_here or (run.end and run.failure is None)]
     if not ended:
         raise InputError(f"{path}: none of its {len(folders)} runs is done.")
     return [_finished(run) for run in ended]

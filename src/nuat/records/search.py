@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuat.errors import InputError, printable
-from nuat.records.elsewhere import holds_results, read_results
-from nuat.records.runs import ANALYSES, RunRecord, is_run, read_run
+from nuat.records.elsewhere import holds_results, read_run_or_results
+from nuat.records.runs import ANALYSES, RunRecord, is_run
 
 _NO_RUN = (
     "{}: holds no run; a run's folder has a config.json, as 'nuat train' writes it. The results of a model from "
@@ -34,8 +34,8 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
     """Return the runs in ``paths``, each once.
 
     Args:
-        paths: folders of runs or of campaigns, or folders that hold some of these; or the folder of the results of a
-            model that nuat did not train.
+        paths: folders of runs, of campaigns, or of the results of a model that nuat did not train; or folders that
+            hold some of these.
 
     Raises:
         InputError: a path does not exist or holds no run, or a run that was named itself cannot be read.
@@ -59,8 +59,7 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
     runs, unreadable = [], []
     for folder, named in folders.values():
         try:
-            run = read_run(folder) if is_run(folder) else read_results(folder)
-            runs.append(replace(run, called=shown(folder, base)))
+            runs.append(replace(read_run_or_results(folder), called=shown(folder, base)))
         except InputError as error:
             if named:
                 raise
@@ -104,7 +103,10 @@ def _with_campaigns(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
 
 
 def runs_below(path: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders of runs at or under ``path``, and the records of analyses outside them, in order of name."""
+    """Return the folders of runs at or under ``path``, and the records of analyses outside them, in order of name.
+
+    Folders under ``path`` with the results of a model from elsewhere are among them.
+    """
     if not path.exists():
         raise InputError(f"{path}: no such folder.")
     if not path.is_dir():
@@ -116,6 +118,9 @@ def runs_below(path: Path) -> tuple[list[Path], list[Path]]:
             found.append(Path(name))
             inner.clear()  # nothing inside a run is another run
         else:
-            records += sorted(Path(name).glob(ANALYSES))
+            if Path(name) != path and holds_results(Path(name)):
+                found.append(Path(name))
+            else:
+                records += sorted(Path(name).glob(ANALYSES))
             inner[:] = sorted(folder for folder in inner if not folder.startswith("."))
     return found, records
