@@ -70,6 +70,21 @@ def test_an_epoch_that_was_not_measured_is_a_gap() -> None:
     assert "(2 switches)" in texts(figure)
 
 
+@pytest.mark.slow
+def test_accuracies_between_which_epochs_were_not_validated_are_joined(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", epochs=5)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "epoch" and line["epoch"] in (2, 4):
+            line["validation"] = {}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    accuracies = draw([training_curves(finished_runs([folder]))]).axes[1]
+    for line in accuracies.lines[:3]:
+        assert list(line.get_xdata()) == [1, 3, 5]
+        assert not any(math.isnan(value) for value in line.get_ydata())
+        assert line.get_marker() == "o"
+
+
 def test_the_rank_of_the_logit_differences_has_an_axis_of_its_own() -> None:
     _, axes = drawn("training")
     (shown,) = [axis for axis in axes if axis.get_ylabel() == "effective rank of the logit differences"]

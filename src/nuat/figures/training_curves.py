@@ -187,6 +187,12 @@ def _losses(axis: Any, run: RunCurves) -> None:
 
 
 def _accuracies(axis: Any, run: RunCurves) -> None:
+    validated = [
+        i for i in range(len(run.epochs))
+        if any(values[i] is not None for name, values in run.series.items() if name.startswith("validation."))
+    ]  # fmt: skip
+    epochs = [run.epochs[i] for i in validated]
+    dot = "" if len(epochs) == len(run.epochs) > 2 else "o"
     # solid lines: the weights that are kept
     averaged = any(name.startswith("validation.averaged.") for name in run.series)
     attack = ("pgd", attack_name(run.attack), style.VERMILION)
@@ -195,7 +201,8 @@ def _accuracies(axis: Any, run: RunCurves) -> None:
             values = run.series.get(f"validation.{which}.{name}")
             if values is not None:
                 text = f"{label}, live" if averaged and which == "live" else label
-                axis.plot(run.epochs, _gaps(values, 100), color=shade, linestyle=dashes, label=text, marker=_dot(run))
+                accuracies = _gaps([values[i] for i in validated], 100)
+                axis.plot(epochs, accuracies, color=shade, linestyle=dashes, label=text, marker=dot)
     if run.best_epoch is not None and run.best_epoch > 0:
         label = "kept weights"
         taus = dict(zip(run.epochs, run.series.get("validation.averaged.tau", ()), strict=False))
