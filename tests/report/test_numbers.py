@@ -38,9 +38,12 @@ def csv_rows(*folders: Path) -> list[dict[str, str]]:
 
 
 def accuracies_in(folder: Path) -> Mapping[str, tuple[int, int]]:
-    """Return attack to (images withstood, images) straight from the JSON, that over the most images."""
+    """Return attack to (images withstood, images) straight from the JSON, that over the most images.
+
+    Of two over as many, it is that of the evaluation that ended the run.
+    """
     found: dict[str, tuple[int, int]] = {}
-    for path in sorted(folder.glob("evaluation*.json")):
+    for path in sorted(folder.glob("evaluation*.json"), key=lambda path: (path.name != "evaluation.json", path)):
         values = json.loads(path.read_text())
         flags = {row["name"]: row["correct"] for row in values["results"]}
         if len(set(flags) - {"clean"}) > 1:
