@@ -82,6 +82,20 @@ def test_results_below_a_folder_are_found(results: Path) -> None:
     assert [run.folder for run in finished_runs([both])] == [both / "deeper" / "other", both / "theirs"]
 
 
+def test_results_above_others_are_found_with_them(results: Path) -> None:
+    shutil.copytree(results, results / "old")
+    assert [run.called for run in find_runs([results]).runs] == ["theirs", "theirs/old"]
+
+
+def test_a_diagnosis_alone_below_a_folder_is_no_result(results: Path) -> None:
+    (results / "examined").mkdir()
+    (results / "examined" / "diagnosis.json").write_text("{}")
+    both = Path("both")
+    both.mkdir()
+    results.rename(both / "theirs")
+    assert [run.folder for run in finished_runs([both])] == [both / "theirs"]
+
+
 def test_results_that_cannot_be_read_are_refused(results: Path) -> None:
     (results / "evaluation.json").write_text("{}")
     with pytest.raises(InputError, match=r"theirs: holds no evaluation that can be read \(evaluation\.json"):

@@ -36,8 +36,8 @@ class _Report:
     """Show what runs found: one page to send to a colleague, or the tables alone. It reads records and runs nothing."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of runs or of campaigns, or folders that hold several of these; or a folder with the evaluation and the
-    diagnosis of one model from elsewhere."""
+    """Folders of runs, of campaigns, or of the results of a model from elsewhere; or folders that hold several of
+    these."""
     out: Path | None = None
     """File to write. None: report.html for the page, the screen for the others."""
     format: Literal["auto", "html", "markdown", "csv", "latex", "model-card"] = "auto"

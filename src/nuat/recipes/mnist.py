@@ -81,8 +81,8 @@ def nuat_mnist() -> TrainConfig:
     """MNIST, the paper's network: NuAT-WA for a CPU (Table 2: 99.36 clean, 96.30 PGD-500, 93.10 AutoAttack v1).
 
     The paper's MNIST settings are not public; these are ours, from trials scored on validation digits. The nuclear norm
-    is in the attack of every batch, and lambda rises while the learning rate falls: lambda above 2 at the highest rate
-    collapsed the network to a constant. The last epochs, at a small rate, gain most. docs/method.md has the trials.
+    is in the attack of every batch. Lambda passes 2 only when the learning rate is well below its peak: a run with
+    lambda 2.45 near the peak collapsed to a constant. docs/method.md has the trials.
     """
     return TrainConfig(
         defense=NuAT(lam=Ramp(peak=4.0), alpha=_EPS, regularised_attack="every"),

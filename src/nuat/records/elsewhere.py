@@ -13,8 +13,12 @@ _FROM_ELSEWHERE = "a model from elsewhere"
 
 def holds_results(folder: Path) -> bool:
     """Return whether a folder holds an evaluation, results on corrupted images or a diagnosis, and is no run."""
-    files = [*evaluation_files(folder), *corruption_files(folder)]
-    return not is_run(folder) and (bool(files) or (folder / "diagnosis.json").is_file())
+    return holds_accuracies(folder) or (not is_run(folder) and (folder / "diagnosis.json").is_file())
+
+
+def holds_accuracies(folder: Path) -> bool:
+    """Return whether a folder holds an evaluation or results on corrupted images, and is no run."""
+    return not is_run(folder) and bool([*evaluation_files(folder), *corruption_files(folder)])
 
 
 def read_run_or_results(folder: Path) -> RunRecord:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuat.errors import InputError, printable
-from nuat.records.elsewhere import holds_results, read_run_or_results
+from nuat.records.elsewhere import holds_accuracies, holds_results, read_run_or_results
 from nuat.records.runs import ANALYSES, RunRecord, is_run
 
 _NO_RUN = (
@@ -47,8 +47,8 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
     analyses: dict[Path, Path] = {}
     for path in paths:
         found, records = runs_below(path)
-        if not found and holds_results(path):
-            found = [path]
+        if holds_results(path) and not any(map(is_run, found)):
+            found = [path, *found]
         if not found and not records:
             raise InputError(_NO_RUN.format(path))
         for folder in found:
@@ -118,7 +118,7 @@ def runs_below(path: Path) -> tuple[list[Path], list[Path]]:
             found.append(Path(name))
             inner.clear()  # nothing inside a run is another run
         else:
-            if Path(name) != path and holds_results(Path(name)):
+            if Path(name) != path and holds_accuracies(Path(name)):
                 found.append(Path(name))
             else:
                 records += sorted(Path(name).glob(ANALYSES))
