@@ -96,6 +96,28 @@ def test_a_diagnosis_alone_below_a_folder_is_no_result(results: Path) -> None:
     assert [run.folder for run in finished_runs([both])] == [both / "theirs"]
 
 
+def test_a_diagnosis_alone_beside_the_results_of_others_is_no_result(results: Path) -> None:
+    both = Path("both")
+    both.mkdir()
+    (both / "diagnosis.json").write_text("{}")
+    results.rename(both / "theirs")
+    assert [run.called for run in find_runs([both]).runs] == ["both/theirs"]
+    assert [run.folder for run in finished_runs([both])] == [both / "theirs"]
+    shutil.rmtree(both / "theirs")
+    for search in (find_runs, finished_runs):
+        with pytest.raises(InputError, match="both: holds no evaluation that can be read"):
+            search([both])
+
+
+def test_analyses_beside_results_that_cannot_be_read_are_found(results: Path) -> None:
+    both = Path("both")
+    shutil.copytree(results, both / "a")
+    (both / "a" / "evaluation.json").write_text("{}")
+    RECORDS["cost"].save(both / "a" / "analysis-cost.json")
+    results.rename(both / "b")
+    assert find_runs([both]).analyses == (both / "a" / "analysis-cost.json",)
+
+
 def test_results_that_cannot_be_read_are_refused(results: Path) -> None:
     (results / "evaluation.json").write_text("{}")
     with pytest.raises(InputError, match=r"theirs: holds no evaluation that can be read \(evaluation\.json"):

@@ -47,8 +47,10 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
     analyses: dict[Path, Path] = {}
     for path in paths:
         found, records = runs_below(path)
-        if holds_results(path) and not any(map(is_run, found)):
+        if holds_accuracies(path) and not any(map(is_run, found)):
             found = [path, *found]
+        elif holds_results(path) and not found:
+            found = [path]
         if not found and not records:
             raise InputError(_NO_RUN.format(path))
         for folder in found:
@@ -64,6 +66,8 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
             if named:
                 raise
             unreadable.append((shown(folder, base), str(error).removeprefix(f"{folder}: ")))
+            records = sorted(folder.glob(ANALYSES))
+            analyses = {record.resolve(): record for record in records} | analyses
     if not folders:
         raise InputError(_NO_RUN.format(paths[0]))
     if not runs:
