@@ -297,6 +297,16 @@ def test_suites_in_another_ball_are_said_and_rows_where_autoattack_followed_the_
     assert f"where AutoAttack followed it: {escape_markdown(campaign.rows[0].name)} (quick\\_b).\n" in text
 
 
+def test_alarms_are_said_with_their_epochs() -> None:
+    campaign, ledger = plan(), Ledger(Path("out"))
+    raised = [("overfitting", 2), ("overfitting", 5), ("collapse", 4)]
+    write(campaign, ledger, 0, alarms=[{"monitor": monitor, "epoch": epoch} for monitor, epoch in raised])
+    write(campaign, ledger, 1)
+    name = escape_markdown(campaign.rows[0].name)
+    told = f"Alarms of the monitors:\n\n- {name}: overfitting, epochs 2 to 5\n- {name}: collapse, epoch 4\n"
+    assert campaign_markdown(campaign, ledger).endswith(told)
+
+
 def test_the_report_of_a_finished_campaign_is_made_of_records_alone(finished: Path) -> None:
     before = campaign_markdown(plan(), Ledger(finished))
     for path in finished.rglob("*"):

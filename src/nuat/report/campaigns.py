@@ -20,6 +20,7 @@ from nuat.core.intervals import wilson_interval
 from nuat.evaluation.results import black_box_note
 from nuat.progress import duration
 from nuat.report.escaping import escape_markdown
+from nuat.report.page.groups import alarm_texts
 
 _STYLES = {
     RowStatus.DONE: "green",
@@ -145,6 +146,14 @@ def campaign_markdown(campaign: Campaign, ledger: Ledger) -> str:
     if followed:
         told = f"{QUICK} is not to be believed in these rows, where AutoAttack followed it: {', '.join(followed)}."
         notes.append(escape_markdown(told))
+    alarmed = [
+        f"- {escape_markdown(f'{row.name}: {text}')}"
+        for rows in methods.values()
+        for row, record in rows
+        for text in alarm_texts(record.get("alarms", ()))
+    ]
+    if alarmed:
+        notes += ["Alarms of the monitors:", "\n".join(alarmed)]
     if failed:
         notes += ["Failed:", "\n".join(failed)]
     return f"# {escape_markdown(campaign.name)}\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(notes) + "\n"

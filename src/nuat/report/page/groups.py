@@ -1,8 +1,9 @@
 """Group the runs that can be compared, by campaign, data set, network and ball, and the seeds of each method."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nuat import paper
 from nuat.attacks.catalogue import attack_name, attack_strength
@@ -122,12 +123,7 @@ def remarks(method: Method) -> tuple[str, ...]:
             found.append(f"failed{seed}: {run.failure}")
         elif run.state != "done":
             found.append(run.state + seed)
-        by_monitor: dict[str, list[int]] = {}
-        for alarm in run.alarms:
-            by_monitor.setdefault(alarm["monitor"], []).append(alarm["epoch"])
-        for monitor, epochs in by_monitor.items():
-            where = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {min(epochs)} to {max(epochs)}"
-            found.append(f"alarm: {monitor}, {where}{seed}")
+        found += [f"alarm: {text}{seed}" for text in alarm_texts(run.alarms)]
     seeds: dict[str, list[str]] = {}
     for run in method.runs:
         for caveat in run.caveats:
@@ -135,6 +131,17 @@ def remarks(method: Method) -> tuple[str, ...]:
     for caveat, alike in seeds.items():
         found.append(caveat + (f" (seed{'s' * (len(alike) > 1)} {', '.join(alike)})" if several else ""))
     return tuple(found)
+
+
+def alarm_texts(alarms: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a text for each monitor that raised alarms: its name and its epochs."""
+    by_monitor: dict[str, list[int]] = {}
+    for alarm in alarms:
+        by_monitor.setdefault(alarm["monitor"], []).append(alarm["epoch"])
+    return [
+        f"{monitor}, epoch {epochs[0]}" if len(epochs) == 1 else f"{monitor}, epochs {min(epochs)} to {max(epochs)}"
+        for monitor, epochs in by_monitor.items()
+    ]
 
 
 def whatever_the_ball(groups: Sequence[Group]) -> tuple[Group, ...]:
