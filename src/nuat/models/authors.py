@@ -5,7 +5,8 @@
   input; momentum 0.9 in the last batch norm; PyTorch's default initialisation.
 
 Modules are named so that the authors' weights load with ``nuat.models.load_usual_names``. Weights of the ResNets have
-the same names and shapes in both variants: only the settings that a run records tell them apart.
+the same names and shapes in both variants: only the settings that a run records tell them apart. A file without such
+settings is taken as ``plain`` unless the user says otherwise, and the commands that load it say so.
 """
 
 from torch import Tensor, nn

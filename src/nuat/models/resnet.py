@@ -1,7 +1,7 @@
 """Residual networks (He et al., CVPR 2016) with the stem of CIFAR or of ImageNet.
 
 Modules are named, ordered and initialised as in torchvision, so its weights load directly and one seed gives the
-same network. With the cifar stem, resnet18 is the network of the paper's CIFAR-10 experiments.
+same network. The paper's authors have one more ReLU in each block; see ``nuat.models.authors``.
 """
 
 from typing import ClassVar, Literal, get_args
