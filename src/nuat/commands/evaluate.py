@@ -62,7 +62,7 @@ def _suites_help() -> str:
     """Return the help text of ``--suite``."""
     told = [f"{suite}: {', '.join(map(attack_name, names))}." for suite, names in SUITES.items() if suite != "full"]
     return (
-        f"{' '.join(told)} full: one of every kind. Attacks that are not defined for the norm are left out. "
+        f"{' '.join(told)} full: every kind but CR and transfer. Attacks not defined for the norm are left out. "
         "corruptions: no attack, but 15 common corruptions at 5 severities; needs pip install 'nuat[corruptions]' or "
         "--corruptions."
     )

@@ -25,12 +25,12 @@ _THREAT = ThreatConfig(eps=_EPS, pgd_alpha=0.01)
 def quickstart() -> TrainConfig:
     """Bundled digits, small CNN: a robust model on a laptop CPU in about a minute.
 
-    NuAT on 4,000 digits; not from the paper. With alpha = eps / 2, as on CIFAR-10, this small network overfits to the
-    single-step attack (GAMA-PGD far below PGD); with alpha = eps it does not. The nuclear norm in the attack of
-    every batch, 30 epochs and the average are to keep unlucky seeds and roundings from losing several points;
-    docs/results.md has what each does. They were chosen among about 30 trials scored on the sample's held-out digits,
-    as were batch size and learning rate, so its figures there are a little optimistic. At twice the rate, for 12 or 15
-    epochs, some seeds lose a quarter of their robustness and more.
+    NuAT on 3,800 digits, and 200 choose the epoch; not from the paper. With alpha = eps / 2, as on CIFAR-10, this
+    small network overfits to the single-step attack (GAMA-PGD far below PGD); with alpha = eps it does not. The
+    nuclear norm in the attack of every batch, 30 epochs and the average are to keep unlucky seeds and roundings
+    from losing several points; docs/results.md has what each does. They were chosen among about 30 trials scored on
+    the sample's held-out digits, as were batch size and learning rate, so its figures there are a little
+    optimistic. At twice the rate, for 12 or 15 epochs, some seeds lose a quarter of their robustness and more.
     """
     return TrainConfig(
         defense=NuAT(lam=Ramp(peak=3.0), alpha=_EPS, regularised_attack="every"),
