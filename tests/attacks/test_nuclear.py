@@ -1,14 +1,21 @@
-"""The attack on a norm alone, against a linear model's closed form. test_oracle.py tests the attack on Eq. 1."""
+"""The attack on a norm alone, against a slow version and a linear model's closed form.
+
+test_oracle.py tests the attack on Eq. 1.
+"""
 
 import numpy as np
 import pytest
 import torch
 from figure_models import Linear, images
+from oracles import TinyConv
+from oracles import images as colour_images
+from reference import algorithm1
 from torch import Tensor
 
 from nuat.attacks.nuclear import norm_attack
 from nuat.core.nuclear import NormName
 from nuat.core.threat import bernoulli
+from nuat.figures.confusion import entropy
 
 
 @pytest.mark.parametrize(("steps", "step_size"), [(1, 0.1), (7, 0.025)])
@@ -29,6 +36,20 @@ def test_the_attack_is_the_closed_form_on_a_linear_model(norm: NormName, steps: 
         slope = (u @ vt if norm == "nuclear" else a / np.linalg.norm(a)) @ w
         delta = np.clip(delta + step_size * np.sign(slope), -eps, eps)
     assert (x_adv - x).reshape(6, -1).numpy() == pytest.approx(delta, abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["nuclear", "frobenius"])
+def test_attack_and_entropy_are_the_slow_ones_in_float64(norm: NormName) -> None:
+    """Section 5.1: 7 steps of 2/255 from a start of 4/255 within 8/255, and the entropy in base 10."""
+    model, x = TinyConv(classes=4, dropout=0.0).double().eval(), colour_images(9, 3, 6, torch.float64, 8 / 255)
+    settings = {"eps": 8 / 255, "alpha": 4 / 255, "steps": 7, "step_size": 2 / 255}
+    reference, draws = model(x).detach(), torch.Generator().manual_seed(4)
+    x_adv = norm_attack(model, x, reference, norm=norm, **settings, generator=draws)
+    measure = {"nuclear": algorithm1.nuclear_norm, "frobenius": algorithm1.frobenius_norm}[norm]
+    slow = algorithm1.norm_attack(model, x, measure, **settings, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(x_adv, slow, rtol=1e-9, atol=1e-12)
+    found = entropy(model(x_adv).softmax(dim=1).mean(dim=0).detach())
+    assert float(found) == pytest.approx(algorithm1.entropy_of_the_mean_softmax(model, slow), rel=1e-9)
 
 
 def test_both_norms_differ() -> None:

@@ -19,7 +19,8 @@ draw as ``nuat.core.threat.bernoulli`` makes, so that both consume one generator
 """
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -62,6 +63,37 @@ def cross_entropy_sum(logits: Tensor, y: Tensor) -> Tensor:
     for i in range(len(y)):
         total = total + torch.logsumexp(logits[i], dim=0) - logits[i, y[i]]
     return total
+
+
+def norm_attack(
+    model: nn.Module,
+    x: Tensor,
+    norm: Callable[[Tensor], Tensor],
+    *,
+    eps: float,
+    alpha: float,
+    steps: int,
+    step_size: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Section 5.1: steps on the norm of f(X + Delta) - f(X) alone, from a Bernoulli start, in evaluation mode."""
+    with torch.no_grad():
+        reference = model(x)
+    signs = 2 * torch.randint(0, 2, x.shape, generator=generator, dtype=torch.int8).to(x.dtype) - 1
+    x_adv = torch.clamp(x + torch.clamp(alpha * signs, -eps, eps), 0, 1)
+    for _ in range(steps):
+        z = x_adv.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(norm(model(z) - reference), z)
+        x_adv = torch.clamp(x + torch.clamp(x_adv + step_size * torch.sign(gradient) - x, -eps, eps), 0, 1)
+    return x_adv
+
+
+def entropy_of_the_mean_softmax(model: nn.Module, x: Tensor) -> float:
+    """Section 5.1, in base 10."""
+    rows = [[math.exp(value) for value in row] for row in model(x).tolist()]
+    shares = [[value / sum(row) for value in row] for row in rows]
+    means = [sum(column) / len(shares) for column in zip(*shares, strict=True)]
+    return -sum(mean * math.log10(mean) for mean in means)
 
 
 def set_mode(model: nn.Module, training: bool) -> None:

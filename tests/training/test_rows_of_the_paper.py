@@ -118,6 +118,20 @@ def rows() -> dict[str, Row]:
             epochs=2,
             sizes=(5, 5, 5, 4),
         ),
+        "trades": Row(
+            "trades-cifar10-resnet18",
+            stepped(0.1, drops=(55, 58), divisor=10),
+            {"beta": 6.0, "steps": 2, "step_size": 1 / 4},
+            {"steps": 2},
+            method=baselines.trades,
+        ),
+        "awp": Row(  # without AWP in the first 9 of 200 epochs: here in the first of 20
+            "awp-cifar10-resnet18",
+            stepped(0.1, drops=(30, 45), divisor=10),
+            {"beta": 6.0, "steps": 2, "step_size": 1 / 4, "gamma": 0.005, "warm_epochs": 1},
+            {"steps": 2},
+            method=baselines.trades_awp,
+        ),
         "liet": Row(
             "liet-cifar10-resnet18",
             one_cycle(0.1, 60),

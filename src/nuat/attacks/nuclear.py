@@ -63,7 +63,7 @@ def norm_attack(
     bounds = Linf(eps).bounds(x)
     x_adv = bounds.project(x + bernoulli(x, alpha, generator))
     for _ in range(steps):
-        gradient = input_gradient(lambda z: NORM_TERMS[norm](forward(z).float(), reference), x_adv)
+        gradient = input_gradient(lambda z: NORM_TERMS[norm](forward(z).to(reference.dtype), reference), x_adv)
         x_adv = bounds.project(x_adv + step_size * gradient.sign())
     return x_adv
 

@@ -6,9 +6,11 @@ test set; 10,000 images held out of train/ choose the best epoch. Training image
 of validation and test have their short side resized to 256 and the centre of 224 cut out.
 
 FBF's code gives eps 4/255, a step of 5/255, 15 epochs, weight decay 1e-4 and training at 128, then 224, then 288 pixels
-(its checkpoints are those of epochs 6, 12 and 15). For NuAT-WA the paper gives only the network and eps. Everything
-else here is ours and not tuned: batches of 256, the learning rate, lambda and the average. NuAT-WA takes FBF's epochs
-and sizes, so the rows differ in the method alone. ``nuat plan`` estimates their cost.
+(its checkpoints are those of epochs 6, 12 and 15). Its batches (512, 224 and 128 images) and rates (0.4, 0.04, 0.004
+and 0.0004) are public, too; these rows do not follow them. For NuAT-WA the paper gives only the network and eps.
+Everything else here is ours and not tuned: batches of 256, the learning rate, lambda, the average, and a momentum of
+0.9 throughout. NuAT-WA takes FBF's epochs and sizes, so the rows differ in the method alone. ``nuat plan`` estimates
+their cost.
 """
 
 from collections.abc import Callable
