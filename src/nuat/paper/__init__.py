@@ -22,7 +22,7 @@ class PaperNumber:
     """One number of the paper."""
 
     table: str
-    """One of ``TABLES``, or section-5.1, section-6 or section-6.1 for a number in the text."""
+    """One of ``TABLES``, or section-5.1, section-6, section-6.1 or section-6.2 for a number in the text."""
     row: int
     """Row of the table, from 1."""
     method: str
@@ -58,7 +58,7 @@ class PaperRow:
 
 @cache
 def numbers() -> tuple[PaperNumber, ...]:
-    """Return every number of Tables 1a, 1b and 2 and those of sections 5.1, 6 and 6.1, in the paper's order of rows."""
+    """Return every number of Tables 1a, 1b and 2 and those in the text of sections 5.1 to 6.2, by section and row."""
     text = (resources.files(__name__) / "numbers.csv").read_text(encoding="utf-8")
     return tuple(_number(line) for line in csv.DictReader(text.splitlines()))
 
