@@ -299,11 +299,11 @@ def test_suites_in_another_ball_are_said_and_rows_where_autoattack_followed_the_
 
 def test_alarms_are_said_with_their_epochs() -> None:
     campaign, ledger = plan(), Ledger(Path("out"))
-    raised = [("overfitting", 2), ("overfitting", 5), ("collapse", 4)]
+    raised = [("overfitting", 2), ("overfitting", 5), ("overfitting", 4), ("collapse", 4)]
     write(campaign, ledger, 0, alarms=[{"monitor": monitor, "epoch": epoch} for monitor, epoch in raised])
     write(campaign, ledger, 1)
     name = escape_markdown(campaign.rows[0].name)
-    told = f"Alarms of the monitors:\n\n- {name}: overfitting, epochs 2 to 5\n- {name}: collapse, epoch 4\n"
+    told = f"Alarms of the monitors:\n\n- {name}: overfitting, epochs 2, 4 to 5\n- {name}: collapse, epoch 4\n"
     assert campaign_markdown(campaign, ledger).endswith(told)
 
 

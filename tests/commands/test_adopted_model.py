@@ -49,6 +49,7 @@ def expected(net: nn.Module) -> list[int]:
 def labels(nuat: CommandLine, *words: object) -> list[str]:
     ended = nuat("predict", "theirs.pth", "0.png", "1.png", "2.png", *words, "--json", "-")
     assert ended.code == 0, ended.err
+    assert "theirs.pth: taken as variant plain of resnet18" in ended.err
     answers: list[dict[str, Any]] = json.loads(ended.out)
     return [answer["label"] for answer in answers]
 
@@ -84,6 +85,7 @@ def test_an_export_is_a_model_of_ours_from_then_on(net: nn.Module, nuat: Command
     assert "a usual radius in Linf, but in L2 it hardly" in nuat.refused(*words, "--norm", "L2", "--eps", "8/255")
     ended = nuat(*words, "--eps", "8/255", "--classes", "ant,bee,cat")
     assert ended.code == 0, ended.err
+    assert "theirs.pth: taken as variant plain of resnet18, which the weights do not show" in ended.err
     model = library.load("ours.safetensors")
     x = torch.rand(4, 3, 8, 8)
     with torch.no_grad():

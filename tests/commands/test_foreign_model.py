@@ -95,8 +95,8 @@ def test_a_state_dict_with_the_name_of_its_network(form: str, nuat: CommandLine)
         torch.save(state, file, _use_new_zipfile_serialization=form != "old")
     found, said = verdicts(nuat, file, "--model", "resnet18")
     assert found == right(net)
-    taken = "taken as variant plain, which the weights do not show"
-    assert f"{file}: resnet18 (cifar stem, width 4, 3 channels, 3 classes) {taken}, with no normalisation" in said
+    taken = "; variant plain, which the weights do not show"
+    assert f"{file}: resnet18 (cifar stem, width 4, 3 channels, 3 classes{taken}), with no normalisation" in said
     assert ("left out: loss.weight" in said) == (form == "lightning")
 
 

@@ -161,7 +161,7 @@ def test_an_analysis_is_drawn_and_a_broken_one_named(tmp_path: Path) -> None:
 def test_a_dark_page_keeps_colours_that_stand_for_values(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     committed = Path(__file__).parents[2] / "results" / "figures"
-    for name in ("confusion-mnist-nuat", "eps-curve-mnist-small"):
+    for name in ("confusion-cifar10-plain", "eps-curve-mnist-small"):
         (folder / f"analysis-{name}.json").write_text((committed / f"analysis-{name}.json").read_text())
     text = render(find_runs([folder]))
     drawings = re.findall(

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import torch
+from rich.markup import escape
 
 from nuat.attacks import eval_mode
 from nuat.commands.foreign_model import check_network, load_foreign
 from nuat.commands.subject import class_names
 from nuat.config import ForeignClassifier, ModelConfig, ThreatConfig
 from nuat.errors import InputError
-from nuat.models import Classifier, backbones
+from nuat.models import Classifier, backbones, hides_variant
 from nuat.models.usual_names import likely_network_of
+from nuat.progress import terminal
 from nuat.records.checkpoints import WeightsInfo
 from nuat.records.hugging_face import read_hugging_face
 from nuat.records.model_kinds import Kind, kind_of
@@ -76,6 +78,14 @@ def adopt(named: str, asked: ForeignClassifier, device: torch.device, threat: Th
             data="elsewhere",
         ),
     )
+
+
+def say_variant(named: str, model: TrainedClassifier) -> None:
+    """Say which variant of its network an adopted model was taken as, if its weights do not show it."""
+    network = model.info.model
+    if hides_variant(network.name):
+        taken = f"{named}: taken as variant {network.variant} of {network.name}, which the weights do not show"
+        terminal(stderr=True).print(escape(taken))
 
 
 def _facts(named: str, kind: Kind) -> tuple[tuple[int, int] | None, tuple[str, ...], int]:

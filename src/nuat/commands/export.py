@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from nuat.commands.adopted_model import adopt
+from nuat.commands.adopted_model import adopt, say_variant
 from nuat.config import ForeignClassifier, ThreatConfig
 from nuat.config.arguments import HELP, parse
 from nuat.core.eps import check_usual
@@ -104,6 +104,7 @@ def _weights(asked: _Export, stack: contextlib.ExitStack) -> Path:
     if asked.eps is None:
         raise InputError(f"{asked.model} records no radius of its training; give --eps 8/255, or another radius.")
     check_usual("--eps", radius, asked.norm)
+    say_variant(str(asked.model), model)
     file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "adopted.safetensors"
     checkpoints.save_weights(file, model.state_dict(), model.info)
     return file

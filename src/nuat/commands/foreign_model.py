@@ -12,7 +12,7 @@ from nuat import models, own_code
 from nuat.config import ForeignNetwork, ModelConfig
 from nuat.errors import InputError
 from nuat.evaluation.arguments import classes_of
-from nuat.models import adapt, backbones, external, has_variant, load_usual_names
+from nuat.models import adapt, backbones, external, hides_variant, load_usual_names
 from nuat.models.likely_network import LikelyNetwork
 from nuat.models.onnx_model import OnnxModel
 from nuat.models.usual_names import likely_network_of, other_shapes
@@ -165,8 +165,8 @@ def _with_network(
     network = own_code.plain(config.name)
     if likely is not None and likely.name == config.name:
         config, network = replace(config, width=likely.width, stem=likely.stem), str(likely)
-        if kind is Kind.WEIGHTS and likely.stem is not None and has_variant(config.name):
-            network += f" taken as variant {config.variant}, which the weights do not show"
+        if kind is Kind.WEIGHTS and hides_variant(config.name):
+            network = f"{str(likely).removesuffix(')')}; variant {config.variant}, which the weights do not show)"
     config = replace(config, mean=mean, std=std, weights="none")
     try:
         model = _loaded(config, source, channels, image_size, classes)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nuat import hardware
 from nuat.attacks import PGD
-from nuat.commands.adopted_model import adopt
+from nuat.commands.adopted_model import adopt, say_variant
 from nuat.commands.subject import check_target
 from nuat.config import ForeignClassifier, ThreatConfig
 from nuat.config.arguments import parse
@@ -91,6 +91,8 @@ def predict(arguments: list[str]) -> int:
         model = checkpoints.load(asked.model, device=device)
     elif asked.certainty == "attack" and asked.eps is None:
         raise InputError(f"{asked.model} records no radius of its training; give --eps 8/255, or another radius.")
+    else:
+        say_variant(str(asked.model), model)
     piped = _STANDARD in (asked.json, asked.csv)
     console = terminal(stderr=piped)
     reporter = TerminalReporter(console)

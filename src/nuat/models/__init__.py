@@ -92,6 +92,11 @@ def has_variant(name: str) -> bool:
     return name in ("resnet18", "resnet34") or name.startswith("wrn-")
 
 
+def hides_variant(name: str) -> bool:
+    """Tell whether weights of the network have the same names and shapes in both variants."""
+    return has_variant(name) and not name.startswith("wrn-")
+
+
 def _network(config: ModelConfig, channels: int, classes: int, image_size: tuple[int, int]) -> nn.Module:
     name, width, stem = config.name, config.width, config.stem
     authors = config.variant == "nuat"

@@ -6,7 +6,7 @@
 
 Modules are named so that the authors' weights load with ``nuat.models.load_usual_names``. Weights of the ResNets have
 the same names and shapes in both variants: only the settings that a run records tell them apart. A file without such
-settings is taken as ``plain`` unless the user says otherwise, and the commands that load it say so.
+settings is taken as ``plain`` unless the user says otherwise, and the command that loads it says which it took.
 """
 
 from torch import Tensor, nn

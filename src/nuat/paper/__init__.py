@@ -37,7 +37,8 @@ class PaperNumber:
     """Our recipe for the row. Empty: there is none."""
     quantity: str
     """Attack as ``nuat evaluate`` calls it, for the accuracy under it in %; or "# AT steps", "epochs", "two-step
-    epochs" (the subscript in Table 1b), "entropy"; or an attack followed by "deviation", in points over seeds."""
+    epochs" (the subscript in Table 1b), "entropy", "cost over NuAT2-WA" (a multiple); or an attack followed by
+    "deviation", in points over seeds."""
     value: float
     """The number."""
     place: str

@@ -1,10 +1,10 @@
 """Settings that the recipes of the paper's CIFAR-10 tables share: all but the defense, the schedules and the network.
 
-They follow the authors' public scripts: the authors' own network (``model.variant=nuat``), SGD with momentum 0.9 and
-weight decay 5e-4, random crops with 4 pixels of zeros, flips, no input normalisation, and 49,000 / 1,000 images for
-training and validation. As in each method's own code, batches hold 64 images in the rows of NuAT and GAT and 128 in
-those of the other published methods. The scripts take a cyclic learning rate from torch's CyclicLR, which by default
-cycles momentum against it: 0.8 at the peak.
+They follow the authors' public scripts: the authors' own network (``model.variant=nuat``; not AWP's WideResNet), SGD
+with momentum 0.9 and weight decay 5e-4, random crops with 4 pixels of zeros, flips, no input normalisation, and 49,000
+/ 1,000 images for training and validation. As in each method's own code, batches hold 64 images in the rows of NuAT and
+GAT and 128 in those of the other published methods. The scripts take a cyclic learning rate from torch's CyclicLR,
+which by default cycles momentum against it: 0.8 at the peak.
 
 If a method's authors write "after epoch index k of E", the schedule drops at the fraction (k + 1) / E of the run; if
 they write "at epoch k", at k / E.

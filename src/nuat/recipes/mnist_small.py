@@ -1,4 +1,4 @@
-"""Every defense on MNIST with the small CNN at eps = 0.3 (Linf), under equal conditions: the campaign ``mnist-small``.
+"""All defenses but LIET on MNIST, small CNN, eps = 0.3 (Linf), under equal conditions: the campaign ``mnist-small``.
 
 They are not from the paper, whose MNIST network is larger (``nuat.recipes.mnist_cnn``). All share the data, the
 network, batches of 64, 6 epochs, SGD with momentum and weight decay 5e-4, bf16, and the choice of the best epoch by
@@ -163,7 +163,7 @@ def trades_awp() -> TrainConfig:
     return row(TRADESAWP(gamma=0.008), peak=0.1)
 
 
-TITLE = "Every defense under equal conditions: MNIST, small CNN, eps 0.3"
+TITLE = "Every defense but LIET under equal conditions: MNIST, small CNN, eps 0.3"
 """Heading in ``nuat recipes``."""
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "normal-mnist-small-cnn": normal,

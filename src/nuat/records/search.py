@@ -66,8 +66,8 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
             if named:
                 raise
             unreadable.append((shown(folder, base), str(error).removeprefix(f"{folder}: ")))
-            records = sorted(folder.glob(ANALYSES))
-            analyses = {record.resolve(): record for record in records} | analyses
+            for record in sorted(folder.glob(ANALYSES)):
+                analyses.setdefault(record.resolve(), record)
     if not folders:
         raise InputError(_NO_RUN.format(paths[0]))
     if not runs:

@@ -15,7 +15,7 @@ from torch import Tensor
 from nuat.config import ModelConfig
 from nuat.core import digest
 from nuat.errors import InputError
-from nuat.models import Classifier, Normalise, backbones, load_usual_names, unwrapped
+from nuat.models import Classifier, Normalise, backbones, hides_variant, load_usual_names, unwrapped
 from nuat.records import checkpoints
 from nuat.records.checkpoints import WeightsInfo
 
@@ -106,6 +106,8 @@ def initialise(
         mean, std = model.normalise.mean.flatten().tolist(), model.normalise.std.flatten().tolist()
         if any(mean) or any(value != 1.0 for value in std):
             by = f"mean {_numbers(mean)}, std {_numbers(std)}"
+    if info is None and hides_variant(config.name):
+        by += f", as variant {config.variant}, which they do not show"
     say(f"begins with the weights {file or 'of ' + config.name}, with {by}{left}")
     return {
         "kind": "weights",

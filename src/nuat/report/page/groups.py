@@ -135,13 +135,19 @@ def remarks(method: Method) -> tuple[str, ...]:
 
 def alarm_texts(alarms: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return a text for each monitor that raised alarms: its name and its epochs."""
-    by_monitor: dict[str, list[int]] = {}
+    by_monitor: dict[str, set[int]] = {}
     for alarm in alarms:
-        by_monitor.setdefault(alarm["monitor"], []).append(alarm["epoch"])
-    return [
-        f"{monitor}, epoch {epochs[0]}" if len(epochs) == 1 else f"{monitor}, epochs {min(epochs)} to {max(epochs)}"
-        for monitor, epochs in by_monitor.items()
-    ]
+        by_monitor.setdefault(alarm["monitor"], set()).add(alarm["epoch"])
+    return [f"{monitor}, {_epochs(sorted(epochs))}" for monitor, epochs in by_monitor.items()]
+
+
+def _epochs(epochs: Sequence[int]) -> str:
+    """Return "epoch 3" or "epochs 1, 3 to 5"."""
+    parts: list[str] = []
+    for first in (epoch for epoch in epochs if epoch - 1 not in epochs):
+        last = next(epoch for epoch in epochs if epoch >= first and epoch + 1 not in epochs)
+        parts += [str(first)] if last == first else [f"{first} to {last}"]
+    return f"epoch{'s' * (len(epochs) > 1)} {', '.join(parts)}"
 
 
 def whatever_the_ball(groups: Sequence[Group]) -> tuple[Group, ...]:
