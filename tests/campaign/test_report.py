@@ -314,3 +314,13 @@ def test_the_report_of_a_finished_campaign_is_made_of_records_alone(finished: Pa
             path.unlink()
     assert campaign_markdown(plan(), Ledger(finished)) == before
     assert json.loads((finished / NAMES[0] / "row.json").read_text())["status"] == "done"
+
+
+COMMITTED = Path(__file__).parents[2] / "results"
+
+
+@pytest.mark.parametrize("folder", sorted(COMMITTED.glob("*/table.md")), ids=lambda path: path.parent.name)
+def test_a_committed_table_is_that_of_its_records(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(COMMITTED.parent)
+    name = folder.parent.name
+    assert folder.read_text() == campaign_markdown(load(name), Ledger(Path("results") / name))
