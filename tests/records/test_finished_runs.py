@@ -9,6 +9,7 @@ from figure_models import evaluation, write_row, write_run
 
 from nuat.errors import InputError
 from nuat.records.finished_runs import check_same_data, finished_runs
+from nuat.records.search import find_runs
 
 RESULTS = Path(__file__).parents[2] / "results"
 FOUND = {"clean": 0.9, "pgd-100": 0.6, "gama-100": 0.5}
@@ -39,6 +40,14 @@ def test_a_campaigns_folder_gives_its_finished_rows(tmp_path: Path) -> None:
     (tmp_path / "c" / "seed-0").mkdir(parents=True)
     (run,) = finished_runs([tmp_path, tmp_path / "a" / "seed-0", tmp_path / "a" / "seed-0" / "row.json"])
     assert (run.name, run.seconds, run.forwards) == ("A", 10.0, 1_000_000)
+
+
+def test_runs_below_a_folder_come_before_its_results(tmp_path: Path) -> None:
+    evaluation({"clean": 0.4}).save(tmp_path / "evaluation.json")
+    assert [run.folder for run in finished_runs([tmp_path])] == [tmp_path]
+    write_run(tmp_path / "a", accuracies=FOUND)
+    assert [run.folder for run in finished_runs([tmp_path])] == [tmp_path / "a"]
+    assert [run.called for run in find_runs([tmp_path]).runs] == [f"{tmp_path.name}/a"]
 
 
 def test_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:

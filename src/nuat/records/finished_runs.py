@@ -11,11 +11,11 @@ from nuat.errors import InputError, printable
 from nuat.evaluation.corruption_results import CorruptionResults
 from nuat.evaluation.results import Evaluation
 from nuat.records.corruptions import best_of
-from nuat.records.elsewhere import holds_accuracies, holds_results, read_run_or_results
+from nuat.records.elsewhere import read_run_or_results
 from nuat.records.evaluations import Measurement
 from nuat.records.methods import differences
 from nuat.records.runs import ROW, RunRecord, is_run, read_run
-from nuat.records.search import runs_below
+from nuat.records.search import runs_of
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,7 @@ def _runs_of(path: Path) -> list[FinishedRun]:
         if run.failure is not None:
             raise InputError(f"{path}: this row is not done ({run.failure}).")
         return [_finished(run)]
-    folders, _ = runs_below(path)
-    if holds_accuracies(path) or (holds_results(path) and not folders):
-        return [_finished(read_run_or_results(path))]
+    folders, _ = runs_of(path)
     if not folders:
         raise InputError(f"{path}: neither the folder of a run nor that of a campaign (no config.json, no row.json).")
     found = [read_run_or_results(folder) for folder in folders]

@@ -46,11 +46,7 @@ def find_runs(paths: Sequence[Path]) -> FoundRuns:
     folders: dict[Path, tuple[Path, bool]] = {}  # real path: the path for people, and whether it was named itself
     analyses: dict[Path, Path] = {}
     for path in paths:
-        found, records = runs_below(path)
-        if holds_accuracies(path) and not any(map(is_run, found)):
-            found = [path, *found]
-        elif holds_results(path) and not found:
-            found = [path]
+        found, records = runs_of(path)
         if not found and not records:
             raise InputError(_NO_RUN.format(path))
         for folder in found:
@@ -106,10 +102,11 @@ def _with_campaigns(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     )
 
 
-def runs_below(path: Path) -> tuple[list[Path], list[Path]]:
+def runs_of(path: Path) -> tuple[list[Path], list[Path]]:
     """Return the folders of runs at or under ``path``, and the records of analyses outside them, in order of name.
 
-    Folders under ``path`` with the results of a model from elsewhere are among them.
+    Folders with the results of a model from elsewhere count as runs. ``path`` itself counts as such a folder unless
+    runs lie under it; if all that it holds of results is a diagnosis, unless anything lies under it.
     """
     if not path.exists():
         raise InputError(f"{path}: no such folder.")
@@ -127,4 +124,8 @@ def runs_below(path: Path) -> tuple[list[Path], list[Path]]:
             else:
                 records += sorted(Path(name).glob(ANALYSES))
             inner[:] = sorted(folder for folder in inner if not folder.startswith("."))
+    if holds_accuracies(path) and not any(map(is_run, found)):
+        found = [path, *found]
+    elif holds_results(path) and not found:
+        found = [path]
     return found, records
