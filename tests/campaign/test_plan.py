@@ -9,7 +9,7 @@ from campaign.campaign_runs import FEW, FOUR, MAIN, NAMES, NORMAL, NUAT, SMALL, 
 
 from nuat import paper
 from nuat.campaign import Campaign, built_in, load
-from nuat.core.schedules import OneCycle
+from nuat.core.schedules import OneCycle, Ramp
 from nuat.recipes import RECIPES
 
 
@@ -55,12 +55,16 @@ def test_the_setting_past_the_paper_and_the_papers_differ_in_what_the_page_says(
         papers, past = (row.config for row in rows[:2])
         assert papers.data.name == data
         assert replace(past, defense=papers.defense, averaging=papers.averaging) == papers
-        assert past.defense == replace(papers.defense, scale="gaussian", smoothing=0.4)
+        assert past.defense == replace(papers.defense, scale="gaussian", lam=Ramp(peak=6.0))  # type: ignore[call-arg]
         alone = [row.settings for row in rows if row.recipe == rows[0].recipe and row.settings]
-        assert len({name for ((name, _), *others) in alone if not others} - {"model.variant"}) == 5
-        rivals = {row.recipe: row.config for row in rows[13:18]}
-        assert len(rivals) == 5
-        assert {(config.defense.smoothing, config.averaging) for config in rivals.values()} == {(0.4, past.averaging)}
+        assert len({name for ((name, _), *others) in alone if not others} - {"model.variant"}) == 6
+        rivals = [
+            row
+            for row in rows
+            if not row.recipe.startswith(("nuat", "robust")) and "defense.smoothing" not in dict(row.settings)
+        ]
+        assert len({row.recipe for row in rivals}) == 5
+        assert {(row.config.defense.smoothing, row.config.averaging) for row in rivals} == {(0.0, past.averaging)}
 
 
 def test_each_batch_of_the_search_for_lambda_has_the_same_lambdas(campaigns: dict[str, Campaign]) -> None:

@@ -211,8 +211,9 @@ def test_a_file_of_torchvisions(form: str, resnet: tuple[Path, dict[str, Tensor]
     ours, _, _ = begin(tmp_path / "file.pth", "resnet18", stem="imagenet", mean=(0.5,) * 3, std=(0.5,) * 3)
     assert_backbone(ours.net, resnet[1], ("fc.weight", "fc.bias"))
     assert normalisation(ours) == ([0.5] * 3, [0.5] * 3)
-    bare, _, _ = begin(tmp_path / "file.pth", "resnet18", stem="imagenet")
+    bare, _, said = begin(tmp_path / "file.pth", "resnet18", stem="imagenet")
     assert normalisation(bare) == ([0.0] * 3, [1.0] * 3)
+    assert "as variant plain, which they do not show" in said[0]
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def small() -> TrainConfig:
 
     ``data.path`` as for finetune-folder. The setting is that of robust-cifar10-resnet18, whose lambda is scaled to the
     number of classes; ours are images of 64 pixels, random crops with 8 pixels of zeros, and a tenth of the images for
-    validation. Not tuned. A small folder does not reach the decays of the averages: give one, --averaging.tau 0.999.
+    validation, not tuned. A small folder does not reach the decays of the averages: give one, --averaging.tau 0.999.
     """
     return robust(DataConfig(path=Path("images"), image_size=64, validation=0.1, crop_padding=8, flip=True))
 
