@@ -1,7 +1,11 @@
 """The rule by which lambda is scaled, and the recipes whose defense scales it."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from nuat.core.gaussian_norms import weight_of
 from nuat.recipes import RECIPES
 from nuat.recipes.lambda_scaling import lambda_factor, scale_warnings
 
@@ -14,6 +18,16 @@ def test_recipes_for_other_batches_and_classes_than_the_papers_scale_lambda() ->
         *("nuat-imagenet100-resnet18", "nuat-wa-imagenet100-resnet18", "nuat-wa-imagenet-resnet50")
     }
     assert {"speedrun-cifar10-resnet18", "robust-folder", "finetune-folder"} <= scaled
+
+
+def test_robust_mnist_is_nuat_mnist_with_the_scaled_lambda() -> None:
+    plain, scaled = RECIPES["nuat-mnist"](), RECIPES["robust-mnist"]()
+    defense = replace(scaled.defense, scale="batch")  # type: ignore[call-arg]
+    assert defense != scaled.defense
+    assert replace(scaled, defense=defense) == plain
+    assert weight_of(4.0, torch.zeros(scaled.batch_size, 10), scale="gaussian") == 4.0
+    rest = (60_000 - 1_000) % scaled.batch_size  # training digits without those of validation
+    assert weight_of(1.0, torch.zeros(rest, 10), scale="gaussian") == pytest.approx(0.94, abs=0.005)
 
 
 def test_large_batches_of_few_classes_want_lambda_as_the_root_of_the_batch() -> None:
