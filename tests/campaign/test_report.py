@@ -12,7 +12,7 @@ from campaign.campaign_runs import FEW, MAIN, NAMES, NORMAL, NUAT, plan, record,
 from rich.console import Console
 
 from nuat import paper
-from nuat.campaign import Campaign, Ledger, QueueEntry, RowStatus, built_in, load
+from nuat.campaign import Campaign, Ledger, QueueEntry, RowStatus, load
 from nuat.campaign.row_record import failed
 from nuat.core.intervals import wilson_interval
 from nuat.errors import InputError
@@ -317,17 +317,17 @@ def test_the_report_of_a_finished_campaign_is_made_of_records_alone(finished: Pa
 
 
 COMMITTED = Path(__file__).parents[2] / "results"
-CAMPAIGNS = [folder for folder in sorted(COMMITTED.iterdir()) if folder.name in built_in()]
+CAMPAIGNS = sorted({file.parents[2] for file in COMMITTED.rglob("row.json")})
 
 
-@pytest.mark.parametrize("folder", CAMPAIGNS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", CAMPAIGNS, ids=lambda folder: str(folder.relative_to(COMMITTED)))
 def test_committed_records_are_rows_of_their_campaign(folder: Path) -> None:
     records = sorted(folder.glob("*/seed-*/row.json"))
     settings = json.loads((records[0].parent / "config.json").read_text())["config"]
     given = [("precision", settings["precision"])]
     if settings["data"]["path"] is not None:
         given.append(("data.path", settings["data"]["path"]))
-    campaign = load(folder.name, settings=tuple(given))
+    campaign = load(folder.relative_to(COMMITTED).parts[0], settings=tuple(given))
     Ledger(folder).check(campaign)
     rows = {row.name: row for row in campaign.rows}
     for file in records:
