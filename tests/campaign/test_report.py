@@ -332,7 +332,8 @@ def test_committed_records_are_rows_of_their_campaign(folder: Path) -> None:
     rows = {row.name: row for row in campaign.rows}
     for file in records:
         row, record = rows[str(file.parent.relative_to(folder))], json.loads(file.read_text())
-        assert (record["recipe"], record["settings"]) == (row.recipe, dict(row.settings))
+        assert (record["campaign"], record["recipe"]) == (campaign.name, row.recipe)
+        assert record["settings"] == dict(row.settings)
 
 
 @pytest.mark.parametrize("folder", sorted(COMMITTED.glob("*/table.md")), ids=lambda path: path.parent.name)
