@@ -1,4 +1,4 @@
-"""Recipes for a user's own image folder. They are not from the paper; their settings are ours and not tuned."""
+"""Recipes for a user's own image folder. They are not from the paper; their settings are ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +46,8 @@ def small() -> TrainConfig:
     """Your own images (--data.path FOLDER), at 64 pixels: ResNet-18 from random weights with NuAT at 8/255.
 
     ``data.path`` as for finetune-folder. The setting is that of robust-cifar10-resnet18, whose lambda is scaled to the
-    number of classes; ours are images of 64 pixels, random crops with 8 pixels of zeros, and a tenth of the images for
-    validation, not tuned. A small folder does not reach the decays of the averages: give one, --averaging.tau 0.999.
+    number of classes; images of 64 pixels, random crops with 8 pixels of zeros and a tenth of the images for validation
+    are ours and not tuned. A small folder does not reach the decays of the averages: give one, --averaging.tau 0.999.
     """
     return robust(DataConfig(path=Path("images"), image_size=64, validation=0.1, crop_padding=8, flip=True))
 

@@ -1,11 +1,11 @@
-"""Recipes past the paper: one setting for any number of classes, on CIFAR-10, CIFAR-100 and MNIST.
+"""Recipes past the paper: one setting for any number of classes, on CIFAR-10 and CIFAR-100; and nuat-mnist, scaled.
 
 ``robust-folder`` (``nuat.recipes.own_images``) is the same setting for images of one's own. It is NuAT with lambda 6,
 scaled to the batch and the classes (``NuAT.scale``), the length, batches and rate of a public benchmark's NuAT (100
 epochs, 128 images, one cycle up to 0.1), the published ResNet-18, and averages with three decays, the best of which is
 shipped. With a narrow network and 5 epochs, the campaigns ``cifar10-small`` and ``cifar100-small`` chose lambda and
-plain labels: the setting is more robust than the paper's there on both data sets (docs/results.md). Not measured at
-this size. MNIST keeps the network and the schedule of nuat-mnist.
+plain labels, on test images at 8/255: the setting is more robust than the paper's there on CIFAR-10, and probably on
+CIFAR-100 (docs/results.md). Not measured at this size. MNIST keeps lambda, the network and the schedule of nuat-mnist.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def cifar10_resnet18_eps16() -> TrainConfig:
 def cifar10_resnet18_l2() -> TrainConfig:
     """CIFAR-10, ResNet-18: the setting of robust-cifar10-resnet18 in L2 of radius 0.5.
 
-    Not from the paper, and not measured on a GPU yet.
+    Not from the paper, and not measured on a GPU yet; lambda 6 has not been tried in L2.
     """
     return _cifar("cifar10", ThreatConfig(norm="L2", eps=0.5, pgd_alpha=0.05))
 
