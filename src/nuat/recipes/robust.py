@@ -3,9 +3,9 @@
 ``robust-folder`` (``nuat.recipes.own_images``) is the same setting for images of one's own. It is NuAT with lambda 6,
 scaled to the batch and the classes (``NuAT.scale``), the length, batches and rate of a public benchmark's NuAT (100
 epochs, 128 images, one cycle up to 0.1), the published ResNet-18, and averages with three decays, the best of which is
-shipped. With a narrow network and 5 epochs, the campaigns ``cifar10-small`` and ``cifar100-small`` chose lambda and
-plain labels, on test images at 8/255: the setting is more robust than the paper's there on CIFAR-10, and probably on
-CIFAR-100 (docs/results.md). Not measured at this size. MNIST keeps lambda, the network and the schedule of nuat-mnist.
+shipped. Lambda and plain labels were chosen with a narrow network and 5 epochs, on test images at 8/255: the setting is
+more robust than the paper's there on CIFAR-10, and probably on CIFAR-100 (docs/results.md). It has not been measured at
+this size. MNIST keeps lambda, the network and the schedule of nuat-mnist.
 """
 
 from collections.abc import Callable
